@@ -1,0 +1,1 @@
+//! Commands, sessions, scripting, pub/sub and blocking: a state machine without sockets, threads or clock.

@@ -1,0 +1,2 @@
+//! The `kelda-server` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Development only: conversations, oracle, differential fuzzing.

@@ -1,0 +1,1 @@
+//! Values, tables, shards, expiry and the transaction over them.

@@ -1,0 +1,2 @@
+//! Development tasks: `cargo xtask tidy|bench|docs|test`.
+fn main() {}
