@@ -1,1 +1,21 @@
-//! Values, tables, shards, expiry and the transaction over them.
+//! Values, hash tables, shards, expiry and the transaction over them.
+//!
+//! Knows no RESP, no file, no socket, no clock and no random source of its own: times and random numbers come in as
+//! arguments, and what happened goes out as `Change`s.
+
+pub mod entry;
+pub mod expiry;
+pub mod hash;
+pub mod hasher;
+pub mod limits;
+pub mod list;
+pub mod packed;
+pub mod set;
+pub mod str;
+pub mod stream;
+pub mod table;
+pub mod value;
+pub mod zset;
+
+pub use limits::Limits;
+pub use str::Str;

@@ -1,0 +1,1 @@
+//! The configuration: every directive, its type, default and text form.

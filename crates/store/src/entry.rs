@@ -1,0 +1,1 @@
+//! One key: header, optional expiry, key and value in one allocation.

@@ -1,0 +1,1 @@
+//! The index of keys by expiry time, from which active expiry works.

@@ -1,0 +1,4 @@
+//! The hash type.
+
+/// A hash.
+pub struct Hash;

@@ -1,0 +1,4 @@
+//! The list type.
+
+/// A list.
+pub struct List;

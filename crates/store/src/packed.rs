@@ -1,0 +1,1 @@
+//! Packed blocks: small collections in one contiguous allocation.

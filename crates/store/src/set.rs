@@ -1,0 +1,4 @@
+//! The set type.
+
+/// A set.
+pub struct Set;

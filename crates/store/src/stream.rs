@@ -1,0 +1,4 @@
+//! The stream type.
+
+/// A stream.
+pub struct Stream;

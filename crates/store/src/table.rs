@@ -1,0 +1,1 @@
+//! The hash table: 64-byte buckets, tags, linear hashing.

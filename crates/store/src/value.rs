@@ -1,0 +1,66 @@
+//! A value of any type: owned, borrowed and mutably borrowed.
+
+use crate::{Str, hash::Hash, list::List, set::Set, stream::Stream, zset::ZSet};
+
+/// The type of a value, as `TYPE` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    String,
+    List,
+    Set,
+    ZSet,
+    Hash,
+    Stream,
+}
+
+impl Kind {
+    /// The name that `TYPE` replies.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::String => "string",
+            Kind::List => "list",
+            Kind::Set => "set",
+            Kind::ZSet => "zset",
+            Kind::Hash => "hash",
+            Kind::Stream => "stream",
+        }
+    }
+}
+
+/// A borrowed value.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)]
+pub enum ValueRef<'a> {
+    String(Str<'a>),
+    List(&'a List),
+    Set(&'a Set),
+    ZSet(&'a ZSet),
+    Hash(&'a Hash),
+    Stream(&'a Stream),
+}
+
+/// A mutably borrowed collection. Strings live inside the entry and are replaced through it.
+#[allow(missing_docs)]
+pub enum ValueMut<'a> {
+    String,
+    List(&'a mut List),
+    Set(&'a mut Set),
+    ZSet(&'a mut ZSet),
+    Hash(&'a mut Hash),
+    Stream(&'a mut Stream),
+}
+
+/// An owned value: what RENAME, COPY and the STORE commands carry from key to key.
+#[allow(missing_docs)]
+pub enum Value {
+    Int(i64),
+    /// A string that is not shown as an integer. `raw` asks for the encoding name `raw` whatever its length, as
+    /// Redis shows strings that were modified in place (APPEND, SETRANGE).
+    String { bytes: Vec<u8>, raw: bool },
+    List(List),
+    Set(Set),
+    ZSet(ZSet),
+    Hash(Hash),
+    Stream(Box<Stream>),
+}

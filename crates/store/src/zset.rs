@@ -1,0 +1,4 @@
+//! The sorted-set type.
+
+/// A sorted set.
+pub struct ZSet;
