@@ -3,6 +3,7 @@
 //! Knows no RESP, no file, no socket, no clock and no random source of its own: times and random numbers come in as
 //! arguments, and what happened goes out as `Change`s.
 
+pub mod access;
 pub mod entry;
 pub mod expiry;
 pub mod hash;
@@ -11,10 +12,13 @@ pub mod limits;
 pub mod list;
 pub mod packed;
 pub mod set;
+pub mod shard;
 pub mod str;
 pub mod stream;
 pub mod table;
+pub mod txn;
 pub mod value;
+pub mod waiting;
 pub mod zset;
 
 pub use limits::Limits;

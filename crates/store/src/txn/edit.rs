@@ -1,0 +1,375 @@
+//! Editing one collection: typed operations that emit changes, record their inverse and tidy up after themselves.
+//!
+//! The one `unsafe` idea of this module: an [`Edit`] keeps a pointer to the collection inside its entry, so that a command
+//! over many elements looks its key up once. The pointer stays valid because the edit holds the transaction exclusively
+//! and never touches the table between its creation and its end.
+
+use super::context::score_text;
+use super::undo::UndoOp;
+use super::{EventClasses, Key, Txn, WrongType};
+use crate::entry::Entry;
+use crate::hash::Hash;
+use crate::list::{End, List};
+use crate::set::Set;
+use crate::stream::Stream;
+use crate::value::{Value, ValueMut, ValueRef};
+use crate::zset::ZSet;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+/// A value type that is edited in place.
+pub trait Collection: Sized {
+    /// Whether an empty one stays in the keyspace.
+    const KEEP_EMPTY: bool = false;
+    /// The collection in a value of its type.
+    fn of_ref(value: ValueRef<'_>) -> Option<&Self>;
+    /// The collection in a value of its type.
+    fn of_mut(value: ValueMut<'_>) -> Option<&mut Self>;
+    /// An empty one.
+    fn empty() -> Value;
+    /// Whether nothing is left in it.
+    fn is_empty(&self) -> bool;
+}
+
+macro_rules! collection {
+    ($type:ident, $empty:expr, $keep:expr) => {
+        impl Collection for $type {
+            const KEEP_EMPTY: bool = $keep;
+
+            fn of_ref(value: ValueRef<'_>) -> Option<&Self> {
+                if let ValueRef::$type(collection) = value { Some(collection) } else { None }
+            }
+
+            fn of_mut(value: ValueMut<'_>) -> Option<&mut Self> {
+                if let ValueMut::$type(collection) = value { Some(collection) } else { None }
+            }
+
+            fn empty() -> Value {
+                $empty
+            }
+
+            fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+        }
+    };
+}
+
+collection!(List, Value::List(List::new()), false);
+collection!(Hash, Value::Hash(Hash::new()), false);
+collection!(Set, Value::Set(Set::new()), false);
+collection!(ZSet, Value::ZSet(ZSet::new()), false);
+collection!(Stream, Value::Stream(Box::new(Stream::new())), true);
+
+/// Exclusive access to one collection within a transaction. Dropping it removes a collection left empty.
+pub struct Edit<'t, 'k, T: Collection> {
+    txn: &'t mut Txn<'k>,
+    key: Key<'t>,
+    value: NonNull<T>,
+    changed: bool,
+}
+
+impl<T: Collection> Deref for Edit<'_, '_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: see the module's head: the entry neither moves nor goes while `self` lives.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<'k> Txn<'k> {
+    /// Edits the collection at a key, if there is one.
+    pub fn edit<'t, T: Collection>(&'t mut self, key: Key<'t>) -> Result<Option<Edit<'t, 'k, T>>, WrongType> {
+        let clock = self.view.cx.access_clock(self.view.now_ms);
+        let random = if clock.lfu { self.view.random() } else { 0 };
+        let Some(mut slot) = self.slot(key) else { return Ok(None) };
+        let entry = slot.get();
+        entry.set_access(clock.used(entry.access(), random));
+        let value = NonNull::from(T::of_mut(slot.value_mut()).ok_or(WrongType)?);
+        Ok(Some(Edit { txn: self, key, value, changed: false }))
+    }
+
+    /// Edits the collection at a key, which is made if it is not there. One that stays empty is gone at the end.
+    pub fn edit_or_new<'t, T: Collection>(&'t mut self, key: Key<'t>) -> Result<Edit<'t, 'k, T>, WrongType> {
+        if self.slot(key).is_none() {
+            self.insert(key, Entry::new(key.bytes, T::empty(), None));
+            self.event(EventClasses::NEW, "new", key.bytes);
+        }
+        match self.edit(key)? {
+            Some(edit) => Ok(edit),
+            None => unreachable!("the key was just made"),
+        }
+    }
+}
+
+impl<'k, T: Collection> Edit<'_, 'k, T> {
+    fn value(&mut self) -> &mut T {
+        // SAFETY: see the module's head; `&mut self` makes this the only reference.
+        unsafe { self.value.as_mut() }
+    }
+
+    /// The transaction's time.
+    pub fn now(&self) -> i64 {
+        self.txn.now()
+    }
+
+    /// A random number.
+    pub fn random_number(&self) -> u64 {
+        self.txn.random()
+    }
+
+    /// Queues a keyspace event for the key.
+    pub fn event(&mut self, class: EventClasses, name: &'static str) {
+        self.txn.event(class, name, self.key.bytes);
+    }
+
+    fn record(&mut self, op: impl FnOnce() -> UndoOp) {
+        self.txn.record(self.key, op);
+    }
+
+    fn undoable(&self) -> bool {
+        self.txn.undo.is_some()
+    }
+
+    /// Emits `name key args…`, and marks the key as touched once.
+    fn emit(&mut self, name: &[u8], args: &[&[u8]]) {
+        if self.txn.view.cx.env.log_changes {
+            let mut argv = Vec::with_capacity(args.len() + 2);
+            argv.extend_from_slice(&[name, self.key.bytes]);
+            argv.extend_from_slice(args);
+            self.txn.emit(&argv);
+        }
+        if self.changed {
+            self.txn.view.cx.dirty += 1;
+        } else {
+            self.changed = true;
+            self.txn.touched(self.key);
+        }
+    }
+}
+
+impl<T: Collection> Drop for Edit<'_, '_, T> {
+    fn drop(&mut self) {
+        if T::KEEP_EMPTY || !self.deref().is_empty() {
+            return;
+        }
+        if let Some(entry) = self.txn.remove(self.key) {
+            self.txn.discard(self.key, entry);
+            if self.changed {
+                self.txn.event(EventClasses::GENERIC, "del", self.key.bytes);
+            }
+        }
+    }
+}
+
+impl Edit<'_, '_, List> {
+    /// Adds an element at one end.
+    pub fn push(&mut self, end: End, item: &[u8]) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().push(end, item, &limits);
+        let index = if end == End::Front { 0 } else { self.len() - 1 };
+        self.record(|| UndoOp::ListInserted { index, count: 1 });
+        self.emit(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, &[item]);
+    }
+
+    /// Takes an element off one end.
+    pub fn pop(&mut self, end: End) -> Option<Vec<u8>> {
+        let limits = self.txn.view.cx.env.limits;
+        let item = self.value().pop(end, &limits)?;
+        let index = if end == End::Front { 0 } else { self.len() };
+        if self.undoable() {
+            let items = vec![item.clone()];
+            self.record(|| UndoOp::ListRemoved { index, items });
+        }
+        self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[]);
+        Some(item)
+    }
+
+    /// Replaces the element at an index; the index must be in range.
+    pub fn replace(&mut self, index: usize, item: &[u8]) {
+        let limits = self.txn.view.cx.env.limits;
+        let old = self.value().set(index, item, &limits);
+        self.record(|| UndoOp::ListReplaced { index, item: old });
+        let place = index.to_string();
+        self.emit(b"LSET", &[place.as_bytes(), item]);
+    }
+
+    /// Puts an element before (or after) the first that equals `pivot`. The place of the pivot, if there is one.
+    pub fn insert_beside(&mut self, pivot: &[u8], after: bool, item: &[u8]) -> Option<usize> {
+        let limits = self.txn.view.cx.env.limits;
+        let place = self.iter().position(|have| have.eq_bytes(pivot))?;
+        let index = place + usize::from(after);
+        if index == self.len() {
+            self.value().push(End::Back, item, &limits);
+        } else {
+            self.value().insert(index, item, &limits);
+        }
+        self.record(|| UndoOp::ListInserted { index, count: 1 });
+        self.emit(b"LINSERT", &[if after { b"AFTER" } else { b"BEFORE" }, pivot, item]);
+        Some(place)
+    }
+
+    /// Removes up to `max` elements that equal `item`, from the front or the back. How many.
+    pub fn remove_equal(&mut self, item: &[u8], max: usize, end: End) -> usize {
+        let limits = self.txn.view.cx.env.limits;
+        let mut places: Vec<usize> = match end {
+            End::Front => self
+                .iter()
+                .enumerate()
+                .filter(|(_, have)| have.eq_bytes(item))
+                .map(|(place, _)| place)
+                .take(max)
+                .collect(),
+            End::Back => {
+                let last = self.len() - 1;
+                self.iter_rev()
+                    .enumerate()
+                    .filter(|(_, have)| have.eq_bytes(item))
+                    .map(|(place, _)| last - place)
+                    .take(max)
+                    .collect()
+            }
+        };
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        for &index in &places {
+            self.value().remove(index, &limits);
+            self.record(|| UndoOp::ListRemoved { index, items: vec![item.to_vec()] });
+        }
+        if !places.is_empty() {
+            let count = i64::try_from(places.len()).unwrap_or(i64::MAX);
+            let count = if end == End::Front { count } else { -count }.to_string();
+            self.emit(b"LREM", &[count.as_bytes(), item]);
+        }
+        places.len()
+    }
+
+    /// Keeps only the elements from `start` to `end` (exclusive).
+    pub fn keep_range(&mut self, start: usize, end: usize) {
+        let limits = self.txn.view.cx.env.limits;
+        let (len, end) = (self.len(), end.max(start));
+        for (index, count) in [(end, len.saturating_sub(end)), (0, start.min(len))] {
+            if count == 0 {
+                continue;
+            }
+            if self.undoable() {
+                let items = self.iter_from(index).take(count).map(|item| item.to_vec()).collect();
+                self.record(|| UndoOp::ListRemoved { index, items });
+            }
+            self.value().remove_range(index, count, &limits);
+        }
+        if start >= end {
+            // LTRIM with an empty range is how an ordinary command removes all.
+            self.emit(b"LTRIM", &[b"1", b"0"]);
+        } else {
+            let (first, last) = (start.to_string(), (end - 1).to_string());
+            self.emit(b"LTRIM", &[first.as_bytes(), last.as_bytes()]);
+        }
+    }
+}
+
+impl Edit<'_, '_, Hash> {
+    /// Sets a field. Whether it is new.
+    pub fn set(&mut self, field: &[u8], text: &[u8]) -> bool {
+        let limits = self.txn.view.cx.env.limits;
+        let old = self.value().set(field, text, &limits);
+        let new = old.is_none();
+        self.record(|| UndoOp::Field { field: field.into(), old });
+        self.emit(b"HSET", &[field, text]);
+        new
+    }
+
+    /// Removes a field; its old value.
+    pub fn remove(&mut self, field: &[u8]) -> Option<Vec<u8>> {
+        let old = self.value().remove(field)?;
+        if self.undoable() {
+            let old = Some(old.clone());
+            self.record(|| UndoOp::Field { field: field.into(), old });
+        }
+        self.emit(b"HDEL", &[field]);
+        Some(old)
+    }
+}
+
+impl Edit<'_, '_, Set> {
+    /// Adds a member. Whether it is new.
+    pub fn add(&mut self, member: &[u8]) -> bool {
+        let limits = self.txn.view.cx.env.limits;
+        let new = self.value().insert(member, &limits);
+        if new {
+            self.record(|| UndoOp::Member { member: member.into(), present: false });
+            self.emit(b"SADD", &[member]);
+        }
+        new
+    }
+
+    /// Removes a member. Whether it was there.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        let had = self.value().remove(member);
+        if had {
+            self.record(|| UndoOp::Member { member: member.into(), present: true });
+            self.emit(b"SREM", &[member]);
+        }
+        had
+    }
+
+    /// Takes a random member out.
+    pub fn pop_random(&mut self) -> Option<Vec<u8>> {
+        if self.len() == 0 {
+            return None;
+        }
+        let member = self.random(self.random_number()).to_vec();
+        self.remove(&member).then_some(member)
+    }
+}
+
+impl Edit<'_, '_, ZSet> {
+    /// Gives a member a score; its old score.
+    pub fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
+        let limits = self.txn.view.cx.env.limits;
+        let old = self.value().insert(member, score, &limits);
+        self.record(|| UndoOp::Score { member: member.into(), old });
+        self.emit(b"ZADD", &[&score_text(score), member]);
+        old
+    }
+
+    /// Removes a member; its score.
+    pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        let old = self.value().remove(member)?;
+        self.record(|| UndoOp::Score { member: member.into(), old: Some(old) });
+        self.emit(b"ZREM", &[member]);
+        Some(old)
+    }
+
+    /// Removes the members with ranks from `start` to `end` (exclusive). How many.
+    pub fn remove_ranks(&mut self, start: usize, end: usize) -> usize {
+        let mut gone = Vec::new();
+        self.value().remove_rank_range(start, end, |member, score| gone.push((member.to_vec(), score)));
+        for (member, score) in &gone {
+            self.record(|| UndoOp::Score { member: member[..].into(), old: Some(*score) });
+        }
+        for batch in gone.chunks(128) {
+            let members: Vec<&[u8]> = batch.iter().map(|(member, _)| &member[..]).collect();
+            self.emit(b"ZREM", &members);
+        }
+        gone.len()
+    }
+}
+
+impl Edit<'_, '_, Stream> {
+    /// Changes the stream by `operation`, which stands for the command `name key args…`.
+    pub fn apply<R>(&mut self, name: &[u8], args: &[&[u8]], operation: impl FnOnce(&mut Stream) -> R) -> R {
+        if self.undoable() {
+            let image = Box::new((**self).clone());
+            self.record(|| UndoOp::Stream(image));
+        }
+        let result = operation(self.value());
+        self.emit(name, args);
+        result
+    }
+
+    /// Changes the stream without a change that clients or replicas see (a consumer's seen time).
+    pub fn note<R>(&mut self, operation: impl FnOnce(&mut Stream) -> R) -> R {
+        operation(self.value())
+    }
+}

@@ -1,0 +1,146 @@
+//! Operations over whole databases. All but the single-shard steps need every shard.
+
+use super::context::Garbage;
+use super::{EventClasses, Key, Txn, View};
+use crate::entry::EntryRef;
+use crate::shard::SHARDS;
+
+impl View<'_> {
+    /// Number of keys in the database, those that are due but not yet removed included. O(shards).
+    pub fn key_count(&self) -> usize {
+        self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db)).map(|db| db.table.len()).sum()
+    }
+
+    /// Number of keys with an expiry time. O(shards).
+    pub fn volatile_count(&self) -> usize {
+        self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db)).map(|db| db.volatile).sum()
+    }
+
+    fn held_shards(&self) -> impl Iterator<Item = usize> + '_ {
+        self.guard.held().iter()
+    }
+
+    /// Calls `f` with each live key of the held shards.
+    pub fn for_each_key(&self, mut f: impl FnMut(EntryRef<'_>)) {
+        for shard in self.held_shards() {
+            let Some(db) = self.guard.shard(shard).db(self.db) else { continue };
+            for entry in db.table.iter() {
+                if entry.expire_at().is_none_or(|at| at >= self.now_ms) {
+                    f(entry);
+                }
+            }
+        }
+    }
+
+    /// One step of a scan over a held shard: calls `f` with each live key of some bucket, and gives the cursor of the
+    /// next, 0 at the end of the shard.
+    pub fn scan_shard(&self, shard: usize, cursor: u64, f: &mut dyn FnMut(EntryRef<'_>)) -> u64 {
+        let Some(db) = self.guard.shard(shard).db(self.db) else { return 0 };
+        db.table.scan(cursor, &mut |entry| {
+            if entry.expire_at().is_none_or(|at| at >= self.now_ms) {
+                f(entry);
+            } else {
+                self.cx.note_stale(self.db, entry.key());
+            }
+        })
+    }
+
+    /// A random live key, each about as likely as any other.
+    pub fn random_key(&self) -> Option<Vec<u8>> {
+        /// Draws that may meet a key that is due before the keyspace is searched in order.
+        const DRAWS: usize = 100;
+        let total = self.key_count() as u64;
+        if total == 0 {
+            return None;
+        }
+        for _ in 0..DRAWS {
+            let mut rank = self.random() % total;
+            for shard in self.held_shards() {
+                let Some(db) = self.guard.shard(shard).db(self.db) else { continue };
+                if rank < db.table.len() as u64 {
+                    if let Some(entry) = db.table.random(self.random())
+                        && entry.expire_at().is_none_or(|at| at >= self.now_ms)
+                    {
+                        return Some(entry.key().to_vec());
+                    }
+                    break;
+                }
+                rank -= db.table.len() as u64;
+            }
+        }
+        let mut any = None;
+        self.for_each_key(|entry| {
+            any.get_or_insert_with(|| entry.key().to_vec());
+        });
+        any
+    }
+}
+
+impl Txn<'_> {
+    /// Removes all keys of a database. Needs every shard. How many were there.
+    pub fn flush(&mut self, db: u32) -> usize {
+        let mut count = 0;
+        for shard in 0..SHARDS {
+            let data = self.view.guard.shard_mut(shard);
+            let Some(part) = data.take_db(db) else { continue };
+            data.watchers.touch_where(db, |key| part.table.get(Key::new(key).hash, key).is_some());
+            let awaited = data.waiters.keys_of(db);
+            count += part.table.len();
+            for key in awaited {
+                if part.table.get(Key::new(&key).hash, &key).is_some() {
+                    self.view.cx.ready.push_back((db, key));
+                }
+            }
+            self.bury(db, part);
+        }
+        self.view.cx.dirty += count as u64;
+        let before = self.select(db);
+        self.emit(&[b"FLUSHDB"]);
+        self.select(before);
+        count
+    }
+
+    /// Hands a whole database part to the garbage, or keeps its entries for a roll-back.
+    fn bury(&mut self, db: u32, mut part: Box<crate::shard::Db>) {
+        let Some(undo) = &mut self.undo else {
+            return self.view.cx.garbage.push(Garbage::Db(part));
+        };
+        while let Some(entry) = part.table.pop_any() {
+            let key = entry.as_ref().key().into();
+            undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(entry)) });
+        }
+    }
+
+    /// Exchanges two databases. Needs every shard.
+    pub fn swap_databases(&mut self, a: u32, b: u32) {
+        debug_assert!(self.undo.is_none(), "SWAPDB is not allowed where a roll-back may follow");
+        for shard in 0..SHARDS {
+            let data = self.view.guard.shard_mut(shard);
+            // A watched key changed if it is there before or after.
+            for db in [a, b] {
+                data.watchers.touch_where(db, |key| {
+                    let hash = Key::new(key).hash;
+                    [a, b].iter().any(|&db| data.db(db).is_some_and(|part| part.table.get(hash, key).is_some()))
+                });
+            }
+            data.swap_dbs(a, b);
+            data.expiry.swap_dbs(a, b);
+            for db in [a, b] {
+                for key in data.waiters.keys_of(db) {
+                    self.view.cx.ready.push_back((db, key));
+                }
+            }
+        }
+        self.view.cx.dirty += 1;
+        self.emit(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]);
+    }
+
+    /// Deletes a key on behalf of a command that names the event `del`. Whether it was there.
+    pub fn delete_with_event(&mut self, key: Key) -> bool {
+        let gone = self.delete(key);
+        if gone {
+            self.event(EventClasses::GENERIC, "del", key.bytes);
+        }
+        gone
+    }
+}

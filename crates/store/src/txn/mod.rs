@@ -1,0 +1,575 @@
+//! The one way to the keys: [`View`] reads them, [`Txn`] changes them, and both hold the shards that they need.
+//!
+//! Invariants: a `View` cannot change anything a client can see; every change goes through a typed operation of `Txn`
+//! or of an [`Edit`], which emits its [`Change`], touches watches and waiters, and, in a transaction that can be undone,
+//! records how to undo it. An expired key is never seen.
+
+mod context;
+mod edit;
+mod keyspace_ops;
+mod undo;
+
+pub use context::{Change, Context, Env, Event, EventClasses};
+pub use edit::{Collection, Edit};
+
+use crate::Str;
+use crate::entry::{Entry, EntryRef};
+use crate::hash::Hash;
+use crate::hasher;
+use crate::list::List;
+use crate::set::Set;
+use crate::shard::{Guard, ShardData, shard_of};
+use crate::stream::Stream;
+use crate::table::SlotMut;
+use crate::value::{Value, ValueRef};
+use crate::zset::ZSet;
+use std::ops::Deref;
+use undo::{Undo, UndoOp};
+
+/// A key and its hash.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// The key's bytes.
+    pub bytes: &'a [u8],
+    /// `hasher::hash(bytes)`.
+    pub hash: u64,
+}
+
+impl<'a> Key<'a> {
+    /// Hashes the key.
+    pub fn new(bytes: &'a [u8]) -> Key<'a> {
+        Key { bytes, hash: hasher::hash(bytes) }
+    }
+
+    /// The shard that holds the key.
+    pub fn shard(&self) -> usize {
+        shard_of(self.hash)
+    }
+}
+
+/// The key holds a value of another type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongType;
+
+/// What a write does to a key's expiry time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// The key lives for ever.
+    Clear,
+    /// The key keeps what it has.
+    Keep,
+    /// The key dies at this Unix time in ms.
+    At(i64),
+}
+
+/// A reader's hold on some shards at one moment.
+pub struct View<'k> {
+    guard: Guard<'k>,
+    db: u32,
+    now_ms: i64,
+    /// Limits, random numbers and the effects that a commit hands on.
+    pub cx: Box<Context>,
+}
+
+impl<'k> View<'k> {
+    /// Unix time in ms at which the transaction runs; the same throughout.
+    pub fn now(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// The database in use.
+    pub fn db(&self) -> u32 {
+        self.db
+    }
+
+    /// Number of databases.
+    pub fn databases(&self) -> u32 {
+        self.guard.keyspace().databases()
+    }
+
+    /// Uses another database; returns the one before.
+    pub fn select(&mut self, db: u32) -> u32 {
+        std::mem::replace(&mut self.db, db)
+    }
+
+    /// A random number from the worker's seeded generator.
+    pub fn random(&self) -> u64 {
+        self.cx.random()
+    }
+
+    /// Whether the key's shard is held.
+    pub fn holds(&self, key: Key) -> bool {
+        self.guard.held().contains(key.shard())
+    }
+
+    /// Whether the whole keyspace is held.
+    pub fn holds_all(&self) -> bool {
+        *self.guard.held() == crate::shard::ShardSet::All
+    }
+
+    fn shard(&self, key: Key) -> &ShardData {
+        self.guard.shard(key.shard())
+    }
+
+    /// The entry of a live key, without counting the look as a use.
+    #[inline]
+    pub fn peek(&self, key: Key) -> Option<EntryRef<'_>> {
+        let db = self.shard(key).db(self.db)?;
+        let entry = db.table.get(key.hash, key.bytes)?;
+        if db.volatile != 0 && entry.expire_at().is_some_and(|at| at < self.now_ms) {
+            self.cx.note_stale(self.db, key.bytes);
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// The entry of a live key; counts a hit or miss, and the key as used.
+    #[inline]
+    pub fn get(&self, key: Key) -> Option<EntryRef<'_>> {
+        let entry = self.peek(key);
+        self.cx.count_look(entry.is_some());
+        if let Some(entry) = entry {
+            self.use_entry(entry);
+        }
+        entry
+    }
+
+    fn use_entry(&self, entry: EntryRef) {
+        if !self.cx.env.no_touch {
+            let random = if self.cx.env.lfu { self.random() } else { 0 };
+            entry.set_access(self.cx.access_clock(self.now_ms).used(entry.access(), random));
+        }
+    }
+
+    /// Whether the key is there.
+    pub fn exists(&self, key: Key) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// The string at a key.
+    #[inline]
+    pub fn string(&self, key: Key) -> Result<Option<Str<'_>>, WrongType> {
+        match self.get(key).map(|entry| entry.value()) {
+            None => Ok(None),
+            Some(ValueRef::String(text)) => Ok(Some(text)),
+            Some(_) => Err(WrongType),
+        }
+    }
+
+    /// The collection at a key.
+    pub fn collection<T: Collection>(&self, key: Key) -> Result<Option<&T>, WrongType> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(entry) => T::of_ref(entry.value()).map(Some).ok_or(WrongType),
+        }
+    }
+
+    /// The list at a key.
+    pub fn list(&self, key: Key) -> Result<Option<&List>, WrongType> {
+        self.collection(key)
+    }
+
+    /// The hash at a key.
+    pub fn hash(&self, key: Key) -> Result<Option<&Hash>, WrongType> {
+        self.collection(key)
+    }
+
+    /// The set at a key.
+    pub fn set(&self, key: Key) -> Result<Option<&Set>, WrongType> {
+        self.collection(key)
+    }
+
+    /// The sorted set at a key.
+    pub fn zset(&self, key: Key) -> Result<Option<&ZSet>, WrongType> {
+        self.collection(key)
+    }
+
+    /// The stream at a key.
+    pub fn stream(&self, key: Key) -> Result<Option<&Stream>, WrongType> {
+        self.collection(key)
+    }
+}
+
+/// A writer's hold on some shards: everything it does becomes visible at once when the shards are given back.
+pub struct Txn<'k> {
+    view: View<'k>,
+    undo: Option<Vec<Undo>>,
+}
+
+impl<'k> Deref for Txn<'k> {
+    type Target = View<'k>;
+
+    fn deref(&self) -> &View<'k> {
+        &self.view
+    }
+}
+
+impl<'k> Txn<'k> {
+    /// Begins on the shards that `guard` holds, at a Unix time in ms.
+    pub fn new(guard: Guard<'k>, db: u32, now_ms: i64, cx: Box<Context>) -> Txn<'k> {
+        Txn { view: View { guard, db, now_ms, cx }, undo: None }
+    }
+
+    /// Uses another database; returns the one before.
+    pub fn select(&mut self, db: u32) -> u32 {
+        self.view.select(db)
+    }
+
+    /// From here on, records how to undo every change.
+    pub fn keep_undo(&mut self) {
+        self.undo.get_or_insert_with(Vec::new);
+    }
+
+    /// Undoes every change since [`Txn::keep_undo`], and forgets the effects collected since.
+    pub fn roll_back(&mut self) {
+        let records = self.undo.take().unwrap_or_default();
+        let db = self.view.db;
+        for record in records.into_iter().rev() {
+            record.apply(self);
+        }
+        self.view.db = db;
+        self.view.cx.drop_effects();
+    }
+
+    /// Ends the transaction: gives back the shards, and with them the context that holds its effects.
+    pub fn finish(self) -> Box<Context> {
+        self.view.cx
+    }
+
+    /// The context, to take effects out.
+    pub fn cx(&mut self) -> &mut Context {
+        &mut self.view.cx
+    }
+
+    /// A held shard's data. For registering waiters and watches; keys are changed only through typed operations.
+    pub fn shard_data(&mut self, shard: usize) -> &mut ShardData {
+        self.view.guard.shard_mut(shard)
+    }
+
+    fn shard_mut(&mut self, key: Key) -> &mut ShardData {
+        self.view.guard.shard_mut(key.shard())
+    }
+
+    fn record(&mut self, key: Key, op: impl FnOnce() -> UndoOp) {
+        let db = self.view.db;
+        if let Some(undo) = &mut self.undo {
+            undo.push(Undo { db, key: key.bytes.into(), op: op() });
+        }
+    }
+
+    /// Tells watches and waiters that the key changed, and counts the change.
+    fn touched(&mut self, key: Key) {
+        let db = self.view.db;
+        self.view.cx.dirty += 1;
+        let shard = self.view.guard.shard(key.shard());
+        if !shard.watchers.is_empty() {
+            shard.watchers.touch(db, key.bytes);
+        }
+        if shard.waiters.awaits(db, key.bytes) {
+            self.view.cx.ready.push_back((db, key.bytes.into()));
+        }
+    }
+
+    /// Queues a keyspace event.
+    #[inline]
+    pub fn event(&mut self, class: EventClasses, name: &'static str, key: &[u8]) {
+        let db = self.view.db;
+        self.view.cx.event(class, name, db, key);
+    }
+
+    fn emit(&mut self, argv: &[&[u8]]) {
+        let db = self.view.db;
+        self.view.cx.emit(db, argv);
+    }
+
+    /// The slot of a live key; one that is due is removed first.
+    fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
+        let (db, now) = (self.view.db, self.view.now_ms);
+        let table = &self.shard_mut(key).db(db)?;
+        if table.volatile != 0
+            && table.table.get(key.hash, key.bytes)?.expire_at().is_some_and(|at| at < now)
+        {
+            self.expire(key);
+            return None;
+        }
+        self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
+    }
+
+    /// Puts an entry in; the key must be absent.
+    fn insert(&mut self, key: Key, mut entry: Entry) {
+        let db = self.view.db;
+        let access = self.view.cx.access_clock(self.view.now_ms).fresh();
+        entry.as_ref().set_access(access);
+        let at = entry.as_ref().expire_at();
+        entry.set_indexed(at.is_some());
+        let shard = self.shard_mut(key);
+        let part = shard.db_or_new(db);
+        part.table.insert(key.hash, entry);
+        if let Some(at) = at {
+            part.volatile += 1;
+            shard.expiry.add(key.hash, db, at);
+        }
+        self.record(key, || UndoOp::Entry(None));
+    }
+
+    /// Takes the entry of a key out, due or not.
+    fn remove(&mut self, key: Key) -> Option<Entry> {
+        let db = self.view.db;
+        let part = self.shard_mut(key).db_mut(db)?;
+        let entry = part.table.remove(key.hash, key.bytes)?;
+        if entry.as_ref().expire_at().is_some() {
+            part.volatile -= 1;
+        }
+        Some(entry)
+    }
+
+    /// Drops an entry that left the table: keeps it for a roll-back, or else has it freed outside the shards.
+    fn discard(&mut self, key: Key, entry: Entry) {
+        if self.undo.is_some() {
+            self.record(key, || UndoOp::Entry(Some(entry)));
+        } else {
+            self.view.cx.garbage(entry.into_value());
+        }
+    }
+
+    /// Removes a key that is due, as active expiry and every look at it do.
+    fn expire(&mut self, key: Key) {
+        if let Some(entry) = self.remove(key) {
+            self.discard(key, entry);
+            self.emit(&[b"DEL", key.bytes]);
+            self.touched(key);
+            self.view.cx.expired += 1;
+            self.event(EventClasses::EXPIRED, "expired", key.bytes);
+        }
+    }
+
+    /// Removes the due keys that reads of this transaction came across.
+    pub fn reap_stale(&mut self) {
+        let stale = self.view.cx.take_stale();
+        let before = self.view.db;
+        for (db, bytes) in stale {
+            let key = Key::new(&bytes);
+            self.view.db = db;
+            // A look removes it if it is still due.
+            let _ = self.slot(key).is_some();
+        }
+        self.view.db = before;
+    }
+
+    /// Removes up to `max` due keys of a shard, over all databases. Returns how many were taken from the index: fewer
+    /// than `max` means that nothing more is due.
+    pub fn expire_due(&mut self, shard: usize, max: usize) -> usize {
+        let mut due = Vec::new();
+        let now = self.view.now_ms;
+        self.view.guard.shard_mut(shard).expiry.take_due(now, max, &mut due);
+        let (before, taken) = (self.view.db, due.len());
+        for (db, hash) in due {
+            self.view.db = db;
+            let data = self.view.guard.shard_mut(shard);
+            let Some(part) = data.db(db) else { continue };
+            // The registration is a hint: the key may be gone, or live longer by now.
+            let mut found = None;
+            part.table.find_by_hash(hash, |entry| {
+                let at = entry.expire_at();
+                if at.is_some() && entry.is_indexed() {
+                    found = Some((Box::<[u8]>::from(entry.key()), at));
+                }
+                found.is_some()
+            });
+            let Some((bytes, Some(at))) = found else { continue };
+            let key = Key { bytes: &bytes, hash };
+            if at < now {
+                self.expire(key);
+            } else {
+                data.expiry.add(hash, db, at);
+            }
+        }
+        self.view.db = before;
+        taken
+    }
+
+    /// Removes a key. Whether it was there.
+    pub fn delete(&mut self, key: Key) -> bool {
+        if self.slot(key).is_none() {
+            return false;
+        }
+        let Some(entry) = self.remove(key) else { return false };
+        self.discard(key, entry);
+        self.emit(&[b"DEL", key.bytes]);
+        self.touched(key);
+        true
+    }
+
+    /// Takes a key's value and expiry time out of the keyspace.
+    pub fn take(&mut self, key: Key) -> Option<(Value, Option<i64>)> {
+        self.slot(key)?;
+        let entry = self.remove(key)?;
+        let at = entry.as_ref().expire_at();
+        let value = if self.undo.is_some() {
+            let copy = entry.as_ref().to_value();
+            self.record(key, || UndoOp::Entry(Some(entry)));
+            copy
+        } else {
+            entry.into_value()
+        };
+        self.emit(&[b"DEL", key.bytes]);
+        self.touched(key);
+        Some((value, at))
+    }
+
+    /// Sets a key to a whole value, whatever it held before.
+    pub fn put(&mut self, key: Key, value: Value, expire_at: Option<i64>) {
+        if self.slot(key).is_some()
+            && let Some(entry) = self.remove(key)
+        {
+            self.discard(key, entry);
+            self.emit(&[b"DEL", key.bytes]);
+        }
+        let db = self.view.db;
+        self.view.cx.emit_value(db, key.bytes, &value, expire_at);
+        self.insert(key, Entry::new(key.bytes, value, expire_at));
+        self.touched(key);
+    }
+
+    /// Sets a key to a string.
+    pub fn set_string(&mut self, key: Key, text: &[u8], ttl: Ttl) {
+        self.write_string(key, ttl, text, |slot| slot.set_string(text, false), || Value::from_text(text));
+    }
+
+    /// Sets a key to an integer.
+    pub fn set_int(&mut self, key: Key, number: i64, ttl: Ttl) {
+        let mut buffer = itoa::Buffer::new();
+        let text = buffer.format(number).as_bytes();
+        self.write_string(key, ttl, text, |slot| slot.set_int(number), || Value::Int(number));
+    }
+
+    fn write_string(
+        &mut self,
+        key: Key,
+        ttl: Ttl,
+        text: &[u8],
+        overwrite: impl FnOnce(&mut SlotMut<'_, Entry>),
+        make: impl FnOnce() -> Value,
+    ) {
+        let old = match self.slot(key) {
+            Some(slot) => {
+                let entry = slot.get();
+                Some((entry.kind(), entry.expire_at()))
+            }
+            None => None,
+        };
+        let at = match ttl {
+            Ttl::Clear => None,
+            Ttl::Keep => old.and_then(|(_, at)| at),
+            Ttl::At(at) => Some(at),
+        };
+        match old {
+            Some((crate::value::Kind::String, old_at)) if self.undo.is_none() => {
+                let clock = self.view.cx.access_clock(self.view.now_ms);
+                if let Some(mut slot) = self.slot(key) {
+                    overwrite(&mut slot);
+                    let entry = slot.get();
+                    if !clock.lfu {
+                        entry.set_access(clock.used(entry.access(), 0));
+                    }
+                }
+                if at != old_at {
+                    self.write_expiry(key, at);
+                }
+            }
+            _ => {
+                if old.is_some()
+                    && let Some(entry) = self.remove(key)
+                {
+                    self.discard(key, entry);
+                }
+                self.insert(key, Entry::new(key.bytes, make(), at));
+            }
+        }
+        if self.view.cx.env.log_changes {
+            match at {
+                None => self.emit(&[b"SET", key.bytes, text]),
+                Some(at) => self.emit(&[b"SET", key.bytes, text, b"PXAT", at.to_string().as_bytes()]),
+            }
+        }
+        self.touched(key);
+    }
+
+    /// Appends to a string, or makes it. The length after.
+    pub fn append(&mut self, key: Key, text: &[u8]) -> Result<usize, WrongType> {
+        self.modify_string(key, &[b"APPEND", key.bytes, text], |slot| slot.append(text))
+    }
+
+    /// Overwrites part of a string from `offset` on, padding with zero bytes, or makes it. The length after.
+    pub fn set_range(&mut self, key: Key, offset: usize, text: &[u8]) -> Result<usize, WrongType> {
+        let at = offset.to_string();
+        self.modify_string(key, &[b"SETRANGE", key.bytes, at.as_bytes(), text], |slot| slot.set_range(offset, text))
+    }
+
+    fn modify_string(
+        &mut self,
+        key: Key,
+        change: &[&[u8]],
+        modify: impl FnOnce(&mut SlotMut<'_, Entry>),
+    ) -> Result<usize, WrongType> {
+        match self.slot(key).map(|slot| slot.get().kind()) {
+            None => self.insert(key, Entry::new(key.bytes, Value::String { bytes: Vec::new(), raw: false }, None)),
+            Some(crate::value::Kind::String) => {
+                if self.undo.is_some()
+                    && let Some(image) = self.slot(key).map(|slot| slot.get().to_entry())
+                {
+                    self.record(key, || UndoOp::Entry(Some(image)));
+                }
+            }
+            Some(_) => return Err(WrongType),
+        }
+        let mut length = 0;
+        if let Some(mut slot) = self.slot(key) {
+            modify(&mut slot);
+            if let ValueRef::String(text) = slot.get().value() {
+                length = text.len();
+            }
+        }
+        self.emit(change);
+        self.touched(key);
+        Ok(length)
+    }
+
+    /// Sets or clears the expiry time of a key; `false` when the key is not there.
+    pub fn set_expiry(&mut self, key: Key, at: Option<i64>) -> bool {
+        if self.slot(key).is_none() {
+            return false;
+        }
+        self.write_expiry(key, at);
+        match at {
+            Some(at) => self.emit(&[b"PEXPIREAT", key.bytes, at.to_string().as_bytes()]),
+            None => self.emit(&[b"PERSIST", key.bytes]),
+        }
+        self.touched(key);
+        true
+    }
+
+    /// The bookkeeping of an expiry time: entry, count and index.
+    fn write_expiry(&mut self, key: Key, at: Option<i64>) {
+        let db = self.view.db;
+        let data = self.view.guard.shard_mut(key.shard());
+        let Some(part) = data.db_mut(db) else { return };
+        let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
+        let old = slot.get().expire_at();
+        slot.set_expire_at(at);
+        match (old, at) {
+            (None, Some(_)) => part.volatile += 1,
+            (Some(_), None) => part.volatile -= 1,
+            _ => {}
+        }
+        if let Some(at) = at {
+            // A registration at or before the key's time is enough: when it fires it moves on to the true time.
+            let registered = slot.get().is_indexed() && old.is_some_and(|old| old <= at);
+            slot.set_indexed(true);
+            if !registered {
+                data.expiry.add(key.hash, db, at);
+            }
+        }
+        self.record(key, || UndoOp::Expiry(old));
+    }
+}

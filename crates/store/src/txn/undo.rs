@@ -1,0 +1,104 @@
+//! How a transaction that can be undone remembers: one inverse operation for each primitive change.
+//!
+//! Applied in reverse order the records bring back every value, expiry time and membership; only the order of fields
+//! inside a packed hash or set may differ afterwards, which no command promises.
+
+use super::{Key, Txn};
+use crate::entry::Entry;
+use crate::list::End;
+use crate::stream::Stream;
+use crate::value::ValueMut;
+
+/// One record.
+pub(super) struct Undo {
+    pub db: u32,
+    pub key: Box<[u8]>,
+    pub op: UndoOp,
+}
+
+/// The inverse of one primitive change of the key.
+pub(super) enum UndoOp {
+    /// Put this entry in the key's place; `None` removes the key.
+    Entry(Option<Entry>),
+    /// Give the key this expiry time.
+    Expiry(Option<i64>),
+    /// Take these elements out of the list.
+    ListInserted { index: usize, count: usize },
+    /// Put these elements back into the list.
+    ListRemoved { index: usize, items: Vec<Vec<u8>> },
+    /// Put this element back in its place.
+    ListReplaced { index: usize, item: Vec<u8> },
+    /// Give the field its old value; `None` removes it.
+    Field { field: Box<[u8]>, old: Option<Vec<u8>> },
+    /// Add or remove the member.
+    Member { member: Box<[u8]>, present: bool },
+    /// Give the member its old score; `None` removes it.
+    Score { member: Box<[u8]>, old: Option<f64> },
+    /// The stream as it was.
+    Stream(Box<Stream>),
+}
+
+impl Undo {
+    pub(super) fn apply(self, txn: &mut Txn) {
+        let key = Key::new(&self.key);
+        txn.view.db = self.db;
+        let limits = txn.view.cx.env.limits;
+        match self.op {
+            UndoOp::Entry(image) => {
+                if let Some(entry) = txn.remove(key) {
+                    txn.view.cx.garbage(entry.into_value());
+                }
+                if let Some(entry) = image {
+                    let access = entry.as_ref().access();
+                    txn.insert(key, entry);
+                    if let Some(entry) = txn.view.peek(key) {
+                        entry.set_access(access);
+                    }
+                }
+                return;
+            }
+            UndoOp::Expiry(at) => return txn.write_expiry(key, at),
+            _ => {}
+        }
+        let db = txn.view.db;
+        let Some(part) = txn.shard_mut(key).db_mut(db) else { return };
+        let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
+        match (self.op, slot.value_mut()) {
+            (UndoOp::ListInserted { index, count }, ValueMut::List(list)) => {
+                list.remove_range(index, count, &limits);
+            }
+            (UndoOp::ListRemoved { index, items }, ValueMut::List(list)) => {
+                for (offset, item) in items.iter().enumerate() {
+                    if index == 0 && list.is_empty() || index + offset == list.len() {
+                        list.push(End::Back, item, &limits);
+                    } else {
+                        list.insert(index + offset, item, &limits);
+                    }
+                }
+            }
+            (UndoOp::ListReplaced { index, item }, ValueMut::List(list)) => {
+                list.set(index, &item, &limits);
+            }
+            (UndoOp::Field { field, old: Some(old) }, ValueMut::Hash(hash)) => {
+                hash.set(&field, &old, &limits);
+            }
+            (UndoOp::Field { field, old: None }, ValueMut::Hash(hash)) => {
+                hash.remove(&field);
+            }
+            (UndoOp::Member { member, present: true }, ValueMut::Set(set)) => {
+                set.insert(&member, &limits);
+            }
+            (UndoOp::Member { member, present: false }, ValueMut::Set(set)) => {
+                set.remove(&member);
+            }
+            (UndoOp::Score { member, old: Some(score) }, ValueMut::ZSet(zset)) => {
+                zset.insert(&member, score, &limits);
+            }
+            (UndoOp::Score { member, old: None }, ValueMut::ZSet(zset)) => {
+                zset.remove(&member);
+            }
+            (UndoOp::Stream(image), ValueMut::Stream(stream)) => *stream = *image,
+            _ => debug_assert!(false, "an undo record met a value of another type"),
+        }
+    }
+}
