@@ -5,6 +5,7 @@
 //! clients were written against that; such places are marked "quirk".
 
 pub mod glob;
+mod grisu;
 pub mod long_double;
 pub mod number;
 pub mod request;

@@ -1,5 +1,6 @@
 //! Number texts of the protocol: which texts Redis takes for a number, and how it writes doubles.
 
+use crate::grisu;
 use rustc_apfloat::ieee::Double;
 use rustc_apfloat::{Float, Round};
 
@@ -119,8 +120,8 @@ pub(crate) fn hex_float_text(text: &[u8]) -> Option<HexFloat> {
     })
 }
 
-/// Appends the text of a double: whole numbers up to 2^62 in full, else the shortest digits that read back as the
-/// same double, in scientific form when that is shorter to read (`1e+21`, `1.2345e-4`); `inf`, `-inf`, `nan`.
+/// Appends the text of a double: whole numbers up to 2^62 in full, else digits that read back as the same double
+/// (nearly always the fewest that do), in scientific form when that is shorter to read (`1e+21`, `1.2345e-4`); `inf`, `-inf`, `nan`.
 pub fn format_f64(value: f64, out: &mut Vec<u8>) {
     if value.is_nan() {
         return out.extend_from_slice(b"nan");
@@ -135,52 +136,8 @@ pub fn format_f64(value: f64, out: &mut Vec<u8>) {
     if value.is_infinite() {
         return out.extend_from_slice(b"inf");
     }
-    let mut buffer = zmij::Buffer::new();
-    let (digits, exponent) = shortest_digits(buffer.format_finite(value.abs()));
-    write_digits(digits.as_slice(), exponent, out);
-}
-
-/// Up to 17 significant decimal digits.
-struct Digits {
-    digits: [u8; 17],
-    len: usize,
-}
-
-impl Digits {
-    fn as_slice(&self) -> &[u8] {
-        &self.digits[..self.len]
-    }
-}
-
-/// The significant digits of a decimal text, and the exponent of the last of them.
-fn shortest_digits(text: &str) -> (Digits, i32) {
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
-    let mut exponent: i32 = exponent.parse().unwrap_or(0);
-    let mut found = Digits {
-        digits: [0; 17],
-        len: 0,
-    };
-    let mut after_point = false;
-    // Zeros are counted until a digit other than zero shows that they are significant.
-    let mut zeros = 0;
-    for byte in mantissa.bytes() {
-        if byte == b'.' {
-            after_point = true;
-            continue;
-        }
-        exponent -= i32::from(after_point);
-        zeros += 1;
-        if byte != b'0' {
-            if found.len > 0 {
-                found.digits[found.len..found.len + zeros - 1].fill(b'0');
-                found.len += zeros - 1;
-            }
-            found.digits[found.len] = byte;
-            found.len += 1;
-            zeros = 0;
-        }
-    }
-    (found, exponent + zeros as i32)
+    let decimal = grisu::decimal(value.abs());
+    write_digits(decimal.digits(), decimal.exponent, out);
 }
 
 /// Writes `digits` × 10^`exponent` in the form Redis chooses.
