@@ -462,11 +462,9 @@ impl<T: Item> Table<T> {
     pub fn insert(&mut self, hash: u64, item: T) -> SlotMut<'_, T> {
         let item = item.into_raw();
         assert!(item.as_ptr().addr() <= ADDRESS_MASK, "items lie below 2^48");
-        // SAFETY: the item is live: it was just given up by its owner.
-        debug_assert!(
-            self.find(hash, unsafe { T::key(item) }).is_none(),
-            "the key is in the table already"
-        );
+        // SAFETY: the item is live: its owner just gave it up.
+        let key = unsafe { T::key(item) };
+        debug_assert!(self.find(hash, key).is_none(), "the key is in the table already");
         if self.buckets == 0 {
             self.root = Chunk::new(WHOLE_LAYOUT).0.as_ptr().cast();
             self.buckets = 1;
@@ -569,14 +567,14 @@ impl<T: Item> Table<T> {
         for _ in 0..64 * Self::PICK_POSITIONS {
             let bits = splitmix(&mut state);
             // The high half picks the bucket, the low half the position; both by multiplication, without bias to speak of.
-            bucket = ((bits >> 32) * buckets as u64 >> 32) as usize;
+            bucket = (((bits >> 32) * buckets as u64) >> 32) as usize;
             let count = self.chain_len(bucket);
             let positions = if buckets == 1 {
                 count
             } else {
                 count.max(Self::PICK_POSITIONS)
             };
-            let position = ((bits & 0xffff_ffff) * positions as u64 >> 32) as usize;
+            let position = (((bits & 0xffff_ffff) * positions as u64) >> 32) as usize;
             if let Some(place) = self.chain(bucket).nth(position) {
                 // SAFETY: the item is live while `self` is borrowed.
                 return Some(unsafe { T::borrow(place.item()) });
@@ -1067,10 +1065,8 @@ impl<'a, T: Item> SlotMut<'a, T> {
     pub fn replace(&mut self, item: T) -> T {
         let (old, item) = (self.raw(), item.into_raw());
         // SAFETY: both items are live.
-        debug_assert!(
-            unsafe { T::key(old) == T::key(item) },
-            "an item is replaced by one with the same key"
-        );
+        let same_key = unsafe { T::key(old) == T::key(item) };
+        debug_assert!(same_key, "an item is replaced by one with the same key");
         // SAFETY: the new item becomes the table's, and the old one the caller's.
         unsafe {
             self.set_raw(item);
