@@ -57,7 +57,10 @@ pub enum Value {
     Int(i64),
     /// A string that is not shown as an integer. `raw` asks for the encoding name `raw` whatever its length, as
     /// Redis shows strings that were modified in place (APPEND, SETRANGE).
-    String { bytes: Vec<u8>, raw: bool },
+    String {
+        bytes: Vec<u8>,
+        raw: bool,
+    },
     List(List),
     Set(Set),
     ZSet(ZSet),
