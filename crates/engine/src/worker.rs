@@ -1,6 +1,26 @@
 //! One worker: the engine's side of one thread's event loop, with the sessions that live on it.
+//!
+//! The event loop reads into [`Worker::input`], calls [`Worker::process`], and writes [`Worker::pending`]; once a turn it
+//! calls [`Worker::wake`], which drains the mailbox, runs timers and retries what was put aside.
 
+use crate::blocking::Timer;
+use crate::clients::ClientInfo;
+use crate::config::Settings;
+use crate::engine::Engine;
+use crate::exec;
+use crate::mailbox::{Message, SessionRef};
+use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
+use crate::scripting::Interpreter;
+use crate::session::Session;
+use crate::stats::Stats;
+use kelda_resp::Protocol;
+use kelda_store::shard::{Keyspace, SHARDS, ShardSet};
+use kelda_store::txn::{Context, Env, EventClasses, Txn};
+use kelda_store::waiting::Waiter;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Where the time comes from. The server gives the system's clock, tests a clock that they turn by hand.
 pub trait Clock: Send + Sync {
@@ -43,11 +63,587 @@ pub trait Host {
     fn serve_others(&mut self, worker: &mut Worker);
 }
 
-/// The state shared by all workers.
-pub struct Engine;
+/// A host with no other sessions to serve.
+pub struct NoHost;
+
+impl Host for NoHost {
+    fn serve_others(&mut self, worker: &mut Worker) {
+        worker.wake(&mut NoHost);
+    }
+}
+
+/// Cron runs this often, in µs.
+const CRON_US: u64 = 100_000;
+/// How soon a session put aside is tried again, in µs.
+const RETRY_US: u64 = 200;
+/// Due keys removed from a shard in one go: a few dozen µs.
+const EXPIRE_BATCH: usize = 64;
+/// The least room offered to a read.
+const READ_BYTES: usize = 16 * 1024;
 
 /// The engine's side of one thread.
 pub struct Worker {
-    #[allow(dead_code)]
-    engine: Arc<Engine>,
+    /// The shared state.
+    pub engine: Arc<Engine>,
+    /// Which worker this is.
+    pub index: usize,
+    /// The settings as of the last look.
+    pub settings: Arc<Settings>,
+    settings_version: u64,
+    sessions: Vec<Option<Box<Session>>>,
+    free: Vec<Slot>,
+    /// Output for sessions that are running a command right now (nested turns and self-publishing).
+    held_back: Vec<(SessionRef, Vec<u8>)>,
+    touched: Vec<Slot>,
+    retry: Vec<SessionRef>,
+    pub(crate) timers: BinaryHeap<Reverse<Timer>>,
+    /// Waits of sessions that are gone, whose shards were busy.
+    pub(crate) orphans: Vec<Arc<Waiter>>,
+    pub(crate) subscribers: LocalSubscribers,
+    /// The Lua interpreter; absent while it runs a script, or before the first.
+    pub(crate) interpreter: Option<Box<Interpreter>>,
+    pub(crate) interpreter_generation: u64,
+    /// Whether a script is running on this worker.
+    pub(crate) in_script: bool,
+    /// The script that is running, for SCRIPT KILL and its like.
+    pub(crate) context: Option<Box<Context>>,
+    env: Env,
+    seed: u64,
+    now_us: i64,
+    next_cron_us: u64,
+    next_shard: usize,
+    garbage: VecDeque<kelda_store::txn::Garbage>,
+}
+
+impl Worker {
+    pub(crate) fn new(engine: Arc<Engine>, index: usize, seed: u64) -> Worker {
+        let settings = engine.config.settings();
+        let mut worker = Worker {
+            settings_version: engine.config.version(),
+            sessions: Vec::new(),
+            free: Vec::new(),
+            held_back: Vec::new(),
+            touched: Vec::new(),
+            retry: Vec::new(),
+            timers: BinaryHeap::new(),
+            orphans: Vec::new(),
+            subscribers: LocalSubscribers::default(),
+            interpreter: None,
+            interpreter_generation: 0,
+            in_script: false,
+            context: None,
+            env: Env::default(),
+            seed,
+            now_us: engine.clock.unix_us(),
+            next_cron_us: 0,
+            next_shard: index,
+            garbage: VecDeque::new(),
+            settings,
+            index,
+            engine,
+        };
+        worker.read_settings();
+        worker
+    }
+
+    fn read_settings(&mut self) {
+        self.settings_version = self.engine.config.version();
+        self.settings = self.engine.config.settings();
+        let settings = &self.settings;
+        self.env = Env {
+            limits: settings.limits,
+            events: settings.notify_keyspace_events,
+            log_changes: self.engine.sink().is_some(),
+            lfu: settings.maxmemory_policy.is_lfu(),
+            lfu_log_factor: settings.lfu_log_factor,
+            lfu_decay_minutes: settings.lfu_decay_time,
+            no_touch: false,
+        };
+    }
+
+    /// Reads the clock and, if they changed, the settings.
+    #[inline]
+    pub fn refresh(&mut self) {
+        self.now_us = self.engine.clock.unix_us();
+        if self.engine.config.version() != self.settings_version {
+            self.read_settings();
+        }
+    }
+
+    /// Unix time of this turn, in µs.
+    pub fn now_us(&self) -> i64 {
+        self.now_us
+    }
+
+    /// Unix time of this turn, in ms.
+    pub fn now_ms(&self) -> i64 {
+        self.now_us / 1000
+    }
+
+    /// This worker's counters.
+    #[inline]
+    pub fn stats(&self) -> &Stats {
+        &self.engine.stats[self.index]
+    }
+
+    // ---- sessions
+
+    /// Takes a new connection in. `Err` is what to send before closing it.
+    pub fn connect(&mut self, peer: Peer) -> Result<Slot, Vec<u8>> {
+        self.refresh();
+        let engine = self.engine.clone();
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.sessions.push(None);
+            self.sessions.len() - 1
+        });
+        let at = SessionRef { worker: self.index, slot, id: engine.clients.next_id() };
+        let info = Arc::new(ClientInfo::new(at, peer, self.now_ms()));
+        self.stats().connections.add(1);
+        if !engine.clients.add(info.clone(), self.settings.maxclients) {
+            self.stats().rejected_connections.add(1);
+            self.free.push(slot);
+            return Err(b"-ERR max number of clients reached\r\n".to_vec());
+        }
+        let authenticated = self.settings.requirepass.is_empty();
+        self.sessions[slot] = Some(Box::new(Session::new(info, authenticated)));
+        Ok(slot)
+    }
+
+    /// The connection is gone.
+    pub fn disconnect(&mut self, slot: Slot) {
+        let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
+        self.end_wait(&mut session);
+        exec::unwatch(self, &mut session);
+        for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
+            for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
+                self.engine.pubsub.remove(kind, &name, self.index);
+                self.subscribers.remove(kind, &name, slot);
+            }
+        }
+        self.engine.clients.remove(session.at.id);
+        self.free.push(slot);
+    }
+
+    /// Where to append what was read.
+    ///
+    /// # Panics
+    /// When the slot holds no session: the event loop owns the slots it was given until it disconnects them.
+    pub fn input(&mut self, slot: Slot) -> &mut Vec<u8> {
+        match &mut self.sessions[slot] {
+            Some(session) => &mut session.input,
+            None => panic!("no session in slot {slot}"),
+        }
+    }
+
+    /// How many bytes to make room for before the next read.
+    pub fn read_hint(&self, slot: Slot) -> usize {
+        self.session(slot).map_or(READ_BYTES, |session| session.needs.clamp(READ_BYTES, 64 << 20))
+    }
+
+    /// Output to send.
+    pub fn pending(&self, slot: Slot) -> &[u8] {
+        self.session(slot).map_or(&[], Session::pending)
+    }
+
+    /// So many bytes of [`Worker::pending`] were sent.
+    pub fn written(&mut self, slot: Slot, bytes: usize) {
+        self.stats().output_bytes.add(bytes as u64);
+        self.stats().writes.add(1);
+        let Some(session) = self.sessions.get_mut(slot).and_then(Option::as_mut) else { return };
+        session.written += bytes;
+        session.info.totals[1].fetch_add(bytes as u64, Relaxed);
+        if session.written == session.reply.buf.len() {
+            session.written = 0;
+            session.over_soft_limit_since_us = None;
+            /// Capacity that a quiet session keeps.
+            const KEEP_BYTES: usize = 64 * 1024;
+            if session.reply.buf.capacity() > KEEP_BYTES {
+                session.reply.buf = Vec::new();
+            } else {
+                session.reply.buf.clear();
+            }
+        } else if session.written > 1 << 20 {
+            session.reply.buf.drain(..session.written);
+            session.written = 0;
+        }
+    }
+
+    /// What to do with the socket.
+    pub fn fate(&self, slot: Slot) -> Fate {
+        self.session(slot).map_or(Fate::Close, |session| session.fate)
+    }
+
+    /// Sessions that gained output or changed fate other than by [`Worker::process`], each perhaps more than once.
+    pub fn touched(&mut self, slots: &mut Vec<Slot>) {
+        slots.append(&mut self.touched);
+    }
+
+    /// A session that is not running a command.
+    pub fn session(&self, slot: Slot) -> Option<&Session> {
+        self.sessions.get(slot)?.as_deref()
+    }
+
+    pub(crate) fn session_of(&mut self, at: SessionRef) -> Option<&mut Box<Session>> {
+        self.sessions.get_mut(at.slot)?.as_mut().filter(|session| session.at.id == at.id)
+    }
+
+    /// Notes that the event loop has something to do for a session.
+    pub(crate) fn touch(&mut self, slot: Slot) {
+        self.touched.push(slot);
+    }
+
+    // ---- running commands
+
+    /// Parses and runs what is complete of a session's input.
+    pub fn process(&mut self, slot: Slot, host: &mut dyn Host) {
+        self.refresh();
+        self.run_session(slot, host);
+        if !self.in_script && self.engine.mailbox(self.index).is_some_and(|mailbox| mailbox.has_mail()) {
+            self.read_mail();
+        }
+    }
+
+    fn run_session(&mut self, slot: Slot, host: &mut dyn Host) {
+        let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
+        exec::run(self, &mut session, host);
+        self.put_back(session);
+    }
+
+    fn put_back(&mut self, mut session: Box<Session>) {
+        let at = session.at;
+        let mut index = 0;
+        while index < self.held_back.len() {
+            if self.held_back[index].0 == at {
+                let (_, bytes) = self.held_back.remove(index);
+                session.reply.raw(&bytes);
+                self.touched.push(at.slot);
+            } else {
+                index += 1;
+            }
+        }
+        if session.info.killed.load(Relaxed) {
+            session.fate = Fate::Close;
+            self.touched.push(at.slot);
+        }
+        self.check_output(&mut session);
+        self.sessions[at.slot] = Some(session);
+    }
+
+    /// Has a session run again soon: its command met a busy shard.
+    pub(crate) fn put_aside(&mut self, session: &mut Session) {
+        if !session.put_aside {
+            session.put_aside = true;
+            self.stats().put_aside.add(1);
+            self.retry.push(session.at);
+        }
+    }
+
+    /// Begins a transaction; `None` when a shard is busy.
+    ///
+    /// The shards of every key that a session blocked in these shards could be served from are locked too, so that whoever
+    /// makes it ready can serve it in the same critical section.
+    #[inline]
+    pub(crate) fn begin<'k>(&mut self, keyspace: &'k Keyspace, set: ShardSet, db: u32) -> Option<Txn<'k>> {
+        let guard = crate::blocking::lock_with_waiters(keyspace, set)?;
+        let mut cx = match self.context.take() {
+            Some(cx) => cx,
+            None => {
+                self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                Context::new(self.env, self.seed)
+            }
+        };
+        cx.env = self.env;
+        Some(Txn::new(guard, db, self.now_us / 1000, cx))
+    }
+
+    /// Ends a transaction: serves whom it made ready, publishes its events, hands its changes to the log, and gives back
+    /// its shards.
+    #[inline]
+    pub(crate) fn commit(&mut self, mut txn: Txn) {
+        let cx = txn.cx();
+        if cx.saw_stale() {
+            txn.reap_stale();
+        }
+        if !txn.cx.ready.is_empty() {
+            crate::blocking::serve_ready(self, &mut txn);
+        }
+        if txn.cx.dirty != 0 || !txn.cx.events.is_empty() {
+            self.hand_on(&mut txn);
+        }
+        let mut cx = txn.finish();
+        let stats = self.stats();
+        stats.hits.add(cx.hits.take());
+        stats.misses.add(cx.misses.take());
+        if !cx.garbage.is_empty() {
+            self.garbage.extend(cx.garbage.drain(..));
+            self.free_garbage();
+        }
+        self.context = Some(cx);
+    }
+
+    fn hand_on(&mut self, txn: &mut Txn) {
+        let cx = txn.cx();
+        let (dirty, expired) = (std::mem::take(&mut cx.dirty), std::mem::take(&mut cx.expired));
+        let changes = std::mem::take(&mut cx.changes);
+        let events = std::mem::take(&mut cx.events);
+        self.stats().dirty.add(dirty);
+        self.stats().expired.add(expired);
+        if !changes.is_empty()
+            && let Some(sink) = self.engine.sink()
+        {
+            sink.commit(&changes);
+        }
+        for event in events {
+            exec::publish_event(self, &event);
+        }
+    }
+
+    /// Frees a bounded amount of what left the keyspace.
+    fn free_garbage(&mut self) -> bool {
+        /// Elements freed in one go: some 100 µs.
+        const STEP: usize = 1000;
+        let mut budget = STEP;
+        while let Some(front) = self.garbage.front_mut() {
+            if front.free_some(&mut budget) {
+                self.garbage.pop_front();
+            }
+            if budget == 0 {
+                break;
+            }
+        }
+        !self.garbage.is_empty()
+    }
+
+    /// Values waiting to be freed.
+    pub fn garbage_len(&self) -> usize {
+        self.garbage.len()
+    }
+
+    // ---- mail, timers, cron
+
+    /// Drains the mailbox, runs timers, retries what was put aside. Called after every turn of the event loop.
+    pub fn wake(&mut self, host: &mut dyn Host) {
+        self.refresh();
+        self.read_mail();
+        let now = self.engine.clock.monotonic_us();
+        self.run_timers(now);
+        for at in std::mem::take(&mut self.retry) {
+            if let Some(session) = self.session_of(at) {
+                session.put_aside = false;
+                self.run_session(at.slot, host);
+                self.touch(at.slot);
+            }
+        }
+        self.expire_keys();
+        self.free_garbage();
+        if now >= self.next_cron_us {
+            self.next_cron_us = now + CRON_US;
+            self.cron(now);
+        }
+    }
+
+    /// How long the event loop may sleep, in µs; `None` for ever.
+    pub fn next_timer_us(&self) -> Option<u64> {
+        if !self.garbage.is_empty() || !self.touched.is_empty() {
+            return Some(0);
+        }
+        if !self.retry.is_empty() || !self.orphans.is_empty() {
+            return Some(RETRY_US);
+        }
+        let now = self.engine.clock.monotonic_us();
+        let mut wait = self.next_cron_us.saturating_sub(now);
+        if let Some(Reverse(timer)) = self.timers.peek() {
+            wait = wait.min(timer.at_us.saturating_sub(now));
+        }
+        Some(wait)
+    }
+
+    pub(crate) fn read_mail(&mut self) {
+        let engine = self.engine.clone();
+        let Some(mailbox) = engine.mailbox(self.index) else { return };
+        while mailbox.has_mail() {
+            for message in mailbox.drain() {
+                self.receive(message);
+            }
+        }
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Publish { audience, channel, payload } => {
+                let mut receivers = Vec::new();
+                self.subscribers.for_each(audience, &channel, |slot, pattern| {
+                    receivers.push((slot, pattern.map(Box::<[u8]>::from)));
+                });
+                let mut encoded: Vec<(Protocol, Option<Box<[u8]>>, Vec<u8>)> = Vec::new();
+                for (slot, pattern) in receivers {
+                    let protocol = match &self.sessions[slot] {
+                        Some(session) => session.protocol,
+                        // It is running a command: only RESP3 sessions, or those that publish to themselves, can.
+                        None => self.running_protocol(slot),
+                    };
+                    let made = encoded.iter().position(|(have, with, _)| *have == protocol && *with == pattern);
+                    let made = made.unwrap_or_else(|| {
+                        let bytes = encoded_message(protocol, audience, pattern.as_deref(), &channel, &payload);
+                        encoded.push((protocol, pattern, bytes));
+                        encoded.len() - 1
+                    });
+                    let bytes = std::mem::take(&mut encoded[made].2);
+                    self.deliver(slot, &bytes);
+                    encoded[made].2 = bytes;
+                }
+            }
+            Message::Served { session: at, reply } => {
+                let Some(session) = self.session_of(at) else { return };
+                session.blocked = None;
+                session.info.blocked.store(false, Relaxed);
+                session.reply.raw(&reply);
+                self.engine.clients.blocked.fetch_sub(1, Relaxed);
+                self.resume(at);
+            }
+            Message::Unblock { session, with_error } => self.unblock(session, with_error),
+            Message::Kill { session: at } => {
+                if let Some(session) = self.session_of(at) {
+                    session.fate = Fate::Close;
+                    self.touch(at.slot);
+                }
+            }
+            Message::Shutdown => {}
+        }
+    }
+
+    /// Lets a session that was blocked go on with its input at the next turn.
+    pub(crate) fn resume(&mut self, at: SessionRef) {
+        self.touch(at.slot);
+        if let Some(session) = self.session_of(at)
+            && !session.input.is_empty()
+            && !session.put_aside
+        {
+            session.put_aside = true;
+            self.retry.push(at);
+        }
+    }
+
+    fn running_protocol(&self, slot: Slot) -> Protocol {
+        let info = self.engine.clients.all().into_iter().find(|info| info.at.worker == self.index && info.at.slot == slot);
+        match info {
+            Some(info) if info.resp.load(Relaxed) == 3 => Protocol::Resp3,
+            _ => Protocol::Resp2,
+        }
+    }
+
+    /// Appends to a session's output, or holds it back while the session is running a command.
+    fn deliver(&mut self, slot: Slot, bytes: &[u8]) {
+        if let Some(mut session) = self.sessions[slot].take() {
+            session.reply.raw(bytes);
+            self.check_output(&mut session);
+            self.sessions[slot] = Some(session);
+            self.touch(slot);
+            return;
+        }
+        let found = self.engine.clients.all().into_iter().find(|info| info.at.worker == self.index && info.at.slot == slot);
+        if let Some(info) = found {
+            self.held_back.push((info.at, bytes.to_vec()));
+        }
+    }
+
+    /// Takes what was held back for the running session: PUBLISH puts it before its own reply.
+    pub(crate) fn take_held_back(&mut self, at: SessionRef) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.held_back.retain_mut(|(to, held)| {
+            if *to == at {
+                bytes.append(held);
+            }
+            *to != at
+        });
+        bytes
+    }
+
+    /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
+    fn check_output(&mut self, session: &mut Session) {
+        let pending = session.reply.len() - session.written;
+        let limits = &self.settings.client_output_buffer_limit;
+        let limit = if session.subscription_count() != 0 { limits.pubsub } else { limits.normal };
+        session.info.output_bytes.store(pending, Relaxed);
+        let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
+        let mut cut = over(limit.hard_bytes);
+        if over(limit.soft_bytes) {
+            let now = self.engine.clock.monotonic_us();
+            let since = *session.over_soft_limit_since_us.get_or_insert(now);
+            cut |= now - since > limit.soft_seconds * 1_000_000;
+        } else {
+            session.over_soft_limit_since_us = None;
+        }
+        if cut && session.fate != Fate::Close {
+            session.fate = Fate::Close;
+            self.stats().output_limit_disconnections.add(1);
+            self.touched.push(session.at.slot);
+            let text = format!("Client id={} closed for overcoming of output buffer limits.", session.at.id);
+            self.engine.platform.log(3, &text);
+        }
+    }
+
+    fn expire_keys(&mut self) {
+        if !self.engine.active_expire.load(Relaxed) {
+            return;
+        }
+        let engine = self.engine.clone();
+        let now_ms = self.now_ms();
+        /// Shards looked at in one turn beyond those that are due.
+        const LOOKS: usize = SHARDS;
+        /// Keys removed in one turn, at most.
+        const KEYS: usize = 16 * EXPIRE_BATCH;
+        let (workers, mut removed) = (engine.worker_count(), 0);
+        for _ in 0..LOOKS.div_ceil(workers) {
+            let shard = self.next_shard;
+            if engine.keyspace.due(shard) < now_ms {
+                let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) else { break };
+                let taken = txn.expire_due(shard, EXPIRE_BATCH);
+                self.commit(txn);
+                removed += taken;
+                if taken == EXPIRE_BATCH {
+                    if removed >= KEYS {
+                        break;
+                    }
+                    continue;
+                }
+            }
+            self.next_shard += workers;
+            if self.next_shard >= SHARDS {
+                self.next_shard = self.index;
+            }
+        }
+    }
+
+    fn cron(&mut self, now: u64) {
+        let mut orphans = std::mem::take(&mut self.orphans);
+        orphans.retain(|waiter| self.withdraw(waiter).is_none());
+        self.orphans = orphans;
+        let idle_ms = self.settings.timeout as i64 * 1000;
+        let now_ms = self.now_ms();
+        for slot in 0..self.sessions.len() {
+            let Some(mut session) = self.sessions[slot].take() else { continue };
+            if idle_ms != 0
+                && session.blocked.is_none()
+                && session.subscription_count() == 0
+                && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
+            {
+                session.fate = Fate::Close;
+                self.touched.push(slot);
+            }
+            if session.over_soft_limit_since_us.is_some() {
+                self.check_output(&mut session);
+            }
+            self.sessions[slot] = Some(session);
+        }
+        if let Some(interpreter) = &mut self.interpreter {
+            interpreter.collect_some_garbage();
+        }
+        let _ = now;
+    }
+
+    /// Whether any key event of these classes is wanted.
+    pub fn wants_events(&self, classes: EventClasses) -> bool {
+        self.env.events.has(classes)
+    }
 }

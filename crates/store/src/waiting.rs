@@ -29,6 +29,10 @@ impl Waiter {
         Arc::new(Waiter { keys, reaches, payload, gone: AtomicBool::new(false) })
     }
 
+    fn reaches_out(&self) -> bool {
+        self.reaches.len() > 1
+    }
+
     /// Marks the waiter as served or given up. Only the holder of all its shards may call this.
     pub fn retire(&self) {
         self.gone.store(true, Ordering::Relaxed);
@@ -45,6 +49,8 @@ impl Waiter {
 pub struct Waiters {
     queues: HashMap<DbKey, VecDeque<Arc<Waiter>>>,
     len: usize,
+    /// Places of waiters whose command reaches further keys.
+    reaching_out: usize,
 }
 
 /// Looks a `(db, key)` pair up without owning it.
@@ -80,8 +86,16 @@ impl Waiters {
 
     /// Puts the waiter at the end of the key's queue.
     pub fn add(&mut self, db: u32, key: &[u8], waiter: Arc<Waiter>) {
+        self.reaching_out += usize::from(waiter.reaches_out());
         self.queues.entry((db, key.into())).or_default().push_back(waiter);
         self.len += 1;
+    }
+
+    /// Calls `f` with each waiter whose command reaches further keys than this one.
+    pub fn for_each_reaching_out(&self, mut f: impl FnMut(&Arc<Waiter>)) {
+        if self.reaching_out != 0 {
+            self.queues.values().flatten().filter(|waiter| waiter.reaches_out()).for_each(&mut f);
+        }
     }
 
     /// Takes the waiter out of the key's queue.
@@ -90,6 +104,7 @@ impl Waiters {
         if let Some(place) = queue.iter().position(|have| Arc::ptr_eq(have, waiter)) {
             queue.remove(place);
             self.len -= 1;
+            self.reaching_out -= usize::from(waiter.reaches_out());
         }
         if queue.is_empty() {
             self.queues.remove(&Borrowed(db, key));

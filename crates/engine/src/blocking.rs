@@ -1,0 +1,241 @@
+//! Blocking on keys: BLPOP and its relatives.
+//!
+//! Invariants: a blocked session is served in the critical section of whoever made it ready, first come first served,
+//! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
+
+use crate::args::Args;
+use crate::command::{Reply, Run, Wait};
+use crate::mailbox::{Message, SessionRef};
+use crate::registry::Registered;
+use crate::session::{Blocked, Session, Words};
+use crate::worker::Worker;
+use kelda_resp::{Protocol, Writer};
+use kelda_store::shard::{Guard, Keyspace, ShardSet};
+use kelda_store::txn::{Key, Txn};
+use kelda_store::waiting::{DbKey, Waiter};
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// When a blocked session's time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timer {
+    /// Monotonic µs.
+    pub at_us: u64,
+    worker: usize,
+    slot: usize,
+    id: u64,
+}
+
+impl Timer {
+    fn session(&self) -> SessionRef {
+        SessionRef { worker: self.worker, slot: self.slot, id: self.id }
+    }
+}
+
+/// What it takes to run a blocked session's command on another thread.
+struct BlockedCommand {
+    session: SessionRef,
+    db: u32,
+    protocol: Protocol,
+    command: &'static Registered,
+    words: Words,
+    errors_end_it: bool,
+}
+
+/// Locks the shards, and with them those of every key that sessions waiting in them reach.
+#[inline]
+pub fn lock_with_waiters(keyspace: &Keyspace, set: ShardSet) -> Option<Guard<'_>> {
+    let guard = keyspace.lock(set)?;
+    if matches!(guard.held(), ShardSet::All) || guard.held().iter().all(|shard| guard.shard(shard).waiters.is_empty()) {
+        return Some(guard);
+    }
+    lock_closure(keyspace, guard)
+}
+
+#[cold]
+fn lock_closure<'k>(keyspace: &'k Keyspace, mut guard: Guard<'k>) -> Option<Guard<'k>> {
+    loop {
+        let mut wanted = guard.held().clone();
+        for shard in guard.held().iter() {
+            guard.shard(shard).waiters.for_each_reaching_out(|waiter| {
+                waiter.reaches.iter().for_each(|hash| wanted.add(*hash));
+            });
+        }
+        if wanted == *guard.held() {
+            return Some(guard);
+        }
+        drop(guard);
+        guard = keyspace.lock(wanted)?;
+    }
+}
+
+/// Registers the session in the queues of the keys that it awaits.
+pub fn block(
+    worker: &mut Worker,
+    session: &mut Session,
+    txn: &mut Txn,
+    command: &'static Registered,
+    args: &Args,
+    wait: Wait,
+) {
+    let Wait::On { keys: (first, count), timeout_ms, otherwise, errors_end_it } = wait else { return };
+    let db = session.db;
+    let mut keys: Vec<DbKey> = Vec::with_capacity(count);
+    for word in args.words().iter().skip(first).take(count) {
+        if !keys.iter().any(|(_, have)| **have == **word) {
+            keys.push((db, (*word).into()));
+        }
+    }
+    let mut reaches = Vec::new();
+    command.find_keys(args.words(), &mut |at, _| reaches.push(Key::new(args.words()[at]).hash));
+    let payload = BlockedCommand {
+        session: session.at,
+        db,
+        protocol: session.protocol,
+        command,
+        words: args.words().iter().map(|word| Box::from(*word)).collect(),
+        errors_end_it,
+    };
+    let waiter = Waiter::new(keys, reaches, Arc::new(payload));
+    for (db, key) in &waiter.keys {
+        txn.shard_data(Key::new(key).shard()).waiters.add(*db, key, waiter.clone());
+    }
+    let deadline_us = (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms * 1000));
+    if let Some(at_us) = deadline_us {
+        let SessionRef { worker: index, slot, id } = session.at;
+        worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
+    }
+    session.blocked = Some(Blocked { waiter, deadline_us, otherwise });
+    session.info.blocked.store(true, Relaxed);
+    worker.engine.clients.blocked.fetch_add(1, Relaxed);
+}
+
+/// Takes a waiter out of all its queues; the transaction holds its shards.
+fn leave_queues(txn: &mut Txn, waiter: &Arc<Waiter>) {
+    for (db, key) in &waiter.keys {
+        txn.shard_data(Key::new(key).shard()).waiters.remove(*db, key, waiter);
+    }
+    waiter.retire();
+}
+
+/// Runs the commands of sessions blocked on keys that this transaction changed, until none of them gets anything.
+pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
+    let before = txn.db();
+    while let Some((db, key)) = txn.cx().ready.pop_front() {
+        let shard = Key::new(&key).shard();
+        let mut place = 0;
+        while let Some(waiter) = txn.shard_data(shard).waiters.get(db, &key, place) {
+            if !serve(worker, txn, &waiter) {
+                place += 1;
+            }
+        }
+    }
+    txn.select(before);
+}
+
+/// Runs a blocked session's command again. Whether it was served.
+fn serve(worker: &mut Worker, txn: &mut Txn, waiter: &Arc<Waiter>) -> bool {
+    let Some(blocked) = waiter.payload.downcast_ref::<BlockedCommand>() else { return false };
+    let Run::Wait(run) = blocked.command.command.run else { return false };
+    let mut reply = Writer::new(blocked.protocol);
+    txn.select(blocked.db);
+    let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
+    match run(txn, &Args::new(&words), &mut reply) {
+        Ok(Wait::Done) => {}
+        Ok(Wait::On { .. }) => return false,
+        Err(error) if blocked.errors_end_it => {
+            reply.truncate(0);
+            reply.error(&error.to_string());
+        }
+        Err(_) => return false,
+    }
+    leave_queues(txn, waiter);
+    let engine = worker.engine.clone();
+    engine.post(worker.index, blocked.session.worker, Message::Served { session: blocked.session, reply: reply.buf });
+    true
+}
+
+impl Worker {
+    /// Ends the waits whose time is over.
+    pub(crate) fn run_timers(&mut self, now_us: u64) {
+        while let Some(Reverse(timer)) = self.timers.peek().copied() {
+            if timer.at_us > now_us {
+                return;
+            }
+            self.timers.pop();
+            let at = timer.session();
+            let due = self
+                .session_of(at)
+                .and_then(|session| session.blocked.as_ref())
+                .is_some_and(|blocked| blocked.deadline_us.is_some_and(|deadline| deadline <= now_us));
+            if due && !self.give_up(at, |reply, blocked| blocked.otherwise.write(reply)) {
+                self.timers.push(Reverse(Timer { at_us: now_us + 1000, ..timer }));
+                return;
+            }
+        }
+    }
+
+    /// Takes a session out of its queues and writes what `answer` says. `false` when its shards are busy.
+    fn give_up(&mut self, at: SessionRef, answer: impl FnOnce(&mut Reply, &Blocked)) -> bool {
+        let Some(session) = self.session_of(at) else { return true };
+        let Some(waiter) = session.blocked.as_ref().map(|blocked| blocked.waiter.clone()) else { return true };
+        if waiter.is_retired() {
+            // It was served; its reply is in the mail.
+            return true;
+        }
+        match self.withdraw(&waiter) {
+            None => return false,
+            // It was served just now; its reply is in the mail.
+            Some(false) => return true,
+            Some(true) => {}
+        }
+        let Some(session) = self.session_of(at) else { return true };
+        if let Some(blocked) = session.blocked.take() {
+            answer(&mut session.reply, &blocked);
+            session.info.blocked.store(false, Relaxed);
+            self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        }
+        self.resume(at);
+        true
+    }
+
+    /// Takes a waiter out of its queues: `Some(true)`; `Some(false)` when it was served before; `None` when its shards
+    /// are busy.
+    pub(crate) fn withdraw(&mut self, waiter: &Arc<Waiter>) -> Option<bool> {
+        let mut set = ShardSet::None;
+        waiter.keys.iter().for_each(|(_, key)| set.add(Key::new(key).hash));
+        let engine = self.engine.clone();
+        let mut txn = self.begin(&engine.keyspace, set, 0)?;
+        let waits = !waiter.is_retired();
+        if waits {
+            leave_queues(&mut txn, waiter);
+        }
+        self.commit(txn);
+        Some(waits)
+    }
+
+    /// CLIENT UNBLOCK.
+    pub(crate) fn unblock(&mut self, at: SessionRef, with_error: bool) {
+        let done = self.give_up(at, |reply, blocked| {
+            if with_error {
+                reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+            } else {
+                blocked.otherwise.write(reply);
+            }
+        });
+        if !done {
+            let engine = self.engine.clone();
+            engine.post(self.index, self.index, Message::Unblock { session: at, with_error });
+        }
+    }
+
+    /// A session is gone: so is its wait.
+    pub(crate) fn end_wait(&mut self, session: &mut Session) {
+        let Some(blocked) = session.blocked.take() else { return };
+        self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        if !blocked.waiter.is_retired() && self.withdraw(&blocked.waiter).is_none() {
+            self.orphans.push(blocked.waiter);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The register of connected clients, for CLIENT LIST, KILL and `maxclients`. A session's own thread writes its entry;
+//! any thread reads it.
+
+use crate::mailbox::SessionRef;
+use crate::worker::Peer;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The texts that a client gives itself.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO lib-name.
+    pub lib_name: String,
+    /// CLIENT SETINFO lib-ver.
+    pub lib_version: String,
+    /// The authenticated user.
+    pub user: String,
+}
+
+/// What other threads may know of a client.
+pub struct ClientInfo {
+    /// Where it lives.
+    pub at: SessionRef,
+    /// Its connection.
+    pub peer: Peer,
+    /// When it connected, Unix ms.
+    pub connected_ms: i64,
+    /// When it last sent a command, Unix ms.
+    pub active_ms: AtomicI64,
+    /// Its database.
+    pub db: AtomicU32,
+    /// RESP version.
+    pub resp: AtomicU32,
+    /// `Registered::id` of its last command plus one; 0 before the first.
+    pub command: AtomicUsize,
+    /// Channels, patterns and shard channels that it is subscribed to.
+    pub subscriptions: [AtomicUsize; 3],
+    /// Commands queued by MULTI; -1 outside.
+    pub queued: AtomicI64,
+    /// Keys watched.
+    pub watched: AtomicUsize,
+    /// Bytes of unprocessed input.
+    pub input_bytes: AtomicUsize,
+    /// Bytes of unsent output.
+    pub output_bytes: AtomicUsize,
+    /// Bytes received and sent, and commands run, in all.
+    pub totals: [AtomicU64; 3],
+    /// Whether CLIENT KILL asked for its end.
+    pub killed: AtomicBool,
+    /// Whether it is blocked.
+    pub blocked: AtomicBool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: AtomicBool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: AtomicBool,
+    labels: Mutex<Labels>,
+}
+
+impl ClientInfo {
+    /// The entry of a client just connected.
+    pub fn new(at: SessionRef, peer: Peer, now_ms: i64) -> ClientInfo {
+        ClientInfo {
+            at,
+            peer,
+            connected_ms: now_ms,
+            active_ms: AtomicI64::new(now_ms),
+            db: AtomicU32::new(0),
+            resp: AtomicU32::new(2),
+            command: AtomicUsize::new(0),
+            subscriptions: Default::default(),
+            queued: AtomicI64::new(-1),
+            watched: AtomicUsize::new(0),
+            input_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            totals: Default::default(),
+            killed: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            labels: Mutex::new(Labels { user: "default".into(), ..Labels::default() }),
+        }
+    }
+
+    /// Its texts, to read or change.
+    pub fn labels(&self) -> MutexGuard<'_, Labels> {
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All clients.
+#[derive(Default)]
+pub struct Clients {
+    by_id: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
+    last_id: AtomicU64,
+    count: AtomicUsize,
+    /// How many are blocked.
+    pub blocked: AtomicUsize,
+}
+
+impl Clients {
+    /// An id never used before.
+    pub fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Relaxed) + 1
+    }
+
+    /// How many are connected.
+    pub fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ClientInfo>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a client, unless there are `max` already.
+    pub fn add(&self, info: Arc<ClientInfo>, max: usize) -> bool {
+        let mut clients = self.lock();
+        if clients.len() >= max {
+            return false;
+        }
+        clients.insert(info.at.id, info);
+        self.count.store(clients.len(), Relaxed);
+        true
+    }
+
+    /// Takes a client out.
+    pub fn remove(&self, id: u64) {
+        let mut clients = self.lock();
+        clients.remove(&id);
+        self.count.store(clients.len(), Relaxed);
+    }
+
+    /// The client of this id.
+    pub fn get(&self, id: u64) -> Option<Arc<ClientInfo>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// All clients, by id.
+    pub fn all(&self) -> Vec<Arc<ClientInfo>> {
+        self.lock().values().cloned().collect()
+    }
+}

@@ -1,0 +1,71 @@
+//! What a session command works with: the session, its worker, the engine, and the transaction around it if there is one.
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::worker::{Host, Worker};
+use kelda_store::shard::ShardSet;
+use kelda_store::txn::{Key, Txn};
+use std::sync::Arc;
+
+/// Where a command comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client, on its own.
+    Client,
+    /// EXEC.
+    Exec,
+    /// A script.
+    Script,
+}
+
+/// The surroundings of a session command.
+pub struct Ctx<'a, 'k> {
+    /// The worker; the session is not in it while it runs a command.
+    pub worker: &'a mut Worker,
+    /// The session.
+    pub session: &'a mut Session,
+    /// The event loop, for what takes long.
+    pub host: &'a mut dyn Host,
+    /// The transaction that the command is part of.
+    pub txn: Option<&'a mut Txn<'k>>,
+    /// Where the command comes from.
+    pub origin: Origin,
+}
+
+impl Ctx<'_, '_> {
+    /// The shared state.
+    pub fn engine(&self) -> Arc<Engine> {
+        self.worker.engine.clone()
+    }
+
+    /// Runs `work` in the surrounding transaction, or else in one of its own over these shards. Fails with
+    /// [`Error::Again`] when they are busy: the command is then run again later.
+    pub fn with_shards<R>(&mut self, set: ShardSet, work: impl FnOnce(&mut Txn) -> R) -> Result<R> {
+        if let Some(txn) = &mut self.txn {
+            if let ShardSet::All = set
+                && !txn.holds_all()
+            {
+                return Err(Error::NeedsAllShards);
+            }
+            return Ok(work(txn));
+        }
+        let engine = self.worker.engine.clone();
+        let mut txn = self.worker.begin(&engine.keyspace, set, self.session.db).ok_or(Error::Again)?;
+        let result = work(&mut txn);
+        self.worker.commit(txn);
+        Ok(result)
+    }
+
+    /// [`Ctx::with_shards`] over the shards of these keys.
+    pub fn with_keys<R>(&mut self, keys: &[Key], work: impl FnOnce(&mut Txn) -> R) -> Result<R> {
+        if let Some(txn) = &self.txn
+            && keys.iter().any(|key| !txn.holds(*key))
+        {
+            return Err(Error::NeedsAllShards);
+        }
+        let mut set = ShardSet::None;
+        keys.iter().for_each(|key| set.add(key.hash));
+        self.with_shards(set, work)
+    }
+}

@@ -1,0 +1,190 @@
+//! The state that all workers share.
+
+use crate::clients::Clients;
+use crate::config::ConfigHandle;
+use crate::mailbox::{Mailbox, Message};
+use crate::pubsub::PubSub;
+use crate::scripts::ScriptCache;
+use crate::stats::Stats;
+use crate::worker::{Clock, Worker};
+use kelda_store::shard::Keyspace;
+use kelda_store::txn::Change;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// What the engine asks of the process around it.
+pub trait Platform: Send + Sync {
+    /// Bytes that the allocator has handed out.
+    fn used_memory(&self) -> usize;
+    /// Resident bytes of the process.
+    fn resident_memory(&self) -> usize {
+        0
+    }
+    /// User and system CPU time of the process, in microseconds.
+    fn cpu_us(&self) -> (u64, u64) {
+        (0, 0)
+    }
+    /// Asks the process to end.
+    fn shutdown(&self) {}
+    /// Writes a line to the log: level 0 (debug) to 3 (warning).
+    fn log(&self, _level: u8, _text: &str) {}
+    /// Reads a configuration file, for CONFIG REWRITE.
+    fn read_file(&self, _path: &str) -> std::io::Result<String> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Replaces a configuration file as a whole.
+    fn write_file(&self, _path: &str, _text: &str) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Facts about the process, for INFO.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessInfo {
+    /// Process id.
+    pub pid: u32,
+    /// Path of the binary.
+    pub executable: String,
+    /// Path of the configuration file, or empty.
+    pub config_file: String,
+    /// 40 random hexadecimal digits.
+    pub run_id: String,
+    /// Operating system, as `uname` tells it.
+    pub os: String,
+    /// Number of worker threads.
+    pub threads: usize,
+    /// The port really listened on.
+    pub port: u16,
+}
+
+/// Takes the changes of transactions, in commit order.
+pub trait ChangeSink: Send + Sync {
+    /// The changes of one transaction, while its shards are still held.
+    fn commit(&self, changes: &[Change]);
+}
+
+/// What it takes to make an engine.
+pub struct EngineOptions {
+    /// The configuration.
+    pub config: ConfigHandle,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The process.
+    pub platform: Arc<dyn Platform>,
+    /// Facts for INFO.
+    pub process: ProcessInfo,
+    /// Number of workers.
+    pub workers: usize,
+    /// Seeds every worker's random numbers.
+    pub seed: u64,
+    /// Who reads the changes, if anybody.
+    pub sink: Option<Arc<dyn ChangeSink>>,
+}
+
+/// The state shared by all workers.
+pub struct Engine {
+    /// The keys.
+    pub keyspace: Keyspace,
+    /// The configuration.
+    pub config: ConfigHandle,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The process.
+    pub platform: Arc<dyn Platform>,
+    /// Facts for INFO.
+    pub process: Mutex<ProcessInfo>,
+    /// Publish/subscribe.
+    pub pubsub: PubSub,
+    /// Connected clients.
+    pub clients: Clients,
+    /// Scripts by SHA-1.
+    pub scripts: ScriptCache,
+    /// Each worker's counters.
+    pub stats: Vec<Stats>,
+    /// Errors by code, for INFO errorstats.
+    pub errors: Mutex<std::collections::BTreeMap<String, u64>>,
+    /// When the engine was made, Unix µs.
+    pub started_us: i64,
+    /// Changes since the last save, for INFO.
+    pub dirty_at_save: AtomicU64,
+    /// When data was last saved (or flushed with nothing to save), Unix s.
+    pub last_save: AtomicI64,
+    /// Scripts that run longer than `busy-reply-threshold`.
+    pub busy_scripts: AtomicUsize,
+    /// Whether keys are removed before anybody looks (DEBUG SET-ACTIVE-EXPIRE).
+    pub active_expire: AtomicBool,
+    /// Whether the server is ending.
+    pub ending: AtomicBool,
+    mailboxes: Vec<OnceLock<Mailbox>>,
+    sink: Option<Arc<dyn ChangeSink>>,
+    seed: u64,
+}
+
+impl Engine {
+    /// An engine without keys or workers yet.
+    pub fn new(options: EngineOptions) -> Arc<Engine> {
+        let settings = options.config.settings();
+        let started_us = options.clock.unix_us();
+        Arc::new(Engine {
+            keyspace: Keyspace::new(settings.databases as u32),
+            config: options.config,
+            started_us,
+            last_save: AtomicI64::new(started_us / 1_000_000),
+            clock: options.clock,
+            platform: options.platform,
+            process: Mutex::new(options.process),
+            pubsub: PubSub::default(),
+            clients: Clients::default(),
+            scripts: ScriptCache::default(),
+            stats: (0..options.workers).map(|_| Stats::default()).collect(),
+            errors: Mutex::default(),
+            dirty_at_save: AtomicU64::new(0),
+            busy_scripts: AtomicUsize::new(0),
+            active_expire: AtomicBool::new(true),
+            ending: AtomicBool::new(false),
+            mailboxes: (0..options.workers).map(|_| OnceLock::new()).collect(),
+            sink: options.sink,
+            seed: options.seed,
+        })
+    }
+
+    /// The engine's side of thread `index`; `wake` must make that thread's loop call [`Worker::wake`] soon. Once only
+    /// for each index.
+    pub fn worker(self: &Arc<Engine>, index: usize, wake: Box<dyn Fn() + Send + Sync>) -> Worker {
+        let fresh = self.mailboxes[index].set(Mailbox::new(wake)).is_ok();
+        assert!(fresh, "worker {index} was made before");
+        Worker::new(self.clone(), index, self.seed.wrapping_add(0x1000 * index as u64))
+    }
+
+    /// Number of workers.
+    pub fn worker_count(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Posts a message to a worker.
+    pub fn post(&self, from: usize, to: usize, message: Message) {
+        let Some(mailbox) = self.mailboxes.get(to).and_then(OnceLock::get) else { return };
+        if from == to { mailbox.post_to_self(message) } else { mailbox.post(message) }
+    }
+
+    pub(crate) fn mailbox(&self, worker: usize) -> Option<&Mailbox> {
+        self.mailboxes[worker].get()
+    }
+
+    /// Who reads the changes.
+    pub fn sink(&self) -> Option<&dyn ChangeSink> {
+        self.sink.as_deref()
+    }
+
+    /// A counter summed over the workers.
+    pub fn total(&self, counter: impl Fn(&Stats) -> u64) -> u64 {
+        self.stats.iter().map(counter).sum()
+    }
+
+    /// Wakes every worker.
+    pub fn wake_all(&self) {
+        for mailbox in self.mailboxes.iter().filter_map(OnceLock::get) {
+            mailbox.post(Message::Shutdown);
+        }
+    }
+}

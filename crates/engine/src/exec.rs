@@ -1,0 +1,633 @@
+//! From bytes to replies: batches of parsed commands, the gates before a command runs, its transaction, and EXEC.
+
+use crate::args::Args;
+use crate::blocking;
+use crate::command::{Flags, Reply, Run, Wait};
+use crate::ctx::{Ctx, Origin};
+use crate::error::{Error, Result};
+use crate::mailbox::Audience;
+use crate::registry::{self, Registered};
+use crate::session::{Queue, ReplyMode, Session};
+use crate::worker::{Fate, Host, Worker};
+use kelda_resp::{Protocol, RequestLimits, Span, Step, Writer};
+use kelda_store::hasher;
+use kelda_store::shard::ShardSet;
+use kelda_store::txn::{Event, EventClasses, Key, Txn};
+use smallvec::SmallVec;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Commands parsed ahead, so that their keys can be fetched from memory while others run.
+const BATCH: usize = 32;
+
+/// What follows after one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// The next command.
+    Next,
+    /// The same command again, later: a shard is busy.
+    Again,
+    /// Nothing until the session is unblocked.
+    Blocked,
+    /// Nothing: the session ends.
+    End,
+}
+
+/// A command of a batch: its words are `spans[first..end]`, its last byte is before `consumed`.
+struct Parsed {
+    first: usize,
+    end: usize,
+    consumed: usize,
+    inline: Option<Vec<Vec<u8>>>,
+}
+
+/// Runs what is complete of the session's input.
+pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Host) {
+    if session.blocked.is_some() || session.put_aside || session.fate != Fate::Open {
+        return;
+    }
+    let input = std::mem::take(&mut session.input);
+    let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
+    let mut spans: SmallVec<[Span; 4 * BATCH]> = SmallVec::new();
+    let mut consumed = 0;
+    let mut scratch: Vec<Span> = Vec::new();
+    let mut batch: SmallVec<[Parsed; BATCH]> = SmallVec::new();
+    'batches: loop {
+        spans.clear();
+        batch.clear();
+        let limits = RequestLimits {
+            bulk_bytes_max: worker.settings.proto_max_bulk_len,
+            authenticated: session.authenticated,
+            ..RequestLimits::default()
+        };
+        let mut failure = None;
+        let mut at = consumed;
+        while batch.len() < BATCH {
+            scratch.clear();
+            let step = session.parser.next(&input[at..], &limits, &mut scratch);
+            let first = spans.len();
+            match step {
+                Ok(Step::Command { consumed: bytes }) => {
+                    let offset = at as u32;
+                    spans.extend(scratch.iter().map(|span| Span { start: span.start + offset, end: span.end + offset }));
+                    at += bytes;
+                    batch.push(Parsed { first, end: spans.len(), consumed: at, inline: None });
+                }
+                Ok(Step::Inline { consumed: bytes, args }) => {
+                    at += bytes;
+                    batch.push(Parsed { first, end: first, consumed: at, inline: Some(args) });
+                }
+                Ok(Step::Skip { consumed: bytes }) => {
+                    at += bytes;
+                    if batch.is_empty() {
+                        consumed = at;
+                    }
+                }
+                Ok(Step::Incomplete { need }) => {
+                    session.needs = need;
+                    break;
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        if batch.len() > 1 {
+            prefetch(worker, session, &input, &spans, &batch);
+        }
+        let whole = batch.len() == BATCH;
+        for parsed in &batch {
+            let flow = match &parsed.inline {
+                None => {
+                    let words: SmallVec<[&[u8]; 8]> =
+                        spans[parsed.first..parsed.end].iter().map(|span| span.of(&input)).collect();
+                    execute(worker, session, host, &words, &mut reply)
+                }
+                Some(words) => {
+                    let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &word[..]).collect();
+                    execute(worker, session, host, &words, &mut reply)
+                }
+            };
+            match flow {
+                Flow::Next => consumed = parsed.consumed,
+                Flow::Again => {
+                    session.parser = Default::default();
+                    worker.put_aside(session);
+                    break 'batches;
+                }
+                Flow::Blocked | Flow::End => {
+                    consumed = parsed.consumed;
+                    session.parser = Default::default();
+                    break 'batches;
+                }
+            }
+        }
+        if let Some(error) = failure {
+            reply.error(&format!("ERR Protocol error: {}", error.0));
+            session.fate = Fate::CloseAfterWrite;
+            worker.stats().errors.add(1);
+            break;
+        }
+        if !whole {
+            break;
+        }
+    }
+    finish_turn(worker, session, input, consumed, reply);
+}
+
+/// Puts input and output back into the session.
+fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, consumed: usize, reply: Reply) {
+    /// Capacity that a session without input keeps.
+    const KEEP_BYTES: usize = 64 * 1024;
+    if consumed == input.len() {
+        input.clear();
+        if input.capacity() > KEEP_BYTES {
+            input = Vec::new();
+        }
+    } else if consumed != 0 {
+        input.drain(..consumed);
+    }
+    if input.len() > worker.settings.client_query_buffer_limit {
+        session.fate = Fate::Close;
+        worker.stats().query_limit_disconnections.add(1);
+        let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
+        worker.engine.platform.log(3, &text);
+    }
+    let info = &session.info;
+    info.totals[0].fetch_add(consumed as u64, Relaxed);
+    info.input_bytes.store(input.len(), Relaxed);
+    info.active_ms.store(worker.now_ms(), Relaxed);
+    let stats = worker.stats();
+    stats.input_bytes.add(consumed as u64);
+    stats.reads.add(1);
+    session.input = input;
+    session.reply = reply;
+}
+
+/// Has the memory fetch what the batch's keys need: first all buckets, then all entries.
+fn prefetch(worker: &Worker, session: &Session, input: &[u8], spans: &[Span], batch: &[Parsed]) {
+    let keyspace = &worker.engine.keyspace;
+    // The first key of nearly every command is its second word; for others a useless line is fetched.
+    let hashes: SmallVec<[u64; BATCH]> = batch
+        .iter()
+        .filter(|parsed| parsed.end - parsed.first > 1)
+        .map(|parsed| hasher::hash(spans[parsed.first + 1].of(input)))
+        .collect();
+    for &hash in &hashes {
+        keyspace.prefetch_bucket(session.db, hash);
+    }
+    for &hash in &hashes {
+        keyspace.prefetch_entry(session.db, hash);
+    }
+}
+
+/// Finds the command of these words, through its container if it has one.
+pub(crate) fn resolve(words: &[&[u8]]) -> Result<&'static Registered> {
+    let name = words.first().copied().unwrap_or_default();
+    let Some(found) = registry::find(name) else { return Err(unknown_command(words)) };
+    resolve_subcommand(found, words)
+}
+
+fn resolve_subcommand(found: &'static Registered, words: &[&[u8]]) -> Result<&'static Registered> {
+    if !matches!(found.command.run, Run::Group(_)) {
+        return Ok(found);
+    }
+    let Some(name) = words.get(1) else { return Err(Error::Arity(found.name.clone())) };
+    found.subcommand(name).ok_or_else(|| {
+        let shown = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
+        Error::owned(format!("ERR unknown subcommand '{shown}'. Try {} HELP.", found.command.name))
+    })
+}
+
+fn unknown_command(words: &[&[u8]]) -> Error {
+    let shorten = |word: &[u8]| String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
+    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..])));
+    /// Bytes of arguments shown, at most.
+    const SHOWN: usize = 128;
+    let mut shown = 0;
+    for word in words.iter().skip(1) {
+        if shown >= SHOWN {
+            break;
+        }
+        let part = &word[..word.len().min(SHOWN - shown)];
+        text.push_str(&format!("'{}' ", String::from_utf8_lossy(part)));
+        shown += part.len() + 3;
+    }
+    Error::owned(text)
+}
+
+/// Runs one command of a client, or queues or refuses it.
+fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, words: &[&[u8]], reply: &mut Reply) -> Flow {
+    let repeated = session.last_command.filter(|last| {
+        last.parent.is_none() && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
+    });
+    let found = match repeated {
+        Some(found) => resolve_subcommand(found, words),
+        None => resolve(words),
+    };
+    let command = match found {
+        Ok(command) => command,
+        Err(error) => {
+            refuse(worker, session, None, &error, reply);
+            return Flow::Next;
+        }
+    };
+    session.last_command = Some(command);
+    if let Err(error) = gate(worker, session, command, words) {
+        refuse(worker, session, Some(command), &error, reply);
+        return Flow::Next;
+    }
+    if let Some(queue) = &mut session.multi
+        && !command.flags.has(Flags::UNQUEUED)
+    {
+        queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
+        session.info.queued.store(queue.commands.len() as i64, Relaxed);
+        reply.status("QUEUED");
+        suppress(session, reply, reply.len());
+        return Flow::Next;
+    }
+    let mark = reply.len();
+    let flow = dispatch(worker, session, host, command, words, reply);
+    if flow != Flow::Again {
+        let stats = worker.stats();
+        stats.commands.add(1);
+        stats.by_command[command.id].calls.add(1);
+        session.info.command.store(command.id + 1, Relaxed);
+        if reply.buf.get(mark) == Some(&b'-') {
+            stats.by_command[command.id].failed.add(1);
+            count_error(worker, &reply.buf[mark..]);
+        }
+        if session.reply_mode != ReplyMode::On {
+            suppress(session, reply, mark);
+        }
+    }
+    if session.fate != Fate::Open && flow == Flow::Next { Flow::End } else { flow }
+}
+
+/// Drops the reply as CLIENT REPLY asks.
+fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
+    match session.reply_mode {
+        ReplyMode::On => {}
+        ReplyMode::Off => reply.truncate(mark),
+        ReplyMode::Skip => {
+            reply.truncate(mark);
+            session.reply_mode = ReplyMode::On;
+        }
+        ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skip,
+    }
+}
+
+/// Counts an error reply by its code, for INFO errorstats.
+pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
+    worker.stats().errors.add(1);
+    let code: Vec<u8> =
+        line.get(1..).unwrap_or_default().iter().copied().take_while(|byte| !b" \r\n".contains(byte)).take(64).collect();
+    let code = String::from_utf8_lossy(&code).into_owned();
+    let mut errors = worker.engine.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    *errors.entry(code).or_default() += 1;
+}
+
+/// Replies that a command was refused before it ran; a transaction being queued is spoilt by it.
+fn refuse(worker: &Worker, session: &mut Session, command: Option<&Registered>, error: &Error, reply: &mut Reply) {
+    if let Some(queue) = &mut session.multi {
+        queue.broken = true;
+    }
+    if let Some(command) = command {
+        worker.stats().by_command[command.id].rejected.add(1);
+    }
+    let mark = reply.len();
+    reply.error(&error.to_string());
+    count_error(worker, &reply.buf[mark..]);
+    suppress(session, reply, mark);
+}
+
+/// What must hold before a client's command runs or is queued.
+fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]]) -> Result {
+    if !command.command.takes(words.len()) {
+        return Err(Error::Arity(command.name.clone()));
+    }
+    if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
+        return Err(Error::text("NOAUTH Authentication required."));
+    }
+    if session.in_pubsub_mode() && !command.flags.has(Flags::IN_PUBSUB) {
+        return Err(Error::owned(format!(
+            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+            command.name
+        )));
+    }
+    if session.multi.is_some() && command.flags.has(Flags::NO_MULTI) {
+        return Err(Error::text("ERR Command not allowed inside a transaction"));
+    }
+    if command.flags.has(Flags::DENYOOM) {
+        check_memory(worker)?;
+    }
+    Ok(())
+}
+
+/// Refuses commands that need memory above `maxmemory`.
+pub(crate) fn check_memory(worker: &Worker) -> Result {
+    let max = worker.settings.maxmemory;
+    if max != 0 && worker.engine.platform.used_memory() as u64 > max {
+        return Err(Error::text("OOM command not allowed when used memory > 'maxmemory'."));
+    }
+    Ok(())
+}
+
+/// The shards of the command's keys.
+pub(crate) fn shards_of(command: &Registered, words: &[&[u8]]) -> ShardSet {
+    if command.command.whole_keyspace {
+        return ShardSet::All;
+    }
+    let mut set = ShardSet::None;
+    match command.single_key {
+        Some(at) => {
+            if let Some(word) = words.get(at) {
+                set.add(hasher::hash(word));
+            }
+        }
+        None => command.find_keys(words, &mut |at, _| set.add(hasher::hash(words[at]))),
+    }
+    set
+}
+
+fn dispatch(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    command: &'static Registered,
+    words: &[&[u8]],
+    reply: &mut Reply,
+) -> Flow {
+    let args = Args::new(words);
+    let mark = reply.len();
+    let result = match command.command.run {
+        Run::Session(run) => {
+            let mut ctx = Ctx { worker, session, host, txn: None, origin: Origin::Client };
+            run(&mut ctx, &args, reply)
+        }
+        Run::Script(_) => run_script(worker, session, host, command, &args, reply),
+        Run::Read(_) | Run::Write(_) | Run::Wait(_) => {
+            let engine = worker.engine.clone();
+            let Some(mut txn) = worker.begin(&engine.keyspace, shards_of(command, words), session.db) else {
+                return busy(worker, session, reply);
+            };
+            if session.info.no_touch.load(Relaxed) {
+                txn.cx().env.no_touch = true;
+            }
+            let result = match command.command.run {
+                Run::Read(run) => run(&txn, &args, reply),
+                Run::Write(run) => run(&mut txn, &args, reply),
+                Run::Wait(run) => match run(&mut txn, &args, reply) {
+                    Ok(Wait::Done) => Ok(()),
+                    Ok(wait) => {
+                        blocking::block(worker, session, &mut txn, command, &args, wait);
+                        worker.commit(txn);
+                        return Flow::Blocked;
+                    }
+                    Err(error) => Err(error),
+                },
+                Run::Session(_) | Run::Script(_) | Run::Group(_) => Ok(()),
+            };
+            worker.commit(txn);
+            result
+        }
+        // `resolve` gives subcommands, never their container.
+        Run::Group(_) => Err(Error::Syntax),
+    };
+    match result {
+        Ok(()) => Flow::Next,
+        Err(Error::Again) => {
+            reply.truncate(mark);
+            busy(worker, session, reply)
+        }
+        Err(error) => {
+            reply.truncate(mark);
+            reply.error(&error.to_string());
+            Flow::Next
+        }
+    }
+}
+
+/// A shard is busy: try again later, unless it is a script over its time that holds it.
+fn busy(worker: &Worker, _session: &Session, reply: &mut Reply) -> Flow {
+    if worker.engine.busy_scripts.load(Relaxed) == 0 {
+        return Flow::Again;
+    }
+    reply.error("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+    Flow::Next
+}
+
+/// Runs a script on the shards of its declared keys, and again on all of them if it reached for another key.
+fn run_script(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    command: &'static Registered,
+    args: &Args,
+    reply: &mut Reply,
+) -> Result {
+    let Run::Script(run) = command.command.run else { return Err(Error::Syntax) };
+    let engine = worker.engine.clone();
+    let mark = reply.len();
+    let mut set = shards_of(command, args.words());
+    loop {
+        let whole = set == ShardSet::All;
+        let mut txn = worker.begin(&engine.keyspace, set, session.db).ok_or(Error::Again)?;
+        if !whole {
+            txn.keep_undo();
+        }
+        let mut ctx = Ctx { worker, session, host, txn: None, origin: Origin::Script };
+        let result = run(&mut ctx, &mut txn, args, reply);
+        if result == Err(Error::NeedsAllShards) && !whole {
+            txn.roll_back();
+            drop(txn.finish());
+            reply.truncate(mark);
+            set = ShardSet::All;
+            continue;
+        }
+        worker.commit(txn);
+        return result;
+    }
+}
+
+/// Runs a command inside a transaction: for EXEC and scripts. Its error is returned, not written.
+pub(crate) fn run_inside(
+    ctx: &mut Ctx,
+    txn: &mut Txn,
+    command: &'static Registered,
+    words: &[&[u8]],
+    reply: &mut Reply,
+) -> Result {
+    let args = Args::new(words);
+    let stats = ctx.worker.stats();
+    stats.commands.add(1);
+    stats.by_command[command.id].calls.add(1);
+    match command.command.run {
+        Run::Read(run) => run(txn, &args, reply),
+        Run::Write(run) => run(txn, &args, reply),
+        Run::Wait(run) => match run(txn, &args, reply)? {
+            Wait::Done => Ok(()),
+            Wait::On { otherwise, .. } => {
+                otherwise.write(reply);
+                Ok(())
+            }
+        },
+        Run::Session(run) => {
+            let before = ctx.session.db;
+            let mut inner = Ctx {
+                worker: ctx.worker,
+                session: ctx.session,
+                host: ctx.host,
+                txn: Some(txn),
+                origin: ctx.origin,
+            };
+            let result = run(&mut inner, &args, reply);
+            if ctx.session.db != before {
+                txn.select(ctx.session.db);
+            }
+            result
+        }
+        Run::Script(run) => run(ctx, txn, &args, reply),
+        Run::Group(_) => Err(Error::Syntax),
+    }
+}
+
+/// EXEC: runs what MULTI queued on all shards that it needs, unless a watched key changed.
+pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
+    let Some(queue) = ctx.session.multi.take() else { return Err(Error::text("ERR EXEC without MULTI")) };
+    if queue.broken {
+        end_multi(ctx.worker, ctx.session);
+        return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
+    }
+    let mut set = ShardSet::None;
+    let mut scratch: Vec<&[u8]> = Vec::new();
+    for (command, words) in &queue.commands {
+        scratch.clear();
+        scratch.extend(words.iter().map(|word| &**word));
+        // A script may reach for any key, and EXEC cannot be begun anew once commands have run.
+        if matches!(command.command.run, Run::Script(_)) {
+            set = ShardSet::All;
+        }
+        match shards_of(command, &scratch) {
+            ShardSet::All => set = ShardSet::All,
+            _ => command.find_keys(&scratch, &mut |at, _| set.add(hasher::hash(scratch[at]))),
+        }
+        if command.flags.has(Flags::WRITE) && matches!(command.command.run, Run::Session(_)) {
+            set = ShardSet::All;
+        }
+    }
+    for (_, key) in &ctx.session.watching.keys {
+        set.add(hasher::hash(key));
+    }
+    let engine = ctx.worker.engine.clone();
+    let Some(mut txn) = ctx.worker.begin(&engine.keyspace, set, ctx.session.db) else {
+        ctx.session.multi = Some(queue);
+        return Err(Error::Again);
+    };
+    if !watch_holds(ctx.session, &mut txn) {
+        drop_watches(ctx.session, &mut txn);
+        ctx.worker.commit(txn);
+        end_multi(ctx.worker, ctx.session);
+        reply.null_array();
+        return Ok(());
+    }
+    drop_watches(ctx.session, &mut txn);
+    ctx.session.info.queued.store(-1, Relaxed);
+    reply.array(queue.commands.len());
+    for (command, words) in &queue.commands {
+        let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
+        run_queued(ctx, &mut txn, command, &words, reply);
+    }
+    ctx.worker.commit(txn);
+    Ok(())
+}
+
+fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words: &[&[u8]], reply: &mut Reply) {
+    let mark = reply.len();
+    let mut inner =
+        Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
+    if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
+        reply.truncate(mark);
+        reply.error(&error.to_string());
+    }
+    if reply.buf.get(mark) == Some(&b'-') {
+        ctx.worker.stats().by_command[command.id].failed.add(1);
+        count_error(ctx.worker, &reply.buf[mark..]);
+    }
+    if txn.cx().saw_stale() {
+        txn.reap_stale();
+    }
+}
+
+/// Whether no watched key changed or came due; the transaction holds their shards.
+fn watch_holds(session: &Session, txn: &mut Txn) -> bool {
+    let before = txn.db();
+    for (db, key) in &session.watching.keys {
+        txn.select(*db);
+        // A look at a key that is due has it removed, which touches the watch.
+        let _ = txn.exists(Key::new(key));
+    }
+    txn.select(before);
+    txn.reap_stale();
+    !session.watching.watch.is_touched()
+}
+
+fn drop_watches(session: &mut Session, txn: &mut Txn) {
+    let watching = std::mem::take(&mut session.watching);
+    for (db, key) in &watching.keys {
+        txn.shard_data(Key::new(key).shard()).watchers.remove(*db, key, &watching.watch);
+    }
+    session.info.watched.store(0, Relaxed);
+}
+
+/// UNWATCH. Where a shard stays busy the watch is left behind: nobody looks at it any more, and EXEC of others removes
+/// only its own.
+pub(crate) fn unwatch(worker: &mut Worker, session: &mut Session) {
+    if session.watching.keys.is_empty() {
+        return;
+    }
+    let mut set = ShardSet::None;
+    session.watching.keys.iter().for_each(|(_, key)| set.add(hasher::hash(key)));
+    let engine = worker.engine.clone();
+    if let Some(mut txn) = worker.begin(&engine.keyspace, set, session.db) {
+        drop_watches(session, &mut txn);
+        worker.commit(txn);
+    } else {
+        worker.leave_watch(std::mem::take(&mut session.watching));
+        session.info.watched.store(0, Relaxed);
+    }
+}
+
+/// Ends MULTI without running it.
+pub(crate) fn end_multi(worker: &mut Worker, session: &mut Session) {
+    session.multi = None;
+    session.info.queued.store(-1, Relaxed);
+    unwatch(worker, session);
+}
+
+/// Begins MULTI.
+pub(crate) fn begin_multi(session: &mut Session) {
+    session.multi = Some(Queue::default());
+    session.info.queued.store(0, Relaxed);
+}
+
+/// Publishes a keyspace event (Redis documentation, "Redis keyspace notifications").
+pub(crate) fn publish_event(worker: &Worker, event: &Event) {
+    let engine = &worker.engine;
+    if worker.wants_events(EventClasses::KEYSPACE) {
+        let channel = [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
+        engine.pubsub.publish(engine, worker.index, Audience::Channel, &channel, event.name.as_bytes());
+    }
+    if worker.wants_events(EventClasses::KEYEVENT) {
+        let channel = format!("__keyevent@{}__:{}", event.db, event.name);
+        engine.pubsub.publish(engine, worker.index, Audience::Channel, channel.as_bytes(), &event.key);
+    }
+}
+
+/// The protocol number that HELLO and CLIENT LIST show.
+pub(crate) fn protocol_number(protocol: Protocol) -> u32 {
+    match protocol {
+        Protocol::Resp2 => 2,
+        Protocol::Resp3 => 3,
+    }
+}

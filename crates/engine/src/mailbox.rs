@@ -1,0 +1,103 @@
+//! Mailboxes: how one thread reaches the sessions of another.
+//!
+//! Invariant: a message posted before a drain begins is seen by that drain or by one that a later wake-up causes; no
+//! message is lost and none is seen twice. Messages of one sender arrive in order.
+
+use crate::worker::Slot;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A session wherever it lives: worker, place there, and the id that tells whether the place was reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionRef {
+    /// Index of the worker.
+    pub worker: usize,
+    /// Place in the worker.
+    pub slot: Slot,
+    /// Client id.
+    pub id: u64,
+}
+
+/// How a message was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Subscribers of the channel and of patterns that match it.
+    Channel,
+    /// Subscribers of the shard channel.
+    Shard,
+}
+
+/// What one thread asks of another.
+pub enum Message {
+    /// Deliver to the local subscribers.
+    Publish {
+        /// Whom it is for.
+        audience: Audience,
+        /// The channel.
+        channel: Arc<[u8]>,
+        /// The message.
+        payload: Arc<[u8]>,
+    },
+    /// A blocked session was served: its reply.
+    Served {
+        /// The session.
+        session: SessionRef,
+        /// The reply in the session's protocol.
+        reply: Vec<u8>,
+    },
+    /// End a blocked session's wait as CLIENT UNBLOCK asks.
+    Unblock {
+        /// The session.
+        session: SessionRef,
+        /// With an error rather than as if its time were over.
+        with_error: bool,
+    },
+    /// Close a session.
+    Kill {
+        /// The session.
+        session: SessionRef,
+    },
+    /// The user of sessions was changed or removed: close those it authenticates.
+    Shutdown,
+}
+
+/// One thread's mailbox.
+pub struct Mailbox {
+    messages: Mutex<Vec<Message>>,
+    announced: AtomicBool,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Mailbox {
+    /// A mailbox whose owner is woken by `wake`.
+    pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Mailbox {
+        Mailbox { messages: Mutex::default(), announced: AtomicBool::new(false), wake }
+    }
+
+    /// Leaves a message and wakes the owner unless it has been woken already.
+    pub fn post(&self, message: Message) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        if !self.announced.swap(true, Ordering::AcqRel) {
+            (self.wake)();
+        }
+    }
+
+    /// Leaves a message from the owner's own thread, which drains the box before it sleeps.
+    pub fn post_to_self(&self, message: Message) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        self.announced.store(true, Ordering::Release);
+    }
+
+    /// Whether a message may be waiting.
+    #[inline]
+    pub fn has_mail(&self) -> bool {
+        self.announced.load(Ordering::Acquire)
+    }
+
+    /// Takes all messages.
+    pub fn drain(&self) -> Vec<Message> {
+        // Cleared before the messages are taken: one posted in between causes another wake-up.
+        self.announced.store(false, Ordering::Release);
+        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,141 @@
+//! The one look-up of commands by name, and what is computed once for each of them.
+
+use crate::command::{Access, Begin, Command, Find, Flags, Run};
+use crate::commands::FAMILIES;
+use hashbrown::HashMap;
+use std::sync::LazyLock;
+
+/// A command or subcommand with what follows from its declaration.
+pub struct Registered {
+    /// The declaration.
+    pub command: &'static Command,
+    /// The container, for a subcommand.
+    pub parent: Option<&'static Command>,
+    /// Place in [`all`]; indexes statistics.
+    pub id: usize,
+    /// Lower-case name as errors and statistics show it: `get`, `config|get`.
+    pub name: String,
+    /// All properties.
+    pub flags: Flags,
+    /// The one word that is a key, where that is so whatever the words are.
+    pub single_key: Option<usize>,
+    /// Whether it may change keys.
+    pub writes: bool,
+    /// First of its subcommands in [`all`].
+    subcommands: usize,
+}
+
+struct Registry {
+    all: Vec<Registered>,
+    by_name: HashMap<&'static [u8], usize>,
+}
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
+    let mut all = Vec::new();
+    let mut by_name = HashMap::new();
+    for command in FAMILIES.iter().copied().flatten() {
+        by_name.insert(command.name.as_bytes(), all.len());
+        all.push(register(command, None, all.len()));
+    }
+    for index in 0..all.len() {
+        all[index].subcommands = all.len();
+        let parent = all[index].command;
+        for command in parent.subcommands() {
+            all.push(register(command, Some(parent), all.len()));
+        }
+    }
+    Registry { all, by_name }
+});
+
+fn register(command: &'static Command, parent: Option<&'static Command>, id: usize) -> Registered {
+    let name = match parent {
+        Some(parent) => format!("{}|{}", parent.name, command.name),
+        None => command.name.to_string(),
+    };
+    let single_key = match (command.keys, command.find_keys) {
+        ([keys], None) => match (keys.begin, keys.find) {
+            (Begin::Index(at), Find::Range { last: 0, .. }) if !keys.not_key => Some(at),
+            _ => None,
+        },
+        _ => None,
+    };
+    let writes = match command.run {
+        Run::Read(_) => false,
+        Run::Write(_) | Run::Wait(_) => true,
+        Run::Session(_) | Run::Script(_) | Run::Group(_) => command.flags.has(Flags::WRITE),
+    };
+    Registered {
+        command,
+        parent,
+        id,
+        name: name.to_lowercase(),
+        flags: command.all_flags(),
+        single_key,
+        writes,
+        subcommands: 0,
+    }
+}
+
+/// Every command, then every subcommand.
+pub fn all() -> &'static [Registered] {
+    &REGISTRY.all
+}
+
+/// Longest name of a command or subcommand, in bytes.
+const NAME_MAX: usize = 32;
+
+/// The command of this name, in any case. Containers are found as such.
+pub fn find(name: &[u8]) -> Option<&'static Registered> {
+    let mut upper = [0; NAME_MAX];
+    let upper = upper.get_mut(..name.len())?;
+    upper.copy_from_slice(name);
+    upper.make_ascii_uppercase();
+    REGISTRY.by_name.get(&*upper).map(|&index| &REGISTRY.all[index])
+}
+
+impl Registered {
+    /// The subcommands.
+    pub fn subcommands(&self) -> &'static [Registered] {
+        let count = self.command.subcommands().len();
+        &REGISTRY.all[self.subcommands..self.subcommands + count]
+    }
+
+    /// The subcommand of this name, in any case.
+    pub fn subcommand(&self, name: &[u8]) -> Option<&'static Registered> {
+        self.subcommands().iter().find(|sub| sub.command.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// The names of the ACL categories that it is in, without `@`.
+    pub fn categories(&self) -> Vec<&'static str> {
+        let command = self.command;
+        let flags = self.flags;
+        let mut names = Vec::new();
+        let parent_group = self.parent.map_or(command.group, |parent| parent.group);
+        names.extend(parent_group.category());
+        if flags.has(Flags::WRITE) {
+            names.push("write");
+        }
+        if flags.has(Flags::READONLY) && command.group != crate::command::Group::Scripting {
+            names.push("read");
+        }
+        if flags.has(Flags::ADMIN) {
+            names.extend(["admin", "dangerous"]);
+        } else if flags.has(Flags::DANGEROUS) {
+            names.push("dangerous");
+        }
+        if flags.has(Flags::PUBSUB) && !names.contains(&"pubsub") {
+            names.push("pubsub");
+        }
+        names.push(if flags.has(Flags::FAST) { "fast" } else { "slow" });
+        if flags.has(Flags::BLOCKING) {
+            names.push("blocking");
+        }
+        names
+    }
+
+    /// Calls `f` with the position of each key in `words`.
+    #[inline]
+    pub fn find_keys(&self, words: &[&[u8]], f: &mut dyn FnMut(usize, Access)) {
+        self.command.find_keys(words, f);
+    }
+}

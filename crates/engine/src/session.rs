@@ -1,0 +1,147 @@
+//! A session: one connection's state. It lives on one worker and is touched by no other thread.
+
+use crate::clients::ClientInfo;
+use crate::command::Nothing;
+use crate::mailbox::SessionRef;
+use crate::registry::Registered;
+use crate::worker::Fate;
+use kelda_resp::{Protocol, RequestParser, Writer};
+use kelda_store::waiting::{DbKey, Waiter, Watch};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A command's words, owned.
+pub type Words = Vec<Box<[u8]>>;
+
+/// What MULTI has queued.
+#[derive(Default)]
+pub struct Queue {
+    /// The commands.
+    pub commands: Vec<(&'static Registered, Words)>,
+    /// Whether a command was refused, so that EXEC must be.
+    pub broken: bool,
+}
+
+/// What WATCH watches.
+#[derive(Default)]
+pub struct Watching {
+    /// Touched when any of the keys changes.
+    pub watch: Arc<Watch>,
+    /// The keys.
+    pub keys: Vec<DbKey>,
+}
+
+/// A session blocked on keys.
+pub struct Blocked {
+    /// Its place in the queues.
+    pub waiter: Arc<Waiter>,
+    /// When its time is over, in the worker's monotonic µs.
+    pub deadline_us: Option<u64>,
+    /// The reply then.
+    pub otherwise: Nothing,
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Every reply is sent.
+    On,
+    /// None is.
+    Off,
+    /// That of the next command is not.
+    SkipNext,
+    /// That of this command is not.
+    Skip,
+}
+
+/// One connection.
+pub struct Session {
+    /// Where it lives, and its client id.
+    pub at: SessionRef,
+    /// What other threads see of it.
+    pub info: Arc<ClientInfo>,
+    /// The database in use.
+    pub db: u32,
+    /// RESP2 or RESP3.
+    pub protocol: Protocol,
+    /// Whether it needs no (further) AUTH.
+    pub authenticated: bool,
+    /// Commands queued since MULTI.
+    pub multi: Option<Queue>,
+    /// Keys watched.
+    pub watching: Watching,
+    /// What it waits for.
+    pub blocked: Option<Blocked>,
+    /// Its subscriptions, by `Subscription`.
+    pub subscriptions: [BTreeSet<Box<[u8]>>; 3],
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// What the event loop is to do with it.
+    pub fate: Fate,
+    /// Whether it waits for a busy shard.
+    pub put_aside: bool,
+    /// Received and not yet consumed.
+    pub input: Vec<u8>,
+    /// Where the parser stands in it.
+    pub parser: RequestParser,
+    /// Bytes that the parser still needs at least.
+    pub needs: usize,
+    /// Replies not yet sent, after `written` bytes that are.
+    pub reply: Writer,
+    /// Bytes of `reply` already sent.
+    pub written: usize,
+    /// When its output went over the soft limit, in monotonic µs.
+    pub over_soft_limit_since_us: Option<u64>,
+    /// The last command looked up: pipelines repeat themselves.
+    pub last_command: Option<&'static Registered>,
+}
+
+impl Session {
+    /// A session just connected.
+    pub fn new(info: Arc<ClientInfo>, authenticated: bool) -> Session {
+        Session {
+            at: info.at,
+            info,
+            db: 0,
+            protocol: Protocol::Resp2,
+            authenticated,
+            multi: None,
+            watching: Watching::default(),
+            blocked: None,
+            subscriptions: Default::default(),
+            reply_mode: ReplyMode::On,
+            fate: Fate::Open,
+            put_aside: false,
+            input: Vec::new(),
+            parser: RequestParser::default(),
+            needs: 0,
+            reply: Writer::new(Protocol::Resp2),
+            written: 0,
+            over_soft_limit_since_us: None,
+            last_command: None,
+        }
+    }
+
+    /// Subscriptions of all kinds.
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.iter().map(BTreeSet::len).sum()
+    }
+
+    /// Whether only the commands of the subscribed mode are allowed.
+    #[inline]
+    pub fn in_pubsub_mode(&self) -> bool {
+        self.protocol == Protocol::Resp2 && self.subscription_count() != 0
+    }
+
+    /// Unsent output.
+    pub fn pending(&self) -> &[u8] {
+        &self.reply.buf[self.written..]
+    }
+
+    /// Uses another database.
+    pub fn select(&mut self, db: u32) {
+        self.db = db;
+        self.info.db.store(db, Relaxed);
+    }
+}

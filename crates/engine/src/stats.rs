@@ -1,0 +1,117 @@
+//! Counters: each worker writes its own, INFO adds them up.
+
+use crate::registry;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A counter that one thread writes and any thread reads.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning worker may.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// Reads.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Back to zero (CONFIG RESETSTAT); an addition at the same moment may be lost.
+    pub fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
+}
+
+/// Calls of one command.
+#[derive(Default)]
+pub struct CommandCounters {
+    /// Calls that ran.
+    pub calls: Counter,
+    /// Time spent in them, in microseconds.
+    pub usec: Counter,
+    /// Refused before running (arity, auth, memory …).
+    pub rejected: Counter,
+    /// Ran and replied with an error.
+    pub failed: Counter,
+}
+
+/// One worker's counters.
+#[repr(align(128))]
+#[allow(missing_docs)]
+pub struct Stats {
+    pub connections: Counter,
+    pub rejected_connections: Counter,
+    pub commands: Counter,
+    pub input_bytes: Counter,
+    pub output_bytes: Counter,
+    pub hits: Counter,
+    pub misses: Counter,
+    pub expired: Counter,
+    pub evicted: Counter,
+    pub dirty: Counter,
+    pub errors: Counter,
+    pub output_limit_disconnections: Counter,
+    pub query_limit_disconnections: Counter,
+    pub reads: Counter,
+    pub writes: Counter,
+    pub put_aside: Counter,
+    /// Indexed by `Registered::id`.
+    pub by_command: Vec<CommandCounters>,
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            connections: Counter::default(),
+            rejected_connections: Counter::default(),
+            commands: Counter::default(),
+            input_bytes: Counter::default(),
+            output_bytes: Counter::default(),
+            hits: Counter::default(),
+            misses: Counter::default(),
+            expired: Counter::default(),
+            evicted: Counter::default(),
+            dirty: Counter::default(),
+            errors: Counter::default(),
+            output_limit_disconnections: Counter::default(),
+            query_limit_disconnections: Counter::default(),
+            reads: Counter::default(),
+            writes: Counter::default(),
+            put_aside: Counter::default(),
+            by_command: registry::all().iter().map(|_| CommandCounters::default()).collect(),
+        }
+    }
+}
+
+impl Stats {
+    /// All counters that CONFIG RESETSTAT clears.
+    pub fn reset(&self) {
+        for counter in [
+            &self.connections,
+            &self.rejected_connections,
+            &self.commands,
+            &self.input_bytes,
+            &self.output_bytes,
+            &self.hits,
+            &self.misses,
+            &self.expired,
+            &self.evicted,
+            &self.errors,
+            &self.output_limit_disconnections,
+            &self.query_limit_disconnections,
+            &self.reads,
+            &self.writes,
+            &self.put_aside,
+        ] {
+            counter.reset();
+        }
+        for command in &self.by_command {
+            for counter in [&command.calls, &command.usec, &command.rejected, &command.failed] {
+                counter.reset();
+            }
+        }
+    }
+}
