@@ -26,10 +26,10 @@ fn string_of(entry: EntryRef<'_>) -> Vec<u8> {
 /// Collections of every type.
 fn collections() -> [Value; 5] {
     [
-        Value::List(List::default()),
-        Value::Set(Set::default()),
-        Value::ZSet(ZSet::default()),
-        Value::Hash(Hash::default()),
+        Value::List(Default::default()),
+        Value::Set(Default::default()),
+        Value::ZSet(Default::default()),
+        Value::Hash(Default::default()),
         Value::Stream(Box::default()),
     ]
 }
