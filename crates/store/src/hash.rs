@@ -1,4 +1,5 @@
 //! The hash type.
 
 /// A hash.
+#[derive(Clone, Default)]
 pub struct Hash;

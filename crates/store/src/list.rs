@@ -1,4 +1,5 @@
 //! The list type.
 
 /// A list.
+#[derive(Clone, Default)]
 pub struct List;

@@ -1,4 +1,5 @@
 //! The set type.
 
 /// A set.
+#[derive(Clone, Default)]
 pub struct Set;

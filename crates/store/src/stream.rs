@@ -1,4 +1,5 @@
 //! The stream type.
 
 /// A stream.
+#[derive(Clone, Default)]
 pub struct Stream;

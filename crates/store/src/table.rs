@@ -28,8 +28,14 @@
 //! **Scan.** A bucket with `k` index bits holds exactly the hashes that agree with it in their low `k` bits, that is, one
 //! interval of the bit-reversed hash space. A cursor is a place in that space, which no split or merge moves.
 
+mod chunk;
+
+use self::chunk::{
+    ADDRESS_MASK, Chunk, HALF_LAYOUT, HALF_SLOTS, LINK_HALF, LINK_SLOT, LINK_WHOLE, SLOTS, STORED_BITS, WHOLE_LAYOUT,
+    allocate, item_of, pack, stored_in,
+};
 use crate::hasher;
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::alloc::{Layout, dealloc, handle_alloc_error, realloc};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
@@ -40,24 +46,8 @@ const LOAD_MAX_EIGHTHS: usize = 47;
 /// Items per bucket under which a removal merges two buckets, in 1/8ths. Far from the maximum, so that a table whose size
 /// swings does not split and merge the same bucket all the time.
 const LOAD_MIN_EIGHTHS: usize = 18;
-/// Bits of the hash kept in each slot's pointer.
-const STORED_BITS: u32 = 16;
-/// Where an address ends and the stored bits begin. User space ends below this on the supported machines.
-const ADDRESS_BITS: u32 = 48;
-const ADDRESS_MASK: usize = (1 << ADDRESS_BITS) - 1;
 /// Index bits at most; beyond, chains grow.
 const BUCKETS_MAX: usize = 1 << 31;
-/// Slots of a bucket or whole chunk, and of half a chunk.
-const SLOTS: usize = 7;
-const HALF_SLOTS: usize = 3;
-/// Where a linked chunk keeps its link.
-const LINK_SLOT: usize = SLOTS - 1;
-
-const _: () = assert!(
-    size_of::<usize>() == 8,
-    "slots keep hash bits above a 48-bit address"
-);
-
 /// An owned thin pointer to something that knows its key.
 ///
 /// # Safety
@@ -116,186 +106,17 @@ fn stored_of(hash: u64, level: u32) -> usize {
     (hash >> window) as usize & ((1 << STORED_BITS) - 1)
 }
 
-/// A slot's content: the item's address with hash bits above it.
-#[inline]
-fn pack(item: NonNull<u8>, stored: usize) -> *mut u8 {
-    debug_assert!(stored < 1 << STORED_BITS);
-    item.as_ptr()
-        .map_addr(|address| (address & ADDRESS_MASK) | stored << ADDRESS_BITS)
-}
-
-#[inline]
-fn item_of(slot: *mut u8) -> NonNull<u8> {
-    let item = slot.map_addr(|address| address & ADDRESS_MASK);
-    debug_assert!(!item.is_null());
-    // SAFETY: only addresses of items, which are not null, are packed into slots.
-    unsafe { NonNull::new_unchecked(item) }
-}
-
-#[inline]
-fn stored_in(slot: *mut u8) -> usize {
-    slot.addr() >> ADDRESS_BITS
-}
-
-/// A bucket or a chunk of its chain: word 0 holds the tags (bytes 0 to 6) and the state (byte 7), words 1 to 7 (1 to 3 in
-/// half a chunk) are slots.
-///
-/// Copies of it alias each other: the table's methods see to it that none outlives its chunk. The functions below rely
-/// on `self` pointing at a live chunk with as many slots as its state says.
-#[derive(Clone, Copy, PartialEq)]
-struct Chunk(NonNull<u64>);
-
-/// State byte: how many slots hold items (low bits), and whether the last slot links to half or a whole chunk.
-const COUNT_MASK: u64 = 7;
-const LINK_HALF: u64 = 0x40;
-const LINK_WHOLE: u64 = 0x80;
-const STATE_SHIFT: u32 = 56;
-
-const HALF_LAYOUT: Layout = match Layout::from_size_align(32, 32) {
-    Ok(layout) => layout,
-    Err(_) => panic!("static layout"),
-};
-const WHOLE_LAYOUT: Layout = match Layout::from_size_align(64, 64) {
-    Ok(layout) => layout,
-    Err(_) => panic!("static layout"),
-};
-
-/// Allocates; ends the process if there is no memory, as `Vec` and `Box` do.
-fn allocate(layout: Layout) -> NonNull<u8> {
-    debug_assert!(layout.size() > 0);
-    // SAFETY: no layout here has size zero.
-    NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
-impl Chunk {
-    fn new(layout: Layout) -> Chunk {
-        let chunk = Chunk(allocate(layout).cast());
-        chunk.set_word(0);
-        chunk
-    }
-
-    #[inline]
-    fn word(self) -> u64 {
-        // SAFETY: a chunk is live and its first word initialised (see the type).
-        unsafe { self.0.read() }
-    }
-
-    #[inline]
-    fn set_word(self, word: u64) {
-        // SAFETY: a chunk is live and the table's methods have exclusive access when they write.
-        unsafe { self.0.write(word) }
-    }
-
-    #[inline]
-    fn slot(self, i: usize) -> *mut u8 {
-        debug_assert!(i < SLOTS);
-        // SAFETY: callers ask only for slots that hold an item or the link, so that they exist and are initialised.
-        unsafe { self.0.add(1 + i).cast::<*mut u8>().read() }
-    }
-
-    #[inline]
-    fn set_slot(self, i: usize, slot: *mut u8) {
-        debug_assert!(i < SLOTS);
-        // SAFETY: callers write only to slots within the chunk's size.
-        unsafe { self.0.add(1 + i).cast::<*mut u8>().write(slot) }
-    }
-
-    #[inline]
-    fn set_tag(self, i: usize, tag: u8) {
-        let shift = 8 * i as u32;
-        self.set_word(self.word() & !(0xff << shift) | u64::from(tag) << shift);
-    }
-
-    #[inline]
-    fn tag(self, i: usize) -> u8 {
-        (self.word() >> (8 * i)) as u8
-    }
-
-    #[inline]
-    fn count(self) -> usize {
-        (self.word() >> STATE_SHIFT & COUNT_MASK) as usize
-    }
-
-    fn set_state(self, count: usize, link: u64) {
-        let tags = self.word() & !(0xff << STATE_SHIFT);
-        self.set_word(tags | (count as u64 | link) << STATE_SHIFT);
-    }
-
-    #[inline]
-    fn link(self) -> u64 {
-        self.word() >> STATE_SHIFT & (LINK_HALF | LINK_WHOLE)
-    }
-
-    #[inline]
-    fn next(self) -> Option<Chunk> {
-        if self.link() == 0 {
-            return None;
-        }
-        // A link is never null: `set_next` wrote it.
-        NonNull::new(self.slot(LINK_SLOT).cast()).map(Chunk)
-    }
-
-    /// Links to `next`; the slots below the link stay as they are.
-    fn set_next(self, next: Chunk, link: u64) {
-        self.set_slot(LINK_SLOT, next.0.as_ptr().cast());
-        self.set_state(LINK_SLOT, link);
-    }
-
-    /// Adds an item to a chunk that has room.
-    #[inline]
-    fn append(self, tag: u8, slot: *mut u8) -> usize {
-        let i = self.count();
-        debug_assert!(i < SLOTS && self.link() == 0);
-        self.set_slot(i, slot);
-        self.set_tag(i, tag);
-        self.set_word(self.word() + (1 << STATE_SHIFT));
-        i
-    }
-
-    /// A mask with the high bit of byte `i` set for each slot `i` with this tag; rarely also for others, whose stored bits
-    /// must then tell.
-    #[inline]
-    fn matches(self, tag: u8) -> u64 {
-        const LOW: u64 = 0x0101_0101_0101_0101;
-        const HIGH: u64 = 0x8080_8080_8080_8080;
-        let word = self.word();
-        let used = !(!0u64 << (8 * (word >> STATE_SHIFT & COUNT_MASK)));
-        let difference = word ^ (LOW * u64::from(tag));
-        difference.wrapping_sub(LOW) & !difference & HIGH & used
-    }
-
-    /// # Safety
-    ///
-    /// The chunk was allocated on its own, with the layout of `link`, and nothing uses it afterwards.
-    unsafe fn free(self, link: u64) {
-        let layout = if link == LINK_HALF {
-            HALF_LAYOUT
-        } else {
-            WHOLE_LAYOUT
-        };
-        // SAFETY: the caller's promise.
-        unsafe { dealloc(self.0.as_ptr().cast(), layout) }
-    }
-}
-
 /// Which segment bucket `index` lies in, and where. The first eight segments hold one bucket each; from there, each
 /// doubling of the table adds eight segments of equal size.
 #[inline]
 fn segment_of(index: usize) -> (usize, usize) {
     let shift = (index | 8).ilog2() - 3;
-    (
-        shift as usize * 8 + (index >> shift),
-        index & ((1 << shift) - 1),
-    )
+    (shift as usize * 8 + (index >> shift), index & ((1 << shift) - 1))
 }
 
 /// The layout of a segment.
 fn segment_layout(segment: usize) -> Layout {
-    let buckets = if segment < 16 {
-        1
-    } else {
-        1usize << (segment / 8 - 1)
-    };
+    let buckets = if segment < 16 { 1 } else { 1usize << (segment / 8 - 1) };
     // SAFETY: 64 is a power of two, and at most BUCKETS_MAX / 16 buckets of 64 bytes are far from overflowing.
     unsafe { Layout::from_size_align_unchecked(buckets * 64, 64) }
 }
@@ -418,9 +239,7 @@ impl<T: Item> Table<T> {
             _ => {
                 // The segments before the last are as large as the index of the last one's first bucket says.
                 let (last, offset) = segment_of(buckets - 1);
-                (buckets - 1 - offset) * 64
-                    + segment_layout(last).size()
-                    + directory_layout(buckets).size()
+                (buckets - 1 - offset) * 64 + segment_layout(last).size() + directory_layout(buckets).size()
             }
         };
         own + self.overflow as usize * 32
@@ -449,11 +268,7 @@ impl<T: Item> Table<T> {
     }
 
     /// As [`Table::find_by_hash`], to change or remove the item.
-    pub fn find_by_hash_mut(
-        &mut self,
-        hash: u64,
-        f: impl FnMut(T::Ref<'_>) -> bool,
-    ) -> Option<SlotMut<'_, T>> {
+    pub fn find_by_hash_mut(&mut self, hash: u64, f: impl FnMut(T::Ref<'_>) -> bool) -> Option<SlotMut<'_, T>> {
         let place = self.find_hashed(hash, f)?;
         Some(SlotMut { table: self, place })
     }
@@ -472,19 +287,11 @@ impl<T: Item> Table<T> {
             self.split();
         }
         let (bucket, level) = locate(hash, self.buckets as usize);
-        let (chunk, slot) = self.push(
-            self.bucket(bucket),
-            tag_of(hash),
-            pack(item, stored_of(hash, level)),
-        );
+        let (chunk, slot) = self.push(self.bucket(bucket), tag_of(hash), pack(item, stored_of(hash, level)));
         self.len += 1;
         SlotMut {
             table: self,
-            place: Place {
-                bucket,
-                chunk,
-                slot,
-            },
+            place: Place { bucket, chunk, slot },
         }
     }
 
@@ -498,12 +305,7 @@ impl<T: Item> Table<T> {
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
         if self.buckets != 0 {
-            prefetch(
-                self.bucket(locate(hash, self.buckets as usize).0)
-                    .0
-                    .as_ptr()
-                    .cast(),
-            );
+            prefetch(self.bucket(locate(hash, self.buckets as usize).0).0.as_ptr().cast());
         }
     }
 
@@ -533,12 +335,7 @@ impl<T: Item> Table<T> {
         }
         // The next interval of the bit-reversed space: count up at the highest bit of the index, carrying downwards.
         let above = if level < 32 { u32::MAX << level } else { 0 };
-        u64::from(
-            (cursor | above)
-                .reverse_bits()
-                .wrapping_add(1)
-                .reverse_bits(),
-        )
+        u64::from((cursor | above).reverse_bits().wrapping_add(1).reverse_bits())
     }
 
     /// All items, in no order that means anything.
@@ -638,11 +435,7 @@ impl<T: Item> Table<T> {
     #[inline]
     fn chain(&self, bucket: usize) -> Chain {
         let chunk = self.bucket(bucket);
-        Chain {
-            bucket,
-            chunk,
-            slot: 0,
-        }
+        Chain { bucket, chunk, slot: 0 }
     }
 
     fn chain_len(&self, bucket: usize) -> usize {
@@ -838,15 +631,7 @@ impl<T: Item> Table<T> {
             });
         }
         self.drain(high, |table, tag, slot| {
-            table.push(
-                low,
-                tag,
-                if renew {
-                    pack(item_of(slot), last)
-                } else {
-                    slot
-                },
-            );
+            table.push(low, tag, if renew { pack(item_of(slot), last) } else { slot });
         });
         self.shrink_directory();
     }
@@ -868,10 +653,7 @@ impl<T: Item> Table<T> {
             let (segment, offset) = segment_of(buckets);
             if offset == 0 {
                 let memory = allocate(segment_layout(segment));
-                self.root
-                    .cast::<*mut u8>()
-                    .add(segment)
-                    .write(memory.as_ptr());
+                self.root.cast::<*mut u8>().add(segment).write(memory.as_ptr());
             }
         }
     }
@@ -930,10 +712,7 @@ impl<T: Item> Table<T> {
                 1 => dealloc(self.root, WHOLE_LAYOUT),
                 _ => {
                     for segment in 0..=segment_of(buckets - 1).0 {
-                        dealloc(
-                            self.root.cast::<*mut u8>().add(segment).read(),
-                            segment_layout(segment),
-                        );
+                        dealloc(self.root.cast::<*mut u8>().add(segment).read(), segment_layout(segment));
                     }
                     dealloc(self.root, directory_layout(buckets));
                 }
@@ -1056,9 +835,7 @@ impl<'a, T: Item> SlotMut<'a, T> {
     pub unsafe fn set_raw(&mut self, item: NonNull<u8>) {
         assert!(item.as_ptr().addr() <= ADDRESS_MASK, "items lie below 2^48");
         let stored = stored_in(self.place.chunk.slot(self.place.slot));
-        self.place
-            .chunk
-            .set_slot(self.place.slot, pack(item, stored));
+        self.place.chunk.set_slot(self.place.slot, pack(item, stored));
     }
 
     /// Puts another item with the same key in the item's place, and returns the old one.

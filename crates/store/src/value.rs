@@ -40,6 +40,20 @@ pub enum ValueRef<'a> {
     Stream(&'a Stream),
 }
 
+impl ValueRef<'_> {
+    /// The type of the value.
+    pub fn kind(&self) -> Kind {
+        match self {
+            ValueRef::String(_) => Kind::String,
+            ValueRef::List(_) => Kind::List,
+            ValueRef::Set(_) => Kind::Set,
+            ValueRef::ZSet(_) => Kind::ZSet,
+            ValueRef::Hash(_) => Kind::Hash,
+            ValueRef::Stream(_) => Kind::Stream,
+        }
+    }
+}
+
 /// A mutably borrowed collection. Strings live inside the entry and are replaced through it.
 #[allow(missing_docs)]
 pub enum ValueMut<'a> {
@@ -55,7 +69,7 @@ pub enum ValueMut<'a> {
 #[allow(missing_docs)]
 pub enum Value {
     Int(i64),
-    /// A string that is not shown as an integer. `raw` asks for the encoding name `raw` whatever its length, as
+    /// A string. Without `raw`, the canonical text of an integer becomes one in the entry. `raw` asks for the encoding name `raw` whatever its length, as
     /// Redis shows strings that were modified in place (APPEND, SETRANGE).
     String {
         bytes: Vec<u8>,
@@ -66,4 +80,18 @@ pub enum Value {
     ZSet(ZSet),
     Hash(Hash),
     Stream(Box<Stream>),
+}
+
+impl Value {
+    /// The type of the value.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Value::Int(_) | Value::String { .. } => Kind::String,
+            Value::List(_) => Kind::List,
+            Value::Set(_) => Kind::Set,
+            Value::ZSet(_) => Kind::ZSet,
+            Value::Hash(_) => Kind::Hash,
+            Value::Stream(_) => Kind::Stream,
+        }
+    }
 }

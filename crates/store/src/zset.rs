@@ -1,4 +1,5 @@
 //! The sorted-set type.
 
 /// A sorted set.
+#[derive(Clone, Default)]
 pub struct ZSet;
