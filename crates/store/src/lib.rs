@@ -9,6 +9,7 @@ pub mod hash;
 pub mod hasher;
 pub mod limits;
 pub mod list;
+mod member;
 pub mod packed;
 pub mod set;
 pub mod str;
