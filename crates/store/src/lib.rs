@@ -15,6 +15,8 @@ pub mod set;
 pub mod str;
 pub mod stream;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod value;
 pub mod zset;
 

@@ -65,7 +65,7 @@ impl IntSet {
         let Err(index) = self.search(n) else {
             return false;
         };
-        let width = width_of(n);
+        let width = self.width().max(width_of(n));
         if width > self.width() {
             let wide: Vec<u8> = self
                 .iter()
@@ -74,7 +74,7 @@ impl IntSet {
             self.block
                 .splice(0, self.block.len(), &[&wide], width as u32);
         }
-        let width = self.width();
+        // An empty block forgets its tag: this width, not that of the block, is the one to go on with.
         self.block
             .splice(index * width, 0, &[&n.to_le_bytes()[..width]], width as u32);
         true
