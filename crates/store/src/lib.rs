@@ -10,13 +10,19 @@ pub mod hash;
 pub mod hasher;
 pub mod limits;
 pub mod list;
+mod member;
 pub mod packed;
 pub mod set;
 pub mod shard;
 pub mod str;
 pub mod stream;
 pub mod table;
+<<<<<<< HEAD
 pub mod txn;
+=======
+#[cfg(test)]
+mod testing;
+>>>>>>> coll
 pub mod value;
 pub mod waiting;
 pub mod zset;

@@ -306,7 +306,7 @@ impl<'a> IntoIterator for &'a Packed {
 }
 
 /// The elements of a packed block.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Iter<'a> {
     bytes: &'a [u8],
     left: usize,

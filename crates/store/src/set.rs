@@ -1,5 +1,243 @@
-//! The set type.
+//! The set type: integers in a sorted array, or members packed while small, then in a table.
+//!
+//! The rules by which the form changes are those of Redis 7.2 and later: a set starts with the form that its first member
+//! and [`Limits`] allow, goes only from integers to packed to table, and never back.
+
+mod int_set;
+
+use crate::member::Members;
+use crate::packed::Packed;
+use crate::str::parse_int;
+use crate::{Limits, Str};
+use int_set::IntSet;
 
 /// A set.
-#[derive(Clone, Default)]
-pub struct Set;
+#[derive(Clone)]
+pub struct Set {
+    form: Form,
+}
+
+#[derive(Clone)]
+enum Form {
+    Ints(IntSet),
+    Packed(Packed),
+    Table(Box<Members>),
+}
+
+impl Set {
+    /// An empty set; allocates nothing.
+    pub const fn new() -> Set {
+        Set {
+            form: Form::Ints(IntSet::new()),
+        }
+    }
+
+    /// Number of members. O(1).
+    pub fn len(&self) -> usize {
+        match &self.form {
+            Form::Ints(ints) => ints.len(),
+            Form::Packed(packed) => packed.len(),
+            Form::Table(table) => table.len(),
+        }
+    }
+
+    /// Whether there are no members.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The name of the form, as `OBJECT ENCODING` shows it.
+    pub fn encoding(&self) -> &'static str {
+        match &self.form {
+            Form::Ints(_) => "intset",
+            Form::Packed(_) => "listpack",
+            Form::Table(_) => "hashtable",
+        }
+    }
+
+    /// Whether `member` is in the set. O(1) in a table, O(log n) among integers, O(bytes) packed.
+    pub fn contains(&self, member: &[u8]) -> bool {
+        match &self.form {
+            Form::Ints(ints) => parse_int(member).is_some_and(|n| ints.contains(n)),
+            Form::Packed(packed) => packed.find(member, 0).is_some(),
+            Form::Table(table) => table.get(member).is_some(),
+        }
+    }
+
+    /// Announces that a command adds `count` members, `first` being the first, even if they are not all different: an
+    /// empty set takes the form for that many, and another one becomes a table if they are more than its form may have.
+    /// For commands with a list of members; [`Set::insert`] needs no announcement.
+    pub fn reserve(&mut self, first: &[u8], count: usize, limits: &Limits) {
+        match &self.form {
+            Form::Ints(ints) if ints.len() == 0 => {
+                if parse_int(first).is_none() || count > limits.set_int_entries_max {
+                    self.form = if count <= limits.set_entries_max {
+                        Form::Packed(Packed::new())
+                    } else {
+                        Form::Table(Box::new(Members::new()))
+                    };
+                }
+            }
+            Form::Ints(_) if count > limits.set_int_entries_max => {
+                self.table();
+            }
+            Form::Packed(_) if count > limits.set_entries_max => {
+                self.table();
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds a member; `false` if it is there already.
+    pub fn insert(&mut self, member: &[u8], limits: &Limits) -> bool {
+        if let Form::Ints(ints) = &self.form
+            && ints.len() == 0
+        {
+            self.reserve(member, 1, limits);
+        }
+        let fits = member.len() <= limits.set_value_bytes_max;
+        match &mut self.form {
+            Form::Ints(ints) => match parse_int(member) {
+                Some(n) => {
+                    let added = ints.insert(n);
+                    if added && ints.len() > limits.set_int_entries_max {
+                        self.table();
+                    }
+                    added
+                }
+                None => {
+                    let ends = [ints.get(0), ints.get(ints.len() - 1)];
+                    let longest = ends
+                        .iter()
+                        .flatten()
+                        .map(|&n| Str::Int(n).len())
+                        .max()
+                        .unwrap_or(0);
+                    if fits
+                        && ints.len() < limits.set_entries_max
+                        && longest <= limits.set_value_bytes_max
+                    {
+                        let mut packed = Packed::new();
+                        ints.iter().for_each(|n| packed.push_back(Str::Int(n)));
+                        packed.push_back(Str::Bytes(member));
+                        self.form = Form::Packed(packed);
+                        true
+                    } else {
+                        self.table().insert(member)
+                    }
+                }
+            },
+            Form::Packed(packed) => {
+                if packed.find(member, 0).is_some() {
+                    false
+                } else if fits
+                    && packed.len() < limits.set_entries_max
+                    && packed.is_safe_to_add(member.len())
+                {
+                    packed.push_back(Str::Bytes(member));
+                    true
+                } else {
+                    self.table().insert(member)
+                }
+            }
+            Form::Table(table) => table.insert(member),
+        }
+    }
+
+    /// Removes a member; `false` if it is not there.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        match &mut self.form {
+            Form::Ints(ints) => parse_int(member).is_some_and(|n| ints.remove(n)),
+            Form::Packed(packed) => match packed.find(member, 0) {
+                Some(pos) => {
+                    packed.remove(pos);
+                    true
+                }
+                None => false,
+            },
+            Form::Table(table) => table.remove(member).is_some(),
+        }
+    }
+
+    /// All members: ascending among integers, in the order of their coming while packed, in none in a table.
+    pub fn iter(&self) -> impl Iterator<Item = Str<'_>> {
+        let (ints, packed, table) = match &self.form {
+            Form::Ints(ints) => (Some(ints), None, None),
+            Form::Packed(packed) => (None, Some(packed), None),
+            Form::Table(table) => (None, None, Some(table)),
+        };
+        let ints = ints.into_iter().flat_map(|ints| ints.iter()).map(Str::Int);
+        let packed = packed.into_iter().flatten();
+        let table = table
+            .into_iter()
+            .flat_map(|table| table.iter())
+            .map(|(member, _)| Str::Bytes(member));
+        ints.chain(packed).chain(table)
+    }
+
+    /// The member that a random number picks; `None` only if there are none.
+    pub fn random(&self, random: u64) -> Option<Str<'_>> {
+        let index = random.checked_rem(self.len() as u64)? as usize;
+        match &self.form {
+            Form::Ints(ints) => ints.get(index).map(Str::Int),
+            Form::Packed(packed) => packed.get(index),
+            Form::Table(table) => table.random(random).map(|(member, _)| Str::Bytes(member)),
+        }
+    }
+
+    /// Calls `f` with about `count` members from `cursor` on (unless in a table: with all) and returns the next cursor, 0
+    /// at the end. Every member that is there from the first call to the last is seen.
+    pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(Str<'_>)) -> u64 {
+        match &self.form {
+            Form::Ints(_) | Form::Packed(_) => {
+                self.iter().for_each(f);
+                0
+            }
+            Form::Table(table) => table.scan(cursor, count, |(member, _)| f(Str::Bytes(member))),
+        }
+    }
+
+    /// Heap in use, in bytes. O(1).
+    pub fn memory_bytes(&self) -> usize {
+        match &self.form {
+            Form::Ints(ints) => ints.memory_bytes(),
+            Form::Packed(packed) => packed.memory_bytes(),
+            Form::Table(table) => table.memory_bytes(),
+        }
+    }
+
+    /// Frees about `count` members; `true` once none is left. For giving back a big set in pieces.
+    pub fn free_some(&mut self, count: usize) -> bool {
+        match &mut self.form {
+            Form::Table(table) => table.free_some(count),
+            form => {
+                *form = Form::Ints(IntSet::new());
+                true
+            }
+        }
+    }
+
+    /// The table, which any other form is changed into.
+    fn table(&mut self) -> &mut Members {
+        if !matches!(self.form, Form::Table(_)) {
+            let mut table = Box::new(Members::new());
+            for member in self.iter() {
+                member.with_bytes(|member| table.insert(member));
+            }
+            self.form = Form::Table(table);
+        }
+        match &mut self.form {
+            Form::Table(table) => table,
+            _ => unreachable!("the set was just changed into a table"),
+        }
+    }
+}
+
+impl Default for Set {
+    fn default() -> Set {
+        Set::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -279,7 +279,10 @@ impl<T: Item> Table<T> {
         assert!(item.as_ptr().addr() <= ADDRESS_MASK, "items lie below 2^48");
         // SAFETY: the item is live: its owner just gave it up.
         let key = unsafe { T::key(item) };
-        debug_assert!(self.find(hash, key).is_none(), "the key is in the table already");
+        debug_assert!(
+            self.find(hash, key).is_none(),
+            "the key is in the table already"
+        );
         if self.buckets == 0 {
             self.root = Chunk::new(WHOLE_LAYOUT).0.as_ptr().cast();
             self.buckets = 1;

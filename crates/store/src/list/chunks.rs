@@ -1,0 +1,238 @@
+//! A big list: a deque of packed chunks.
+//!
+//! Invariants: no chunk is empty; `len` is the sum of the chunks' lengths.
+
+use super::{Bound, NO_ELEMENT};
+use crate::Str;
+use crate::packed::Packed;
+use std::collections::{VecDeque, vec_deque};
+use std::ops::Range;
+
+#[derive(Clone)]
+pub(super) struct Chunks {
+    chunks: VecDeque<Packed>,
+    len: usize,
+}
+
+/// What an element is taken to add to a chunk beyond its text, at most (Redis's estimate).
+const ELEMENT_OVERHEAD: usize = 8;
+
+impl From<Packed> for Chunks {
+    fn from(packed: Packed) -> Chunks {
+        let len = packed.len();
+        Chunks {
+            chunks: if len == 0 {
+                VecDeque::new()
+            } else {
+                VecDeque::from([packed])
+            },
+            len,
+        }
+    }
+}
+
+/// Whether the chunk has room for an element. One larger than the bound never finds room, not even in an empty chunk.
+fn has_room(chunk: &Packed, element: &[u8], bound: Bound) -> bool {
+    bound.allows(
+        chunk.bytes() + element.len() + ELEMENT_OVERHEAD,
+        chunk.len() + 1,
+    )
+}
+
+fn chunk_of(element: &[u8]) -> Packed {
+    let mut chunk = Packed::new();
+    chunk.push_back(Str::Bytes(element));
+    chunk
+}
+
+impl Chunks {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Number of chunks.
+    pub fn count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    pub fn chunk(&self, index: usize) -> &Packed {
+        &self.chunks[index]
+    }
+
+    pub fn range(&self, range: Range<usize>) -> vec_deque::Iter<'_, Packed> {
+        self.chunks.range(range)
+    }
+
+    /// The chunk that holds the element with this index, and the element's index in it.
+    pub fn locate(&self, index: usize) -> Option<(usize, usize)> {
+        if index >= self.len {
+            return None;
+        }
+        if index <= self.len / 2 {
+            let mut offset = index;
+            for (i, chunk) in self.chunks.iter().enumerate() {
+                if offset < chunk.len() {
+                    return Some((i, offset));
+                }
+                offset -= chunk.len();
+            }
+        } else {
+            let mut behind = self.len - index;
+            for (i, chunk) in self.chunks.iter().enumerate().rev() {
+                if behind <= chunk.len() {
+                    return Some((i, chunk.len() - behind));
+                }
+                behind -= chunk.len();
+            }
+        }
+        None
+    }
+
+    pub fn push_front(&mut self, element: &[u8], bound: Bound) {
+        match self.chunks.front_mut() {
+            Some(chunk) if has_room(chunk, element, bound) => chunk.push_front(Str::Bytes(element)),
+            _ => self.chunks.push_front(chunk_of(element)),
+        }
+        self.len += 1;
+    }
+
+    pub fn push_back(&mut self, element: &[u8], bound: Bound) {
+        match self.chunks.back_mut() {
+            Some(chunk) if has_room(chunk, element, bound) => chunk.push_back(Str::Bytes(element)),
+            _ => self.chunks.push_back(chunk_of(element)),
+        }
+        self.len += 1;
+    }
+
+    /// Inserts an element so that it gets this index, at most `len`.
+    pub fn insert(&mut self, index: usize, element: &[u8], bound: Bound) {
+        let Some((at, offset)) = self.locate(index) else {
+            return self.push_back(element, bound);
+        };
+        self.len += 1;
+        let chunk = &mut self.chunks[at];
+        if has_room(chunk, element, bound) {
+            // `locate` gave an offset inside the chunk.
+            chunk.insert(chunk.seek(offset).expect(NO_ELEMENT), Str::Bytes(element));
+        } else if offset == 0 {
+            match at.checked_sub(1).map(|before| &mut self.chunks[before]) {
+                Some(before) if has_room(before, element, bound) => {
+                    before.push_back(Str::Bytes(element))
+                }
+                _ => self.chunks.insert(at, chunk_of(element)),
+            }
+        } else {
+            // Cut the chunk where the element goes; then each half may fit the chunk on its other side.
+            let back = chunk.split_off(chunk.seek(offset).expect(NO_ELEMENT));
+            self.chunks.insert(at + 1, back);
+            self.try_merge(at + 1, bound);
+            let front = &mut self.chunks[at];
+            if has_room(front, element, bound) {
+                front.push_back(Str::Bytes(element));
+            } else {
+                self.chunks.insert(at + 1, chunk_of(element));
+            }
+            if at > 0 {
+                self.try_merge(at - 1, bound);
+            }
+        }
+    }
+
+    /// Appends chunk `at + 1`, if there is one, to chunk `at`, if there is room.
+    fn try_merge(&mut self, at: usize, bound: Bound) {
+        let (Some(front), Some(back)) = (self.chunks.get(at), self.chunks.get(at + 1)) else {
+            return;
+        };
+        if bound.allows(
+            front.bytes() + back.elements().len(),
+            front.len() + back.len(),
+        ) && let Some(back) = self.chunks.remove(at + 1)
+        {
+            self.chunks[at].append(&back);
+        }
+    }
+
+    /// Replaces the element with this index, which must exist; returns the old one.
+    pub fn set(&mut self, index: usize, element: &[u8], bound: Bound) -> Vec<u8> {
+        let (at, offset) = self.locate(index).expect(NO_ELEMENT);
+        let chunk = &mut self.chunks[at];
+        let pos = chunk.seek(offset).expect(NO_ELEMENT);
+        let old = chunk.at(pos).to_vec();
+        let rest = chunk.bytes() - old.len().min(chunk.bytes());
+        if chunk.len() == 1 || bound.allows(rest + element.len() + ELEMENT_OVERHEAD, chunk.len()) {
+            chunk.replace(pos, Str::Bytes(element));
+        } else {
+            self.remove(index);
+            self.insert(index, element, bound);
+        }
+        old
+    }
+
+    /// Removes and returns the element with this index, which must exist.
+    pub fn remove(&mut self, index: usize) -> Vec<u8> {
+        let (at, offset) = self.locate(index).expect(NO_ELEMENT);
+        let chunk = &mut self.chunks[at];
+        let pos = chunk.seek(offset).expect(NO_ELEMENT);
+        let removed = chunk.at(pos).to_vec();
+        chunk.remove(pos);
+        if chunk.is_empty() {
+            self.chunks.remove(at);
+        }
+        self.len -= 1;
+        removed
+    }
+
+    /// Removes up to `count` elements from index `start` on.
+    pub fn remove_range(&mut self, start: usize, count: usize) {
+        let count = count.min(self.len.saturating_sub(start));
+        let Some((first, offset)) = self.locate(start) else {
+            return;
+        };
+        // Walk over the chunks: cut the first and the last one touched, drop all that become empty at once.
+        let (mut at, mut offset, mut left) = (first, offset, count);
+        while left > 0 {
+            let chunk = &mut self.chunks[at];
+            let here = left.min(chunk.len() - offset);
+            left -= here;
+            if here == chunk.len() {
+                *chunk = Packed::new();
+            } else {
+                chunk.remove_range(chunk.seek(offset).expect(NO_ELEMENT), here);
+            }
+            at += 1;
+            offset = 0;
+        }
+        self.len -= count;
+        // Of the chunks touched only the first and the last can have elements left.
+        let from = first + usize::from(!self.chunks[first].is_empty());
+        let to = at - usize::from(at > from && !self.chunks[at - 1].is_empty());
+        self.chunks.drain(from..to.max(from));
+    }
+
+    /// Takes the only chunk out if there is no other and `wanted` wants it; an empty one if there are no elements.
+    pub fn take_only(&mut self, wanted: impl FnOnce(&Packed) -> bool) -> Option<Packed> {
+        match self.chunks.len() {
+            0 => Some(Packed::new()),
+            1 if wanted(&self.chunks[0]) => self.chunks.pop_front(),
+            _ => None,
+        }
+    }
+
+    /// Frees chunks from the back until `count` elements are gone; `true` once none is left.
+    pub fn free_some(&mut self, count: usize) -> bool {
+        let mut freed = 0;
+        while freed < count
+            && let Some(chunk) = self.chunks.pop_back()
+        {
+            freed += chunk.len();
+        }
+        self.len -= freed;
+        self.chunks.is_empty()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.chunks.capacity() * size_of::<Packed>()
+            + self.chunks.iter().map(Packed::memory_bytes).sum::<usize>()
+    }
+}
