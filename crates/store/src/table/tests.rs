@@ -1,0 +1,326 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::{HashMap, HashSet};
+
+/// An item of which a test chooses the hash; counts how many of it live.
+struct Cell {
+    hash: u64,
+    key: Vec<u8>,
+    value: u64,
+    _live: std::rc::Rc<()>,
+}
+
+impl Cell {
+    fn new(hash: u64, key: u64, value: u64, live: &std::rc::Rc<()>) -> Box<Cell> {
+        Box::new(Cell {
+            hash,
+            key: key.to_le_bytes().to_vec(),
+            value,
+            _live: live.clone(),
+        })
+    }
+}
+
+// SAFETY: a Box's address is that of its content, which stays until the box is made again.
+unsafe impl Item for Box<Cell> {
+    type Ref<'a> = &'a Cell;
+
+    fn into_raw(self) -> NonNull<u8> {
+        NonNull::from(Box::leak(self)).cast()
+    }
+    unsafe fn from_raw(p: NonNull<u8>) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Box::from_raw(p.cast().as_ptr()) }
+    }
+    unsafe fn borrow<'a>(p: NonNull<u8>) -> &'a Cell {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast().as_ref() }
+    }
+    unsafe fn key<'a>(p: NonNull<u8>) -> &'a [u8] {
+        // SAFETY: the caller's promise.
+        unsafe { &p.cast::<Cell>().as_ref().key }
+    }
+    unsafe fn hash(p: NonNull<u8>) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<Cell>().as_ref().hash }
+    }
+}
+
+/// How a test's keys are hashed.
+#[derive(Clone, Copy, Debug)]
+enum Hashes {
+    Good,
+    FewBuckets,
+    EqualTags,
+    AllEqual,
+}
+
+impl Hashes {
+    fn of(self, key: u64) -> u64 {
+        let good = splitmix(&mut key.clone());
+        match self {
+            Hashes::Good => good,
+            Hashes::FewBuckets => good & 7 << 13 | good << 40,
+            Hashes::EqualTags => good & 0xffff,
+            Hashes::AllEqual => 42,
+        }
+    }
+}
+
+fn hashes() -> impl Strategy<Value = Hashes> {
+    prop::sample::select(vec![
+        Hashes::Good,
+        Hashes::FewBuckets,
+        Hashes::EqualTags,
+        Hashes::AllEqual,
+    ])
+}
+
+/// Checks every invariant that the module's page states.
+fn check(table: &Table<Box<Cell>>) {
+    let buckets = table.buckets as usize;
+    assert_eq!(buckets == 0, table.len == 0);
+    let (mut len, mut overflow) = (0, 0);
+    for bucket in 0..buckets {
+        let mut chunk = table.bucket(bucket);
+        let mut room = SLOTS;
+        loop {
+            assert!(chunk.count() <= room);
+            match chunk.link() {
+                0 => break,
+                link => {
+                    assert_eq!(chunk.count(), LINK_SLOT);
+                    room = if link == LINK_HALF { HALF_SLOTS } else { SLOTS };
+                    overflow += if link == LINK_HALF { 1 } else { 2 };
+                    chunk = chunk.next().unwrap();
+                    assert!(chunk.count() > 0);
+                }
+            }
+        }
+        for place in table.chain(bucket) {
+            // SAFETY: the table is borrowed.
+            let cell = unsafe { <Box<Cell>>::borrow(place.item()) };
+            let (home, level) = locate(cell.hash, buckets);
+            assert_eq!(home, bucket);
+            assert_eq!(place.chunk.tag(place.slot), tag_of(cell.hash));
+            assert_eq!(stored_in(place.chunk.slot(place.slot)), stored_of(cell.hash, level));
+            len += 1;
+        }
+    }
+    assert_eq!((len, overflow), (table.len, table.overflow));
+}
+
+#[test]
+fn segments_are_contiguous_and_of_their_layout() {
+    let (mut segment, mut offset) = (0, 0);
+    for bucket in 0..100_000 {
+        assert_eq!(segment_of(bucket), (segment, offset), "bucket {bucket}");
+        offset += 1;
+        if offset * 64 == segment_layout(segment).size() {
+            (segment, offset) = (segment + 1, 0);
+        }
+    }
+}
+
+#[test]
+fn small_tables_are_small() {
+    let live = std::rc::Rc::new(());
+    let mut table = Table::new();
+    assert_eq!(table.memory_bytes(), 0);
+    for key in 0..7 {
+        table.insert(Hashes::Good.of(key), Cell::new(Hashes::Good.of(key), key, 0, &live));
+        assert_eq!(table.memory_bytes(), 64);
+    }
+    for key in 0..7u64 {
+        assert!(table.remove(Hashes::Good.of(key), &key.to_le_bytes()).is_some());
+    }
+    assert_eq!(table.memory_bytes(), 0);
+}
+
+/// Over the step at which the stored bits are renewed, and back.
+#[test]
+#[cfg_attr(miri, ignore = "too long")]
+fn grows_and_shrinks_over_65536_buckets() {
+    const KEYS: u64 = 600_000;
+    let live = std::rc::Rc::new(());
+    let mut table = Table::new();
+    for key in 0..KEYS {
+        let hash = Hashes::Good.of(key);
+        table.insert(hash, Cell::new(hash, key, key, &live));
+    }
+    assert!(table.buckets > 1 << STORED_BITS);
+    check(&table);
+    for key in 0..KEYS {
+        assert_eq!(table.get(Hashes::Good.of(key), &key.to_le_bytes()).unwrap().value, key);
+    }
+    for key in 1000..KEYS {
+        assert!(table.remove(Hashes::Good.of(key), &key.to_le_bytes()).is_some());
+        if key % 100_000 == 0 {
+            check(&table);
+        }
+    }
+    check(&table);
+    assert_eq!(std::rc::Rc::strong_count(&live), 1001);
+    let mut left: Vec<u64> = table.iter().map(|cell| cell.value).collect();
+    left.sort_unstable();
+    assert!(left.into_iter().eq(0..1000));
+    let mut popped = 0;
+    while table.pop_any().is_some() {
+        popped += 1;
+    }
+    assert_eq!((popped, table.memory_bytes()), (1000, 0));
+}
+
+#[test]
+fn random_is_near_uniform() {
+    let live = std::rc::Rc::new(());
+    const KEYS: u64 = 500;
+    let draws = if cfg!(miri) { 2_000 } else { 500_000 };
+    let mut table = Table::new();
+    for key in 0..KEYS {
+        let hash = Hashes::Good.of(key);
+        table.insert(hash, Cell::new(hash, key, key, &live));
+    }
+    let mut counts = [0u32; KEYS as usize];
+    for draw in 0..draws {
+        counts[table.random(draw).unwrap().value as usize] += 1;
+    }
+    if !cfg!(miri) {
+        // 1,000 expected of each; the standard deviation is 32.
+        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(u64),
+    Remove(u64),
+    RemoveRange(u64, u64),
+    Pop,
+    Scan,
+    Clear,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let key = 0..400u64;
+    let op = prop_oneof![
+        60 => key.clone().prop_map(Op::Put),
+        25 => key.clone().prop_map(Op::Remove),
+        1 => (key.clone(), key).prop_map(|(a, b)| Op::RemoveRange(a.min(b), a.max(b))),
+        5 => Just(Op::Pop),
+        10 => Just(Op::Scan),
+        1 => Just(Op::Clear),
+    ];
+    prop::collection::vec(op, 0..if cfg!(miri) { 100 } else { 1500 })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 64 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn behaves_as_a_map(hashes in hashes(), ops in ops()) {
+        let live = std::rc::Rc::new(());
+        let mut table = Table::new();
+        let mut model: HashMap<u64, u64> = HashMap::new();
+        for (step, op) in ops.into_iter().enumerate() {
+            let step = step as u64;
+            match op {
+                Op::Put(key) => {
+                    let (hash, text) = (hashes.of(key), key.to_le_bytes());
+                    let cell = Cell::new(hash, key, step, &live);
+                    let old = match table.get_mut(hash, &text) {
+                        Some(mut slot) => Some(slot.replace(cell).value),
+                        None => {
+                            assert_eq!(table.insert(hash, cell).into_ref().value, step);
+                            None
+                        }
+                    };
+                    assert_eq!(old, model.insert(key, step));
+                }
+                Op::Remove(key) => {
+                    let got = table.remove(hashes.of(key), &key.to_le_bytes()).map(|cell| cell.value);
+                    assert_eq!(got, model.remove(&key));
+                }
+                Op::RemoveRange(from, to) => for key in from..to {
+                    let got = table.find_by_hash_mut(hashes.of(key), |cell| cell.key == key.to_le_bytes());
+                    assert_eq!(got.map(|slot| slot.remove().value), model.remove(&key));
+                },
+                Op::Pop => {
+                    let got = table.pop_any();
+                    assert_eq!(got.is_some(), !model.is_empty());
+                    if let Some(cell) = got {
+                        let key = u64::from_le_bytes(cell.key.as_slice().try_into().unwrap());
+                        assert_eq!(model.remove(&key), Some(cell.value));
+                    }
+                }
+                Op::Scan => {
+                    let picked = table.random(step).map(|cell| cell.value);
+                    assert_eq!(picked.is_some(), !model.is_empty());
+                    assert!(picked.is_none_or(|value| model.values().any(|v| *v == value)));
+                }
+                Op::Clear => {
+                    table.clear();
+                    model.clear();
+                }
+            }
+            assert_eq!(table.len(), model.len());
+            assert_eq!(std::rc::Rc::strong_count(&live), 1 + model.len());
+        }
+        check(&table);
+        for key in 0..400u64 {
+            let got = table.get(hashes.of(key), &key.to_le_bytes()).map(|cell| cell.value);
+            assert_eq!(got, model.get(&key).copied());
+            table.prefetch_bucket(hashes.of(key));
+            table.prefetch_item(hashes.of(key));
+        }
+        drop(table);
+        assert_eq!(std::rc::Rc::strong_count(&live), 1);
+    }
+
+    /// Between the calls of one scan the table grows and shrinks; what is there all along is seen.
+    #[test]
+    fn scan_sees_what_stays(
+        hashes in hashes(),
+        stay in 0..300u64,
+        swings in prop::collection::vec(0..2000u64, 1..20),
+        calls in 1..20usize,
+    ) {
+        let live = std::rc::Rc::new(());
+        let mut table = Table::new();
+        for key in 0..stay {
+            table.insert(hashes.of(key), Cell::new(hashes.of(key), key, key, &live));
+        }
+        let mut seen = HashSet::new();
+        let (mut cursor, mut others, mut turn) = (0, 0, 0);
+        loop {
+            for _ in 0..calls {
+                cursor = table.scan(cursor, &mut |cell| { seen.insert(cell.value); });
+                if cursor == 0 {
+                    break;
+                }
+            }
+            if cursor == 0 {
+                break;
+            }
+            // After some turns the table stays as it is, so that the scan ends.
+            let want = match hashes {
+                Hashes::AllEqual => swings[turn % swings.len()] / 10,
+                _ => swings[turn % swings.len()],
+            };
+            if turn < 40 {
+                for key in others..want {
+                    let key = 1_000_000 + key;
+                    table.insert(hashes.of(key), Cell::new(hashes.of(key), key, key, &live));
+                }
+                for key in want..others {
+                    let key = 1_000_000 + key;
+                    assert!(table.remove(hashes.of(key), &key.to_le_bytes()).is_some());
+                }
+                others = want;
+            }
+            turn += 1;
+        }
+        assert!((0..stay).all(|key| seen.contains(&key)));
+        check(&table);
+    }
+}
