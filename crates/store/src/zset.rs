@@ -182,8 +182,10 @@ impl ZSet {
 
     /// The ranks of the members in `range`: the first, and the one behind the last. O(log n).
     pub fn lex_rank_range(&self, range: &LexRange<'_>) -> (usize, usize) {
-        let below = |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m < bound));
-        let up_to = |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m <= bound));
+        let below =
+            |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m < bound));
+        let up_to =
+            |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m <= bound));
         let start = match range.min {
             LexBound::Lowest => 0,
             LexBound::Highest => self.len(),
@@ -231,7 +233,9 @@ impl ZSet {
 
     fn pop(&mut self, rank: usize) -> Option<(Vec<u8>, f64)> {
         let mut popped = None;
-        self.remove_rank_range(rank, rank + 1, |(member, score)| popped = Some((member.to_vec(), score)));
+        self.remove_rank_range(rank, rank + 1, |(member, score)| {
+            popped = Some((member.to_vec(), score))
+        });
         popped
     }
 

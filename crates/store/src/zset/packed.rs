@@ -89,7 +89,9 @@ impl Packed {
     fn find(&self, member: &[u8]) -> Option<(usize, usize, Entry<'_>)> {
         let wanted = to_str(member);
         let entries = self.entries().enumerate();
-        entries.map(|(rank, (at, entry))| (rank, at, entry)).find(|(_, _, entry)| same(entry.member, wanted))
+        entries
+            .map(|(rank, (at, entry))| (rank, at, entry))
+            .find(|(_, _, entry)| same(entry.member, wanted))
     }
 
     pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
@@ -102,7 +104,9 @@ impl Packed {
 
     /// The number of pairs for which `before` holds: a prefix.
     pub(super) fn partition_point(&self, mut before: impl FnMut(Pair<'_>) -> bool) -> usize {
-        self.entries().take_while(|(_, entry)| before((entry.member, entry.score))).count()
+        self.entries()
+            .take_while(|(_, entry)| before((entry.member, entry.score)))
+            .count()
     }
 
     pub(super) fn insert(&mut self, member: &[u8], score: f64) -> Option<f64> {
@@ -187,14 +191,26 @@ impl Packed {
     pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
         let len = self.len();
         if rank >= len {
-            return Iter { packed: self, at: self.0.len(), back: None };
+            return Iter {
+                packed: self,
+                at: self.0.len(),
+                back: None,
+            };
         }
         if reverse {
             let places = self.entries().map(|(at, _)| at).take(rank + 1).collect();
-            Iter { packed: self, at: 0, back: Some(places) }
+            Iter {
+                packed: self,
+                at: 0,
+                back: Some(places),
+            }
         } else {
             let at = self.entries().nth(rank).map_or(self.0.len(), |(at, _)| at);
-            Iter { packed: self, at, back: None }
+            Iter {
+                packed: self,
+                at,
+                back: None,
+            }
         }
     }
 }

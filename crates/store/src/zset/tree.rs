@@ -52,7 +52,11 @@ impl Key {
 
 impl Tree {
     pub(super) fn new() -> Tree {
-        Tree { members: Table::new(), order: CountedTree::new(), member_bytes: 0 }
+        Tree {
+            members: Table::new(),
+            order: CountedTree::new(),
+            member_bytes: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -69,7 +73,10 @@ impl Tree {
 
     pub(super) fn rank(&self, member: &[u8]) -> Option<usize> {
         let score = self.score(member)?;
-        Some(self.order.partition_point(|key| key.cmp(score, member) == Ordering::Less))
+        Some(
+            self.order
+                .partition_point(|key| key.cmp(score, member) == Ordering::Less),
+        )
     }
 
     pub(super) fn partition_point(&self, mut before: impl FnMut(Pair<'_>) -> bool) -> usize {
@@ -89,7 +96,9 @@ impl Tree {
         let address = new.0;
         self.member_bytes += Member::layout(member.len()).size();
         self.members.insert(hash, new);
-        self.order.insert(Key { score, member: address }, |key| key.cmp(score, member) == Ordering::Less);
+        self.order.insert(Key { score, member: address }, |key| {
+            key.cmp(score, member) == Ordering::Less
+        });
         None
     }
 
@@ -109,7 +118,8 @@ impl Tree {
     pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let hash = hash(member);
         let score = self.members.get(hash, member)?.score();
-        self.order.remove_last(|key| key.cmp(score, member) != Ordering::Greater);
+        self.order
+            .remove_last(|key| key.cmp(score, member) != Ordering::Greater);
         self.members.remove(hash, member);
         self.member_bytes -= Member::layout(member.len()).size();
         Some(score)
@@ -118,7 +128,9 @@ impl Tree {
     /// Removes the pairs of ranks `start` to `end` and shows each to `each`.
     pub(super) fn remove_ranks(&mut self, start: usize, end: usize, mut each: impl FnMut(Pair<'_>)) {
         for _ in start..end {
-            let Some(key) = self.order.remove_at(start) else { return };
+            let Some(key) = self.order.remove_at(start) else {
+                return;
+            };
             // SAFETY: the table still holds the member, and owns it as `removed` until after the slice's last use.
             let member = unsafe { key.member.bytes() };
             let removed = self.members.remove(hash(member), member);
@@ -129,18 +141,24 @@ impl Tree {
     }
 
     pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
-        Iter { keys: self.order.iter(rank, reverse), tree: self }
+        Iter {
+            keys: self.order.iter(rank, reverse),
+            tree: self,
+        }
     }
 
     /// Shows the members of the next part of the table; see `Table::scan`.
     pub(super) fn scan(&self, cursor: u64, each: &mut dyn FnMut(Pair<'_>)) -> u64 {
-        self.members.scan(cursor, &mut |found| each((Str::Bytes(found.bytes()), found.score())))
+        self.members
+            .scan(cursor, &mut |found| each((Str::Bytes(found.bytes()), found.score())))
     }
 
     /// Asserts the invariants of module and tree.
     #[cfg(test)]
     pub(super) fn check(&self) {
-        self.order.check(|a, b| matches!(b.pair(self), (Str::Bytes(member), score) if a.cmp(score, member) == Ordering::Less));
+        self.order.check(
+            |a, b| matches!(b.pair(self), (Str::Bytes(member), score) if a.cmp(score, member) == Ordering::Less),
+        );
         assert_eq!(self.members.len(), self.order.len());
         let mut bytes = 0;
         for (member, score) in self.iter(0, false) {
@@ -187,7 +205,9 @@ impl Member {
     fn new(score: f64, bytes: &[u8]) -> Member {
         let layout = Member::layout(bytes.len());
         // SAFETY: the layout is not empty.
-        let Some(place) = NonNull::new(unsafe { alloc::alloc(layout) }) else { alloc::handle_alloc_error(layout) };
+        let Some(place) = NonNull::new(unsafe { alloc::alloc(layout) }) else {
+            alloc::handle_alloc_error(layout)
+        };
         let bytes_at = bytes_at(bytes.len());
         // SAFETY: `layout` has room for score, length and bytes, and `place` is aligned for the score; nobody else knows
         // the place.
@@ -199,7 +219,9 @@ impl Member {
                 place.add(LEN_AT).write(LONG);
                 place.add(LEN_AT + 1).cast::<usize>().write_unaligned(bytes.len());
             }
-            place.add(bytes_at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
+            place
+                .add(bytes_at)
+                .copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
         }
         Member(Address(place))
     }
@@ -212,7 +234,11 @@ impl Member {
 
 /// Where the bytes of a member of `len` bytes start.
 fn bytes_at(len: usize) -> usize {
-    if len < LONG as usize { LEN_AT + 1 } else { LEN_AT + 1 + size_of::<usize>() }
+    if len < LONG as usize {
+        LEN_AT + 1
+    } else {
+        LEN_AT + 1 + size_of::<usize>()
+    }
 }
 
 impl Drop for Member {
@@ -290,7 +316,10 @@ unsafe impl Item for Member {
     }
 
     unsafe fn borrow<'a>(place: NonNull<u8>) -> MemberRef<'a> {
-        MemberRef { address: Address(place), table: PhantomData }
+        MemberRef {
+            address: Address(place),
+            table: PhantomData,
+        }
     }
 
     unsafe fn key<'a>(place: NonNull<u8>) -> &'a [u8] {
