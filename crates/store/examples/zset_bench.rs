@@ -80,8 +80,12 @@ fn main() {
         let mut iter = set.iter();
         move |_| iter.next().map(|(_, score)| score)
     });
-    time("update, small step", |i| set.insert(&member(mix(i)), mix(mix(i) + 7) as f64 + 0.5, &limits));
-    time("update, anywhere", |i| set.insert(&member(mix(i)), mix(mix(i) + 99) as f64, &limits));
+    time("update, small step", |i| {
+        set.insert(&member(mix(i)), mix(mix(i) + 7) as f64 + 0.5, &limits)
+    });
+    time("update, anywhere", |i| {
+        set.insert(&member(mix(i)), mix(mix(i) + 99) as f64, &limits)
+    });
     time("remove", |i| set.remove(&member(mix(i))));
     assert!(set.is_empty());
     let before = BYTES.load(Relaxed);
@@ -95,5 +99,9 @@ fn main() {
         })
         .collect();
     let bytes = BYTES.load(Relaxed) - before;
-    println!("{:28} {:6.1} B/member", "packed, 100 members", bytes as f64 / (small.len() * 100) as f64);
+    println!(
+        "{:28} {:6.1} B/member",
+        "packed, 100 members",
+        bytes as f64 / (small.len() * 100) as f64
+    );
 }

@@ -6,6 +6,7 @@
 
 mod btree;
 mod packed;
+mod score;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -2,13 +2,16 @@
 //!
 //! Block: empty, or the number of pairs (u32, little endian) and the pairs. A pair: one byte whose low half tells how
 //! the score is held and whose high half how the member is; the score; the member.
-//! - Score: half 0 an `f64`; half 1 to 8 an integer of so many bytes, the fewest that hold it.
+//! - Score: as in `score`.
 //! - Member: half 0 a length (LEB128) and so many bytes; half 1 to 8 an integer of so many bytes, the fewest that hold
 //!   it, whose decimal text is the member.
 //!
 //! A member has one encoding only. Only this module writes blocks, so reading one can rely on its form.
 
-use super::{Pair, order};
+use super::{
+    Pair, order,
+    score::{self, Compact, int_width, read_int},
+};
 use crate::{Str, str::parse_int};
 use std::cmp::Ordering;
 
@@ -42,16 +45,9 @@ impl Packed {
     fn read(&self, at: usize) -> Entry<'_> {
         let form = self.0[at];
         let mut end = at + 1;
-        let score = match form & 15 {
-            0 => {
-                end += 8;
-                f64::from_bits(read_int(&self.0[end - 8..end]) as u64)
-            }
-            width => {
-                end += width as usize;
-                read_int(&self.0[end - width as usize..end]) as f64
-            }
-        };
+        let score_form = form & 15;
+        end += score::width(score_form);
+        let score = score::read(score_form, &self.0[at + 1..end]);
         let member = match form >> 4 {
             0 => {
                 let (mut len, mut shift) = (0, 0);
@@ -254,37 +250,15 @@ fn same(a: Str<'_>, b: Str<'_>) -> bool {
     }
 }
 
-/// The little-endian, sign-extended integer of up to eight bytes.
-#[inline]
-fn read_int(bytes: &[u8]) -> i64 {
-    let mut wide = [0; 8];
-    wide[..bytes.len()].copy_from_slice(bytes);
-    let unused = 64 - 8 * bytes.len() as u32;
-    i64::from_le_bytes(wide) << unused >> unused
-}
-
-/// The fewest bytes from which `read_int` restores `n`: 1 to 8.
-fn int_width(n: i64) -> usize {
-    let sign_bits = if n < 0 { n.leading_ones() } else { n.leading_zeros() };
-    (65 - sign_bits as usize).div_ceil(8)
-}
-
 /// Calls `write` with a pair's encoding in two pieces.
 fn encode<R>(score: f64, member: Str<'_>, write: impl FnOnce(&[u8], &[u8]) -> R) -> R {
     // Form, score, and an integer or a length of at most ten bytes.
     let mut head = [0; 1 + 8 + 10];
-    let mut len = 1;
-    // As in Redis, a packed -0.0 becomes 0: both are the integer 0. Beyond 2^53 an integer saves nothing.
-    if score.abs() <= 9_007_199_254_740_992.0 && score == score.trunc() {
-        let n = score as i64;
-        let width = int_width(n);
-        head[0] = width as u8;
-        head[1..9].copy_from_slice(&n.to_le_bytes());
-        len += width;
-    } else {
-        head[1..9].copy_from_slice(&score.to_bits().to_le_bytes());
-        len += 8;
-    }
+    // As in Redis, a packed -0.0 becomes 0: both are the integer 0.
+    let score = Compact::new(if score == 0.0 { 0.0 } else { score });
+    let mut len = 1 + score.bytes().len();
+    head[0] = score.form;
+    head[1..len].copy_from_slice(score.bytes());
     match member {
         Str::Int(n) => {
             let width = int_width(n);

@@ -1,12 +1,17 @@
 //! The form of a large sorted set: a hash table of members and a counted B+tree over them.
 //!
-//! A member is one allocation (score, length, bytes). The table owns it; the tree holds its score, so that most
+//! A member is one allocation (score, length, bytes), which never changes: a new score is a new member. The table owns it; the tree holds its score, so that most
 //! comparisons stay within the node, and its address.
 //!
 //! Invariants: table and tree hold the same members, each with one score; a member leaves the tree before the table
 //! lets go of it. No address outlives a call, except in the tree.
 
-use super::{Pair, order};
+use super::{
+    Pair,
+    btree::{self, CountedTree},
+    order,
+    score::{self, Compact},
+};
 use crate::{
     Str,
     hasher::hash,
@@ -18,8 +23,6 @@ use std::{
     marker::PhantomData,
     ptr::NonNull,
 };
-
-use super::btree::{self, CountedTree};
 
 /// A large sorted set; see the module.
 pub(super) struct Tree {
@@ -85,34 +88,32 @@ impl Tree {
 
     pub(super) fn insert(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let hash = hash(member);
-        if let Some(found) = self.members.get(hash, member) {
-            let (address, old) = (found.address, found.score());
-            if old != score {
-                self.move_key(address, member, old, score);
-            }
-            return Some(old);
+        let before = |key: &Key| key.cmp(score, member) == Ordering::Less;
+        let Some(mut slot) = self.members.get_mut(hash, member) else {
+            let new = Member::new(score, member);
+            let key = Key { score, member: new.0 };
+            self.member_bytes += new.size();
+            self.members.insert(hash, new);
+            self.order.insert(key, before);
+            return None;
+        };
+        let old_score = slot.get().score();
+        if old_score == score {
+            return Some(old_score);
         }
         let new = Member::new(score, member);
-        let address = new.0;
-        self.member_bytes += Member::layout(member.len()).size();
-        self.members.insert(hash, new);
-        self.order.insert(Key { score, member: address }, |key| {
-            key.cmp(score, member) == Ordering::Less
-        });
-        None
-    }
-
-    /// Gives the member at `address`, which is in the set, a new score and its new place.
-    fn move_key(&mut self, address: Address, member: &[u8], old: f64, score: f64) {
-        let key = Key { score, member: address };
-        let up_to_old = |key: &Key| key.cmp(old, member) != Ordering::Greater;
-        let before = |key: &Key| key.cmp(score, member) == Ordering::Less;
+        let key = Key { score, member: new.0 };
+        self.member_bytes += new.size();
+        // Alive until the tree has let go of it.
+        let old = slot.replace(new);
+        self.member_bytes -= old.size();
+        let up_to_old = |key: &Key| key.cmp(old_score, member) != Ordering::Greater;
         if !self.order.replace(key, up_to_old, before) {
             self.order.remove_last(up_to_old);
             self.order.insert(key, before);
         }
-        // SAFETY: the member is in the table, hence alive, and the set is borrowed mutably, so nobody reads the score.
-        unsafe { address.set_score(score) };
+        drop(old);
+        Some(old_score)
     }
 
     pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {
@@ -120,8 +121,9 @@ impl Tree {
         let score = self.members.get(hash, member)?.score();
         self.order
             .remove_last(|key| key.cmp(score, member) != Ordering::Greater);
-        self.members.remove(hash, member);
-        self.member_bytes -= Member::layout(member.len()).size();
+        if let Some(removed) = self.members.remove(hash, member) {
+            self.member_bytes -= removed.size();
+        }
         Some(score)
     }
 
@@ -134,7 +136,7 @@ impl Tree {
             // SAFETY: the table still holds the member, and owns it as `removed` until after the slice's last use.
             let member = unsafe { key.member.bytes() };
             let removed = self.members.remove(hash(member), member);
-            self.member_bytes -= Member::layout(member.len()).size();
+            self.member_bytes -= removed.as_ref().map_or(0, Member::size);
             each((Str::Bytes(member), key.score));
             drop(removed);
         }
@@ -163,7 +165,7 @@ impl Tree {
         let mut bytes = 0;
         for (member, score) in self.iter(0, false) {
             let member = member.to_vec();
-            bytes += Member::layout(member.len()).size();
+            bytes += Member::new(score, &member).size();
             assert_eq!(self.score(&member).map(f64::to_bits), Some(score.to_bits()));
         }
         assert_eq!(bytes, self.member_bytes);
@@ -185,7 +187,8 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-/// An owned member: score (8 bytes), length (one byte, or `LONG` and eight bytes), bytes.
+/// An owned member: one byte with the form of the score (low half) and the length if below `LONG` (high half), the
+/// score, eight bytes of length if that did not fit, the bytes.
 struct Member(Address);
 
 /// Where a member lies.
@@ -197,88 +200,106 @@ unsafe impl Send for Address {}
 // SAFETY: as above.
 unsafe impl Sync for Address {}
 
-const LEN_AT: usize = size_of::<f64>();
-/// The length byte that announces eight bytes of length.
-const LONG: u8 = u8::MAX;
+/// The length, in half a byte, that announces eight bytes of length.
+const LONG: usize = 15;
 
 impl Member {
     fn new(score: f64, bytes: &[u8]) -> Member {
-        let layout = Member::layout(bytes.len());
+        let score = Compact::new(score);
+        let short_len = bytes.len().min(LONG);
+        let long_len = &bytes.len().to_ne_bytes()[..if short_len == LONG { LEN_BYTES } else { 0 }];
+        let parts = [&[score.form | (short_len as u8) << 4], score.bytes(), long_len, bytes];
+        let layout = Member::layout(parts.iter().map(|part| part.len()).sum());
         // SAFETY: the layout is not empty.
         let Some(place) = NonNull::new(unsafe { alloc::alloc(layout) }) else {
             alloc::handle_alloc_error(layout)
         };
-        let bytes_at = bytes_at(bytes.len());
-        // SAFETY: `layout` has room for score, length and bytes, and `place` is aligned for the score; nobody else knows
-        // the place.
-        unsafe {
-            place.cast::<f64>().write(score);
-            if bytes.len() < LONG as usize {
-                place.add(LEN_AT).write(bytes.len() as u8);
-            } else {
-                place.add(LEN_AT).write(LONG);
-                place.add(LEN_AT + 1).cast::<usize>().write_unaligned(bytes.len());
+        let mut end = place;
+        for part in parts {
+            // SAFETY: `layout` has room for all parts, and nobody else knows the place.
+            unsafe {
+                end.copy_from_nonoverlapping(NonNull::from(part).cast(), part.len());
+                end = end.add(part.len());
             }
-            place
-                .add(bytes_at)
-                .copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
         }
         Member(Address(place))
     }
 
-    fn layout(len: usize) -> Layout {
-        // A slice of `len` bytes exists when this is called, so the sum is far from the limit of a layout.
-        Layout::from_size_align(bytes_at(len) + len, align_of::<f64>()).expect("a member's size is that of a slice")
+    /// Bytes of the allocation.
+    fn size(&self) -> usize {
+        // SAFETY: this owns the member.
+        unsafe { self.0.size() }
+    }
+
+    fn layout(size: usize) -> Layout {
+        // A slice of about as many bytes exists when this is called, so the size is far from a layout's limit.
+        Layout::from_size_align(size, 1).expect("a member's size is that of a slice")
     }
 }
 
-/// Where the bytes of a member of `len` bytes start.
-fn bytes_at(len: usize) -> usize {
-    if len < LONG as usize {
-        LEN_AT + 1
-    } else {
-        LEN_AT + 1 + size_of::<usize>()
-    }
-}
+const LEN_BYTES: usize = size_of::<usize>();
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // SAFETY: this owns the member, which `Member::new` allocated with the layout for its length.
-        unsafe {
-            let layout = Member::layout(self.0.bytes().len());
-            alloc::dealloc(self.0.0.as_ptr(), layout);
-        }
+        // SAFETY: this owns the member, which `Member::new` allocated with the layout for its size.
+        unsafe { alloc::dealloc(self.0.0.as_ptr(), Member::layout(self.size())) }
     }
 }
 
 impl Address {
+    /// Where the bytes start, and how many they are.
+    ///
     /// # Safety
-    /// The member must be alive for `'a`.
+    /// The member must be alive.
     #[inline]
-    unsafe fn bytes<'a>(self) -> &'a [u8] {
-        // SAFETY: the member is alive, and `Member::new` wrote it so. The bytes never change.
+    unsafe fn extent(self) -> (usize, usize) {
+        // SAFETY: the member is alive, and `Member::new` wrote it so.
         unsafe {
-            let len = match self.0.add(LEN_AT).read() {
-                LONG => self.0.add(LEN_AT + 1).cast::<usize>().read_unaligned(),
-                short => short as usize,
-            };
-            std::slice::from_raw_parts(self.0.add(bytes_at(len)).as_ptr(), len)
+            let head = self.0.read();
+            let behind_score = 1 + score::width(head & 15);
+            match (head >> 4) as usize {
+                LONG => (
+                    behind_score + LEN_BYTES,
+                    self.0.add(behind_score).cast::<usize>().read_unaligned(),
+                ),
+                short => (behind_score, short),
+            }
         }
     }
 
     /// # Safety
-    /// The member must be alive, and nobody must write its score meanwhile.
+    /// The member must be alive for `'a`.
     #[inline]
-    unsafe fn score(self) -> f64 {
-        // SAFETY: by the caller's promise.
-        unsafe { self.0.cast::<f64>().read() }
+    unsafe fn bytes<'a>(self) -> &'a [u8] {
+        // SAFETY: the member is alive, and what `extent` tells is what `Member::new` wrote. Members never change.
+        unsafe {
+            let (start, len) = self.extent();
+            std::slice::from_raw_parts(self.0.add(start).as_ptr(), len)
+        }
     }
 
     /// # Safety
-    /// The member must be alive, and nobody must access its score meanwhile.
-    unsafe fn set_score(self, score: f64) {
+    /// The member must be alive.
+    #[inline]
+    unsafe fn score(self) -> f64 {
+        // SAFETY: the member is alive, and `Member::new` wrote it so.
+        unsafe {
+            let form = self.0.read() & 15;
+            score::read(
+                form,
+                std::slice::from_raw_parts(self.0.add(1).as_ptr(), score::width(form)),
+            )
+        }
+    }
+
+    /// Bytes of the member's allocation.
+    ///
+    /// # Safety
+    /// The member must be alive.
+    unsafe fn size(self) -> usize {
         // SAFETY: by the caller's promise.
-        unsafe { self.0.cast::<f64>().write(score) }
+        let (start, len) = unsafe { self.extent() };
+        start + len
     }
 }
 
