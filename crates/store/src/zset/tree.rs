@@ -1,0 +1,350 @@
+//! The form of a large sorted set: a hash table of members and a counted B+tree over them.
+//!
+//! A member is one allocation (score, length, bytes), which never changes: a new score is a new member. The table owns it; the tree holds its score, so that most
+//! comparisons stay within the node, and its address.
+//!
+//! Invariants: table and tree hold the same members, each with one score; a member leaves the tree before the table
+//! lets go of it. No address outlives a call, except in the tree.
+
+use super::{
+    Pair,
+    btree::{self, CountedTree},
+    order,
+    score::{self, Compact},
+};
+use crate::{
+    Str,
+    hasher::hash,
+    table::{Item, Table},
+};
+use std::{
+    alloc::{self, Layout},
+    cmp::Ordering,
+    marker::PhantomData,
+    ptr::NonNull,
+};
+
+/// A large sorted set; see the module.
+pub(super) struct Tree {
+    members: Table<Member>,
+    order: CountedTree<Key>,
+    /// Bytes of the members' allocations.
+    member_bytes: usize,
+}
+
+/// A member in the tree.
+#[derive(Clone, Copy)]
+struct Key {
+    score: f64,
+    member: Address,
+}
+
+impl Key {
+    fn pair<'a>(self, _tree: &'a Tree) -> Pair<'a> {
+        // SAFETY: the key comes from the tree, so its member is in the table, where it stays while the set is borrowed.
+        (Str::Bytes(unsafe { self.member.bytes() }), self.score)
+    }
+
+    /// How this key, which is in a tree, compares with a pair.
+    #[inline]
+    fn cmp(&self, score: f64, member: &[u8]) -> Ordering {
+        // SAFETY: members in the tree are in the table, so they are alive; the slice does not outlive this call.
+        order(self.score, Str::Bytes(unsafe { self.member.bytes() }), score, member)
+    }
+}
+
+impl Tree {
+    pub(super) fn new() -> Tree {
+        Tree {
+            members: Table::new(),
+            order: CountedTree::new(),
+            member_bytes: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Tree>() + self.members.memory_bytes() + self.order.memory_bytes() + self.member_bytes
+    }
+
+    pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
+        self.members.get(hash(member), member).map(|found| found.score())
+    }
+
+    pub(super) fn rank(&self, member: &[u8]) -> Option<usize> {
+        let score = self.score(member)?;
+        Some(
+            self.order
+                .partition_point(|key| key.cmp(score, member) == Ordering::Less),
+        )
+    }
+
+    pub(super) fn partition_point(&self, mut before: impl FnMut(Pair<'_>) -> bool) -> usize {
+        self.order.partition_point(|key| before(key.pair(self)))
+    }
+
+    pub(super) fn insert(&mut self, member: &[u8], score: f64) -> Option<f64> {
+        let hash = hash(member);
+        let before = |key: &Key| key.cmp(score, member) == Ordering::Less;
+        let Some(mut slot) = self.members.get_mut(hash, member) else {
+            let new = Member::new(score, member);
+            let key = Key { score, member: new.0 };
+            self.member_bytes += new.size();
+            self.members.insert(hash, new);
+            self.order.insert(key, before);
+            return None;
+        };
+        let old_score = slot.get().score();
+        if old_score == score {
+            return Some(old_score);
+        }
+        let new = Member::new(score, member);
+        let key = Key { score, member: new.0 };
+        self.member_bytes += new.size();
+        // Alive until the tree has let go of it.
+        let old = slot.replace(new);
+        self.member_bytes -= old.size();
+        let up_to_old = |key: &Key| key.cmp(old_score, member) != Ordering::Greater;
+        if !self.order.replace(key, up_to_old, before) {
+            self.order.remove_last(up_to_old);
+            self.order.insert(key, before);
+        }
+        drop(old);
+        Some(old_score)
+    }
+
+    pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        let hash = hash(member);
+        let score = self.members.get(hash, member)?.score();
+        self.order
+            .remove_last(|key| key.cmp(score, member) != Ordering::Greater);
+        if let Some(removed) = self.members.remove(hash, member) {
+            self.member_bytes -= removed.size();
+        }
+        Some(score)
+    }
+
+    /// Removes the pairs of ranks `start` to `end` and shows each to `each`.
+    pub(super) fn remove_ranks(&mut self, start: usize, end: usize, mut each: impl FnMut(Pair<'_>)) {
+        for _ in start..end {
+            let Some(key) = self.order.remove_at(start) else {
+                return;
+            };
+            // SAFETY: the table still holds the member, and owns it as `removed` until after the slice's last use.
+            let member = unsafe { key.member.bytes() };
+            let removed = self.members.remove(hash(member), member);
+            self.member_bytes -= removed.as_ref().map_or(0, Member::size);
+            each((Str::Bytes(member), key.score));
+            drop(removed);
+        }
+    }
+
+    pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
+        Iter {
+            keys: self.order.iter(rank, reverse),
+            tree: self,
+        }
+    }
+
+    /// Shows the members of the next part of the table; see `Table::scan`.
+    pub(super) fn scan(&self, cursor: u64, each: &mut dyn FnMut(Pair<'_>)) -> u64 {
+        self.members
+            .scan(cursor, &mut |found| each((Str::Bytes(found.bytes()), found.score())))
+    }
+
+    /// Asserts the invariants of module and tree.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        self.order.check(
+            |a, b| matches!(b.pair(self), (Str::Bytes(member), score) if a.cmp(score, member) == Ordering::Less),
+        );
+        assert_eq!(self.members.len(), self.order.len());
+        let mut bytes = 0;
+        for (member, score) in self.iter(0, false) {
+            let member = member.to_vec();
+            bytes += Member::new(score, &member).size();
+            assert_eq!(self.score(&member).map(f64::to_bits), Some(score.to_bits()));
+        }
+        assert_eq!(bytes, self.member_bytes);
+    }
+}
+
+/// Pairs in order, or in reverse order.
+pub(super) struct Iter<'a> {
+    keys: btree::Iter<'a, Key>,
+    tree: &'a Tree,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Pair<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Pair<'a>> {
+        self.keys.next().map(|key| key.pair(self.tree))
+    }
+}
+
+/// An owned member: one byte with the form of the score (low half) and the length if below `LONG` (high half), the
+/// score, eight bytes of length if that did not fit, the bytes.
+struct Member(Address);
+
+/// Where a member lies.
+#[derive(Clone, Copy)]
+struct Address(NonNull<u8>);
+
+// SAFETY: an address is a plain number to all but the unsafe functions below, whose callers answer for the member.
+unsafe impl Send for Address {}
+// SAFETY: as above.
+unsafe impl Sync for Address {}
+
+/// The length, in half a byte, that announces eight bytes of length.
+const LONG: usize = 15;
+
+impl Member {
+    fn new(score: f64, bytes: &[u8]) -> Member {
+        let score = Compact::new(score);
+        let short_len = bytes.len().min(LONG);
+        let long_len = &bytes.len().to_ne_bytes()[..if short_len == LONG { LEN_BYTES } else { 0 }];
+        let parts = [&[score.form | (short_len as u8) << 4], score.bytes(), long_len, bytes];
+        let layout = Member::layout(parts.iter().map(|part| part.len()).sum());
+        // SAFETY: the layout is not empty.
+        let Some(place) = NonNull::new(unsafe { alloc::alloc(layout) }) else {
+            alloc::handle_alloc_error(layout)
+        };
+        let mut end = place;
+        for part in parts {
+            // SAFETY: `layout` has room for all parts, and nobody else knows the place.
+            unsafe {
+                end.copy_from_nonoverlapping(NonNull::from(part).cast(), part.len());
+                end = end.add(part.len());
+            }
+        }
+        Member(Address(place))
+    }
+
+    /// Bytes of the allocation.
+    fn size(&self) -> usize {
+        // SAFETY: this owns the member.
+        unsafe { self.0.size() }
+    }
+
+    fn layout(size: usize) -> Layout {
+        // A slice of about as many bytes exists when this is called, so the size is far from a layout's limit.
+        Layout::from_size_align(size, 1).expect("a member's size is that of a slice")
+    }
+}
+
+const LEN_BYTES: usize = size_of::<usize>();
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // SAFETY: this owns the member, which `Member::new` allocated with the layout for its size.
+        unsafe { alloc::dealloc(self.0.0.as_ptr(), Member::layout(self.size())) }
+    }
+}
+
+impl Address {
+    /// Where the bytes start, and how many they are.
+    ///
+    /// # Safety
+    /// The member must be alive.
+    #[inline]
+    unsafe fn extent(self) -> (usize, usize) {
+        // SAFETY: the member is alive, and `Member::new` wrote it so.
+        unsafe {
+            let head = self.0.read();
+            let behind_score = 1 + score::width(head & 15);
+            match (head >> 4) as usize {
+                LONG => (
+                    behind_score + LEN_BYTES,
+                    self.0.add(behind_score).cast::<usize>().read_unaligned(),
+                ),
+                short => (behind_score, short),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The member must be alive for `'a`.
+    #[inline]
+    unsafe fn bytes<'a>(self) -> &'a [u8] {
+        // SAFETY: the member is alive, and what `extent` tells is what `Member::new` wrote. Members never change.
+        unsafe {
+            let (start, len) = self.extent();
+            std::slice::from_raw_parts(self.0.add(start).as_ptr(), len)
+        }
+    }
+
+    /// # Safety
+    /// The member must be alive.
+    #[inline]
+    unsafe fn score(self) -> f64 {
+        // SAFETY: the member is alive, and `Member::new` wrote it so.
+        unsafe {
+            let form = self.0.read() & 15;
+            score::read(
+                form,
+                std::slice::from_raw_parts(self.0.add(1).as_ptr(), score::width(form)),
+            )
+        }
+    }
+
+    /// Bytes of the member's allocation.
+    ///
+    /// # Safety
+    /// The member must be alive.
+    unsafe fn size(self) -> usize {
+        // SAFETY: by the caller's promise.
+        let (start, len) = unsafe { self.extent() };
+        start + len
+    }
+}
+
+/// A member in the table, borrowed.
+#[derive(Clone, Copy)]
+struct MemberRef<'a> {
+    address: Address,
+    table: PhantomData<&'a Member>,
+}
+
+impl<'a> MemberRef<'a> {
+    fn score(self) -> f64 {
+        // SAFETY: the table is borrowed for `'a`, so the member is alive and no `set_score` can run.
+        unsafe { self.address.score() }
+    }
+
+    fn bytes(self) -> &'a [u8] {
+        // SAFETY: as above.
+        unsafe { self.address.bytes() }
+    }
+}
+
+// SAFETY: the pointer is the member's one allocation, aligned to 8, and the key is the member's bytes, which never change.
+unsafe impl Item for Member {
+    type Ref<'a> = MemberRef<'a>;
+
+    fn into_raw(self) -> NonNull<u8> {
+        let place = self.0.0;
+        std::mem::forget(self);
+        place
+    }
+
+    unsafe fn from_raw(place: NonNull<u8>) -> Member {
+        Member(Address(place))
+    }
+
+    unsafe fn borrow<'a>(place: NonNull<u8>) -> MemberRef<'a> {
+        MemberRef {
+            address: Address(place),
+            table: PhantomData,
+        }
+    }
+
+    unsafe fn key<'a>(place: NonNull<u8>) -> &'a [u8] {
+        // SAFETY: the caller promises that the member is alive for `'a`.
+        unsafe { Address(place).bytes() }
+    }
+}
