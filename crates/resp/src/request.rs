@@ -244,9 +244,18 @@ fn length_line(
     too_big: &str,
 ) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
     let line = buf.get(at..).unwrap_or_default();
-    // Nearly every length has one to three digits: no call for these.
-    if let [_, tens @ b'1'..=b'9', b'\r', _, ..] = *line {
-        return Ok(Some((Some(i64::from(tens - b'0')), at + 4)));
+    // Nearly every length has one or two digits: no call for these.
+    match *line {
+        [_, digit @ b'1'..=b'9', b'\r', _, ..] => {
+            return Ok(Some((Some(i64::from(digit - b'0')), at + 4)));
+        }
+        [_, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _, ..] => {
+            return Ok(Some((
+                Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')),
+                at + 5,
+            )));
+        }
+        _ => {}
     }
     let window = &line[..line.len().min(limits.inline_bytes_max + 1)];
     match memchr(b'\r', window) {
