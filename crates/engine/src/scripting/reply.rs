@@ -1,0 +1,188 @@
+//! A script's return value as RESP, by Redis's rules.
+
+use mlua::{Table, Value};
+
+use super::native::as_number;
+use super::number;
+
+/// Tables nested deeper end in an error: far beyond any client's own limit, and within the thread's stack.
+const MAX_DEPTH: usize = 1_000;
+
+/// Which RESP the client speaks, and which one the script asked for: the second decides how booleans are written.
+#[derive(Clone, Copy)]
+pub struct Protocol {
+    /// The client speaks RESP3.
+    pub client_resp3: bool,
+    /// The script called `redis.setresp(3)`.
+    pub script_resp3: bool,
+}
+
+/// Appends `value` to `out`.
+///
+/// # Errors
+/// Only when Lua runs out of memory.
+pub fn write(out: &mut Vec<u8>, value: &Value, protocol: Protocol) -> mlua::Result<()> {
+    Writer { out, protocol }.value(value, 0)
+}
+
+/// Appends an error reply with the text `text`, its line breaks blanked.
+pub fn write_error(out: &mut Vec<u8>, text: &[u8]) {
+    write_line(out, b'-', text);
+}
+
+fn write_line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
+    out.push(kind);
+    out.extend(text.iter().map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_length(out: &mut Vec<u8>, kind: u8, length: usize) {
+    out.push(kind);
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_bulk(out: &mut Vec<u8>, text: &[u8]) {
+    write_length(out, b'$', text.len());
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+}
+
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    protocol: Protocol,
+}
+
+impl Writer<'_> {
+    fn value(&mut self, value: &Value, depth: usize) -> mlua::Result<()> {
+        match value {
+            Value::String(text) => write_bulk(self.out, &text.as_bytes()),
+            Value::Integer(number) => self.integer(*number),
+            // C's cast: what does not fit becomes the least integer.
+            Value::Number(number) if !(-9.3e18..9_223_372_036_854_775_808.0).contains(number) => self.integer(i64::MIN),
+            Value::Number(number) => self.integer(*number as i64),
+            Value::Boolean(value) if self.protocol.script_resp3 => match (self.protocol.client_resp3, value) {
+                (true, true) => self.out.extend_from_slice(b"#t\r\n"),
+                (true, false) => self.out.extend_from_slice(b"#f\r\n"),
+                (false, value) => self.integer((*value).into()),
+            },
+            Value::Boolean(true) => self.integer(1),
+            Value::Table(table) => return self.table(table, depth),
+            _ => self.null(),
+        }
+        Ok(())
+    }
+
+    fn integer(&mut self, number: i64) {
+        self.out.push(b':');
+        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn null(&mut self) {
+        self.out.extend_from_slice(if self.protocol.client_resp3 { b"_\r\n" } else { b"$-1\r\n" });
+    }
+
+    fn table(&mut self, table: &Table, depth: usize) -> mlua::Result<()> {
+        if depth >= MAX_DEPTH {
+            write_error(self.out, b"ERR reached lua stack limit");
+            return Ok(());
+        }
+        if let Some(first) = nonnil(table.raw_get(1)?) {
+            return self.array(table, first, depth);
+        }
+        if let Value::String(text) = table.raw_get("err")? {
+            write_error(self.out, &text.as_bytes());
+            return Ok(());
+        }
+        if let Value::String(text) = table.raw_get("ok")? {
+            write_line(self.out, b'+', &text.as_bytes());
+            return Ok(());
+        }
+        let double: Value = table.raw_get("double")?;
+        if let Some(number) = as_number(&double).filter(|_| !double.is_string()) {
+            let text = number::double(number);
+            if self.protocol.client_resp3 {
+                write_line(self.out, b',', &text);
+            } else {
+                write_bulk(self.out, &text);
+            }
+            return Ok(());
+        }
+        if let Value::Table(map) = table.raw_get("map")? {
+            return self.pairs(&map, true, depth);
+        }
+        if let Value::Table(set) = table.raw_get("set")? {
+            return self.pairs(&set, false, depth);
+        }
+        if let Value::String(text) = table.raw_get("big_number")? {
+            let text: Vec<u8> = text.as_bytes().iter().map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }).collect();
+            if self.protocol.client_resp3 {
+                write_line(self.out, b'(', &text);
+            } else {
+                write_bulk(self.out, &text);
+            }
+            return Ok(());
+        }
+        if let Value::Table(verbatim) = table.raw_get("verbatim_string")?
+            && let (Value::String(text), Value::String(format)) = (verbatim.raw_get("string")?, verbatim.raw_get("format")?)
+        {
+            self.verbatim(&text.as_bytes(), &format.as_bytes());
+            return Ok(());
+        }
+        write_length(self.out, b'*', 0);
+        Ok(())
+    }
+
+    fn verbatim(&mut self, text: &[u8], format: &[u8]) {
+        if !self.protocol.client_resp3 {
+            return write_bulk(self.out, text);
+        }
+        write_length(self.out, b'=', text.len() + 4);
+        // The format is exactly three bytes.
+        self.out.extend((0..3).map(|i| format.get(i).copied().unwrap_or(b' ')));
+        self.out.push(b':');
+        self.out.extend_from_slice(text);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes the elements up to the first nil.
+    fn array(&mut self, table: &Table, first: Value, depth: usize) -> mlua::Result<()> {
+        let mut count = 0;
+        while nonnil(table.raw_get(count + 1)?).is_some() {
+            count += 1;
+        }
+        write_length(self.out, b'*', count);
+        self.value(&first, depth + 1)?;
+        for index in 2..=count {
+            self.value(&table.raw_get(index)?, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn pairs(&mut self, table: &Table, is_map: bool, depth: usize) -> mlua::Result<()> {
+        let mut count = 0;
+        table.for_each(|_: Value, _: Value| {
+            count += 1;
+            Ok(())
+        })?;
+        match (self.protocol.client_resp3, is_map) {
+            (true, true) => write_length(self.out, b'%', count),
+            (true, false) => write_length(self.out, b'~', count),
+            (false, true) => write_length(self.out, b'*', count * 2),
+            (false, false) => write_length(self.out, b'*', count),
+        }
+        for pair in table.pairs::<Value, Value>() {
+            let (key, value) = pair?;
+            self.value(&key, depth + 1)?;
+            if is_map {
+                self.value(&value, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn nonnil(value: Value) -> Option<Value> {
+    (!value.is_nil()).then_some(value)
+}
