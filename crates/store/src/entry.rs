@@ -311,6 +311,13 @@ impl<'a> EntryRef<'a> {
         }
     }
 
+    /// A copy of the whole entry.
+    pub fn to_owned_entry(self) -> Entry {
+        let copy = Entry::new(self.key(), self.to_value(), self.expire_at());
+        copy.as_ref().set_access(self.access());
+        copy
+    }
+
     /// A copy of the value.
     pub fn to_value(self) -> Value {
         match self.value() {

@@ -9,10 +9,6 @@ use crate::{Limits, Str};
 use std::iter;
 
 /// A hash.
-<<<<<<< HEAD
-#[derive(Clone, Default)]
-pub struct Hash;
-=======
 #[derive(Clone)]
 pub struct Hash {
     form: Form,
@@ -198,4 +194,3 @@ impl Default for Hash {
 
 #[cfg(test)]
 mod tests;
->>>>>>> coll

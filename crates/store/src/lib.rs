@@ -17,12 +17,9 @@ pub mod shard;
 pub mod str;
 pub mod stream;
 pub mod table;
-<<<<<<< HEAD
 pub mod txn;
-=======
 #[cfg(test)]
 mod testing;
->>>>>>> coll
 pub mod value;
 pub mod waiting;
 pub mod zset;

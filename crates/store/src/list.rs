@@ -23,10 +23,6 @@ pub enum End {
 }
 
 /// A list.
-<<<<<<< HEAD
-#[derive(Clone, Default)]
-pub struct List;
-=======
 #[derive(Clone)]
 pub struct List {
     form: Form,
@@ -371,4 +367,3 @@ impl FusedIterator for IterRev<'_> {}
 
 #[cfg(test)]
 mod tests;
->>>>>>> coll

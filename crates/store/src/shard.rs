@@ -66,6 +66,26 @@ impl ShardData {
         self.dbs[index].get_or_insert_with(Box::default)
     }
 
+    /// Rebuilds the expiry index when stale registrations outnumber the keys that need one. O(1) amortised.
+    pub fn tidy_expiry(&mut self, now_ms: i64) {
+        /// Registrations that are never worth a rebuild.
+        const SMALL: usize = 256;
+        let volatile: usize = self.dbs.iter().flatten().map(|db| db.volatile).sum();
+        if self.expiry.len() <= SMALL + 2 * volatile {
+            return;
+        }
+        let dbs = &self.dbs;
+        self.expiry.rebuild(now_ms, |db, hash| {
+            let db = dbs.get(db as usize)?.as_ref()?;
+            let mut at = None;
+            db.table.find_by_hash(hash, |entry| {
+                at = entry.expire_at();
+                at.is_some()
+            });
+            at
+        });
+    }
+
     /// Takes a database's part out, leaving it empty.
     pub fn take_db(&mut self, db: u32) -> Option<Box<Db>> {
         self.dbs.get_mut(db as usize)?.take()

@@ -94,4 +94,25 @@ impl Value {
             Value::Stream(_) => Kind::Stream,
         }
     }
+
+    /// Number of elements; 1 for a string.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        match self {
+            Value::Int(_) | Value::String { .. } => 1,
+            Value::List(list) => list.len(),
+            Value::Set(set) => set.len(),
+            Value::ZSet(zset) => zset.len(),
+            Value::Hash(hash) => hash.len(),
+            Value::Stream(stream) => stream.len(),
+        }
+    }
+
+    /// A string value: an integer where the text is the canonical form of one.
+    pub fn from_text(text: &[u8]) -> Value {
+        match crate::str::parse_int(text) {
+            Some(number) => Value::Int(number),
+            None => Value::String { bytes: text.to_vec(), raw: false },
+        }
+    }
 }

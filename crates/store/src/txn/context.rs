@@ -9,25 +9,25 @@ use crate::waiting::DbKey;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-/// Classes of keyspace events, one bit each (`notify-keyspace-events`).
+/// Classes of keyspace events, one bit each, in the order of the letters `g$lshzxetdKEmn` (`notify-keyspace-events`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventClasses(pub u32);
 
 #[allow(missing_docs)]
 impl EventClasses {
-    pub const KEYSPACE: EventClasses = EventClasses(1);
-    pub const KEYEVENT: EventClasses = EventClasses(1 << 1);
-    pub const GENERIC: EventClasses = EventClasses(1 << 2);
-    pub const STRING: EventClasses = EventClasses(1 << 3);
-    pub const LIST: EventClasses = EventClasses(1 << 4);
-    pub const SET: EventClasses = EventClasses(1 << 5);
-    pub const HASH: EventClasses = EventClasses(1 << 6);
-    pub const ZSET: EventClasses = EventClasses(1 << 7);
-    pub const EXPIRED: EventClasses = EventClasses(1 << 8);
-    pub const EVICTED: EventClasses = EventClasses(1 << 9);
-    pub const STREAM: EventClasses = EventClasses(1 << 10);
-    pub const KEY_MISS: EventClasses = EventClasses(1 << 11);
-    pub const MODULE: EventClasses = EventClasses(1 << 12);
+    pub const GENERIC: EventClasses = EventClasses(1 << 0);
+    pub const STRING: EventClasses = EventClasses(1 << 1);
+    pub const LIST: EventClasses = EventClasses(1 << 2);
+    pub const SET: EventClasses = EventClasses(1 << 3);
+    pub const HASH: EventClasses = EventClasses(1 << 4);
+    pub const ZSET: EventClasses = EventClasses(1 << 5);
+    pub const EXPIRED: EventClasses = EventClasses(1 << 6);
+    pub const EVICTED: EventClasses = EventClasses(1 << 7);
+    pub const STREAM: EventClasses = EventClasses(1 << 8);
+    pub const MODULE: EventClasses = EventClasses(1 << 9);
+    pub const KEYSPACE: EventClasses = EventClasses(1 << 10);
+    pub const KEYEVENT: EventClasses = EventClasses(1 << 11);
+    pub const KEY_MISS: EventClasses = EventClasses(1 << 12);
     pub const NEW: EventClasses = EventClasses(1 << 13);
 
     /// Whether any of the classes is in this set.
@@ -80,6 +80,40 @@ pub enum Garbage {
     Value(Value),
     /// A whole database of one shard.
     Db(Box<Db>),
+}
+
+impl Garbage {
+    /// Frees up to `budget` elements and takes them off it. Whether all is free.
+    pub fn free_some(&mut self, budget: &mut usize) -> bool {
+        match self {
+            Garbage::Value(value) => free_value(value, budget),
+            Garbage::Db(db) => {
+                while *budget != 0 {
+                    let Some(entry) = db.table.pop_any() else { return true };
+                    *budget -= 1;
+                    let mut value = entry.into_value();
+                    // A value too big for what is left is freed whole in later steps.
+                    if !free_value(&mut value, budget) {
+                        while !free_value(&mut value, &mut { usize::MAX }) {}
+                    }
+                }
+                false
+            }
+        }
+    }
+}
+
+fn free_value(value: &mut Value, budget: &mut usize) -> bool {
+    let step = *budget;
+    *budget = budget.saturating_sub(value.len().max(1));
+    match value {
+        Value::Int(_) | Value::String { .. } => true,
+        Value::List(list) => list.free_some(step),
+        Value::Set(set) => set.free_some(step),
+        Value::ZSet(zset) => zset.free_some(step),
+        Value::Hash(hash) => hash.free_some(step),
+        Value::Stream(stream) => stream.free_some(step),
+    }
 }
 
 /// Settings, random numbers and effects of a transaction. Reused from one to the next.

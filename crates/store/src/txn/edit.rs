@@ -315,10 +315,7 @@ impl Edit<'_, '_, Set> {
 
     /// Takes a random member out.
     pub fn pop_random(&mut self) -> Option<Vec<u8>> {
-        if self.len() == 0 {
-            return None;
-        }
-        let member = self.random(self.random_number()).to_vec();
+        let member = self.random(self.random_number())?.to_vec();
         self.remove(&member).then_some(member)
     }
 }
@@ -344,7 +341,7 @@ impl Edit<'_, '_, ZSet> {
     /// Removes the members with ranks from `start` to `end` (exclusive). How many.
     pub fn remove_ranks(&mut self, start: usize, end: usize) -> usize {
         let mut gone = Vec::new();
-        self.value().remove_rank_range(start, end, |member, score| gone.push((member.to_vec(), score)));
+        self.value().remove_rank_range(start, end, |(member, score)| gone.push((member.to_vec(), score)));
         for (member, score) in &gone {
             self.record(|| UndoOp::Score { member: member[..].into(), old: Some(*score) });
         }

@@ -86,6 +86,7 @@ impl Txn<'_> {
             data.watchers.touch_where(db, |key| part.table.get(Key::new(key).hash, key).is_some());
             let awaited = data.waiters.keys_of(db);
             count += part.table.len();
+            data.expiry.remove_db(db);
             for key in awaited {
                 if part.table.get(Key::new(&key).hash, &key).is_some() {
                     self.view.cx.ready.push_back((db, key));

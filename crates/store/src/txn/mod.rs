@@ -14,6 +14,7 @@ pub use edit::{Collection, Edit};
 
 use crate::Str;
 use crate::entry::{Entry, EntryRef};
+use crate::expiry::is_covered;
 use crate::hash::Hash;
 use crate::hasher;
 use crate::list::List;
@@ -296,18 +297,19 @@ impl<'k> Txn<'k> {
     }
 
     /// Puts an entry in; the key must be absent.
-    fn insert(&mut self, key: Key, mut entry: Entry) {
-        let db = self.view.db;
+    fn insert(&mut self, key: Key, entry: Entry) {
+        let (db, now) = (self.view.db, self.view.now_ms);
         let access = self.view.cx.access_clock(self.view.now_ms).fresh();
         entry.as_ref().set_access(access);
         let at = entry.as_ref().expire_at();
-        entry.set_indexed(at.is_some());
+        entry.as_ref().set_indexed(at.is_some());
         let shard = self.shard_mut(key);
         let part = shard.db_or_new(db);
         part.table.insert(key.hash, entry);
         if let Some(at) = at {
             part.volatile += 1;
-            shard.expiry.add(key.hash, db, at);
+            shard.expiry.add(now, key.hash, db, at);
+            shard.tidy_expiry(now);
         }
         self.record(key, || UndoOp::Entry(None));
     }
@@ -381,7 +383,7 @@ impl<'k> Txn<'k> {
             if at < now {
                 self.expire(key);
             } else {
-                data.expiry.add(hash, db, at);
+                data.expiry.add(now, hash, db, at);
             }
         }
         self.view.db = before;
@@ -516,7 +518,7 @@ impl<'k> Txn<'k> {
             None => self.insert(key, Entry::new(key.bytes, Value::String { bytes: Vec::new(), raw: false }, None)),
             Some(crate::value::Kind::String) => {
                 if self.undo.is_some()
-                    && let Some(image) = self.slot(key).map(|slot| slot.get().to_entry())
+                    && let Some(image) = self.slot(key).map(|slot| slot.get().to_owned_entry())
                 {
                     self.record(key, || UndoOp::Entry(Some(image)));
                 }
@@ -551,7 +553,7 @@ impl<'k> Txn<'k> {
 
     /// The bookkeeping of an expiry time: entry, count and index.
     fn write_expiry(&mut self, key: Key, at: Option<i64>) {
-        let db = self.view.db;
+        let (db, now) = (self.view.db, self.view.now_ms);
         let data = self.view.guard.shard_mut(key.shard());
         let Some(part) = data.db_mut(db) else { return };
         let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
@@ -564,10 +566,11 @@ impl<'k> Txn<'k> {
         }
         if let Some(at) = at {
             // A registration at or before the key's time is enough: when it fires it moves on to the true time.
-            let registered = slot.get().is_indexed() && old.is_some_and(|old| old <= at);
-            slot.set_indexed(true);
+            let registered = is_covered(slot.get().is_indexed(), old, at);
+            slot.get().set_indexed(true);
             if !registered {
-                data.expiry.add(key.hash, db, at);
+                data.expiry.add(now, key.hash, db, at);
+                data.tidy_expiry(now);
             }
         }
         self.record(key, || UndoOp::Expiry(old));
