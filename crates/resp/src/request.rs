@@ -236,7 +236,7 @@ impl RequestParser {
 
 /// Reads the line `<type byte><decimal>\r?` at `at` (quirk: the byte after `\r` is skipped, whatever it is).
 /// `None` if it is not all there; else the number, if it is one, and the offset after the line.
-#[inline]
+#[inline(always)] // the usual case then needs no wide result in memory
 fn length_line(
     buf: &[u8],
     at: usize,
@@ -246,17 +246,23 @@ fn length_line(
     let line = buf.get(at..).unwrap_or_default();
     // Nearly every length has one or two digits: no call for these.
     match *line {
-        [_, digit @ b'1'..=b'9', b'\r', _, ..] => {
-            return Ok(Some((Some(i64::from(digit - b'0')), at + 4)));
-        }
-        [_, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _, ..] => {
-            return Ok(Some((
-                Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')),
-                at + 5,
-            )));
-        }
-        _ => {}
+        [_, digit @ b'1'..=b'9', b'\r', _, ..] => Ok(Some((Some(i64::from(digit - b'0')), at + 4))),
+        [_, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _, ..] => Ok(Some((
+            Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')),
+            at + 5,
+        ))),
+        _ => long_length_line(line, at, limits, too_big),
     }
+}
+
+/// [`length_line`] for any length; `line` is the buffer from `at` on.
+#[inline(never)]
+fn long_length_line(
+    line: &[u8],
+    at: usize,
+    limits: &RequestLimits,
+    too_big: &str,
+) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
     let window = &line[..line.len().min(limits.inline_bytes_max + 1)];
     match memchr(b'\r', window) {
         Some(end) if line.len() >= end + 2 => {
