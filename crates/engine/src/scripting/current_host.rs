@@ -24,6 +24,12 @@ const POLL_EVERY: c_int = 20_000;
 const MAX_REPLY_DEPTH: usize = 64;
 /// Marks the metatable of a read-only table; its value there is the table behind.
 static PROTECTED: u8 = 0;
+/// How `lifted` raises the text that a native function answers: with the script's position in front,
+pub(super) const RAISE_WITH_POSITION: c_int = 1;
+/// as the table that an error reply is,
+pub(super) const RAISE_AS_REPLY: c_int = 2;
+/// or as it is.
+pub(super) const RAISE_BARE: c_int = 0;
 const READONLY: &[u8] = b"Attempt to modify a readonly table";
 
 thread_local! {
@@ -501,5 +507,41 @@ unsafe extern "C-unwind" fn guard_text_only(state: *mut lua_State) -> c_int {
             return 2;
         }
         run_original(state)
+    }
+}
+
+/// Wraps a function of `native.rs`, whose first result is nil or the text of an error to raise.
+///
+/// A C function, and not one in Lua, so that `return f(x)` keeps the script's frame for the error's position.
+pub(super) fn lift(lua: &Lua, native: Function) -> mlua::Result<Function> {
+    // SAFETY: the argument is on the stack and becomes the closure's upvalue.
+    unsafe { lua.exec_raw(native, |state| ffi::lua_pushcclosure(state, lifted, 1)) }
+}
+
+unsafe extern "C-unwind" fn lifted(state: *mut lua_State) -> c_int {
+    // SAFETY: called by Lua with a live state; `native.rs` answers at least one value, and two when the first is a text.
+    unsafe {
+        let count = ffi::lua_gettop(state);
+        ffi::luaL_checkstack(state, 4, c"too many arguments".as_ptr());
+        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
+        ffi::lua_insert(state, 1);
+        ffi::lua_call(state, count, ffi::LUA_MULTRET);
+        if ffi::lua_type(state, 1) != ffi::LUA_TSTRING {
+            return ffi::lua_gettop(state) - 1;
+        }
+        match ffi::lua_tonumber(state, 2) as c_int {
+            RAISE_WITH_POSITION => {
+                ffi::luaL_where(state, 1);
+                ffi::lua_pushvalue(state, 1);
+                ffi::lua_concat(state, 2);
+            }
+            RAISE_AS_REPLY => {
+                ffi::lua_createtable(state, 0, 1);
+                ffi::lua_pushvalue(state, 1);
+                ffi::lua_setfield(state, -2, c"err".as_ptr());
+            }
+            _ => ffi::lua_settop(state, 1),
+        }
+        ffi::lua_error(state)
     }
 }

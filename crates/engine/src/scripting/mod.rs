@@ -16,6 +16,7 @@ mod current_host;
 mod native;
 mod number;
 mod random;
+mod redis;
 pub mod reply;
 pub mod shebang;
 mod structs;
@@ -232,17 +233,7 @@ fn host_functions(lua: &Lua, options: &ScriptOptions) -> mlua::Result<Table> {
     host.raw_set("killed", lua.create_function(|_, ()| Ok(current_host::killed().is_some()))?)?;
     host.raw_set("kill_text", KILL_TEXT)?;
     host.raw_set("where", lua.create_function(|lua, ()| Ok(place_of_error(lua)))?)?;
-    host.raw_set("setresp", lua.create_function(|_, on: bool| {
-        current_host::set_resp3(on);
-        Ok(())
-    })?)?;
-    host.raw_set("log", lua.create_function(|_, (level, text): (f64, mlua::LuaString)| {
-        current_host::with_host(|host| host.log(level as i64, &text.as_bytes()));
-        Ok(())
-    })?)?;
-    host.raw_set("sha1hex", lua.create_function(|_, text: mlua::LuaString| {
-        Ok(sha1_smol::Sha1::from(&*text.as_bytes()).digest().to_string())
-    })?)?;
+    host.raw_set("redis", redis::open(lua)?)?;
     host.raw_set("guard", lua.create_function(|lua, (kind, original, next): (String, Function, Option<Function>)| {
         let kind = match kind.as_str() {
             "read" => Guard::Read,

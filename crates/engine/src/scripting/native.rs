@@ -1,9 +1,11 @@
 //! How library functions written in Rust look to Lua: arguments are checked, and errors worded, as Lua's C libraries do.
 //!
-//! A Rust function that fails would reach Lua as an opaque object. So each one answers `(nil, results…)` or `(error text, level)`,
-//! and `sandbox.lua` raises the text where the script called.
+//! A Rust function that fails would reach Lua as an opaque object. So each one answers `(nil, results…)` or `(error text, how)`,
+//! and `current_host::lift` raises the text for it.
 
 use mlua::{Function, Lua, LuaString, MultiValue, Table, Value};
+
+use super::current_host::{RAISE_AS_REPLY, RAISE_BARE, RAISE_WITH_POSITION, lift};
 
 /// Why a library function fails.
 pub enum Failure {
@@ -11,6 +13,8 @@ pub enum Failure {
     Text(String),
     /// Raised as it is.
     Bare(String),
+    /// Raised as the table that an error reply is; the text starts with its code.
+    Reply(&'static str),
     /// From Lua itself (memory).
     Lua(mlua::Error),
 }
@@ -29,21 +33,23 @@ pub fn bad_argument(index: usize, function: &str, problem: &str) -> Failure {
     Failure::Text(format!("bad argument #{index} to '{function}' ({problem})"))
 }
 
-/// A function that Lua calls through `sandbox.lua`'s `lift`.
+/// Makes `body` a Lua function.
 pub fn function(lua: &Lua, body: impl Fn(&Lua, Arguments) -> Native + 'static, name: &'static str) -> mlua::Result<Function> {
-    lua.create_function(move |lua, values: MultiValue| {
+    let native = lua.create_function(move |lua, values: MultiValue| {
         let arguments = Arguments { values: values.into_vec(), function: name };
-        let (text, level) = match body(lua, arguments) {
+        let (text, how) = match body(lua, arguments) {
             Ok(mut results) => {
                 results.insert(0, Value::Nil);
                 return Ok(MultiValue::from_vec(results));
             }
             Err(Failure::Lua(error)) => return Err(error),
-            Err(Failure::Text(text)) => (text, 3),
-            Err(Failure::Bare(text)) => (text, 0),
+            Err(Failure::Text(text)) => (text, RAISE_WITH_POSITION),
+            Err(Failure::Bare(text)) => (text, RAISE_BARE),
+            Err(Failure::Reply(text)) => (text.to_string(), RAISE_AS_REPLY),
         };
-        Ok(MultiValue::from_vec(vec![Value::String(lua.create_string(text)?), Value::Integer(level)]))
-    })
+        Ok(MultiValue::from_vec(vec![Value::String(lua.create_string(text)?), Value::Integer(how.into())]))
+    })?;
+    lift(lua, native)
 }
 
 /// Adds functions to `table`.

@@ -88,9 +88,6 @@ impl Writer<'_> {
             write_error(self.out, b"ERR reached lua stack limit");
             return Ok(());
         }
-        if let Some(first) = nonnil(table.raw_get(1)?) {
-            return self.array(table, first, depth);
-        }
         if let Value::String(text) = table.raw_get("err")? {
             write_error(self.out, &text.as_bytes());
             return Ok(());
@@ -130,8 +127,7 @@ impl Writer<'_> {
             self.verbatim(&text.as_bytes(), &format.as_bytes());
             return Ok(());
         }
-        write_length(self.out, b'*', 0);
-        Ok(())
+        self.array(table, depth)
     }
 
     fn verbatim(&mut self, text: &[u8], format: &[u8]) {
@@ -147,14 +143,13 @@ impl Writer<'_> {
     }
 
     /// Writes the elements up to the first nil.
-    fn array(&mut self, table: &Table, first: Value, depth: usize) -> mlua::Result<()> {
+    fn array(&mut self, table: &Table, depth: usize) -> mlua::Result<()> {
         let mut count = 0;
-        while nonnil(table.raw_get(count + 1)?).is_some() {
+        while !table.raw_get::<Value>(count + 1)?.is_nil() {
             count += 1;
         }
         write_length(self.out, b'*', count);
-        self.value(&first, depth + 1)?;
-        for index in 2..=count {
+        for index in 1..=count {
             self.value(&table.raw_get(index)?, depth + 1)?;
         }
         Ok(())
@@ -181,8 +176,4 @@ impl Writer<'_> {
         }
         Ok(())
     }
-}
-
-fn nonnil(value: Value) -> Option<Value> {
-    (!value.is_nil()).then_some(value)
 }
