@@ -34,9 +34,16 @@ pub fn bad_argument(index: usize, function: &str, problem: &str) -> Failure {
 }
 
 /// Makes `body` a Lua function.
-pub fn function(lua: &Lua, body: impl Fn(&Lua, Arguments) -> Native + 'static, name: &'static str) -> mlua::Result<Function> {
+pub fn function(
+    lua: &Lua,
+    body: impl Fn(&Lua, Arguments) -> Native + 'static,
+    name: &'static str,
+) -> mlua::Result<Function> {
     let native = lua.create_function(move |lua, values: MultiValue| {
-        let arguments = Arguments { values: values.into_vec(), function: name };
+        let arguments = Arguments {
+            values: values.into_vec(),
+            function: name,
+        };
         let (text, how) = match body(lua, arguments) {
             Ok(mut results) => {
                 results.insert(0, Value::Nil);
@@ -47,13 +54,20 @@ pub fn function(lua: &Lua, body: impl Fn(&Lua, Arguments) -> Native + 'static, n
             Err(Failure::Bare(text)) => (text, RAISE_BARE),
             Err(Failure::Reply(text)) => (text.to_string(), RAISE_AS_REPLY),
         };
-        Ok(MultiValue::from_vec(vec![Value::String(lua.create_string(text)?), Value::Integer(how.into())]))
+        Ok(MultiValue::from_vec(vec![
+            Value::String(lua.create_string(text)?),
+            Value::Integer(how.into()),
+        ]))
     })?;
     lift(lua, native)
 }
 
 /// Adds functions to `table`.
-pub fn export(lua: &Lua, table: &Table, functions: &[(&'static str, fn(&Lua, Arguments) -> Native)]) -> mlua::Result<()> {
+pub fn export(
+    lua: &Lua,
+    table: &Table,
+    functions: &[(&'static str, fn(&Lua, Arguments) -> Native)],
+) -> mlua::Result<()> {
     for &(name, body) in functions {
         table.raw_set(name, function(lua, body, name)?)?;
     }
@@ -100,16 +114,20 @@ impl Arguments {
 
     /// An integer, or `default` for nil and nothing.
     pub fn optional_integer(&self, index: usize, default: i64) -> Native<i64> {
-        if self.get(index).is_nil() { Ok(default) } else { self.integer(index) }
+        if self.get(index).is_nil() {
+            Ok(default)
+        } else {
+            self.integer(index)
+        }
     }
 
     /// A string, or a number as one.
     pub fn string(&self, lua: &Lua, index: usize) -> Native<LuaString> {
         match self.get(index) {
             Value::String(text) => Ok(text.clone()),
-            value @ (Value::Integer(_) | Value::Number(_)) => {
-                lua.coerce_string(value.clone())?.ok_or_else(|| self.wrong_type(index, "string"))
-            }
+            value @ (Value::Integer(_) | Value::Number(_)) => lua
+                .coerce_string(value.clone())?
+                .ok_or_else(|| self.wrong_type(index, "string")),
             _ => Err(self.wrong_type(index, "string")),
         }
     }
@@ -136,7 +154,9 @@ pub fn as_number(value: &Value) -> Option<f64> {
 
 /// Lua 5.1's reading of a number: blanks around, decimal or hexadecimal.
 fn parse_number(text: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
+    let text = std::str::from_utf8(text)
+        .ok()?
+        .trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
     let (number, length) = strtod(text.as_bytes())?;
     (length == text.len()).then_some(number)
 }
@@ -144,9 +164,20 @@ fn parse_number(text: &[u8]) -> Option<f64> {
 /// C's `strtod`: the number at the start of `text` and its length in bytes.
 pub fn strtod(text: &[u8]) -> Option<(f64, usize)> {
     let mut at = usize::from(matches!(text.first(), Some(b'-' | b'+')));
-    let sign = if text.first() == Some(&b'-') { -1.0 } else { 1.0 };
-    let starts = |at: usize, word: &[u8]| text.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word));
-    for (word, number) in [(&b"infinity"[..], f64::INFINITY), (b"inf", f64::INFINITY), (b"nan", f64::NAN)] {
+    let sign = if text.first() == Some(&b'-') {
+        -1.0
+    } else {
+        1.0
+    };
+    let starts = |at: usize, word: &[u8]| {
+        text.get(at..at + word.len())
+            .is_some_and(|part| part.eq_ignore_ascii_case(word))
+    };
+    for (word, number) in [
+        (&b"infinity"[..], f64::INFINITY),
+        (b"inf", f64::INFINITY),
+        (b"nan", f64::NAN),
+    ] {
         if starts(at, word) {
             return Some((number.copysign(sign), at + word.len()));
         }
