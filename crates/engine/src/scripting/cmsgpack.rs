@@ -27,7 +27,12 @@ fn pack_value(out: &mut Vec<u8>, value: &Value, depth: usize) -> Native<()> {
         Value::Number(number) => pack_number(out, *number),
         Value::String(text) => {
             let text = text.as_bytes();
-            pack_length(out, text.len(), [Some((0xa0, 31)), None], [Some(0xd9), Some(0xda), Some(0xdb)]);
+            pack_length(
+                out,
+                text.len(),
+                [Some((0xa0, 31)), None],
+                [Some(0xd9), Some(0xda), Some(0xdb)],
+            );
             out.extend_from_slice(&text);
         }
         Value::Table(table) if depth < MAX_PACK_DEPTH => pack_table(out, table, depth)?,
@@ -42,7 +47,11 @@ fn pack_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Native<()> {
         count += 1;
         match key {
             Value::Integer(_) | Value::Number(_) => match as_number(&key) {
-                Some(number) if number > 0.0 && number.fract() == 0.0 && number <= f64::from(i32::MAX) => highest = highest.max(number),
+                Some(number)
+                    if number > 0.0 && number.fract() == 0.0 && number <= f64::from(i32::MAX) =>
+                {
+                    highest = highest.max(number)
+                }
                 _ => is_array = false,
             },
             _ => is_array = false,
@@ -50,13 +59,23 @@ fn pack_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Native<()> {
         Ok(())
     })?;
     if is_array && highest == count as f64 {
-        pack_length(out, count, [Some((0x90, 15)), None], [None, Some(0xdc), Some(0xdd)]);
+        pack_length(
+            out,
+            count,
+            [Some((0x90, 15)), None],
+            [None, Some(0xdc), Some(0xdd)],
+        );
         for index in 1..=count {
             pack_value(out, &table.raw_get::<Value>(index)?, depth + 1)?;
         }
         return Ok(());
     }
-    pack_length(out, count, [Some((0x80, 15)), None], [None, Some(0xde), Some(0xdf)]);
+    pack_length(
+        out,
+        count,
+        [Some((0x80, 15)), None],
+        [None, Some(0xde), Some(0xdf)],
+    );
     for pair in table.pairs::<Value, Value>() {
         let (key, value) = pair?;
         pack_value(out, &key, depth + 1)?;
@@ -66,7 +85,12 @@ fn pack_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Native<()> {
 }
 
 /// Writes a length in the shortest form there is: within the first byte, or in 1, 2 or 4 bytes after one of `wide`.
-fn pack_length(out: &mut Vec<u8>, length: usize, narrow: [Option<(u8, usize)>; 2], wide: [Option<u8>; 3]) {
+fn pack_length(
+    out: &mut Vec<u8>,
+    length: usize,
+    narrow: [Option<(u8, usize)>; 2],
+    wide: [Option<u8>; 3],
+) {
     if let Some((base, _)) = narrow[0].filter(|(_, most)| length <= *most) {
         out.push(base | length as u8);
         return;
@@ -85,7 +109,9 @@ fn pack_length(out: &mut Vec<u8>, length: usize, narrow: [Option<(u8, usize)>; 2
 }
 
 fn pack_number(out: &mut Vec<u8>, number: f64) {
-    if number.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
+    if number.fract() == 0.0
+        && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number)
+    {
         return pack_integer(out, number as i64);
     }
     let single = number as f32;
@@ -132,13 +158,19 @@ struct Input<'a> {
 
 impl Input<'_> {
     fn bytes(&mut self, length: usize) -> Native<&[u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(|| Failure::Text("Missing bytes in input.".into()))?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or_else(|| Failure::Text("Missing bytes in input.".into()))?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn word<const N: usize>(&mut self) -> Native<u64> {
-        Ok(self.bytes(N)?.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)))
+        Ok(self
+            .bytes(N)?
+            .iter()
+            .fold(0, |word, &byte| word << 8 | u64::from(byte)))
     }
 
     fn value(&mut self, lua: &Lua, depth: usize) -> Native<Value> {
@@ -156,7 +188,9 @@ impl Input<'_> {
             0xd2 => number((self.word::<4>()? as i32).into()),
             0xc0 => Ok(Value::Nil),
             0xc2 | 0xc3 => Ok(Value::Boolean(code == 0xc3)),
-            0xca => Ok(Value::Number(f32::from_bits(self.word::<4>()? as u32).into())),
+            0xca => Ok(Value::Number(
+                f32::from_bits(self.word::<4>()? as u32).into(),
+            )),
             0xcb => Ok(Value::Number(f64::from_bits(self.word::<8>()?))),
             0xa0..=0xbf => self.text(lua, (code & 31).into()),
             0xd9..=0xdb => {
@@ -190,12 +224,16 @@ impl Input<'_> {
     }
 
     fn text(&mut self, lua: &Lua, length: u64) -> Native<Value> {
-        Ok(Value::String(lua.create_string(self.bytes(length as usize)?)?))
+        Ok(Value::String(
+            lua.create_string(self.bytes(length as usize)?)?,
+        ))
     }
 
     fn array(&mut self, lua: &Lua, count: u64, depth: usize) -> Native<Value> {
         if depth >= MAX_UNPACK_DEPTH {
-            return Err(Failure::Text("stack overflow (in function mp_decode_to_lua_array)".into()));
+            return Err(Failure::Text(
+                "stack overflow (in function mp_decode_to_lua_array)".into(),
+            ));
         }
         let table = lua.create_table_with_capacity((count as usize).min(self.rest.len()), 0)?;
         for index in 1..=count {
@@ -206,7 +244,9 @@ impl Input<'_> {
 
     fn map(&mut self, lua: &Lua, count: u64, depth: usize) -> Native<Value> {
         if depth >= MAX_UNPACK_DEPTH {
-            return Err(Failure::Text("stack overflow (in function mp_decode_to_lua_hash)".into()));
+            return Err(Failure::Text(
+                "stack overflow (in function mp_decode_to_lua_hash)".into(),
+            ));
         }
         let table = lua.create_table()?;
         for _ in 0..count {
@@ -214,7 +254,9 @@ impl Input<'_> {
             let value = self.value(lua, depth + 1)?;
             match key {
                 Value::Nil => return Err(Failure::Bare("table index is nil".into())),
-                Value::Number(number) if number.is_nan() => return Err(Failure::Bare("table index is NaN".into())),
+                Value::Number(number) if number.is_nan() => {
+                    return Err(Failure::Bare("table index is NaN".into()));
+                }
                 key => table.raw_set(key, value)?,
             }
         }
@@ -228,20 +270,33 @@ fn unpack_from(lua: &Lua, arguments: &Arguments, limit: i64, offset: i64) -> Nat
     let data = data.as_bytes();
     if offset < 0 || limit < 0 {
         let length = data.len();
-        return Err(Failure::Text(format!("Invalid request to unpack with offset of {offset} and limit of {length}.")));
+        return Err(Failure::Text(format!(
+            "Invalid request to unpack with offset of {offset} and limit of {length}."
+        )));
     }
     let Some(rest) = data.get(offset as usize..) else {
-        return Err(Failure::Text(format!("Start offset {offset} greater than input length {}.", data.len())));
+        return Err(Failure::Text(format!(
+            "Start offset {offset} greater than input length {}.",
+            data.len()
+        )));
     };
     let everything = limit == 0 && offset == 0;
-    let limit = if everything { usize::MAX } else { limit as usize };
+    let limit = if everything {
+        usize::MAX
+    } else {
+        limit as usize
+    };
     let mut input = Input { rest };
     let mut results = Vec::new();
     while !input.rest.is_empty() && results.len() < limit {
         results.push(input.value(lua, 0)?);
     }
     if !everything {
-        let next = if input.rest.is_empty() { -1.0 } else { (data.len() - input.rest.len()) as f64 };
+        let next = if input.rest.is_empty() {
+            -1.0
+        } else {
+            (data.len() - input.rest.len()) as f64
+        };
         results.insert(0, Value::Number(next));
     }
     Ok(results)
@@ -250,12 +305,20 @@ fn unpack_from(lua: &Lua, arguments: &Arguments, limit: i64, offset: i64) -> Nat
 /// The library's table, of functions to be lifted.
 pub fn open(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    export(lua, &table, &[
-        ("pack", pack),
-        ("unpack", |lua, a| unpack_from(lua, &a, 0, 0)),
-        ("unpack_one", |lua, a| unpack_from(lua, &a, 1, a.optional_integer(2, 0)?)),
-        ("unpack_limit", |lua, a| unpack_from(lua, &a, a.integer(2)?, a.optional_integer(3, 0)?)),
-    ])?;
+    export(
+        lua,
+        &table,
+        &[
+            ("pack", pack),
+            ("unpack", |lua, a| unpack_from(lua, &a, 0, 0)),
+            ("unpack_one", |lua, a| {
+                unpack_from(lua, &a, 1, a.optional_integer(2, 0)?)
+            }),
+            ("unpack_limit", |lua, a| {
+                unpack_from(lua, &a, a.integer(2)?, a.optional_integer(3, 0)?)
+            }),
+        ],
+    )?;
     table.raw_set("_NAME", "cmsgpack")?;
     table.raw_set("_VERSION", "lua-cmsgpack 0.4.0")?;
     table.raw_set("_COPYRIGHT", "Kelda's authors")?;

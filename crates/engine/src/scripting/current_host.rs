@@ -24,6 +24,12 @@ const POLL_EVERY: c_int = 20_000;
 const MAX_REPLY_DEPTH: usize = 64;
 /// Marks the metatable of a read-only table; its value there is the table behind.
 static PROTECTED: u8 = 0;
+/// How `lifted` raises the text that a native function answers: with the script's position in front,
+pub(super) const RAISE_WITH_POSITION: c_int = 1;
+/// as the table that an error reply is,
+pub(super) const RAISE_AS_REPLY: c_int = 2;
+/// or as it is.
+pub(super) const RAISE_BARE: c_int = 0;
 const READONLY: &[u8] = b"Attempt to modify a readonly table";
 
 thread_local! {
@@ -122,7 +128,13 @@ unsafe fn raise(state: *mut lua_State, text: &[u8]) -> ! {
 /// The functions `call`, `pcall` and `acl_check_cmd` of the `redis` table.
 pub(super) fn command_functions(lua: &Lua) -> mlua::Result<[Function; 3]> {
     // SAFETY: the three follow Lua's C function protocol.
-    unsafe { Ok([lua.create_c_function(call)?, lua.create_c_function(pcall)?, lua.create_c_function(acl_check)?]) }
+    unsafe {
+        Ok([
+            lua.create_c_function(call)?,
+            lua.create_c_function(pcall)?,
+            lua.create_c_function(acl_check)?,
+        ])
+    }
 }
 
 unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
@@ -147,7 +159,10 @@ type Arguments<'a> = SmallVec<[&'a [u8]; 16]>;
 ///
 /// # Safety
 /// `state` must be live. The slices point into Lua strings that stay on Lua's stack, and into `f`'s caller's scratch.
-unsafe fn with_arguments<R>(state: *mut lua_State, f: impl FnOnce(&[&[u8]]) -> R) -> Result<R, &'static [u8]> {
+unsafe fn with_arguments<R>(
+    state: *mut lua_State,
+    f: impl FnOnce(&[&[u8]]) -> R,
+) -> Result<R, &'static [u8]> {
     // SAFETY: indexes are within the stack's top; `lua_tolstring` is called on strings only, so it neither converts nor raises.
     unsafe {
         let count = ffi::lua_gettop(state);
@@ -159,7 +174,9 @@ unsafe fn with_arguments<R>(state: *mut lua_State, f: impl FnOnce(&[&[u8]]) -> R
             match ffi::lua_type(state, index) {
                 ffi::LUA_TSTRING => {}
                 ffi::LUA_TNUMBER => numbers.push(number::argument(ffi::lua_tonumber(state, index))),
-                _ => return Err(b"ERR Lua redis lib command arguments must be strings or integers"),
+                _ => {
+                    return Err(b"ERR Lua redis lib command arguments must be strings or integers");
+                }
             }
         }
         let mut arguments = Arguments::new();
@@ -213,7 +230,11 @@ unsafe fn command(state: *mut lua_State) -> bool {
     // may collect garbage, but scripts have no finalizers that could call a command.
     unsafe {
         let mut input = std::slice::from_raw_parts(start, length);
-        ffi::luaL_checkstack(state, (MAX_REPLY_DEPTH * 4 + 8) as c_int, c"too deep".as_ptr());
+        ffi::luaL_checkstack(
+            state,
+            (MAX_REPLY_DEPTH * 4 + 8) as c_int,
+            c"too deep".as_ptr(),
+        );
         if push_reply(state, &mut input, 0).is_none() {
             ffi::lua_pushboolean(state, 0);
         }
@@ -229,7 +250,9 @@ unsafe fn command(state: *mut lua_State) -> bool {
 unsafe extern "C-unwind" fn acl_check(state: *mut lua_State) -> c_int {
     // SAFETY: called by Lua with a live state; the answers are plain values by the time anything can raise.
     unsafe {
-        let answer = with_arguments(state, |arguments| with_host(|host| host.acl_check(arguments)));
+        let answer = with_arguments(state, |arguments| {
+            with_host(|host| host.acl_check(arguments))
+        });
         let text: &[u8] = match answer {
             Ok(Some(Some(allowed))) => {
                 ffi::lua_pushboolean(state, c_int::from(allowed));
@@ -309,7 +332,9 @@ unsafe fn push_reply(state: *mut lua_State, input: &mut &[u8], depth: usize) -> 
             b'+' => push_field_table(state, c"ok", rest),
             b'-' => push_field_table(state, c"err", rest),
             b'*' | b'>' => {
-                let Ok(count) = c_int::try_from(parse_length(rest)?) else { return None };
+                let Ok(count) = c_int::try_from(parse_length(rest)?) else {
+                    return None;
+                };
                 if count < 0 {
                     ffi::lua_pushboolean(state, 0);
                     return Some(());
@@ -369,7 +394,9 @@ pub(super) fn protect(lua: &Lua, target: &Table, shown: Option<Table>) -> mlua::
     let metatable = lua.create_table()?;
     metatable.raw_set("__index", target)?;
     // SAFETY: `readonly_newindex` follows Lua's C function protocol.
-    metatable.raw_set("__newindex", unsafe { lua.create_c_function(readonly_newindex)? })?;
+    metatable.raw_set("__newindex", unsafe {
+        lua.create_c_function(readonly_newindex)?
+    })?;
     metatable.raw_set("__metatable", shown)?;
     let marker = std::ptr::from_ref(&PROTECTED).cast_mut().cast();
     metatable.raw_set(mlua::LightUserData(marker), target)?;
@@ -395,7 +422,9 @@ unsafe extern "C-unwind" fn readonly_newindex(state: *mut lua_State) -> c_int {
 unsafe fn push_target(state: *mut lua_State, index: c_int) -> bool {
     // SAFETY: by the caller's promise.
     unsafe {
-        if ffi::lua_type(state, index) != ffi::LUA_TTABLE || ffi::lua_getmetatable(state, index) == 0 {
+        if ffi::lua_type(state, index) != ffi::LUA_TTABLE
+            || ffi::lua_getmetatable(state, index) == 0
+        {
             return false;
         }
         ffi::lua_rawgetp(state, -1, std::ptr::from_ref(&PROTECTED).cast());
@@ -424,7 +453,12 @@ pub(super) enum Guard {
 }
 
 /// Wraps the C function `original`, which keeps its name and frame in error texts. `next` is the guarded `next` for `Pairs`.
-pub(super) fn guard(lua: &Lua, kind: Guard, original: Function, next: Option<Function>) -> mlua::Result<Function> {
+pub(super) fn guard(
+    lua: &Lua,
+    kind: Guard,
+    original: Function,
+    next: Option<Function>,
+) -> mlua::Result<Function> {
     let function: ffi::lua_CFunction = match kind {
         Guard::Read => guard_read,
         Guard::Write => guard_write,
@@ -433,7 +467,11 @@ pub(super) fn guard(lua: &Lua, kind: Guard, original: Function, next: Option<Fun
         Guard::TextOnly => guard_text_only,
     };
     // SAFETY: the two arguments are on the stack and become the closure's upvalues.
-    unsafe { lua.exec_raw((original, next), |state| ffi::lua_pushcclosure(state, function, 2)) }
+    unsafe {
+        lua.exec_raw((original, next), |state| {
+            ffi::lua_pushcclosure(state, function, 2)
+        })
+    }
 }
 
 /// Runs the guarded function in this very frame.
@@ -484,7 +522,9 @@ unsafe extern "C-unwind" fn guard_pairs(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn guard_metatable(state: *mut lua_State) -> c_int {
     // SAFETY: called by Lua with a live state.
     unsafe {
-        if push_target(state, 1) && ffi::luaL_getmetafield(state, 1, c"__metatable".as_ptr()) == ffi::LUA_TNIL {
+        if push_target(state, 1)
+            && ffi::luaL_getmetafield(state, 1, c"__metatable".as_ptr()) == ffi::LUA_TNIL
+        {
             ffi::lua_pushnil(state);
             return 1;
         }
@@ -501,5 +541,41 @@ unsafe extern "C-unwind" fn guard_text_only(state: *mut lua_State) -> c_int {
             return 2;
         }
         run_original(state)
+    }
+}
+
+/// Wraps a function of `native.rs`, whose first result is nil or the text of an error to raise.
+///
+/// A C function, and not one in Lua, so that `return f(x)` keeps the script's frame for the error's position.
+pub(super) fn lift(lua: &Lua, native: Function) -> mlua::Result<Function> {
+    // SAFETY: the argument is on the stack and becomes the closure's upvalue.
+    unsafe { lua.exec_raw(native, |state| ffi::lua_pushcclosure(state, lifted, 1)) }
+}
+
+unsafe extern "C-unwind" fn lifted(state: *mut lua_State) -> c_int {
+    // SAFETY: called by Lua with a live state; `native.rs` answers at least one value, and two when the first is a text.
+    unsafe {
+        let count = ffi::lua_gettop(state);
+        ffi::luaL_checkstack(state, 4, c"too many arguments".as_ptr());
+        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
+        ffi::lua_insert(state, 1);
+        ffi::lua_call(state, count, ffi::LUA_MULTRET);
+        if ffi::lua_type(state, 1) != ffi::LUA_TSTRING {
+            return ffi::lua_gettop(state) - 1;
+        }
+        match ffi::lua_tonumber(state, 2) as c_int {
+            RAISE_WITH_POSITION => {
+                ffi::luaL_where(state, 1);
+                ffi::lua_pushvalue(state, 1);
+                ffi::lua_concat(state, 2);
+            }
+            RAISE_AS_REPLY => {
+                ffi::lua_createtable(state, 0, 1);
+                ffi::lua_pushvalue(state, 1);
+                ffi::lua_setfield(state, -2, c"err".as_ptr());
+            }
+            _ => ffi::lua_settop(state, 1),
+        }
+        ffi::lua_error(state)
     }
 }

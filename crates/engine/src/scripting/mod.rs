@@ -16,6 +16,7 @@ mod current_host;
 mod native;
 mod number;
 mod random;
+mod redis;
 pub mod reply;
 pub mod shebang;
 mod structs;
@@ -76,6 +77,7 @@ pub struct Interpreter {
     run: Function,
     scripts: HashMap<Box<str>, Function>,
     runs: u32,
+    memory_limit: usize,
 }
 
 impl Interpreter {
@@ -102,7 +104,14 @@ impl Interpreter {
         if options.memory_limit > 0 {
             lua.set_memory_limit(options.memory_limit)?;
         }
-        Ok(Interpreter { lua, globals, run, scripts: HashMap::new(), runs: 0 })
+        Ok(Interpreter {
+            lua,
+            globals,
+            run,
+            scripts: HashMap::new(),
+            runs: 0,
+            memory_limit: options.memory_limit,
+        })
     }
 
     /// Compiles a script and keeps it under `sha`. The shebang line, if any, must have been checked (see [`shebang::parse`]).
@@ -111,14 +120,23 @@ impl Interpreter {
     /// The error reply's text.
     pub fn load(&mut self, sha: &str, body: &[u8]) -> Result<(), String> {
         let (_, start) = shebang::parse(body)?;
-        let compiled = self.lua.load(&body[start..]).set_name("@user_script").set_mode(mlua::chunk::ChunkMode::Text).into_function();
+        let compiled = self
+            .lua
+            .load(&body[start..])
+            .set_name("@user_script")
+            .set_mode(mlua::chunk::ChunkMode::Text)
+            .into_function();
         match compiled {
             Ok(script) => {
                 self.scripts.insert(sha.into(), script);
                 Ok(())
             }
-            Err(mlua::Error::SyntaxError { message, .. }) => Err(format!("ERR Error compiling script (new function): {message}")),
-            Err(error) => Err(format!("ERR Error compiling script (new function): {error}")),
+            Err(mlua::Error::SyntaxError { message, .. }) => Err(format!(
+                "ERR Error compiling script (new function): {message}"
+            )),
+            Err(error) => Err(format!(
+                "ERR Error compiling script (new function): {error}"
+            )),
         }
     }
 
@@ -128,9 +146,19 @@ impl Interpreter {
     }
 
     /// Runs the script `sha` and appends its reply, for a client that speaks RESP3 or not, to `reply`.
-    pub fn run(&mut self, sha: &str, keys: &[&[u8]], argv: &[&[u8]], host: &mut dyn ScriptHost, reply: &mut Vec<u8>, client_resp3: bool) {
+    pub fn run(
+        &mut self,
+        sha: &str,
+        keys: &[&[u8]],
+        argv: &[&[u8]],
+        host: &mut dyn ScriptHost,
+        reply: &mut Vec<u8>,
+        client_resp3: bool,
+    ) {
         let start = reply.len();
-        let outcome = current_host::enter(host, || self.run_inside(sha, keys, argv, reply, client_resp3));
+        let outcome = current_host::enter(host, || {
+            self.run_inside(sha, keys, argv, reply, client_resp3)
+        });
         if let Err(error) = outcome {
             reply.truncate(start);
             let text = match &error {
@@ -138,16 +166,24 @@ impl Interpreter {
                 error => error.to_string(),
             };
             reply::write_error(reply, format!("ERR {text} script: {sha}").as_bytes());
-            // What the failed script held is garbage now; give it back before the next one runs into the limit.
-            let _ = self.lua.gc_collect();
         }
         self.runs += 1;
-        if self.runs.is_multiple_of(RUNS_PER_COLLECTION) {
+        if self.memory_limit > 0 && self.lua.used_memory() > self.memory_limit / 4 {
+            // Lua 5.1 does not collect when an allocation fails: garbage must not eat up what the next script may use.
+            let _ = self.lua.gc_collect();
+        } else if self.runs.is_multiple_of(RUNS_PER_COLLECTION) {
             let _ = self.lua.gc_step();
         }
     }
 
-    fn run_inside(&mut self, sha: &str, keys: &[&[u8]], argv: &[&[u8]], reply: &mut Vec<u8>, client_resp3: bool) -> mlua::Result<()> {
+    fn run_inside(
+        &mut self,
+        sha: &str,
+        keys: &[&[u8]],
+        argv: &[&[u8]],
+        reply: &mut Vec<u8>,
+        client_resp3: bool,
+    ) -> mlua::Result<()> {
         let Some(script) = self.scripts.get(sha) else {
             reply::write_error(reply, b"NOSCRIPT No matching script. Please use EVAL.");
             return Ok(());
@@ -156,11 +192,16 @@ impl Interpreter {
         self.globals.raw_set("ARGV", strings(&self.lua, argv)?)?;
         let (ok, value) = self.run.call::<(bool, Value)>(script)?;
         if ok {
-            let protocol = Protocol { client_resp3, script_resp3: current_host::resp3() };
+            let protocol = Protocol {
+                client_resp3,
+                script_resp3: current_host::resp3(),
+            };
             return reply::write(reply, &value, protocol);
         }
         match value {
-            _ if current_host::killed().is_some() => write_script_error(reply, KILL_TEXT.as_bytes(), sha, error_place(&value)?),
+            _ if current_host::killed().is_some() => {
+                write_script_error(reply, KILL_TEXT.as_bytes(), sha, error_place(&value)?)
+            }
             Value::Table(ref error) => {
                 let text: mlua::LuaString = error.raw_get("err")?;
                 write_script_error(reply, &text.as_bytes(), sha, error_place(&value)?);
@@ -195,7 +236,9 @@ impl Interpreter {
 
 /// Where an error was raised: its source (`@user_script`) and line.
 fn error_place(value: &Value) -> mlua::Result<Option<(mlua::LuaString, i64)>> {
-    let Value::Table(error) = value else { return Ok(None) };
+    let Value::Table(error) = value else {
+        return Ok(None);
+    };
     Ok(match (error.raw_get("source")?, error.raw_get("line")?) {
         (Value::String(source), Value::Integer(line)) => Some((source, line)),
         (Value::String(source), Value::Number(line)) => Some((source, line as i64)),
@@ -203,7 +246,12 @@ fn error_place(value: &Value) -> mlua::Result<Option<(mlua::LuaString, i64)>> {
     })
 }
 
-fn write_script_error(reply: &mut Vec<u8>, text: &[u8], sha: &str, place: Option<(mlua::LuaString, i64)>) {
+fn write_script_error(
+    reply: &mut Vec<u8>,
+    text: &[u8],
+    sha: &str,
+    place: Option<(mlua::LuaString, i64)>,
+) {
     let mut line = text.to_vec();
     line.extend_from_slice(format!(" script: {sha}").as_bytes());
     if let Some((source, number)) = place {
@@ -229,38 +277,45 @@ fn host_functions(lua: &Lua, options: &ScriptOptions) -> mlua::Result<Table> {
     host.raw_set("call", call)?;
     host.raw_set("pcall", pcall)?;
     host.raw_set("acl_check_cmd", acl_check)?;
-    host.raw_set("killed", lua.create_function(|_, ()| Ok(current_host::killed().is_some()))?)?;
+    host.raw_set(
+        "killed",
+        lua.create_function(|_, ()| Ok(current_host::killed().is_some()))?,
+    )?;
     host.raw_set("kill_text", KILL_TEXT)?;
-    host.raw_set("where", lua.create_function(|lua, ()| Ok(place_of_error(lua)))?)?;
-    host.raw_set("setresp", lua.create_function(|_, on: bool| {
-        current_host::set_resp3(on);
-        Ok(())
-    })?)?;
-    host.raw_set("log", lua.create_function(|_, (level, text): (f64, mlua::LuaString)| {
-        current_host::with_host(|host| host.log(level as i64, &text.as_bytes()));
-        Ok(())
-    })?)?;
-    host.raw_set("sha1hex", lua.create_function(|_, text: mlua::LuaString| {
-        Ok(sha1_smol::Sha1::from(&*text.as_bytes()).digest().to_string())
-    })?)?;
-    host.raw_set("guard", lua.create_function(|lua, (kind, original, next): (String, Function, Option<Function>)| {
-        let kind = match kind.as_str() {
-            "read" => Guard::Read,
-            "write" => Guard::Write,
-            "pairs" => Guard::Pairs,
-            "metatable" => Guard::Metatable,
-            _ => Guard::TextOnly,
-        };
-        current_host::guard(lua, kind, original, next)
-    })?)?;
-    host.raw_set("new_cjson", lua.create_function(|lua, ()| cjson::open(lua))?)?;
+    host.raw_set(
+        "where",
+        lua.create_function(|lua, ()| Ok(place_of_error(lua)))?,
+    )?;
+    host.raw_set("redis", redis::open(lua)?)?;
+    host.raw_set(
+        "guard",
+        lua.create_function(
+            |lua, (kind, original, next): (String, Function, Option<Function>)| {
+                let kind = match kind.as_str() {
+                    "read" => Guard::Read,
+                    "write" => Guard::Write,
+                    "pairs" => Guard::Pairs,
+                    "metatable" => Guard::Metatable,
+                    _ => Guard::TextOnly,
+                };
+                current_host::guard(lua, kind, original, next)
+            },
+        )?,
+    )?;
+    host.raw_set(
+        "new_cjson",
+        lua.create_function(|lua, ()| cjson::open(lua))?,
+    )?;
     host.raw_set("cmsgpack", cmsgpack::open(lua)?)?;
     host.raw_set("struct", structs::open(lua)?)?;
     host.raw_set("bit", bit::open(lua)?)?;
     host.raw_set("random", random::open(lua, options.seed)?)?;
     let (major, minor, patch) = options.version;
     host.raw_set("version", format!("{major}.{minor}.{patch}"))?;
-    host.raw_set("version_number", u32::from(major) << 16 | u32::from(minor) << 8 | u32::from(patch))?;
+    host.raw_set(
+        "version_number",
+        u32::from(major) << 16 | u32::from(minor) << 8 | u32::from(patch),
+    )?;
     Ok(host)
 }
 
@@ -271,8 +326,14 @@ fn place_of_error(lua: &Lua) -> (Option<String>, Option<usize>) {
     for level in 2.. {
         let place = lua.inspect_stack(level, |frame| {
             let source = frame.source();
-            let inside = source.source.as_deref() == Some("=sandbox") || source.what != "Lua" && source.what != "main";
-            (!inside).then(|| (source.source.map(|text| text.into_owned()), frame.current_line()))
+            let inside = source.source.as_deref() == Some("=sandbox")
+                || source.what != "Lua" && source.what != "main";
+            (!inside).then(|| {
+                (
+                    source.source.map(|text| text.into_owned()),
+                    frame.current_line(),
+                )
+            })
         });
         match place {
             None => break,
@@ -287,7 +348,10 @@ fn place_of_error(lua: &Lua) -> (Option<String>, Option<usize>) {
 fn seal(lua: &Lua, globals: &Table, string_library: &Table) -> mlua::Result<()> {
     let missing = lua.create_table()?;
     let message = lua.create_function(|_, name: Value| {
-        Ok(format!("Script attempted to access nonexistent global variable '{}'", name.to_string()?))
+        Ok(format!(
+            "Script attempted to access nonexistent global variable '{}'",
+            name.to_string()?
+        ))
     })?;
     let index: Function = lua
         .load("local message, error = ... return function(_, name) error(message(name), 2) end")
@@ -295,7 +359,11 @@ fn seal(lua: &Lua, globals: &Table, string_library: &Table) -> mlua::Result<()> 
         .call((message, lua.globals().get::<Function>("error")?))?;
     missing.raw_set("__index", index)?;
     globals.set_metatable(Some(missing.clone()))?;
-    let facade = current_host::protect(lua, globals, Some(current_host::protect(lua, &missing, None)?))?;
+    let facade = current_host::protect(
+        lua,
+        globals,
+        Some(current_host::protect(lua, &missing, None)?),
+    )?;
     globals.raw_set("_G", &facade)?;
     // Scripts reach the metatable of strings with getmetatable(''); its methods are the library's own.
     let strings = lua.create_table()?;

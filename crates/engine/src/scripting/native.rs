@@ -1,9 +1,11 @@
 //! How library functions written in Rust look to Lua: arguments are checked, and errors worded, as Lua's C libraries do.
 //!
-//! A Rust function that fails would reach Lua as an opaque object. So each one answers `(nil, results…)` or `(error text, level)`,
-//! and `sandbox.lua` raises the text where the script called.
+//! A Rust function that fails would reach Lua as an opaque object. So each one answers `(nil, results…)` or `(error text, how)`,
+//! and `current_host::lift` raises the text for it.
 
 use mlua::{Function, Lua, LuaString, MultiValue, Table, Value};
+
+use super::current_host::{RAISE_AS_REPLY, RAISE_BARE, RAISE_WITH_POSITION, lift};
 
 /// Why a library function fails.
 pub enum Failure {
@@ -11,6 +13,8 @@ pub enum Failure {
     Text(String),
     /// Raised as it is.
     Bare(String),
+    /// Raised as the table that an error reply is; the text starts with its code.
+    Reply(&'static str),
     /// From Lua itself (memory).
     Lua(mlua::Error),
 }
@@ -29,25 +33,41 @@ pub fn bad_argument(index: usize, function: &str, problem: &str) -> Failure {
     Failure::Text(format!("bad argument #{index} to '{function}' ({problem})"))
 }
 
-/// A function that Lua calls through `sandbox.lua`'s `lift`.
-pub fn function(lua: &Lua, body: impl Fn(&Lua, Arguments) -> Native + 'static, name: &'static str) -> mlua::Result<Function> {
-    lua.create_function(move |lua, values: MultiValue| {
-        let arguments = Arguments { values: values.into_vec(), function: name };
-        let (text, level) = match body(lua, arguments) {
+/// Makes `body` a Lua function.
+pub fn function(
+    lua: &Lua,
+    body: impl Fn(&Lua, Arguments) -> Native + 'static,
+    name: &'static str,
+) -> mlua::Result<Function> {
+    let native = lua.create_function(move |lua, values: MultiValue| {
+        let arguments = Arguments {
+            values: values.into_vec(),
+            function: name,
+        };
+        let (text, how) = match body(lua, arguments) {
             Ok(mut results) => {
                 results.insert(0, Value::Nil);
                 return Ok(MultiValue::from_vec(results));
             }
             Err(Failure::Lua(error)) => return Err(error),
-            Err(Failure::Text(text)) => (text, 3),
-            Err(Failure::Bare(text)) => (text, 0),
+            Err(Failure::Text(text)) => (text, RAISE_WITH_POSITION),
+            Err(Failure::Bare(text)) => (text, RAISE_BARE),
+            Err(Failure::Reply(text)) => (text.to_string(), RAISE_AS_REPLY),
         };
-        Ok(MultiValue::from_vec(vec![Value::String(lua.create_string(text)?), Value::Integer(level)]))
-    })
+        Ok(MultiValue::from_vec(vec![
+            Value::String(lua.create_string(text)?),
+            Value::Integer(how.into()),
+        ]))
+    })?;
+    lift(lua, native)
 }
 
 /// Adds functions to `table`.
-pub fn export(lua: &Lua, table: &Table, functions: &[(&'static str, fn(&Lua, Arguments) -> Native)]) -> mlua::Result<()> {
+pub fn export(
+    lua: &Lua,
+    table: &Table,
+    functions: &[(&'static str, fn(&Lua, Arguments) -> Native)],
+) -> mlua::Result<()> {
     for &(name, body) in functions {
         table.raw_set(name, function(lua, body, name)?)?;
     }
@@ -94,16 +114,20 @@ impl Arguments {
 
     /// An integer, or `default` for nil and nothing.
     pub fn optional_integer(&self, index: usize, default: i64) -> Native<i64> {
-        if self.get(index).is_nil() { Ok(default) } else { self.integer(index) }
+        if self.get(index).is_nil() {
+            Ok(default)
+        } else {
+            self.integer(index)
+        }
     }
 
     /// A string, or a number as one.
     pub fn string(&self, lua: &Lua, index: usize) -> Native<LuaString> {
         match self.get(index) {
             Value::String(text) => Ok(text.clone()),
-            value @ (Value::Integer(_) | Value::Number(_)) => {
-                lua.coerce_string(value.clone())?.ok_or_else(|| self.wrong_type(index, "string"))
-            }
+            value @ (Value::Integer(_) | Value::Number(_)) => lua
+                .coerce_string(value.clone())?
+                .ok_or_else(|| self.wrong_type(index, "string")),
             _ => Err(self.wrong_type(index, "string")),
         }
     }
@@ -130,7 +154,9 @@ pub fn as_number(value: &Value) -> Option<f64> {
 
 /// Lua 5.1's reading of a number: blanks around, decimal or hexadecimal.
 fn parse_number(text: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
+    let text = std::str::from_utf8(text)
+        .ok()?
+        .trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
     let (number, length) = strtod(text.as_bytes())?;
     (length == text.len()).then_some(number)
 }
@@ -138,9 +164,20 @@ fn parse_number(text: &[u8]) -> Option<f64> {
 /// C's `strtod`: the number at the start of `text` and its length in bytes.
 pub fn strtod(text: &[u8]) -> Option<(f64, usize)> {
     let mut at = usize::from(matches!(text.first(), Some(b'-' | b'+')));
-    let sign = if text.first() == Some(&b'-') { -1.0 } else { 1.0 };
-    let starts = |at: usize, word: &[u8]| text.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word));
-    for (word, number) in [(&b"infinity"[..], f64::INFINITY), (b"inf", f64::INFINITY), (b"nan", f64::NAN)] {
+    let sign = if text.first() == Some(&b'-') {
+        -1.0
+    } else {
+        1.0
+    };
+    let starts = |at: usize, word: &[u8]| {
+        text.get(at..at + word.len())
+            .is_some_and(|part| part.eq_ignore_ascii_case(word))
+    };
+    for (word, number) in [
+        (&b"infinity"[..], f64::INFINITY),
+        (b"inf", f64::INFINITY),
+        (b"nan", f64::NAN),
+    ] {
         if starts(at, word) {
             return Some((number.copysign(sign), at + word.len()));
         }

@@ -8,7 +8,9 @@ pub type Text = SmallVec<[u8; 32]>;
 /// A Lua number as a command's argument: plain when it is an integer in 64 bits, else its shortest text.
 pub fn argument(number: f64) -> Text {
     // The bounds are exact doubles; 2^63 itself does not fit.
-    if number.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
+    if number.fract() == 0.0
+        && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number)
+    {
         return Text::from_slice(itoa::Buffer::new().format(number as i64).as_bytes());
     }
     double(number)
@@ -56,7 +58,11 @@ pub fn double(number: f64) -> Text {
         }
         out.push(b'e');
         out.push(if exponent < 0 { b'-' } else { b'+' });
-        out.extend_from_slice(itoa::Buffer::new().format(exponent.unsigned_abs()).as_bytes());
+        out.extend_from_slice(
+            itoa::Buffer::new()
+                .format(exponent.unsigned_abs())
+                .as_bytes(),
+        );
     }
     out
 }
@@ -64,10 +70,18 @@ pub fn double(number: f64) -> Text {
 /// C's `%.{precision}g`, which is how Lua and cjson write numbers. `precision` is at least 1.
 pub fn general(number: f64, precision: usize) -> String {
     if number.is_nan() {
-        return if number.is_sign_negative() { "-nan".into() } else { "nan".into() };
+        return if number.is_sign_negative() {
+            "-nan".into()
+        } else {
+            "nan".into()
+        };
     }
     if number.is_infinite() {
-        return if number > 0.0 { "inf".into() } else { "-inf".into() };
+        return if number > 0.0 {
+            "inf".into()
+        } else {
+            "-inf".into()
+        };
     }
     let precision = precision.max(1);
     let scientific = format!("{:.*e}", precision - 1, number);
@@ -81,7 +95,11 @@ pub fn general(number: f64, precision: usize) -> String {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{}e{sign}{:02}", trim(mantissa), exponent.unsigned_abs());
     }
-    trim(&format!("{:.*}", (precision as i32 - 1 - exponent).max(0) as usize, number))
+    trim(&format!(
+        "{:.*}",
+        (precision as i32 - 1 - exponent).max(0) as usize,
+        number
+    ))
 }
 
 #[cfg(test)]
@@ -91,12 +109,29 @@ mod tests {
     #[test]
     fn numbers_as_redis_writes_them() {
         for (number, text) in [
-            (3.0, "3"), (-0.0, "0"), (1e17, "100000000000000000"), (0.1, "0.1"), (1e300, "1e+300"), (1.5, "1.5"), (1e20, "1e+20"),
-            (3.14159265358979, "3.14159265358979"), (f64::INFINITY, "inf"), (1e-7, "1e-7"), (0.00001, "0.00001"), (-2.5, "-2.5"),
+            (3.0, "3"),
+            (-0.0, "0"),
+            (1e17, "100000000000000000"),
+            (0.1, "0.1"),
+            (1e300, "1e+300"),
+            (1.5, "1.5"),
+            (1e20, "1e+20"),
+            (3.14159265358979, "3.14159265358979"),
+            (f64::INFINITY, "inf"),
+            (1e-7, "1e-7"),
+            (0.00001, "0.00001"),
+            (-2.5, "-2.5"),
         ] {
             assert_eq!(String::from_utf8_lossy(&argument(number)), text);
         }
-        for (number, text) in [(0.1, "0.1"), (1e15, "1e+15"), (123456.789, "123456.789"), (0.0001, "0.0001"), (0.00001, "1e-05"), (100.0, "100")] {
+        for (number, text) in [
+            (0.1, "0.1"),
+            (1e15, "1e+15"),
+            (123456.789, "123456.789"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (100.0, "100"),
+        ] {
             assert_eq!(general(number, 14), text);
         }
     }

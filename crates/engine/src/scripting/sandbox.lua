@@ -5,22 +5,6 @@ local raw_pcall, raw_xpcall, raw_error = pcall, xpcall, error
 local type, rawget, tostring = type, rawget, tostring
 local killed, where, kill_text = host.killed, host.where, host.kill_text
 
--- Functions in Rust answer `nil, results…` or `text, level`; see native.rs.
-local function checked(text, ...)
-  if text then raw_error(text, (...)) end
-  return ...
-end
--- The tail call leaves a frame in the chain: level 3 in `checked` is the line that called.
-local function lift(native)
-  return function(...) return checked(native(...)) end
-end
-local function lift_all(library)
-  for name, value in pairs(library) do
-    if type(value) == 'function' then library[name] = lift(value) end
-  end
-  return library
-end
-
 -- A kill must reach the top, whatever the script catches on the way.
 local function rethrow_kill()
   if killed() then raw_error({ err = kill_text }, 0) end
@@ -40,7 +24,7 @@ local function settle_raw(ok, ...)
 end
 
 local function new_cjson()
-  local library = lift_all(host.new_cjson())
+  local library = host.new_cjson()
   library.new = new_cjson
   return library
 end
@@ -55,17 +39,12 @@ local function reply_table(field, prefix)
   end
 end
 
--- `-CODE text` and `CODE text` are kept, a text of one word gets the code ERR.
+-- A leading `-` goes, and a text of one word gets the code ERR.
 local function with_code(text)
-  if text:sub(1, 1) == '-' then
-    text = text:sub(2)
-  elseif not text:find(' ', 1, true) then
-    text = 'ERR ' .. text
-  end
+  text = text:gsub('^%-', '')
+  if not text:find(' ', 1, true) then text = 'ERR ' .. text end
   return (text:gsub('[\r\n]+$', ''))
 end
-
-local function fail(text) raw_error({ err = 'ERR ' .. text }, 0) end
 
 local redis = {
   call = host.call,
@@ -73,39 +52,6 @@ local redis = {
   acl_check_cmd = host.acl_check_cmd,
   error_reply = reply_table('err', with_code),
   status_reply = reply_table('ok'),
-  sha1hex = function(...)
-    if select('#', ...) ~= 1 then fail('wrong number of arguments') end
-    local text = ...
-    if type(text) == 'number' then text = tostring(text) end
-    return host.sha1hex(type(text) == 'string' and text or '')
-  end,
-  log = function(level, ...)
-    local count = select('#', ...)
-    if count < 1 then fail('redis.log() requires two arguments or more.') end
-    level = tonumber(level)
-    if not level then fail('First argument must be a number (log level).') end
-    if level < 0 or level >= 4 then fail('Invalid log level.') end
-    local parts = {}
-    for index = 1, count do
-      local part = select(index, ...)
-      if type(part) == 'string' or type(part) == 'number' then parts[#parts + 1] = part end
-    end
-    host.log(level, table.concat(parts, ' '))
-  end,
-  setresp = function(...)
-    if select('#', ...) ~= 1 then fail('redis.setresp() requires one argument.') end
-    local version = tonumber((...))
-    if version ~= 2 and version ~= 3 then fail('RESP version must be 2 or 3.') end
-    host.setresp(version == 3)
-  end,
-  -- Scripts' effects are what is replicated, always; the calls are checked and have nothing left to choose.
-  set_repl = function(...)
-    if select('#', ...) ~= 1 then fail('redis.set_repl() requires one argument.') end
-    local flags = tonumber((...)) or 0
-    if flags < 0 or flags > 3 then
-      fail('Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.')
-    end
-  end,
   replicate_commands = function() return true end,
   -- There is no script debugger: as in Redis outside of a debugging session.
   breakpoint = function() return false end,
@@ -114,6 +60,8 @@ local redis = {
   REPL_NONE = 0, REPL_AOF = 1, REPL_SLAVE = 2, REPL_REPLICA = 2, REPL_ALL = 3,
   REDIS_VERSION = host.version, REDIS_VERSION_NUM = host.version_number,
 }
+
+for name, value in pairs(host.redis) do redis[name] = value end
 
 local guard = host.guard
 local globals = { _VERSION = _VERSION }
@@ -153,14 +101,14 @@ for _, name in ipairs { 'insert', 'remove', 'sort', 'setn' } do table[name] = gu
 for _, name in ipairs { 'concat', 'foreach', 'foreachi', 'getn', 'maxn' } do table[name] = guard('read', table[name]) end
 local resume = coroutine.resume
 coroutine.resume = function(...) return settle_raw(resume(...)) end
-math.random, math.randomseed = lift(host.random.random), lift(host.random.randomseed)
+math.random, math.randomseed = host.random.random, host.random.randomseed
 
 local libraries = {
   redis = redis,
   cjson = new_cjson(),
-  cmsgpack = lift_all(host.cmsgpack),
-  struct = lift_all(host.struct),
-  bit = lift_all(host.bit),
+  cmsgpack = host.cmsgpack,
+  struct = host.struct,
+  bit = host.bit,
   string = string,
   table = table,
   math = math,

@@ -27,17 +27,30 @@ pub fn parse(body: &[u8]) -> Result<(Flags, usize), String> {
     if !body.starts_with(b"#!") {
         return Ok((Flags::default(), 0));
     }
-    let end = body.iter().position(|&b| b == b'\n').ok_or("ERR Invalid script shebang")?;
+    let end = body
+        .iter()
+        .position(|&b| b == b'\n')
+        .ok_or("ERR Invalid script shebang")?;
     let line = String::from_utf8_lossy(&body[..end]);
     let words = words(&line).ok_or("ERR Invalid engine in script shebang")?;
     let mut words = words.iter();
     match words.next() {
         Some(engine) if engine == "#!lua" => {}
-        engine => return Err(format!("ERR Unexpected engine in script shebang: {}", engine.map_or("", String::as_str))),
+        engine => {
+            return Err(format!(
+                "ERR Unexpected engine in script shebang: {}",
+                engine.map_or("", String::as_str)
+            ));
+        }
     }
-    let mut flags = Flags { present: true, ..Flags::default() };
+    let mut flags = Flags {
+        present: true,
+        ..Flags::default()
+    };
     for word in words {
-        let list = word.strip_prefix("flags=").ok_or_else(|| format!("ERR Unknown lua shebang option: {word}"))?;
+        let list = word
+            .strip_prefix("flags=")
+            .ok_or_else(|| format!("ERR Unknown lua shebang option: {word}"))?;
         if list.is_empty() {
             continue;
         }
@@ -84,14 +97,38 @@ mod tests {
     fn errors_as_redis_gives_them() {
         for (body, error) in [
             ("#!lua", "ERR Invalid script shebang"),
-            ("#!not-lua\nreturn 1", "ERR Unexpected engine in script shebang: #!not-lua"),
-            ("#!\nreturn 1", "ERR Unexpected engine in script shebang: #!"),
-            ("#! lua\nreturn 1", "ERR Unexpected engine in script shebang: #!"),
-            ("#!lua badger=data\nreturn 1", "ERR Unknown lua shebang option: badger=data"),
-            ("#!lua flags\nreturn 1", "ERR Unknown lua shebang option: flags"),
-            ("#!lua flags=what?\nreturn 1", "ERR Unexpected flag in script shebang: what?"),
-            ("#!lua flags=no-writes, allow-oom\nreturn 1", "ERR Unexpected flag in script shebang: "),
-            ("#!lua flags=\"no\nreturn 1", "ERR Invalid engine in script shebang"),
+            (
+                "#!not-lua\nreturn 1",
+                "ERR Unexpected engine in script shebang: #!not-lua",
+            ),
+            (
+                "#!\nreturn 1",
+                "ERR Unexpected engine in script shebang: #!",
+            ),
+            (
+                "#! lua\nreturn 1",
+                "ERR Unexpected engine in script shebang: #!",
+            ),
+            (
+                "#!lua badger=data\nreturn 1",
+                "ERR Unknown lua shebang option: badger=data",
+            ),
+            (
+                "#!lua flags\nreturn 1",
+                "ERR Unknown lua shebang option: flags",
+            ),
+            (
+                "#!lua flags=what?\nreturn 1",
+                "ERR Unexpected flag in script shebang: what?",
+            ),
+            (
+                "#!lua flags=no-writes, allow-oom\nreturn 1",
+                "ERR Unexpected flag in script shebang: ",
+            ),
+            (
+                "#!lua flags=\"no\nreturn 1",
+                "ERR Invalid engine in script shebang",
+            ),
         ] {
             assert_eq!(parse(body.as_bytes()), Err(error.to_string()), "{body}");
         }
@@ -100,9 +137,18 @@ mod tests {
     #[test]
     fn flags_are_read() {
         assert_eq!(parse(b"return 1"), Ok((Flags::default(), 0)));
-        let (flags, offset) = parse(b"#!lua flags=no-writes flags=\"allow-oom\"\r\nreturn 1").unwrap();
+        let (flags, offset) =
+            parse(b"#!lua flags=no-writes flags=\"allow-oom\"\r\nreturn 1").unwrap();
         assert_eq!(offset, 40);
-        assert_eq!(flags, Flags { present: true, no_writes: true, allow_oom: true, ..Flags::default() });
+        assert_eq!(
+            flags,
+            Flags {
+                present: true,
+                no_writes: true,
+                allow_oom: true,
+                ..Flags::default()
+            }
+        );
         assert!(parse(b"#!lua flags=\nreturn 1").unwrap().0.present);
     }
 }
