@@ -4,6 +4,7 @@ use crate::clients::Clients;
 use crate::config::ConfigHandle;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::PubSub;
+use crate::running::RunningScripts;
 use crate::scripts::ScriptCache;
 use crate::stats::Stats;
 use crate::worker::{Clock, Worker};
@@ -109,6 +110,8 @@ pub struct Engine {
     pub dirty_at_save: AtomicU64,
     /// When data was last saved (or flushed with nothing to save), Unix s.
     pub last_save: AtomicI64,
+    /// Scripts that have been running for a while.
+    pub running: RunningScripts,
     /// Scripts that run longer than `busy-reply-threshold`.
     pub busy_scripts: AtomicUsize,
     /// Whether keys are removed before anybody looks (DEBUG SET-ACTIVE-EXPIRE).
@@ -139,6 +142,7 @@ impl Engine {
             stats: (0..options.workers).map(|_| Stats::default()).collect(),
             errors: Mutex::default(),
             dirty_at_save: AtomicU64::new(0),
+            running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
             ending: AtomicBool::new(false),

@@ -7,7 +7,7 @@ use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::mailbox::Audience;
 use crate::registry::{self, Registered};
-use crate::session::{Queue, ReplyMode, Session};
+use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, RequestLimits, Span, Step, Writer};
 use kelda_store::hasher;
@@ -580,21 +580,28 @@ fn drop_watches(session: &mut Session, txn: &mut Txn) {
     session.info.watched.store(0, Relaxed);
 }
 
-/// UNWATCH. Where a shard stays busy the watch is left behind: nobody looks at it any more, and EXEC of others removes
-/// only its own.
+/// UNWATCH.
 pub(crate) fn unwatch(worker: &mut Worker, session: &mut Session) {
-    if session.watching.keys.is_empty() {
+    session.info.watched.store(0, Relaxed);
+    drop_old_watch(worker, std::mem::take(&mut session.watching));
+}
+
+/// Takes a watch off its keys, or has that tried again later when their shards are busy.
+pub(crate) fn drop_old_watch(worker: &mut Worker, watching: Watching) {
+    let mut set = ShardSet::None;
+    watching.keys.iter().for_each(|(_, key)| set.add(hasher::hash(key)));
+    if set == ShardSet::None {
         return;
     }
-    let mut set = ShardSet::None;
-    session.watching.keys.iter().for_each(|(_, key)| set.add(hasher::hash(key)));
     let engine = worker.engine.clone();
-    if let Some(mut txn) = worker.begin(&engine.keyspace, set, session.db) {
-        drop_watches(session, &mut txn);
-        worker.commit(txn);
-    } else {
-        worker.leave_watch(std::mem::take(&mut session.watching));
-        session.info.watched.store(0, Relaxed);
+    match worker.begin(&engine.keyspace, set, 0) {
+        Some(mut txn) => {
+            for (db, key) in &watching.keys {
+                txn.shard_data(Key::new(key).shard()).watchers.remove(*db, key, &watching.watch);
+            }
+            worker.commit(txn);
+        }
+        None => worker.leave_watch(watching),
     }
 }
 

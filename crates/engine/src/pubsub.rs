@@ -11,7 +11,7 @@ use crate::worker::Slot;
 use hashbrown::HashMap;
 use kelda_resp::{Protocol, Writer, glob_match};
 use smallvec::SmallVec;
-use std::hash::{BuildHasher, DefaultHasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,8 +45,8 @@ const STRIPES: usize = 64;
 
 /// The shared register.
 pub struct PubSub {
-    stripes: [[Mutex<HashMap<Box<[u8]>, PerWorker>>; STRIPES]; 2],
-    patterns: Mutex<HashMap<Box<[u8]>, PerWorker>>,
+    stripes: [[Mutex<HashMap<Vec<u8>, PerWorker>>; STRIPES]; 2],
+    patterns: Mutex<HashMap<Vec<u8>, PerWorker>>,
     /// Patterns in use; lets PUBLISH pass the register by.
     pattern_count: AtomicUsize,
     hasher: RandomState,
@@ -64,7 +64,7 @@ impl Default for PubSub {
     }
 }
 
-type Register<'a> = MutexGuard<'a, HashMap<Box<[u8]>, PerWorker>>;
+type Register<'a> = MutexGuard<'a, HashMap<Vec<u8>, PerWorker>>;
 
 impl PubSub {
     fn register(&self, kind: Subscription, name: &[u8]) -> Register<'_> {
@@ -148,7 +148,7 @@ impl PubSub {
     }
 
     /// The channels (or shard channels) with subscribers.
-    pub fn channels(&self, kind: Subscription) -> Vec<Box<[u8]>> {
+    pub fn channels(&self, kind: Subscription) -> Vec<Vec<u8>> {
         let index = usize::from(kind == Subscription::Shard);
         self.stripes[index]
             .iter()
@@ -170,7 +170,7 @@ impl PubSub {
 /// One worker's subscribers.
 #[derive(Default)]
 pub struct LocalSubscribers {
-    by_name: [HashMap<Box<[u8]>, Vec<Slot>, std::hash::BuildHasherDefault<DefaultHasher>>; 3],
+    by_name: [HashMap<Vec<u8>, Vec<Slot>>; 3],
 }
 
 impl LocalSubscribers {

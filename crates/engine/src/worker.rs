@@ -11,7 +11,7 @@ use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
-use crate::session::Session;
+use crate::session::{Session, Watching};
 use crate::stats::Stats;
 use kelda_resp::Protocol;
 use kelda_store::shard::{Keyspace, SHARDS, ShardSet};
@@ -99,6 +99,8 @@ pub struct Worker {
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
     /// Waits of sessions that are gone, whose shards were busy.
     pub(crate) orphans: Vec<Arc<Waiter>>,
+    /// Watches of sessions that gave them up while their shards were busy.
+    old_watches: Vec<Watching>,
     pub(crate) subscribers: LocalSubscribers,
     /// The Lua interpreter; absent while it runs a script, or before the first.
     pub(crate) interpreter: Option<Box<Interpreter>>,
@@ -127,6 +129,7 @@ impl Worker {
             retry: Vec::new(),
             timers: BinaryHeap::new(),
             orphans: Vec::new(),
+            old_watches: Vec::new(),
             subscribers: LocalSubscribers::default(),
             interpreter: None,
             interpreter_generation: 0,
@@ -152,7 +155,7 @@ impl Worker {
         let settings = &self.settings;
         self.env = Env {
             limits: settings.limits,
-            events: settings.notify_keyspace_events,
+            events: EventClasses(settings.notify_keyspace_events.0),
             log_changes: self.engine.sink().is_some(),
             lfu: settings.maxmemory_policy.is_lfu(),
             lfu_log_factor: settings.lfu_log_factor,
@@ -309,6 +312,11 @@ impl Worker {
         self.put_back(session);
     }
 
+    /// Keeps a watch whose shards are busy until it can be taken off.
+    pub(crate) fn leave_watch(&mut self, watching: Watching) {
+        self.old_watches.push(watching);
+    }
+
     fn put_back(&mut self, mut session: Box<Session>) {
         let at = session.at;
         let mut index = 0;
@@ -438,7 +446,7 @@ impl Worker {
         self.free_garbage();
         if now >= self.next_cron_us {
             self.next_cron_us = now + CRON_US;
-            self.cron(now);
+            self.cron();
         }
     }
 
@@ -615,10 +623,13 @@ impl Worker {
         }
     }
 
-    fn cron(&mut self, now: u64) {
+    fn cron(&mut self) {
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());
         self.orphans = orphans;
+        for watching in std::mem::take(&mut self.old_watches) {
+            exec::drop_old_watch(self, watching);
+        }
         let idle_ms = self.settings.timeout as i64 * 1000;
         let now_ms = self.now_ms();
         for slot in 0..self.sessions.len() {
@@ -636,10 +647,6 @@ impl Worker {
             }
             self.sessions[slot] = Some(session);
         }
-        if let Some(interpreter) = &mut self.interpreter {
-            interpreter.collect_some_garbage();
-        }
-        let _ = now;
     }
 
     /// Whether any key event of these classes is wanted.

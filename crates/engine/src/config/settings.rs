@@ -125,6 +125,13 @@ pub struct OutputLimits {
     pub pubsub: OutputLimit,
 }
 
+impl MaxmemoryPolicy {
+    /// Whether the policy counts how often keys are used.
+    pub fn is_lfu(self) -> bool {
+        matches!(self, MaxmemoryPolicy::VolatileLfu | MaxmemoryPolicy::AllkeysLfu)
+    }
+}
+
 /// `notify-keyspace-events`: a set of event classes, each named by one letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyspaceEvents(pub u32);

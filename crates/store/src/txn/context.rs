@@ -218,7 +218,7 @@ impl Context {
             return;
         }
         let mut batch: Vec<Vec<u8>> = Vec::new();
-        let mut flush = |changes: &mut Vec<Change>, name: &str, batch: &mut Vec<Vec<u8>>| {
+        let flush = |changes: &mut Vec<Change>, name: &str, batch: &mut Vec<Vec<u8>>| {
             if !batch.is_empty() {
                 let mut argv = vec![name.as_bytes().to_vec(), key.to_vec()];
                 argv.append(batch);

@@ -9,7 +9,7 @@ mod edit;
 mod keyspace_ops;
 mod undo;
 
-pub use context::{Change, Context, Env, Event, EventClasses};
+pub use context::{Change, Context, Env, Event, EventClasses, Garbage};
 pub use edit::{Collection, Edit};
 
 use crate::Str;

@@ -1,0 +1,240 @@
+//! EVAL, EVALSHA, their read-only forms, and SCRIPT.
+
+use crate::args::Args;
+use crate::command::{Command, Flags, Group, Keys, Reply, Run};
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::running::{self, Outcome};
+use crate::scripts::ScriptCache;
+use kelda_store::txn::Txn;
+
+const BASE: Command = Command { group: Group::Scripting, since: "2.6.0", ..Command::BASE };
+const EVAL: Flags = Flags::NOSCRIPT.and(Flags::STALE).and(Flags::SKIP_MONITOR).and(Flags::NO_ASYNC_LOADING);
+
+/// The family.
+pub static COMMANDS: &[Command] = &[
+    Command {
+        name: "EVAL",
+        arity: -3,
+        keys: &[Keys::numkeys(2).update_read().variable()],
+        flags: EVAL.and(Flags::MAY_REPLICATE),
+        syntax: "script numkeys [key [key ...]] [arg [arg ...]]",
+        summary: "Runs a Lua script.",
+        complexity: "That of the script",
+        run: Run::Script(|ctx, txn, args, reply| eval(ctx, txn, args, reply, false)),
+        ..BASE
+    },
+    Command {
+        name: "EVAL_RO",
+        arity: -3,
+        keys: &[Keys::numkeys(2).read()],
+        flags: EVAL.and(Flags::READONLY),
+        since: "7.0.0",
+        syntax: "script numkeys [key [key ...]] [arg [arg ...]]",
+        summary: "Runs a Lua script that may not write.",
+        complexity: "That of the script",
+        run: Run::Script(|ctx, txn, args, reply| eval(ctx, txn, args, reply, true)),
+        ..BASE
+    },
+    Command {
+        name: "EVALSHA",
+        arity: -3,
+        keys: &[Keys::numkeys(2).update_read().variable()],
+        flags: EVAL.and(Flags::MAY_REPLICATE),
+        syntax: "sha1 numkeys [key [key ...]] [arg [arg ...]]",
+        summary: "Runs a cached Lua script by its SHA-1.",
+        complexity: "That of the script",
+        run: Run::Script(|ctx, txn, args, reply| evalsha(ctx, txn, args, reply, false)),
+        ..BASE
+    },
+    Command {
+        name: "EVALSHA_RO",
+        arity: -3,
+        keys: &[Keys::numkeys(2).read()],
+        flags: EVAL.and(Flags::READONLY),
+        since: "7.0.0",
+        syntax: "sha1 numkeys [key [key ...]] [arg [arg ...]]",
+        summary: "Runs a cached Lua script, which may not write, by its SHA-1.",
+        complexity: "That of the script",
+        run: Run::Script(|ctx, txn, args, reply| evalsha(ctx, txn, args, reply, true)),
+        ..BASE
+    },
+    Command {
+        name: "SCRIPT",
+        arity: -2,
+        summary: "Container of commands about scripts.",
+        complexity: "That of the subcommand",
+        run: Run::Group(&[
+            Command {
+                name: "LOAD",
+                arity: 3,
+                flags: Flags::NOSCRIPT.and(Flags::STALE),
+                syntax: "script",
+                summary: "Puts a script into the cache.",
+                complexity: "O(N) in the script's length",
+                run: Run::Session(load),
+                ..BASE
+            },
+            Command {
+                name: "EXISTS",
+                arity: -3,
+                flags: Flags::NOSCRIPT,
+                syntax: "sha1 [sha1 ...]",
+                summary: "Tells which scripts are in the cache.",
+                complexity: "O(N) in the number of scripts asked for",
+                run: Run::Session(exists),
+                ..BASE
+            },
+            Command {
+                name: "FLUSH",
+                arity: -2,
+                flags: Flags::NOSCRIPT,
+                syntax: "[ASYNC | SYNC]",
+                summary: "Empties the cache of scripts.",
+                complexity: "O(N) in the number of scripts",
+                run: Run::Session(flush),
+                ..BASE
+            },
+            Command {
+                name: "KILL",
+                arity: 2,
+                flags: Flags::NOSCRIPT.and(Flags::ALLOW_BUSY),
+                summary: "Ends the running script, if it has not written yet.",
+                run: Run::Session(kill),
+                ..BASE
+            },
+            Command {
+                name: "SHOW",
+                arity: 3,
+                flags: Flags::NOSCRIPT,
+                since: "8.0.0",
+                syntax: "sha1",
+                summary: "Shows a cached script.",
+                run: Run::Session(show),
+                ..BASE
+            },
+            Command {
+                name: "DEBUG",
+                arity: 3,
+                flags: Flags::NOSCRIPT,
+                since: "3.2.0",
+                syntax: "<YES | SYNC | NO>",
+                summary: "Chooses the debugging mode of scripts; there is no debugger here, so only NO is possible.",
+                run: Run::Session(debug),
+                ..BASE
+            },
+            Command {
+                name: "HELP",
+                arity: 2,
+                flags: Flags::LOADING.and(Flags::STALE),
+                since: "5.0.0",
+                summary: "Explains the subcommands.",
+                run: Run::Session(|_, _, reply| {
+                    super::help(
+                        reply,
+                        "SCRIPT",
+                        &[
+                            ("DEBUG (YES|SYNC|NO)", "Chooses the debugging mode of the scripts that follow."),
+                            ("EXISTS <sha1> [<sha1> ...]", "Tells which scripts are in the cache."),
+                            ("FLUSH [ASYNC|SYNC]", "Empties the cache of scripts."),
+                            ("KILL", "Ends the running script, if it has not written yet."),
+                            ("LOAD <script>", "Puts a script into the cache without running it."),
+                            ("SHOW <sha1>", "Shows a script of the cache."),
+                        ],
+                    );
+                    Ok(())
+                }),
+                ..BASE
+            },
+        ]),
+        ..BASE
+    },
+];
+
+/// The keys and arguments after `numkeys`.
+fn split<'a>(args: &Args<'a>) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]])> {
+    let count = args.int(2)?;
+    let rest = args.from(3);
+    if count > rest.len() as i64 {
+        return Err(Error::text("ERR Number of keys can't be greater than number of args"));
+    }
+    let count = usize::try_from(count).map_err(|_| Error::text("ERR Number of keys can't be negative"))?;
+    Ok(rest.split_at(count))
+}
+
+fn eval(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, read_only: bool) -> Result {
+    let (keys, argv) = split(args)?;
+    let body = &args[1];
+    let sha = ScriptCache::sha(body);
+    running::prepare(ctx, &sha, body)?;
+    ctx.worker.engine.scripts.add(sha, body);
+    running::run(ctx, txn, &sha, body, keys, argv, read_only, reply)
+}
+
+fn evalsha(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, read_only: bool) -> Result {
+    let (keys, argv) = split(args)?;
+    let Some((sha, body)) = ctx.worker.engine.scripts.get(&args[1]) else {
+        return Err(Error::text("NOSCRIPT No matching script. Please use EVAL."));
+    };
+    running::prepare(ctx, &sha, &body)?;
+    running::run(ctx, txn, &sha, &body, keys, argv, read_only, reply)
+}
+
+fn load(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let sha = ScriptCache::sha(&args[2]);
+    running::prepare(ctx, &sha, &args[2])?;
+    ctx.worker.engine.scripts.add(sha, &args[2]);
+    reply.bulk(&sha);
+    Ok(())
+}
+
+fn exists(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let shas = args.from(2);
+    reply.array(shas.len());
+    for sha in shas {
+        reply.int(i64::from(ctx.worker.engine.scripts.get(sha).is_some()));
+    }
+    Ok(())
+}
+
+fn flush(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if args.len() > 3 || args.len() == 3 && !args.is(2, "SYNC") && !args.is(2, "ASYNC") {
+        return Err(Error::text("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
+    }
+    ctx.worker.engine.scripts.flush();
+    reply.ok();
+    Ok(())
+}
+
+fn kill(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    match ctx.worker.engine.running.kill() {
+        Outcome::Killed => reply.ok(),
+        Outcome::NothingRuns => return Err(Error::text("NOTBUSY No scripts in execution right now.")),
+        Outcome::HasWritten => {
+            return Err(Error::text(
+                "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \
+                 script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn show(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    match ctx.worker.engine.scripts.get(&args[2]) {
+        Some((_, body)) => reply.bulk(&body),
+        None => return Err(Error::text("NOSCRIPT No matching script. Please use EVAL.")),
+    }
+    Ok(())
+}
+
+fn debug(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if args.is(2, "NO") {
+        reply.ok();
+        return Ok(());
+    }
+    if args.is(2, "YES") || args.is(2, "SYNC") {
+        return Err(Error::text("ERR The script debugger is not supported"));
+    }
+    Err(Error::text("ERR Use SCRIPT DEBUG YES/SYNC/NO"))
+}
