@@ -188,9 +188,8 @@ impl Interpreter {
             reply::write_error(reply, b"NOSCRIPT No matching script. Please use EVAL.");
             return Ok(());
         };
-        self.globals.raw_set("KEYS", strings(&self.lua, keys)?)?;
-        self.globals.raw_set("ARGV", strings(&self.lua, argv)?)?;
-        let (ok, value) = self.run.call::<(bool, Value)>(script)?;
+        let (ok, value) =
+            current_host::run(&self.lua, &self.globals, &self.run, script, keys, argv)?;
         if ok {
             let protocol = Protocol {
                 client_resp3,
@@ -260,14 +259,6 @@ fn write_script_error(
         line.extend_from_slice(format!(":{number}.").as_bytes());
     }
     reply::write_error(reply, &line);
-}
-
-fn strings(lua: &Lua, texts: &[&[u8]]) -> mlua::Result<Table> {
-    let table = lua.create_table_with_capacity(texts.len(), 0)?;
-    for (index, text) in texts.iter().enumerate() {
-        table.raw_set(index + 1, lua.create_string(text)?)?;
-    }
-    Ok(table)
 }
 
 /// The functions that `sandbox.lua` builds on.
