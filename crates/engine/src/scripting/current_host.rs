@@ -22,6 +22,8 @@ use super::{Interrupt, ScriptHost};
 const POLL_EVERY: c_int = 20_000;
 /// How deep a command's reply may nest: no command comes near.
 const MAX_REPLY_DEPTH: usize = 64;
+/// The most bytes of a reply buffer that are kept between runs.
+const KEPT_REPLY: usize = 64 << 10;
 /// Marks the metatable of a read-only table; its value there is the table behind.
 static PROTECTED: u8 = 0;
 /// How `lifted` raises the text that a native function answers: with the script's position in front,
@@ -46,6 +48,12 @@ pub(super) struct Entered(Option<NonNull<dyn ScriptHost>>);
 impl Drop for Entered {
     fn drop(&mut self) {
         HOST.set(self.0);
+        // One huge reply must not hold its memory for ever.
+        REPLY.with_borrow_mut(|reply| {
+            if reply.capacity() > KEPT_REPLY {
+                *reply = Vec::new();
+            }
+        });
     }
 }
 
