@@ -8,12 +8,11 @@ use super::native::{Arguments, Native, export};
 const TO_BITS: f64 = 6_755_399_441_055_744.0;
 
 fn word(arguments: &Arguments, index: usize) -> Native<u32> {
-    Ok((arguments.number(index)? + TO_BITS).to_bits() as u32).map(|bits| {
-        if arguments.number(index).is_ok_and(f64::is_nan) {
-            0
-        } else {
-            bits
-        }
+    let number = arguments.number(index)?;
+    Ok(if number.is_nan() {
+        0
+    } else {
+        (number + TO_BITS).to_bits() as u32
     })
 }
 

@@ -8,6 +8,9 @@ use mlua::{Lua, Table, Value};
 use super::native::{Arguments, Failure, Native, as_number, function, strtod, type_name};
 use super::number::general;
 
+/// Whatever a script allows itself, nesting goes no deeper: the thread's stack has an end.
+const HARD_DEPTH: i64 = 1000;
+
 /// What to do with a number that JSON cannot write.
 #[derive(Clone, Copy, PartialEq)]
 enum InvalidNumbers {
@@ -127,7 +130,7 @@ impl Encoder<'_> {
     }
 
     fn table(&mut self, table: &Table, depth: i64) -> Native<()> {
-        if depth > self.config.encode_max_depth {
+        if depth > self.config.encode_max_depth.min(HARD_DEPTH) {
             return fail(format!("Cannot serialise, excessive nesting ({depth})"));
         }
         if let Some(length) = self.array_length(table)? {
@@ -340,7 +343,7 @@ impl Decoder<'_> {
 
     fn descend(&mut self) -> Native<()> {
         self.depth += 1;
-        if self.depth > self.config.decode_max_depth {
+        if self.depth > self.config.decode_max_depth.min(HARD_DEPTH) {
             return fail(format!(
                 "Found too many nested data structures ({}) at character {}",
                 self.depth, self.at

@@ -30,7 +30,7 @@ fn pack_value(out: &mut Vec<u8>, value: &Value, depth: usize) -> Native<()> {
             pack_length(
                 out,
                 text.len(),
-                [Some((0xa0, 31)), None],
+                (0xa0, 31),
                 [Some(0xd9), Some(0xda), Some(0xdb)],
             );
             out.extend_from_slice(&text);
@@ -59,23 +59,13 @@ fn pack_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Native<()> {
         Ok(())
     })?;
     if is_array && highest == count as f64 {
-        pack_length(
-            out,
-            count,
-            [Some((0x90, 15)), None],
-            [None, Some(0xdc), Some(0xdd)],
-        );
+        pack_length(out, count, (0x90, 15), [None, Some(0xdc), Some(0xdd)]);
         for index in 1..=count {
             pack_value(out, &table.raw_get::<Value>(index)?, depth + 1)?;
         }
         return Ok(());
     }
-    pack_length(
-        out,
-        count,
-        [Some((0x80, 15)), None],
-        [None, Some(0xde), Some(0xdf)],
-    );
+    pack_length(out, count, (0x80, 15), [None, Some(0xde), Some(0xdf)]);
     for pair in table.pairs::<Value, Value>() {
         let (key, value) = pair?;
         pack_value(out, &key, depth + 1)?;
@@ -84,14 +74,10 @@ fn pack_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Native<()> {
     Ok(())
 }
 
-/// Writes a length in the shortest form there is: within the first byte, or in 1, 2 or 4 bytes after one of `wide`.
-fn pack_length(
-    out: &mut Vec<u8>,
-    length: usize,
-    narrow: [Option<(u8, usize)>; 2],
-    wide: [Option<u8>; 3],
-) {
-    if let Some((base, _)) = narrow[0].filter(|(_, most)| length <= *most) {
+/// Writes a length in the shortest form there is: within `narrow`'s byte up to its bound, else in 1, 2 or 4 bytes after `wide`'s.
+fn pack_length(out: &mut Vec<u8>, length: usize, narrow: (u8, usize), wide: [Option<u8>; 3]) {
+    let (base, most) = narrow;
+    if length <= most {
         out.push(base | length as u8);
         return;
     }
@@ -127,21 +113,21 @@ fn pack_number(out: &mut Vec<u8>, number: f64) {
 fn pack_integer(out: &mut Vec<u8>, number: i64) {
     match number {
         -32..=127 => out.push(number as u8),
-        0..=0xff => out.extend_from_slice(&[0xcc, number as u8]),
-        -128..0 => out.extend_from_slice(&[0xd0, number as u8]),
-        0..=0xffff => {
+        128..=0xff => out.extend_from_slice(&[0xcc, number as u8]),
+        -128..-32 => out.extend_from_slice(&[0xd0, number as u8]),
+        0x100..=0xffff => {
             out.push(0xcd);
             out.extend_from_slice(&(number as u16).to_be_bytes());
         }
-        -0x8000..0 => {
+        -0x8000..-128 => {
             out.push(0xd1);
             out.extend_from_slice(&(number as i16).to_be_bytes());
         }
-        0..=0xffff_ffff => {
+        0x1_0000..=0xffff_ffff => {
             out.push(0xce);
             out.extend_from_slice(&(number as u32).to_be_bytes());
         }
-        -0x8000_0000..0 => {
+        -0x8000_0000..-0x8000 => {
             out.push(0xd2);
             out.extend_from_slice(&(number as i32).to_be_bytes());
         }

@@ -12,7 +12,7 @@ use std::ffi::c_int;
 use std::ptr::NonNull;
 
 use mlua::ffi::{self, lua_State};
-use mlua::{Function, Lua, LuaOptions, StdLib, Table};
+use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 use smallvec::SmallVec;
 
 use super::number;
@@ -22,6 +22,8 @@ use super::{Interrupt, ScriptHost};
 const POLL_EVERY: c_int = 20_000;
 /// How deep a command's reply may nest: no command comes near.
 const MAX_REPLY_DEPTH: usize = 64;
+/// The most bytes of a reply buffer that are kept between runs.
+const KEPT_REPLY: usize = 64 << 10;
 /// Marks the metatable of a read-only table; its value there is the table behind.
 static PROTECTED: u8 = 0;
 /// How `lifted` raises the text that a native function answers: with the script's position in front,
@@ -46,6 +48,12 @@ pub(super) struct Entered(Option<NonNull<dyn ScriptHost>>);
 impl Drop for Entered {
     fn drop(&mut self) {
         HOST.set(self.0);
+        // One huge reply must not hold its memory for ever.
+        REPLY.with_borrow_mut(|reply| {
+            if reply.capacity() > KEPT_REPLY {
+                *reply = Vec::new();
+            }
+        });
     }
 }
 
@@ -122,6 +130,36 @@ unsafe fn raise(state: *mut lua_State, text: &[u8]) -> ! {
     unsafe {
         ffi::lua_pushlstring(state, text.as_ptr().cast(), text.len());
         ffi::lua_error(state)
+    }
+}
+
+/// Sets `KEYS` and `ARGV` in `globals` and calls `run(script)`; answers its two results.
+///
+/// All in one protected call: with a memory limit each operation through `mlua` would be one of its own.
+pub(super) fn run(
+    lua: &Lua,
+    globals: &Table,
+    run: &Function,
+    script: &Function,
+    keys: &[&[u8]],
+    argv: &[&[u8]],
+) -> mlua::Result<(bool, Value)> {
+    // SAFETY: the three arguments are on the stack in order; the closure owns nothing that needs dropping; it leaves the two
+    // results of `run`.
+    unsafe {
+        lua.exec_raw((globals, run, script), |state| {
+            for (name, texts) in [(c"KEYS", keys), (c"ARGV", argv)] {
+                ffi::lua_createtable(state, texts.len().min(c_int::MAX as usize) as c_int, 0);
+                for (index, text) in (1..).zip(texts) {
+                    push_bytes(state, text);
+                    ffi::lua_rawseti(state, -2, index);
+                }
+                // Index 1 is `globals`, whose metatable does not guard writes: the read-only face is another table.
+                ffi::lua_setfield(state, 1, name.as_ptr());
+            }
+            ffi::lua_call(state, 1, 2);
+            ffi::lua_remove(state, 1);
+        })
     }
 }
 

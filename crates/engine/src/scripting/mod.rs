@@ -7,7 +7,9 @@
 //! - [`Interpreter::run`] appends exactly one RESP reply.
 //!
 //! The sub-modules: `current_host` (the raw edge to Lua), `reply` (values to RESP), `native` (how Rust functions look to Lua), and
-//! the libraries `bit`, `cjson`, `cmsgpack`, `structs`, `random`.
+//! the libraries `redis`, `bit`, `cjson`, `cmsgpack`, `structs`, `random`. `sandbox.lua` puts them together.
+//!
+//! Nested values recurse up to a thousand deep: the thread needs a stack of 2 MiB (64 MiB without optimisation).
 
 mod bit;
 mod cjson;
@@ -81,7 +83,7 @@ pub struct Interpreter {
 }
 
 impl Interpreter {
-    /// Builds the sandbox: about a hundred microseconds.
+    /// Builds the sandbox.
     ///
     /// # Errors
     /// When Lua has no memory.
@@ -188,9 +190,8 @@ impl Interpreter {
             reply::write_error(reply, b"NOSCRIPT No matching script. Please use EVAL.");
             return Ok(());
         };
-        self.globals.raw_set("KEYS", strings(&self.lua, keys)?)?;
-        self.globals.raw_set("ARGV", strings(&self.lua, argv)?)?;
-        let (ok, value) = self.run.call::<(bool, Value)>(script)?;
+        let (ok, value) =
+            current_host::run(&self.lua, &self.globals, &self.run, script, keys, argv)?;
         if ok {
             let protocol = Protocol {
                 client_resp3,
@@ -262,14 +263,6 @@ fn write_script_error(
     reply::write_error(reply, &line);
 }
 
-fn strings(lua: &Lua, texts: &[&[u8]]) -> mlua::Result<Table> {
-    let table = lua.create_table_with_capacity(texts.len(), 0)?;
-    for (index, text) in texts.iter().enumerate() {
-        table.raw_set(index + 1, lua.create_string(text)?)?;
-    }
-    Ok(table)
-}
-
 /// The functions that `sandbox.lua` builds on.
 fn host_functions(lua: &Lua, options: &ScriptOptions) -> mlua::Result<Table> {
     let host = lua.create_table()?;
@@ -319,8 +312,7 @@ fn host_functions(lua: &Lua, options: &ScriptOptions) -> mlua::Result<Table> {
     Ok(host)
 }
 
-/// The source and line that raised the error in hand: of the first frame of a script, or of the C function that has one right
-/// below the handler.
+/// The source and line of the script's frame in which the error in hand was raised, directly or in a function that it called.
 fn place_of_error(lua: &Lua) -> (Option<String>, Option<usize>) {
     // Level 0 is this function and 1 the handler.
     for level in 2.. {

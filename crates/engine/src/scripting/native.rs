@@ -62,12 +62,11 @@ pub fn function(
     lift(lua, native)
 }
 
+/// What a library function does.
+pub type Body = fn(&Lua, Arguments) -> Native;
+
 /// Adds functions to `table`.
-pub fn export(
-    lua: &Lua,
-    table: &Table,
-    functions: &[(&'static str, fn(&Lua, Arguments) -> Native)],
-) -> mlua::Result<()> {
+pub fn export(lua: &Lua, table: &Table, functions: &[(&'static str, Body)]) -> mlua::Result<()> {
     for &(name, body) in functions {
         table.raw_set(name, function(lua, body, name)?)?;
     }

@@ -84,6 +84,13 @@ pub fn general(number: f64, precision: usize) -> String {
         };
     }
     let precision = precision.max(1);
+    if number.fract() == 0.0
+        && number.abs() < 1e14
+        && precision >= 14
+        && !(number == 0.0 && number.is_sign_negative())
+    {
+        return itoa::Buffer::new().format(number as i64).to_string();
+    }
     let scientific = format!("{:.*e}", precision - 1, number);
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
@@ -116,7 +123,7 @@ mod tests {
             (1e300, "1e+300"),
             (1.5, "1.5"),
             (1e20, "1e+20"),
-            (3.14159265358979, "3.14159265358979"),
+            (1.23456789012345, "1.23456789012345"),
             (f64::INFINITY, "inf"),
             (1e-7, "1e-7"),
             (0.00001, "0.00001"),

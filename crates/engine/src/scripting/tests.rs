@@ -371,6 +371,35 @@ fn nesting_has_an_end() {
 }
 
 #[test]
+fn no_depth_setting_reaches_the_end_of_the_stack() {
+    let test = || {
+        let mut interpreter = interpreter();
+        let reply = eval(
+            &mut interpreter,
+            "cjson.encode_max_depth(1000000) local t = {} for i = 1, 50000 do t = {t} end return cjson.encode(t)",
+        );
+        assert!(
+            reply.contains("Cannot serialise, excessive nesting (1001)"),
+            "{reply}"
+        );
+        let reply = eval(
+            &mut interpreter,
+            "cjson.decode_max_depth(1000000) return cjson.decode(string.rep('[', 50000))",
+        );
+        assert!(
+            reply.contains("Found too many nested data structures (1001)"),
+            "{reply}"
+        );
+    };
+    std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(test)
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+#[test]
 fn random_numbers_are_those_of_redis() {
     let script = "math.randomseed(42) return {math.random(1000), math.random(1000), math.random(1000), tostring(math.random()), math.random(5, 1000)}";
     assert_eq!(
