@@ -153,10 +153,19 @@ pub fn event_loops(
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let (woken, post) = (AtomicBool::new(false), Mutex::default());
-        mailboxes.push(Arc::new(Mailbox { waker, woken, post, connections: AtomicUsize::new(0) }));
+        mailboxes.push(Arc::new(Mailbox {
+            waker,
+            woken,
+            post,
+            connections: AtomicUsize::new(0),
+        }));
         polls.push(poll);
     }
-    let shared = Arc::new(Shared { mailboxes, config, stopping: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        mailboxes,
+        config,
+        stopping: AtomicBool::new(false),
+    });
     let make = |(index, poll): (usize, Poll)| EventLoop {
         index,
         config: ConfigReader::new(shared.config.clone()),
@@ -187,7 +196,9 @@ impl EventLoop {
             self.turn(sessions, true);
         }
         for slot in 0..self.conns.len() {
-            while self.conns[slot].as_ref().is_some_and(|c| c.writable) && !sessions.pending(slot).is_empty() {
+            while self.conns[slot].as_ref().is_some_and(|c| c.writable)
+                && !sessions.pending(slot).is_empty()
+            {
                 self.flush(sessions, slot);
             }
             self.close(sessions, slot);
@@ -196,7 +207,11 @@ impl EventLoop {
 
     /// One turn; it sleeps only if `wait` says so and nothing is left to do.
     fn turn<S: Sessions>(&mut self, sessions: &mut S, wait: bool) {
-        self.poll_events(if wait { self.patience(sessions) } else { Some(Duration::ZERO) });
+        self.poll_events(if wait {
+            self.patience(sessions)
+        } else {
+            Some(Duration::ZERO)
+        });
         self.config.refresh();
         // In this order: what is posted from here on wakes the loop again.
         if self.mailbox.woken.swap(false, Ordering::AcqRel) {
@@ -205,7 +220,9 @@ impl EventLoop {
         self.accept(sessions);
         // What becomes ready meanwhile waits for the next turn. A nested turn may empty the queue before.
         for _ in 0..self.ready.len() {
-            let Some(slot) = self.ready.pop_front() else { break };
+            let Some(slot) = self.ready.pop_front() else {
+                break;
+            };
             self.serve(sessions, slot);
         }
         sessions.wake(self);
@@ -224,7 +241,9 @@ impl EventLoop {
             return Some(Duration::ZERO);
         }
         let timer = sessions.next_timer_us().map(Duration::from_micros);
-        let accept = self.accept_after.map(|at| at.saturating_duration_since(Instant::now()));
+        let accept = self
+            .accept_after
+            .map(|at| at.saturating_duration_since(Instant::now()));
         timer.into_iter().chain(accept).min()
     }
 
@@ -240,7 +259,9 @@ impl EventLoop {
                 WAKE => {}
                 Token(token) if token >= LISTENERS => self.accept_ready = true,
                 Token(slot) => {
-                    let Some(Some(conn)) = self.conns.get_mut(slot) else { continue };
+                    let Some(Some(conn)) = self.conns.get_mut(slot) else {
+                        continue;
+                    };
                     let broken = event.is_error();
                     conn.hangup |= event.is_read_closed() || broken;
                     conn.readable |= event.is_readable() || conn.hangup;
@@ -255,7 +276,13 @@ impl EventLoop {
     }
 
     fn read_post<S: Sessions>(&mut self, sessions: &mut S) {
-        let post = std::mem::take(&mut *self.mailbox.post.lock().unwrap_or_else(PoisonError::into_inner));
+        let post = std::mem::take(
+            &mut *self
+                .mailbox
+                .post
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         if let Some(new) = post.listeners {
             // Dropping a descriptor takes it out of the poll.
             self.listeners.retain(|l| l.path.is_some());
@@ -272,7 +299,11 @@ impl EventLoop {
         for listener in new {
             let raw = listener.fd.as_raw_fd();
             // Any token of the range: an event on one makes the loop look at all, of which there are few.
-            self.poll.registry().register(&mut SourceFd(&raw), Token(LISTENERS), Interest::READABLE)?;
+            self.poll.registry().register(
+                &mut SourceFd(&raw),
+                Token(LISTENERS),
+                Interest::READABLE,
+            )?;
             self.listeners.push(listener);
         }
         self.accept_ready = true;
@@ -309,7 +340,9 @@ impl EventLoop {
 
     fn hand_out<S: Sessions>(&mut self, sessions: &mut S, accepted: Accepted) {
         let threads = self.shared.mailboxes.iter().enumerate();
-        let fewest = threads.min_by_key(|(_, m)| m.connections.load(Ordering::Relaxed)).map_or(0, |(at, _)| at);
+        let fewest = threads
+            .min_by_key(|(_, m)| m.connections.load(Ordering::Relaxed))
+            .map_or(0, |(at, _)| at);
         let mailbox = self.shared.mailboxes[fewest].clone(); // a position in the list
         mailbox.connections.fetch_add(1, Ordering::Relaxed);
         if fewest == self.index {
@@ -322,11 +355,12 @@ impl EventLoop {
     /// Starts a session for a connection that this thread got.
     fn connect<S: Sessions>(&mut self, sessions: &mut S, accepted: Accepted) {
         let settings = self.config.settings();
-        let refused = if settings.protected_mode && settings.requirepass.is_empty() && !accepted.local {
-            Err(PROTECTED.as_bytes().to_vec())
-        } else {
-            sessions.connect(accepted.peer)
-        };
+        let refused =
+            if settings.protected_mode && settings.requirepass.is_empty() && !accepted.local {
+                Err(PROTECTED.as_bytes().to_vec())
+            } else {
+                sessions.connect(accepted.peer)
+            };
         let slot = match refused {
             Ok(slot) => slot,
             Err(message) => {
@@ -338,7 +372,11 @@ impl EventLoop {
         };
         let both = Interest::READABLE | Interest::WRITABLE;
         let raw = accepted.fd.as_raw_fd();
-        if let Err(error) = self.poll.registry().register(&mut SourceFd(&raw), Token(slot), both) {
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut SourceFd(&raw), Token(slot), both)
+        {
             log::warning(&format!("Cannot watch a client's socket: {error}"));
             sessions.disconnect(slot);
             self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
@@ -369,7 +407,9 @@ impl EventLoop {
 
     /// Reads a connection once, processes and writes.
     fn serve<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
-        let Some(Some(conn)) = self.conns.get_mut(slot) else { return };
+        let Some(Some(conn)) = self.conns.get_mut(slot) else {
+            return;
+        };
         conn.queued = false;
         if self.executing.contains(&slot) {
             self.held.push(slot);
@@ -406,7 +446,9 @@ impl EventLoop {
             self.held.push(slot);
             return;
         }
-        let Some(Some(conn)) = self.conns.get_mut(slot) else { return };
+        let Some(Some(conn)) = self.conns.get_mut(slot) else {
+            return;
+        };
         let fate = sessions.fate(slot);
         let pending = sessions.pending(slot);
         if !pending.is_empty() && conn.writable && fate != Fate::Close {

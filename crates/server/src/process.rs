@@ -1,7 +1,7 @@
 //! What the server asks of the operating system about its own process.
 
-use crate::listen::{Listener, listen_tcp, reason};
 use crate::event_loop::Shared;
+use crate::listen::{Listener, listen_tcp, reason};
 use crate::log;
 use kelda_engine::config::{Config, Effects, Settings};
 use rustix::net::Shutdown;
@@ -36,7 +36,10 @@ pub fn daemonize(stdin: &str) -> io::Result<bool> {
         command.arg0(name);
     }
     command.args(arguments).env(IN_BACKGROUND, "1");
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = command.spawn()?;
     if let Some(mut pipe) = child.stdin.take() {
         pipe.write_all(stdin.as_bytes())?;
@@ -47,7 +50,10 @@ pub fn daemonize(stdin: &str) -> io::Result<bool> {
 /// Writes the process's id into a file; says so in the log if it cannot.
 pub fn write_pid_file(path: &str) {
     if let Err(error) = std::fs::write(path, format!("{}\n", std::process::id())) {
-        log::warning(&format!("Failed to write PID file {path}: {}", reason(&error)));
+        log::warning(&format!(
+            "Failed to write PID file {path}: {}",
+            reason(&error)
+        ));
     }
 }
 
@@ -63,14 +69,24 @@ pub fn raise_open_files(clients: usize) -> usize {
     }
     let mut granted = limit.current;
     // The hard limit first as far as it must go (root may), then what there is.
-    let wishes = [(Some(needed), limit.maximum.map(|m| m.max(needed))), (limit.maximum, limit.maximum)];
+    let wishes = [
+        (Some(needed), limit.maximum.map(|m| m.max(needed))),
+        (limit.maximum, limit.maximum),
+    ];
     for (current, maximum) in wishes {
         if setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok() {
             granted = current;
             break;
         }
     }
-    if enough(granted) { clients } else { granted.unwrap_or(needed).saturating_sub(RESERVED_FILES).max(1) as usize }
+    if enough(granted) {
+        clients
+    } else {
+        granted
+            .unwrap_or(needed)
+            .saturating_sub(RESERVED_FILES)
+            .max(1) as usize
+    }
 }
 
 /// What CONFIG SET and CONFIG REWRITE do to this process.
@@ -86,7 +102,10 @@ pub struct ProcessEffects {
 impl ProcessEffects {
     /// Listens where the new settings say, instead of where the old ones did.
     fn listen_elsewhere(&self, old: &Settings, new: &Settings) -> Result<(), String> {
-        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listening = self
+            .listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // The new addresses may overlap the old ones. Shutting a listening socket down frees its address
         // although thread 0 still holds a descriptor.
         for fd in listening.iter() {
@@ -126,18 +145,28 @@ impl Effects for ProcessEffects {
             let dir = change_dir(&new.dir).map_err(|error| ("dir", reason(&error)))?;
             config.force("dir", &dir).map_err(|error| ("dir", error))?;
         }
-        if new.port != old.port {
-            self.listen_elsewhere(old, &new)
-                .map_err(|_| ("port", "Unable to listen on this port. Check server logs.".into()))?;
-        } else if new.bind != old.bind {
-            self.listen_elsewhere(old, &new).map_err(|_| ("bind", "Failed to bind to specified addresses.".into()))?;
+        let refused = match () {
+            () if new.port != old.port => {
+                Some(("port", "Unable to listen on this port. Check server logs."))
+            }
+            () if new.bind != old.bind => Some(("bind", "Failed to bind to specified addresses.")),
+            () => None,
+        };
+        if let Some((name, text)) = refused
+            && self.listen_elsewhere(old, &new).is_err()
+        {
+            // It was the working directory a moment ago; if it is gone, there is no way back.
+            let _ = change_dir(&old.dir);
+            return Err((name, text.into()));
         }
         log::set_target(new.loglevel, &new.logfile);
         Ok(())
     }
 
     fn rewrite_file(&self, rewrite: &dyn Fn(&str) -> String) -> Result<(), String> {
-        let Some(file) = &self.file else { return Err("ERR The server is running without a config file".into()) };
+        let Some(file) = &self.file else {
+            return Err("ERR The server is running without a config file".into());
+        };
         let write = || -> io::Result<()> {
             let old = match std::fs::read_to_string(file) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -168,4 +197,72 @@ impl Effects for ProcessEffects {
 pub fn change_dir(dir: &str) -> io::Result<String> {
     std::env::set_current_dir(dir)?;
     Ok(std::env::current_dir()?.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kelda_engine::config::ConfigHandle;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    fn port_of(fd: &OwnedFd) -> u16 {
+        let address = rustix::net::getsockname(fd).expect("an address");
+        SocketAddr::try_from(address).expect("an IP address").port()
+    }
+
+    #[test]
+    fn listening_moves_or_stays() {
+        // A port that was free a moment ago, on which the server then listens everywhere.
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let mut config = Config::default();
+        config.force("port", &port.to_string()).expect("a port");
+        let listeners = listen_tcp(&config.settings()).expect("listens");
+        let listening = Mutex::new(second_descriptors(&listeners).expect("descriptors"));
+        assert_eq!(port_of(&listeners[0].fd), port);
+        drop(listeners);
+        let effects = Arc::new(ProcessEffects {
+            file: None,
+            listening,
+            loops: Arc::default(),
+        });
+        struct Share(Arc<ProcessEffects>);
+        impl Effects for Share {
+            fn apply(
+                &self,
+                old: &Settings,
+                new: &mut Config,
+            ) -> Result<(), (&'static str, String)> {
+                self.0.apply(old, new)
+            }
+            fn rewrite_file(&self, rewrite: &dyn Fn(&str) -> String) -> Result<(), String> {
+                self.0.rewrite_file(rewrite)
+            }
+        }
+        let handle = ConfigHandle::new(config, Box::new(Share(effects)));
+        let reachable = |address: &str, port: u16| TcpStream::connect((address, port)).is_ok();
+        assert!(reachable("127.0.0.1", port) && reachable("127.0.0.2", port));
+        // Overlaps what is there.
+        handle.set(&[("bind", "127.0.0.1")], true).expect("binds");
+        assert!(reachable("127.0.0.1", port) && !reachable("127.0.0.2", port));
+        let error = "ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses.";
+        assert_eq!(
+            handle.set(&[("bind", "192.0.2.77 127.0.0.1")], true),
+            Err(error.into())
+        );
+        assert!(reachable("127.0.0.1", port));
+        let other = taken.local_addr().expect("an address").port().to_string();
+        let error = "ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port. \
+                     Check server logs.";
+        assert_eq!(handle.set(&[("port", &other)], true), Err(error.into()));
+        assert!(reachable("127.0.0.1", port));
+        assert_eq!(handle.settings().port, port);
+        drop(taken);
+        handle.set(&[("port", &other)], true).expect("binds");
+        assert!(!reachable("127.0.0.1", port));
+        handle.set(&[("port", "0")], true).expect("closes");
+        assert!(!reachable("127.0.0.1", handle.settings().port));
+    }
 }

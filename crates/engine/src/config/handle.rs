@@ -78,7 +78,9 @@ impl ConfigHandle {
         let mut held = self.lock();
         let mut config = held.0.clone();
         config.set(pairs, local)?;
-        self.effects.apply(&held.1, &mut config).map_err(|(name, reason)| set_failed(name, &reason))?;
+        self.effects
+            .apply(&held.1, &mut config)
+            .map_err(|(name, reason)| set_failed(name, &reason))?;
         let settings = config.settings();
         *held = (config, Arc::new(settings));
         self.version.fetch_add(1, Ordering::Release);
