@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a change means outside: sockets, directories, limits of the process, files.
 pub trait Effects: Send + Sync {
-    /// Makes a change happen before it is visible.
+    /// Makes a change happen before it is visible. May `force` values to what the system made of them.
     ///
     /// # Errors
     /// The directive that cannot be had, and why; nothing has changed then.
-    fn apply(&self, old: &Settings, new: &Settings) -> Result<(), (&'static str, String)>;
+    fn apply(&self, old: &Settings, new: &mut Config) -> Result<(), (&'static str, String)>;
 
     /// Replaces the configuration file by what `rewrite` makes of its text.
     ///
@@ -23,7 +23,7 @@ pub trait Effects: Send + Sync {
 pub struct NoEffects;
 
 impl Effects for NoEffects {
-    fn apply(&self, _: &Settings, _: &Settings) -> Result<(), (&'static str, String)> {
+    fn apply(&self, _: &Settings, _: &mut Config) -> Result<(), (&'static str, String)> {
         Ok(())
     }
     fn rewrite_file(&self, _: &dyn Fn(&str) -> String) -> Result<(), String> {
@@ -78,10 +78,10 @@ impl ConfigHandle {
         let mut held = self.lock();
         let mut config = held.0.clone();
         config.set(pairs, local)?;
-        let settings = config.settings();
         self.effects
-            .apply(&held.1, &settings)
+            .apply(&held.1, &mut config)
             .map_err(|(name, reason)| set_failed(name, &reason))?;
+        let settings = config.settings();
         *held = (config, Arc::new(settings));
         self.version.fetch_add(1, Ordering::Release);
         Ok(())

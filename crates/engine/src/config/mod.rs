@@ -334,3 +334,8 @@ fn read_line(at: usize, words: &[&str], old: &Value, given: bool) -> Result<Valu
         (_, _, new) => Ok(new),
     }
 }
+
+/// Whether a file's or directive's name matches a pattern with `*`, `?` and `[…]`, letters of either case being equal.
+pub fn name_matches(pattern: &str, name: &str) -> bool {
+    glob::matches_ignoring_case(pattern.as_bytes(), name.as_bytes())
+}

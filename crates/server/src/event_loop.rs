@@ -1,0 +1,503 @@
+//! One event loop: the sockets of one thread, driving that thread's sessions.
+//!
+//! A turn polls, reads each ready socket once, processes, writes once, and lets the sessions do what is due. A socket that
+//! has more to read or write than one turn gives it goes to the end of the queue, so that nobody waits for the
+//! longest pipeline or the largest reply.
+//!
+//! epoll is used edge-triggered and a socket is registered once, for both directions: after that, neither a slow reader
+//! nor a fast one costs a system call but those that move data. The price is that the loop must remember what it has
+//! not drained. Invariants: `readable` is true unless a read said that nothing is left, `writable` is true unless a
+//! write said that nothing fits; a connection that could make progress is in `ready` (once, which `queued` says).
+//!
+//! Connections are accepted on thread 0 and each goes to the thread that has the fewest. SO_REUSEPORT would spare the
+//! hand-over but spreads by hash: with few long-lived connections, which is how Redis is used, one thread of four easily
+//! gets half of them.
+
+use crate::listen::{Accepted, Listener};
+use crate::log;
+use crate::sessions::{Others, Sessions};
+use kelda_engine::config::{ConfigHandle, ConfigReader};
+use kelda_engine::worker::{Fate, Slot};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes written to one connection in one turn.
+const WRITE_MAX: usize = 64 * 1024;
+/// Connections accepted in one turn, at most; `max-new-connections-per-cycle` is lower.
+const ACCEPT_MAX: usize = 1000;
+/// How long to leave a listening socket alone after the system refused a connection, such as for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const EVENTS_MAX: usize = 1024;
+
+const WAKE: Token = Token(usize::MAX - 1);
+/// Tokens from here on are listening sockets; below are slots.
+const LISTENERS: usize = usize::MAX / 2;
+
+/// How other threads reach a loop.
+pub struct Mailbox {
+    waker: Waker,
+    /// Whether the loop has been woken and has not yet looked: one wake-up is enough.
+    woken: AtomicBool,
+    post: Mutex<Post>,
+    /// Connections that the thread has, or is about to get.
+    connections: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Post {
+    accepted: Vec<Accepted>,
+    /// New listening sockets, in place of the TCP ones that the loop has.
+    listeners: Option<Vec<Listener>>,
+}
+
+impl Mailbox {
+    /// Makes the loop run a turn soon.
+    pub fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.waker.wake()
+        {
+            // The loop still runs a turn at its next event or timer; say it again then.
+            self.woken.store(false, Ordering::Release);
+            log::warning(&format!("Cannot wake a thread: {error}"));
+        }
+    }
+
+    fn post(&self, add: impl FnOnce(&mut Post)) {
+        add(&mut self.post.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake();
+    }
+}
+
+/// What all loops and those who steer them share.
+pub struct Shared {
+    /// One for each thread, in order.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// The configuration.
+    pub config: Arc<ConfigHandle>,
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    /// Ends all loops, each after its present turn.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.mailboxes.iter().for_each(|m| m.wake());
+    }
+
+    /// Whether `stop` was called.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Puts new TCP listening sockets in place of the present ones; `Unix` ones stay.
+    pub fn replace_tcp_listeners(&self, listeners: Vec<Listener>) {
+        if let Some(first) = self.mailboxes.first() {
+            first.post(|post| post.listeners = Some(listeners));
+        }
+    }
+}
+
+struct Conn {
+    fd: OwnedFd,
+    readable: bool,
+    writable: bool,
+    /// Whether the peer has said that it will send no more: a short read is then not the last.
+    hangup: bool,
+    /// Whether the end of the input was read.
+    ended: bool,
+    queued: bool,
+}
+
+/// One thread's sockets.
+pub struct EventLoop {
+    index: usize,
+    shared: Arc<Shared>,
+    config: ConfigReader,
+    poll: Poll,
+    mailbox: Arc<Mailbox>,
+    /// By slot.
+    conns: Vec<Option<Conn>>,
+    ready: VecDeque<Slot>,
+    /// Sessions whose `process` is under way, the innermost last; a nested turn does not touch them.
+    executing: Vec<Slot>,
+    /// Sessions that a nested turn did not touch, for after it.
+    held: Vec<Slot>,
+    listeners: Vec<Listener>,
+    accept_ready: bool,
+    accept_after: Option<Instant>,
+    events: Events,
+    touched: Vec<Slot>,
+}
+
+/// Makes as many loops as `threads`; the listening sockets go to the first.
+///
+/// # Errors
+/// The system refused an epoll instance or an event descriptor.
+pub fn event_loops(
+    threads: usize,
+    config: Arc<ConfigHandle>,
+    listeners: Vec<Listener>,
+) -> io::Result<(Arc<Shared>, Vec<EventLoop>)> {
+    let mut polls = Vec::with_capacity(threads);
+    let mut mailboxes = Vec::with_capacity(threads);
+    for _ in 0..threads {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let (woken, post) = (AtomicBool::new(false), Mutex::default());
+        mailboxes.push(Arc::new(Mailbox {
+            waker,
+            woken,
+            post,
+            connections: AtomicUsize::new(0),
+        }));
+        polls.push(poll);
+    }
+    let shared = Arc::new(Shared {
+        mailboxes,
+        config,
+        stopping: AtomicBool::new(false),
+    });
+    let make = |(index, poll): (usize, Poll)| EventLoop {
+        index,
+        config: ConfigReader::new(shared.config.clone()),
+        mailbox: shared.mailboxes[index].clone(), // one was made for each poll
+        shared: shared.clone(),
+        poll,
+        conns: Vec::new(),
+        ready: VecDeque::new(),
+        executing: Vec::new(),
+        held: Vec::new(),
+        listeners: Vec::new(),
+        accept_ready: false,
+        accept_after: None,
+        events: Events::with_capacity(EVENTS_MAX),
+        touched: Vec::new(),
+    };
+    let mut loops: Vec<EventLoop> = polls.into_iter().enumerate().map(make).collect();
+    if let Some(first) = loops.first_mut() {
+        first.add_listeners(listeners)?;
+    }
+    Ok((shared, loops))
+}
+
+impl EventLoop {
+    /// Serves until `Shared::stop`, then sends what can be sent at once.
+    pub fn run<S: Sessions>(&mut self, sessions: &mut S) {
+        while !self.shared.is_stopping() {
+            self.turn(sessions, true);
+        }
+        for slot in 0..self.conns.len() {
+            while self.conns[slot].as_ref().is_some_and(|c| c.writable)
+                && !sessions.pending(slot).is_empty()
+            {
+                self.flush(sessions, slot);
+            }
+            self.close(sessions, slot);
+        }
+    }
+
+    /// One turn; it sleeps only if `wait` says so and nothing is left to do.
+    fn turn<S: Sessions>(&mut self, sessions: &mut S, wait: bool) {
+        self.poll_events(if wait {
+            self.patience(sessions)
+        } else {
+            Some(Duration::ZERO)
+        });
+        self.config.refresh();
+        // In this order: what is posted from here on wakes the loop again.
+        if self.mailbox.woken.swap(false, Ordering::AcqRel) {
+            self.read_post(sessions);
+        }
+        self.accept(sessions);
+        // What becomes ready meanwhile waits for the next turn. A nested turn may empty the queue before.
+        for _ in 0..self.ready.len() {
+            let Some(slot) = self.ready.pop_front() else {
+                break;
+            };
+            self.serve(sessions, slot);
+        }
+        sessions.wake(self);
+        let mut touched = std::mem::take(&mut self.touched);
+        sessions.touched(&mut touched);
+        for slot in touched.drain(..) {
+            self.flush(sessions, slot);
+        }
+        self.touched = touched;
+    }
+
+    /// How long the loop may sleep.
+    fn patience<S: Sessions>(&self, sessions: &S) -> Option<Duration> {
+        let accept_now = self.accept_ready && self.accept_after.is_none();
+        if !self.ready.is_empty() || accept_now {
+            return Some(Duration::ZERO);
+        }
+        let timer = sessions.next_timer_us().map(Duration::from_micros);
+        let accept = self
+            .accept_after
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        timer.into_iter().chain(accept).min()
+    }
+
+    fn poll_events(&mut self, timeout: Option<Duration>) {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            // Cannot happen with a valid descriptor and buffer; sleeping on would be worse than saying it.
+            Err(error) => return log::warning(&format!("Cannot wait for events: {error}")),
+        }
+        for event in &self.events {
+            match event.token() {
+                WAKE => {}
+                Token(token) if token >= LISTENERS => self.accept_ready = true,
+                Token(slot) => {
+                    let Some(Some(conn)) = self.conns.get_mut(slot) else {
+                        continue;
+                    };
+                    let broken = event.is_error();
+                    conn.hangup |= event.is_read_closed() || broken;
+                    conn.readable |= event.is_readable() || conn.hangup;
+                    conn.writable |= event.is_writable() || broken;
+                    if !conn.queued {
+                        conn.queued = true;
+                        self.ready.push_back(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_post<S: Sessions>(&mut self, sessions: &mut S) {
+        let post = std::mem::take(
+            &mut *self
+                .mailbox
+                .post
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        if let Some(new) = post.listeners {
+            // Dropping a descriptor takes it out of the poll.
+            self.listeners.retain(|l| l.path.is_some());
+            if let Err(error) = self.add_listeners(new) {
+                log::warning(&format!("Cannot listen: {error}"));
+            }
+        }
+        for accepted in post.accepted {
+            self.connect(sessions, accepted);
+        }
+    }
+
+    fn add_listeners(&mut self, new: Vec<Listener>) -> io::Result<()> {
+        for listener in new {
+            let raw = listener.fd.as_raw_fd();
+            // Any token of the range: an event on one makes the loop look at all, of which there are few.
+            self.poll.registry().register(
+                &mut SourceFd(&raw),
+                Token(LISTENERS),
+                Interest::READABLE,
+            )?;
+            self.listeners.push(listener);
+        }
+        self.accept_ready = true;
+        Ok(())
+    }
+
+    /// Takes waiting connections and hands each to the thread that has the fewest.
+    fn accept<S: Sessions>(&mut self, sessions: &mut S) {
+        if !self.accept_ready || self.accept_after.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        self.accept_after = None;
+        let settings = self.config.settings().clone();
+        let mut left = settings.max_new_connections_per_cycle.clamp(1, ACCEPT_MAX);
+        for at in 0..self.listeners.len() {
+            loop {
+                if left == 0 {
+                    return; // `accept_ready` still says that there may be more
+                }
+                match self.listeners[at].accept(&settings) {
+                    Ok(Some(accepted)) => self.hand_out(sessions, accepted),
+                    Ok(None) => break,
+                    Err(error) => {
+                        log::warning(&format!("Error accepting a client connection: {error}"));
+                        self.accept_after = Some(Instant::now() + ACCEPT_PAUSE);
+                        return;
+                    }
+                }
+                left -= 1;
+            }
+        }
+        self.accept_ready = false;
+    }
+
+    fn hand_out<S: Sessions>(&mut self, sessions: &mut S, accepted: Accepted) {
+        let threads = self.shared.mailboxes.iter().enumerate();
+        let fewest = threads
+            .min_by_key(|(_, m)| m.connections.load(Ordering::Relaxed))
+            .map_or(0, |(at, _)| at);
+        let mailbox = self.shared.mailboxes[fewest].clone(); // a position in the list
+        mailbox.connections.fetch_add(1, Ordering::Relaxed);
+        if fewest == self.index {
+            self.connect(sessions, accepted);
+        } else {
+            mailbox.post(|post| post.accepted.push(accepted));
+        }
+    }
+
+    /// Starts a session for a connection that this thread got.
+    fn connect<S: Sessions>(&mut self, sessions: &mut S, accepted: Accepted) {
+        let settings = self.config.settings();
+        let refused =
+            if settings.protected_mode && settings.requirepass.is_empty() && !accepted.local {
+                Err(PROTECTED.as_bytes().to_vec())
+            } else {
+                sessions.connect(accepted.peer)
+            };
+        let slot = match refused {
+            Ok(slot) => slot,
+            Err(message) => {
+                // A fresh socket's buffer takes a line; if not, the client sees the end of the connection.
+                let _ = rustix::net::send(&accepted.fd, &message, SendFlags::NOSIGNAL);
+                self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+        };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let raw = accepted.fd.as_raw_fd();
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut SourceFd(&raw), Token(slot), both)
+        {
+            log::warning(&format!("Cannot watch a client's socket: {error}"));
+            sessions.disconnect(slot);
+            self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        if self.conns.len() <= slot {
+            self.conns.resize_with(slot + 1, || None);
+        }
+        // Registering reports at once what has come already.
+        self.conns[slot] = Some(Conn {
+            fd: accepted.fd,
+            readable: false,
+            writable: true,
+            hangup: false,
+            ended: false,
+            queued: false,
+        });
+    }
+
+    fn queue(&mut self, slot: Slot) {
+        if let Some(Some(conn)) = self.conns.get_mut(slot)
+            && !conn.queued
+        {
+            conn.queued = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Reads a connection once, processes and writes.
+    fn serve<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
+        let Some(Some(conn)) = self.conns.get_mut(slot) else {
+            return;
+        };
+        conn.queued = false;
+        if self.executing.contains(&slot) {
+            self.held.push(slot);
+            return;
+        }
+        if conn.readable && !conn.ended && sessions.fate(slot) == Fate::Open {
+            let hint = sessions.read_hint(slot).max(1);
+            let input = sessions.input(slot);
+            input.reserve(hint);
+            let room = input.capacity() - input.len();
+            match rustix::net::recv(&conn.fd, spare_capacity(input), RecvFlags::empty()) {
+                Ok((0, _)) => conn.ended = true,
+                // A stream that gives less than asked for is empty, unless its end follows.
+                Ok((read, _)) => conn.readable = read == room || conn.hangup,
+                Err(Errno::AGAIN) => conn.readable = false,
+                Err(Errno::INTR) => {}
+                Err(_) => return self.close(sessions, slot),
+            }
+            self.executing.push(slot);
+            sessions.process(slot, self);
+            self.executing.pop();
+            if self.executing.is_empty() {
+                for slot in std::mem::take(&mut self.held) {
+                    self.queue(slot);
+                }
+            }
+        }
+        self.flush(sessions, slot);
+    }
+
+    /// Writes once, then closes or queues the connection as it needs.
+    fn flush<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
+        if self.executing.contains(&slot) {
+            self.held.push(slot);
+            return;
+        }
+        let Some(Some(conn)) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let fate = sessions.fate(slot);
+        let pending = sessions.pending(slot);
+        if !pending.is_empty() && conn.writable && fate != Fate::Close {
+            let piece = &pending[..pending.len().min(WRITE_MAX)];
+            match rustix::net::send(&conn.fd, piece, SendFlags::NOSIGNAL) {
+                Ok(bytes) => sessions.written(slot, bytes),
+                Err(Errno::AGAIN) => conn.writable = false,
+                Err(Errno::INTR) => {}
+                Err(_) => return self.close(sessions, slot),
+            }
+        }
+        let drained = sessions.pending(slot).is_empty();
+        let (readable, writable, ended) = (conn.readable && !conn.ended, conn.writable, conn.ended);
+        match sessions.fate(slot) {
+            Fate::Close => self.close(sessions, slot),
+            Fate::CloseAfterWrite if drained => self.close(sessions, slot),
+            Fate::Open if ended && drained => self.close(sessions, slot),
+            fate if (fate == Fate::Open && readable) || (!drained && writable) => self.queue(slot),
+            _ => {}
+        }
+    }
+
+    fn close<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
+        // Dropping the descriptor takes it out of the poll.
+        if self.conns.get_mut(slot).and_then(Option::take).is_some() {
+            sessions.disconnect(slot);
+            self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S: Sessions> Others<S> for EventLoop {
+    fn serve_others(&mut self, sessions: &mut S) {
+        self.turn(sessions, false);
+    }
+}
+
+/// What a client from elsewhere reads while protected mode guards a server without a password; Redis's words, which clients
+/// and their documentation quote.
+const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password \
+is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to \
+connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode \
+sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the same \
+host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. Use CONFIG \
+REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by editing the Redis \
+configuration file, and setting the protected mode option to 'no', and then restarting the server. 3) If you started \
+the server manually just for testing, restart it with the '--protected-mode no' option. 4) Set up an authentication \
+password for the default user. NOTE: You only need to do one of the above things in order for the server to start \
+accepting connections from the outside.\r\n";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! The allocator: mimalloc, with a count of the bytes in use.
+//!
+//! Each thread adds to a counter on a cache line of its own with a plain load and store, so that counting costs about a
+//! nanosecond and threads do not disturb each other. Invariant: a counter below `OWNED` is written by one thread only,
+//! and no thread that ended leaves it to another; the last counter is shared by all further threads and uses atomic
+//! additions. A thread may free what another allocated, so that single counters can be negative; their sum is right.
+
+use mimalloc::MiMalloc;
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+
+/// Threads with a counter of their own.
+const OWNED: usize = 255;
+
+#[repr(align(128))]
+struct Counter(AtomicI64);
+
+static COUNTERS: [Counter; OWNED + 1] = [const { Counter(AtomicI64::new(0)) }; OWNED + 1];
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    // Constant and without a destructor: reading it never allocates.
+    static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Bytes in use: the sizes asked for, without what the allocator itself needs. Reads all counters: not for hot paths.
+pub fn used_bytes() -> u64 {
+    let sum: i64 = COUNTERS.iter().map(|c| c.0.load(Relaxed)).sum();
+    // Counters are read one after another: a value that moves meanwhile could make the sum dip below zero.
+    sum.max(0) as u64
+}
+
+#[inline]
+fn count(bytes: i64) {
+    let mut mine = MINE.try_with(Cell::get).unwrap_or(OWNED);
+    if mine == usize::MAX {
+        mine = NEXT.fetch_add(1, Relaxed).min(OWNED);
+        // Fails only while the thread ends, when the next call asks again.
+        let _ = MINE.try_with(|m| m.set(mine));
+    }
+    let counter = &COUNTERS[mine].0; // at most OWNED
+    if mine < OWNED {
+        counter.store(counter.load(Relaxed) + bytes, Relaxed);
+    } else {
+        counter.fetch_add(bytes, Relaxed);
+    }
+}
+
+/// mimalloc that counts.
+pub struct Counting;
+
+// SAFETY: every method hands its arguments to mimalloc unchanged and returns what mimalloc returned; counting neither
+// allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        // SAFETY: as above; `place` came from mimalloc, because all of ours do.
+        unsafe { MiMalloc.dealloc(place, layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: as above.
+        unsafe { MiMalloc.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as i64 - layout.size() as i64);
+        // SAFETY: as above.
+        unsafe { MiMalloc.realloc(place, layout, size) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_and_go_across_threads() {
+        // Other tests of this process allocate at the same time, but far less.
+        const BIG: usize = 1 << 30;
+        let before = used_bytes();
+        let block = std::thread::spawn(|| Vec::<u8>::with_capacity(BIG))
+            .join()
+            .expect("thread");
+        let during = used_bytes();
+        std::thread::spawn(move || drop(block))
+            .join()
+            .expect("thread");
+        let after = used_bytes();
+        let near = |a: u64, b: u64| a.abs_diff(b) < (BIG / 4) as u64;
+        assert!(
+            near(during, before + BIG as u64) && near(after, before),
+            "{before} {during} {after}"
+        );
+    }
+}

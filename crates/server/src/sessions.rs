@@ -1,0 +1,39 @@
+//! What an event loop needs from the engine's side of its thread.
+
+use kelda_engine::worker::{Fate, Peer, Slot};
+
+/// The sessions of one thread: bytes in, bytes out.
+pub trait Sessions: Sized {
+    /// Starts a session.
+    ///
+    /// # Errors
+    /// Bytes to send before the connection is closed: there are too many clients.
+    fn connect(&mut self, peer: Peer) -> Result<Slot, Vec<u8>>;
+    /// Where bytes that were read go.
+    fn input(&mut self, slot: Slot) -> &mut Vec<u8>;
+    /// How many bytes to make room for before reading.
+    fn read_hint(&self, slot: Slot) -> usize;
+    /// Runs what is complete in the input. May call `others`, from within a long command.
+    fn process(&mut self, slot: Slot, others: &mut dyn Others<Self>);
+    /// The output that has not been written.
+    fn pending(&self, slot: Slot) -> &[u8];
+    /// Notes that the first `bytes` of `pending` were written.
+    fn written(&mut self, slot: Slot, bytes: usize);
+    /// What is to become of the connection.
+    fn fate(&self, slot: Slot) -> Fate;
+    /// Ends a session; its slot may come back for another.
+    fn disconnect(&mut self, slot: Slot);
+    /// Moves out the sessions whose output or fate changed other than by their own `process`.
+    fn touched(&mut self, into: &mut Vec<Slot>);
+    /// Drains the mailbox, runs what is due, tries again what was put aside. Called once a turn, nested turns
+    /// too; it must leave a session alone whose `process` is under way.
+    fn wake(&mut self, others: &mut dyn Others<Self>);
+    /// Microseconds that the loop may sleep; `None` for as long as nothing happens.
+    fn next_timer_us(&self) -> Option<u64>;
+}
+
+/// The event loop, as a long command sees it.
+pub trait Others<S> {
+    /// Serves the other sessions for one turn, without waiting.
+    fn serve_others(&mut self, sessions: &mut S);
+}

@@ -1,0 +1,323 @@
+//! From the command line to running event loops, and back to the end.
+
+use crate::cli::{self, Request};
+use crate::event_loop::{EventLoop, Shared, event_loops};
+use crate::listen::{listen_tcp, listen_unix, reason};
+use crate::log;
+use crate::process::{
+    ProcessEffects, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file,
+};
+use crate::sessions::Sessions;
+use kelda_engine::config::{Config, ConfigHandle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// The version, from Cargo.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What wakes a thread's event loop.
+pub type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// Makes the sessions of each thread; called once on the main thread, and the result once for each thread, in order.
+pub trait MakeSessions {
+    /// The sessions of one thread.
+    type Sessions: Sessions + Send + 'static;
+    /// The sessions of thread `index`; `wake` makes its loop run a turn.
+    fn make(&mut self, index: usize, wake: Wake) -> Self::Sessions;
+}
+
+/// Runs the server until it is told to end.
+pub fn main<M: MakeSessions>(
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>) -> M,
+) -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    let (file, stdin, options) = match cli::read(&arguments) {
+        Request::Serve {
+            file,
+            stdin,
+            options,
+        } => (file, stdin, options),
+        Request::Version => {
+            println!(
+                "Kelda server v={VERSION} malloc=mimalloc bits={}",
+                usize::BITS
+            );
+            return ExitCode::SUCCESS;
+        }
+        Request::Help => {
+            print!("{}", cli::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Request::Refuse(why) => {
+            eprintln!("{why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let run = || {
+        let (config, stdin) = read_config(file.as_deref(), stdin, &options)?;
+        serve(config, file.map(PathBuf::from), &stdin, engine)
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(text)) => {
+            eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Start(text)) => {
+            log::warning(&text);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the server did not start.
+enum Failure {
+    /// Said on standard error.
+    Config(String),
+    /// Said in the log.
+    Start(String),
+}
+
+/// Reads the file, then standard input, then the command line. Returns standard input's text too.
+fn read_config(
+    file: Option<&str>,
+    stdin: bool,
+    options: &str,
+) -> Result<(Config, String), Failure> {
+    let mut config = Config::default();
+    let mut read = |text: &str, name: &str| {
+        config
+            .parse_file_text(text, name, &include)
+            .map_err(|error| Failure::Config(error.to_string()))
+    };
+    if let Some(file) = file {
+        let text = read_text(Path::new(file)).map_err(|error| {
+            Failure::Start(format!(
+                "Fatal error, can't open config file '{file}': {}",
+                reason(&error)
+            ))
+        })?;
+        read(&text, file)?;
+    }
+    let mut input = String::new();
+    if stdin {
+        let text = std::io::stdin().read_to_string(&mut input);
+        text.map_err(|error| {
+            Failure::Start(format!("Cannot read standard input: {}", reason(&error)))
+        })?;
+        read(&input, "standard input")?;
+    }
+    read(options, "the command line")?;
+    Ok((config, input))
+}
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(path)?).into_owned())
+}
+
+/// The files of an `include`. As in Redis, one that cannot be opened is an error, a pattern without a match is not.
+fn include(pattern: &str) -> Result<Vec<(String, String)>, String> {
+    let path = Path::new(pattern);
+    let name = path
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or_default();
+    let paths = if name.contains(['*', '?', '[']) {
+        let folder = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+            .map(|entries| entries.filter_map(|e| e.ok().map(|e| e.path())).collect())
+            .unwrap_or_default();
+        found.retain(|p| {
+            let candidate = p
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            kelda_engine::config::name_matches(name, &candidate) && !candidate.starts_with('.')
+        });
+        found.sort();
+        found
+    } else {
+        vec![path.to_path_buf()]
+    };
+    let read = |path: PathBuf| {
+        let text = read_text(&path)
+            .map_err(|error| format!("can't open '{}': {}", path.display(), reason(&error)))?;
+        Ok((path.display().to_string(), text))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn serve<M: MakeSessions>(
+    mut config: Config,
+    file: Option<PathBuf>,
+    stdin: &str,
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>) -> M,
+) -> Result<(), Failure> {
+    let start_error =
+        |what: &str, error: std::io::Error| Failure::Start(format!("{what}: {}", reason(&error)));
+    let settings = config.settings();
+    if settings.daemonize
+        && daemonize(stdin).map_err(|e| start_error("Cannot go to the background", e))?
+    {
+        return Ok(());
+    }
+    // Before the working directory changes.
+    let file = file.map(|f| std::path::absolute(&f).unwrap_or(f));
+    let dir = change_dir(&settings.dir).map_err(|error| {
+        let place = file.as_ref().map_or("the command line".into(), |f| f.display().to_string());
+        Failure::Config(format!(
+            "\n*** FATAL CONFIG FILE ERROR (Kelda {VERSION}) ***\nReading {place}\n>>> 'dir {}'\n{}\n",
+            settings.dir,
+            reason(&error)
+        ))
+    })?;
+    force(&mut config, "dir", &dir)?;
+    // A relative name means a file in `dir`, as in Redis.
+    if !settings.logfile.is_empty() {
+        let opened = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&settings.logfile);
+        let text = |error| {
+            format!(
+                "Can't open the log file '{}': {}",
+                settings.logfile,
+                reason(&error)
+            )
+        };
+        opened.map_err(|error| Failure::Config(text(error)))?;
+    }
+    log::set_target(settings.loglevel, &settings.logfile);
+
+    let clients = raise_open_files(settings.maxclients);
+    if clients < settings.maxclients {
+        log::warning(&format!(
+            "You requested maxclients of {}, but the limit on open files allows {clients}: maxclients has been reduced. \
+             Raise it with 'ulimit -n'.",
+            settings.maxclients
+        ));
+        force(&mut config, "maxclients", &clients.to_string())?;
+    }
+    let threads = match settings.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+
+    let mut listeners = listen_tcp(&settings).map_err(Failure::Start)?;
+    let seconds = second_descriptors(&listeners).map_err(|e| start_error("Cannot listen", e))?;
+    listeners.extend(listen_unix(&settings).map_err(Failure::Start)?);
+    if listeners.is_empty() {
+        return Err(Failure::Start(
+            "Configured to not listen anywhere, exiting.".into(),
+        ));
+    }
+    let pidfile = match (settings.pidfile.as_str(), settings.daemonize) {
+        ("", true) => "/var/run/kelda.pid",
+        (path, _) => path,
+    };
+    let pidfile = std::path::absolute(pidfile)
+        .ok()
+        .filter(|_| !pidfile.is_empty());
+    if let Some(path) = &pidfile {
+        write_pid_file(&path.to_string_lossy());
+    }
+
+    let loops_cell = Arc::new(OnceLock::new());
+    let effects = ProcessEffects {
+        file,
+        listening: Mutex::new(seconds),
+        loops: loops_cell.clone(),
+    };
+    let handle = Arc::new(ConfigHandle::new(config, Box::new(effects)));
+    let (shared, loops) = event_loops(threads, handle.clone(), listeners)
+        .map_err(|e| start_error("Cannot make an event loop", e))?;
+    let _ = loops_cell.set(shared.clone());
+    watch_signals(shared.clone()).map_err(|e| start_error("Cannot watch signals", e))?;
+
+    log::notice(&format!(
+        "Kelda {VERSION}, {threads} threads, PID: {}",
+        std::process::id()
+    ));
+    log::notice(&format!("Running mode=standalone, port={}.", settings.port));
+    log::notice(&format!(
+        "Data is kept in memory only; files would be in {dir}"
+    ));
+    log::notice("Server initialized");
+    let running = start_threads(loops, &shared, engine(&handle, &shared))
+        .map_err(|e| start_error("Cannot start a thread", e))?;
+    if settings.port != 0 {
+        log::notice("Ready to accept connections tcp");
+    }
+    if !settings.unixsocket.is_empty() {
+        log::notice("Ready to accept connections unix");
+    }
+    for thread in running {
+        // A panic of a thread has been reported by its hook; in the release build it ended the process.
+        let _ = thread.join();
+    }
+    log::warning("User requested shutdown...");
+    if let Some(path) = &pidfile {
+        log::notice("Removing the pid file.");
+        let _ = std::fs::remove_file(path);
+    }
+    if !settings.unixsocket.is_empty() {
+        log::notice("Removing the unix socket file.");
+        let _ = std::fs::remove_file(&settings.unixsocket);
+    }
+    log::warning("Kelda is now ready to exit, bye bye...");
+    Ok(())
+}
+
+fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
+    config.force(name, value).map_err(Failure::Config)
+}
+
+type Running = Vec<std::thread::JoinHandle<()>>;
+
+fn start_threads<M: MakeSessions>(
+    loops: Vec<EventLoop>,
+    shared: &Arc<Shared>,
+    mut make: M,
+) -> std::io::Result<Running> {
+    let start = |(index, mut event_loop): (usize, EventLoop)| {
+        let mailbox = shared.mailboxes[index].clone(); // there is one for each loop
+        let mut sessions = make.make(index, Box::new(move || mailbox.wake()));
+        let thread = std::thread::Builder::new().name(format!("loop-{index}"));
+        thread.spawn(move || event_loop.run(&mut sessions))
+    };
+    loops.into_iter().enumerate().map(start).collect()
+}
+
+/// Ends the server on SIGTERM and SIGINT, at once on a second SIGINT.
+fn watch_signals(shared: Arc<Shared>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let watch = move || {
+        for signal in signals.forever() {
+            let name = match signal {
+                SIGTERM => "SIGTERM",
+                SIGINT if shared.is_stopping() => {
+                    log::warning("You insist... exiting now.");
+                    std::process::exit(1);
+                }
+                SIGINT => "SIGINT",
+                _ => continue, // the terminal went away: a server stays
+            };
+            log::warning(&format!("Received {name} scheduling shutdown..."));
+            shared.stop();
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .map(drop)
+}
