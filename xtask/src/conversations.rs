@@ -8,7 +8,12 @@ use std::path::{Path, PathBuf};
 /// All conversation files of the checkout, in order of name.
 fn all_files() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root().join("tests/conversations"));
-    let mut files: Vec<PathBuf> = entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut files: Vec<PathBuf> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     files.sort();
     files
@@ -20,7 +25,9 @@ fn read(path: &Path) -> Result<Conversation, String> {
 }
 
 fn start(kind: Kind) -> Result<Server, String> {
-    let program = kind.program(&root()).ok_or_else(|| format!("{} is not on this machine", kind.name()))?;
+    let program = kind
+        .program(&root())
+        .ok_or_else(|| format!("{} is not on this machine", kind.name()))?;
     Server::start(kind, &program, &[]).map_err(|e| format!("{}: {e}", program.display()))
 }
 
@@ -36,17 +43,29 @@ pub fn record(args: &[String]) -> Outcome {
         println!("{}: {} replies recorded", path.display(), outcome.passed);
     }
     match Kind::Redis.program(&root()) {
-        Some(_) => replay_files(Kind::Redis, &args.iter().map(PathBuf::from).collect::<Vec<_>>()),
+        Some(_) => replay_files(
+            Kind::Redis,
+            &args.iter().map(PathBuf::from).collect::<Vec<_>>(),
+        ),
         None => Ok(()),
     }
 }
 
 /// `cargo xtask replay kelda|valkey|redis [FILE…]`
 pub fn replay(args: &[String]) -> Outcome {
-    let (server, files) = args.split_first().ok_or("which server? kelda, valkey or redis")?;
+    let (server, files) = args
+        .split_first()
+        .ok_or("which server? kelda, valkey or redis")?;
     let kinds = [Kind::Kelda, Kind::Valkey, Kind::Redis];
-    let kind = kinds.into_iter().find(|kind| kind.name() == server).ok_or("kelda, valkey or redis")?;
-    let files: Vec<PathBuf> = if files.is_empty() { all_files() } else { files.iter().map(PathBuf::from).collect() };
+    let kind = kinds
+        .into_iter()
+        .find(|kind| kind.name() == server)
+        .ok_or("kelda, valkey or redis")?;
+    let files: Vec<PathBuf> = if files.is_empty() {
+        all_files()
+    } else {
+        files.iter().map(PathBuf::from).collect()
+    };
     replay_files(kind, &files)
 }
 
@@ -61,8 +80,17 @@ fn replay_files(kind: Kind, files: &[PathBuf]) -> Outcome {
             println!("{}:{line}: {failure}", path.display());
         }
         let (passed, skipped) = (outcome.passed, outcome.skipped);
-        println!("{}: {}: {passed} as expected, {skipped} skipped, {} not", kind.name(), path.display(), outcome.failures.len());
+        println!(
+            "{}: {}: {passed} as expected, {skipped} skipped, {} not",
+            kind.name(),
+            path.display(),
+            outcome.failures.len()
+        );
         failed += outcome.failures.len();
     }
-    if failed > 0 { Err(format!("{failed} replies of {} differ", kind.name())) } else { Ok(()) }
+    if failed > 0 {
+        Err(format!("{failed} replies of {} differ", kind.name()))
+    } else {
+        Ok(())
+    }
 }

@@ -19,7 +19,9 @@ type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (task, rest) = args.split_first().map_or(("", &[][..]), |(task, rest)| (task.as_str(), rest));
+    let (task, rest) = args
+        .split_first()
+        .map_or(("", &[][..]), |(task, rest)| (task.as_str(), rest));
     let outcome = match task {
         "record" => conversations::record(rest),
         "replay" => conversations::replay(rest),

@@ -97,8 +97,12 @@ fn number(text: &[u8]) -> Result<i64, Malformed> {
 }
 
 fn value_at(bytes: &[u8], at: &mut usize) -> Result<Option<Value>, Malformed> {
-    let Some(head) = line(bytes, at) else { return Ok(None) };
-    let Some((kind, rest)) = head.split_first() else { return Err(Malformed("empty line".into())) };
+    let Some(head) = line(bytes, at) else {
+        return Ok(None);
+    };
+    let Some((kind, rest)) = head.split_first() else {
+        return Err(Malformed("empty line".into()));
+    };
     let value = match kind {
         b'+' => Value::Simple(rest.to_vec()),
         b'-' => Value::Error(rest.to_vec()),
@@ -109,12 +113,20 @@ fn value_at(bytes: &[u8], at: &mut usize) -> Result<Option<Value>, Malformed> {
         b'_' => Value::Nil,
         b'$' | b'=' | b'!' => {
             let length = number(rest)?;
-            let Ok(length) = usize::try_from(length) else { return Ok(Some(Value::Nil)) };
-            let Some(body) = bytes.get(*at..*at + length) else { return Ok(None) };
+            let Ok(length) = usize::try_from(length) else {
+                return Ok(Some(Value::Nil));
+            };
+            let Some(body) = bytes.get(*at..*at + length) else {
+                return Ok(None);
+            };
             match bytes.get(*at + length..*at + length + 2) {
                 None => return Ok(None),
                 Some(b"\r\n") => {}
-                Some(_) => return Err(Malformed("a bulk string that does not end with CRLF".into())),
+                Some(_) => {
+                    return Err(Malformed(
+                        "a bulk string that does not end with CRLF".into(),
+                    ));
+                }
             }
             *at += length + 2;
             match kind {
@@ -143,7 +155,12 @@ fn value_at(bytes: &[u8], at: &mut usize) -> Result<Option<Value>, Malformed> {
                 _ => Value::Map(items),
             }
         }
-        _ => return Err(Malformed(format!("unknown mark in {:?}", String::from_utf8_lossy(head)))),
+        _ => {
+            return Err(Malformed(format!(
+                "unknown mark in {:?}",
+                String::from_utf8_lossy(head)
+            )));
+        }
     };
     Ok(Some(value))
 }
@@ -175,7 +192,10 @@ mod tests {
             value,
             Value::Array(vec![
                 Value::Bulk(b"a\r\n".to_vec()),
-                Value::Map(vec![Value::Simple(b"k".to_vec()), Value::Double(b"1.5".to_vec())]),
+                Value::Map(vec![
+                    Value::Simple(b"k".to_vec()),
+                    Value::Double(b"1.5".to_vec())
+                ]),
                 Value::NilArray,
             ])
         );
