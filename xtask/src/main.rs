@@ -39,5 +39,5 @@ fn main() -> ExitCode {
 /// The checkout.
 fn root() -> PathBuf {
     // xtask/ lies directly below it.
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).components().as_path().parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
