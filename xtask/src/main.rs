@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod bench;
 mod conversations;
 
 const USAGE: &str = "\
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         .split_first()
         .map_or(("", &[][..]), |(task, rest)| (task.as_str(), rest));
     let outcome = match task {
+        "bench" => bench::bench(rest),
         "record" => conversations::record(rest),
         "replay" => conversations::replay(rest),
         _ => Err(USAGE.into()),
