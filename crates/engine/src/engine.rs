@@ -67,7 +67,7 @@ pub trait ChangeSink: Send + Sync {
 /// What it takes to make an engine.
 pub struct EngineOptions {
     /// The configuration.
-    pub config: ConfigHandle,
+    pub config: Arc<ConfigHandle>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The process.
@@ -87,7 +87,7 @@ pub struct Engine {
     /// The keys.
     pub keyspace: Keyspace,
     /// The configuration.
-    pub config: ConfigHandle,
+    pub config: Arc<ConfigHandle>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The process.

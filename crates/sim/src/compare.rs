@@ -1,0 +1,150 @@
+//! When two servers have answered alike.
+
+use crate::value::Value;
+
+/// How the replies of one command are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Byte for byte.
+    Exactly,
+    /// Elements of aggregates in any order, at every level.
+    Unordered,
+    /// Random choice: the same kinds of reply and, in aggregates, the same number of elements.
+    Shape,
+    /// Time left, in s or ms: integers at most this far apart.
+    Near(i64),
+}
+
+/// Texts that differ between the products, and mean the same: (Valkey's, Redis's).
+/// Kelda answers as Redis; the fuzzer's oracle is Valkey.
+const SAME_TEXT: &[(&[u8], &[u8])] = &[
+    (
+        b"NOSCRIPT No matching script.",
+        b"NOSCRIPT No matching script. Please use EVAL.",
+    ),
+    (
+        b"number of args calling command from script",
+        b"number of args calling Redis command from script",
+    ),
+    (
+        b"Unknown command called from script",
+        b"Unknown Redis command called from script",
+    ),
+    (
+        b"ERR Command arguments must be",
+        b"ERR Lua redis lib command arguments must be",
+    ),
+];
+
+/// Whether `server` answered as `oracle` did.
+pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
+    if server == oracle {
+        return true;
+    }
+    if let (Value::Error(server), Value::Error(oracle)) = (server, oracle) {
+        let server = without_digest(server);
+        return server == *oracle
+            || SAME_TEXT
+                .iter()
+                .any(|(valkey, redis)| replace(oracle, valkey, redis) == server);
+    }
+    match how {
+        How::Exactly => false,
+        How::Unordered => canonical(server) == canonical(oracle),
+        How::Shape => same_shape(server, oracle),
+        How::Near(distance) => match (server, oracle) {
+            (Value::Integer(a), Value::Integer(b)) => {
+                *a >= 0 && *b >= 0 && (a - b).abs() <= distance
+            }
+            _ => false,
+        },
+    }
+}
+
+/// Whether the replies to an EXEC are alike, of which the queued commands are compared as `hows` says.
+pub fn exec_alike(hows: &[How], server: &Value, oracle: &Value) -> bool {
+    match (server, oracle) {
+        (Value::Array(a), Value::Array(b)) if a.len() == hows.len() && b.len() == hows.len() => {
+            hows.iter()
+                .zip(a.iter().zip(b))
+                .all(|(how, (a, b))| alike(*how, a, b))
+        }
+        _ => alike(How::Exactly, server, oracle),
+    }
+}
+
+fn same_shape(a: &Value, b: &Value) -> bool {
+    match (a.elements(), b.elements()) {
+        (Some(x), Some(y)) => {
+            x.len() == y.len() && std::mem::discriminant(a) == std::mem::discriminant(b)
+        }
+        _ => std::mem::discriminant(a) == std::mem::discriminant(b),
+    }
+}
+
+/// `value` with its aggregates sorted, maps by pairs.
+fn canonical(value: &Value) -> Value {
+    let sorted = |items: &[Value]| {
+        let mut items: Vec<Value> = items.iter().map(canonical).collect();
+        items.sort();
+        items
+    };
+    match value {
+        Value::Array(items) => Value::Array(sorted(items)),
+        Value::Set(items) => Value::Set(sorted(items)),
+        Value::Map(items) => {
+            let mut pairs: Vec<Vec<Value>> = items
+                .chunks(2)
+                .map(|pair| pair.iter().map(canonical).collect())
+                .collect();
+            pairs.sort();
+            Value::Map(pairs.concat())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Redis names a failing script by its SHA1 (`script: 2fd4…, on @user_script:1.`), Valkey leaves that out.
+fn without_digest(text: &[u8]) -> Vec<u8> {
+    let mark = b" script: ";
+    let Some(at) = text.windows(mark.len()).position(|window| window == mark) else {
+        return text.to_vec();
+    };
+    let (before, after) = text.split_at(at + mark.len());
+    match after.get(40..42) {
+        Some(b", ") => [before, &after[42..]].concat(),
+        _ => text.to_vec(),
+    }
+}
+
+fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    match text.windows(from.len()).position(|window| window == from) {
+        Some(at) => [&text[..at], to, &text[at + from.len()..]].concat(),
+        None => text.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_comparison() {
+        let array =
+            |items: &[i64]| Value::Array(items.iter().map(|n| Value::Integer(*n)).collect());
+        assert!(!alike(How::Exactly, &array(&[1, 2]), &array(&[2, 1])));
+        assert!(alike(How::Unordered, &array(&[1, 2]), &array(&[2, 1])));
+        assert!(!alike(How::Unordered, &array(&[1, 1]), &array(&[2, 1])));
+        assert!(
+            alike(How::Shape, &array(&[5]), &array(&[6]))
+                && !alike(How::Shape, &array(&[5]), &array(&[]))
+        );
+        assert!(alike(How::Near(2), &Value::Integer(5), &Value::Integer(7)));
+        assert!(
+            !alike(How::Near(2), &Value::Integer(-1), &Value::Integer(0)),
+            "-1 means: no expiry"
+        );
+        assert!(exec_alike(&[How::Near(2)], &array(&[5]), &array(&[6])));
+        assert!(!exec_alike(&[How::Exactly], &array(&[5]), &array(&[6])));
+    }
+}
