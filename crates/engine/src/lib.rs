@@ -21,5 +21,6 @@ pub mod scripting;
 pub mod scripts;
 pub mod session;
 pub mod stats;
+pub mod testing;
 pub mod version;
 pub mod worker;

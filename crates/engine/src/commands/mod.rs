@@ -3,15 +3,58 @@
 use crate::command::{Command, Reply};
 use kelda_store::Str;
 
+mod acl;
+mod bitmap;
+mod client;
+mod command;
 mod connection;
+mod debug;
+mod expire;
+mod generic;
+mod geo;
+mod hash;
+mod hyperloglog;
+mod list;
+mod object;
 mod pubsub;
+mod scan;
 mod script;
+mod server;
+mod set;
+mod slowlog;
+mod sort;
+mod stream;
 mod string;
 mod transaction;
+mod zset;
 
 /// All families.
-pub static FAMILIES: &[&[Command]] =
-    &[connection::COMMANDS, pubsub::COMMANDS, script::COMMANDS, string::COMMANDS, transaction::COMMANDS];
+pub static FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
+    bitmap::COMMANDS,
+    client::COMMANDS,
+    command::COMMANDS,
+    connection::COMMANDS,
+    debug::COMMANDS,
+    expire::COMMANDS,
+    generic::COMMANDS,
+    geo::COMMANDS,
+    hash::COMMANDS,
+    hyperloglog::COMMANDS,
+    list::COMMANDS,
+    object::COMMANDS,
+    pubsub::COMMANDS,
+    scan::COMMANDS,
+    script::COMMANDS,
+    server::COMMANDS,
+    set::COMMANDS,
+    slowlog::COMMANDS,
+    sort::COMMANDS,
+    stream::COMMANDS,
+    string::COMMANDS,
+    transaction::COMMANDS,
+    zset::COMMANDS,
+];
 
 /// Writes a string or element.
 #[inline]

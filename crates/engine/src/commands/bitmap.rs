@@ -1,0 +1,6 @@
+//! Bitmaps: SETBIT, BITCOUNT, BITFIELD and relatives.
+
+use crate::command::Command;
+
+/// The family.
+pub static COMMANDS: &[Command] = &[];

@@ -1,0 +1,6 @@
+//! DEBUG, for tests.
+
+use crate::command::Command;
+
+/// The family.
+pub static COMMANDS: &[Command] = &[];

@@ -1,0 +1,6 @@
+//! Geo positions in sorted sets.
+
+use crate::command::Command;
+
+/// The family.
+pub static COMMANDS: &[Command] = &[];

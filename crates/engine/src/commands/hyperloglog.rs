@@ -1,0 +1,6 @@
+//! HyperLogLog.
+
+use crate::command::Command;
+
+/// The family.
+pub static COMMANDS: &[Command] = &[];

@@ -1,0 +1,6 @@
+//! The list family.
+
+use crate::command::Command;
+
+/// The family.
+pub static COMMANDS: &[Command] = &[];

@@ -1,0 +1,6 @@
+//! OBJECT and MEMORY: how a value is held.
+
+use crate::command::Command;
+
+/// The family.
+pub static COMMANDS: &[Command] = &[];

@@ -1,0 +1,6 @@
+//! The set family.
+
+use crate::command::Command;
+
+/// The family.
+pub static COMMANDS: &[Command] = &[];

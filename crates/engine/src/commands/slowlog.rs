@@ -1,0 +1,6 @@
+//! SLOWLOG and LATENCY.
+
+use crate::command::Command;
+
+/// The family.
+pub static COMMANDS: &[Command] = &[];

@@ -1,0 +1,6 @@
+//! SORT and SORT_RO.
+
+use crate::command::Command;
+
+/// The family.
+pub static COMMANDS: &[Command] = &[];

@@ -1,0 +1,186 @@
+//! Conversations with an engine in this process, under a clock that is turned by hand. For tests here and in `kelda-sim`.
+
+use crate::config::{Config, ConfigHandle, NoEffects};
+use crate::engine::{ChangeSink, Engine, EngineOptions, Platform, ProcessInfo};
+use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
+use kelda_resp::{Value, decode, encode_command};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A clock that moves only when told.
+pub struct HandClock {
+    us: AtomicU64,
+}
+
+/// Where hand clocks start: 2026-01-01, in µs.
+const START_US: u64 = 1_767_225_600_000_000;
+
+impl HandClock {
+    /// Moves on.
+    pub fn advance_ms(&self, ms: u64) {
+        self.us.fetch_add(ms * 1000, Relaxed);
+    }
+}
+
+impl Clock for HandClock {
+    fn unix_us(&self) -> i64 {
+        self.monotonic_us() as i64
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        self.us.load(Relaxed)
+    }
+}
+
+/// A process with nothing around it.
+pub struct NoPlatform;
+
+impl Platform for NoPlatform {
+    fn used_memory(&self) -> usize {
+        1 << 20
+    }
+}
+
+/// An engine with one worker, and clients by name.
+pub struct Console {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Its clock.
+    pub clock: Arc<HandClock>,
+    worker: Worker,
+    clients: BTreeMap<String, Client>,
+}
+
+struct Client {
+    slot: Slot,
+    output: Vec<u8>,
+    closed: bool,
+}
+
+impl Default for Console {
+    fn default() -> Console {
+        Console::new(&[])
+    }
+}
+
+impl Console {
+    /// An engine with these settings besides the defaults.
+    pub fn new(settings: &[(&str, &str)]) -> Console {
+        Console::with_sink(settings, None)
+    }
+
+    /// An engine whose changes go to `sink`.
+    pub fn with_sink(settings: &[(&str, &str)], sink: Option<Arc<dyn ChangeSink>>) -> Console {
+        let mut config = Config::default();
+        for (name, value) in settings.iter().chain(&[("enable-debug-command", "yes")]) {
+            let accepted = config.parse_file_text(&format!("{name} {value}\n"), "test", &|_| Ok(Vec::new()));
+            assert!(accepted.is_ok(), "{name} {value}");
+        }
+        let clock = Arc::new(HandClock { us: AtomicU64::new(START_US) });
+        let engine = Engine::new(EngineOptions {
+            config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
+            clock: clock.clone(),
+            platform: Arc::new(NoPlatform),
+            process: ProcessInfo { run_id: "0".repeat(40), threads: 1, ..ProcessInfo::default() },
+            workers: 1,
+            seed: 1,
+            sink,
+        });
+        let worker = engine.worker(0, Box::new(|| {}));
+        Console { engine, clock, worker, clients: BTreeMap::new() }
+    }
+
+    fn client(&mut self, name: &str) -> &mut Client {
+        if !self.clients.contains_key(name) {
+            let peer = Peer { addr: "127.0.0.1:1".into(), laddr: "127.0.0.1:6379".into(), fd: 9, unix: false };
+            let slot = self.worker.connect(peer).unwrap_or_else(|refusal| {
+                panic!("refused: {}", String::from_utf8_lossy(&refusal));
+            });
+            self.clients.insert(name.into(), Client { slot, output: Vec::new(), closed: false });
+        }
+        match self.clients.get_mut(name) {
+            Some(client) => client,
+            None => unreachable!("the client was just made"),
+        }
+    }
+
+    /// Gives a client's bytes to the engine, which runs what is complete.
+    pub fn send(&mut self, name: &str, bytes: &[u8]) {
+        let slot = self.client(name).slot;
+        if self.client(name).closed {
+            return;
+        }
+        self.worker.input(slot).extend_from_slice(bytes);
+        self.worker.process(slot, &mut NoHost);
+        self.turn();
+    }
+
+    /// Runs the worker until nothing is left to do at this moment, and collects the output of all clients.
+    pub fn turn(&mut self) {
+        for _ in 0..4 {
+            self.worker.wake(&mut NoHost);
+        }
+        let mut touched = Vec::new();
+        self.worker.touched(&mut touched);
+        for client in self.clients.values_mut().filter(|client| !client.closed) {
+            let pending = self.worker.pending(client.slot).to_vec();
+            client.output.extend_from_slice(&pending);
+            self.worker.written(client.slot, pending.len());
+            if self.worker.fate(client.slot) != Fate::Open {
+                self.worker.disconnect(client.slot);
+                client.closed = true;
+            }
+        }
+    }
+
+    /// Moves the clock on; timers that are due run.
+    pub fn advance_ms(&mut self, ms: u64) {
+        self.clock.advance_ms(ms);
+        self.turn();
+    }
+
+    /// The next whole reply or push to a client, if there is one.
+    pub fn receive(&mut self, name: &str) -> Option<Value> {
+        let client = self.client(name);
+        match decode(&client.output) {
+            Ok(Some((value, used))) => {
+                client.output.drain(..used);
+                Some(value)
+            }
+            Ok(None) => None,
+            Err(_) => panic!("not RESP: {:?}", String::from_utf8_lossy(&client.output)),
+        }
+    }
+
+    /// Bytes sent to a client and not yet received.
+    pub fn raw(&mut self, name: &str) -> Vec<u8> {
+        std::mem::take(&mut self.client(name).output)
+    }
+
+    /// Whether the engine closed the client's connection.
+    pub fn is_closed(&mut self, name: &str) -> bool {
+        self.client(name).closed
+    }
+
+    /// Sends a command of words separated by blanks (quotes as in redis-cli) from a client, and gives its reply as RESP text
+    /// with `\r\n` shown as a blank: `*2 $1 a :1 `. Empty when there is none yet.
+    pub fn ask(&mut self, name: &str, line: &str) -> String {
+        let words = kelda_resp::request::split_args(line.as_bytes());
+        let Some(words) = words else { panic!("unbalanced quotes: {line}") };
+        let mut request = Vec::new();
+        encode_command(&mut request, &words);
+        self.send(name, &request);
+        String::from_utf8_lossy(&self.raw(name)).trim_end().replace("\r\n", " ")
+    }
+
+    /// Checks a conversation of client `a`: lines of a command, ` => `, and its reply as [`Console::ask`] shows it.
+    #[track_caller]
+    pub fn check(&mut self, conversation: &str) {
+        for line in conversation.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let Some((command, want)) = line.split_once(" => ") else { panic!("no => in {line}") };
+            let got = self.ask("a", command);
+            assert_eq!(got, want.trim(), "{command}");
+        }
+    }
+}
