@@ -71,7 +71,10 @@ pub enum Value {
     Int(i64),
     /// A string. Without `raw`, the canonical text of an integer becomes one in the entry. `raw` asks for the encoding name `raw` whatever its length, as
     /// Redis shows strings that were modified in place (APPEND, SETRANGE).
-    String { bytes: Vec<u8>, raw: bool },
+    String {
+        bytes: Vec<u8>,
+        raw: bool,
+    },
     List(List),
     Set(Set),
     ZSet(ZSet),
