@@ -429,15 +429,20 @@ impl<T: Item> Table<T> {
 
     /// Removes and drops all items. O(n).
     pub fn clear(&mut self) {
-        // Should the drop of an item panic, the rest leaks: nothing is dropped twice.
-        let mut table = ManuallyDrop::new(std::mem::take(self));
-        for bucket in 0..table.buckets as usize {
-            for place in table.chain(bucket) {
+        /// Should the drop of an item panic, the items that are left leak: none is dropped twice.
+        struct Cleared<T: Item>(ManuallyDrop<Table<T>>);
+        impl<T: Item> Drop for Cleared<T> {
+            fn drop(&mut self) {
+                self.0.free_buckets();
+            }
+        }
+        let table = Cleared(ManuallyDrop::new(std::mem::take(self)));
+        for bucket in 0..table.0.buckets as usize {
+            for place in table.0.chain(bucket) {
                 // SAFETY: the item is live, and nobody can look at the table it was in any more.
                 drop(unsafe { T::from_raw(place.item()) });
             }
         }
-        table.free_buckets();
     }
 
     /// Takes some item out: for freeing a big table in pieces. O(1) amortised.

@@ -216,9 +216,9 @@ fn random_is_near_uniform() {
     }
 }
 
-/// A drop that panics leaks the rest, but drops nothing twice.
+/// Items left after a drop that panics leak, but none is dropped twice.
 #[test]
-fn a_panicking_drop_leaks() {
+fn a_panicking_drop_drops_nothing_twice() {
     struct Bomb;
     // SAFETY: a Box's address is that of its content; the key is constant.
     unsafe impl Item for Box<(u64, Bomb)> {
