@@ -183,10 +183,8 @@ impl ZSet {
 
     /// The ranks of the members in `range`: the first, and the one behind the last. O(log n).
     pub fn lex_rank_range(&self, range: &LexRange<'_>) -> (usize, usize) {
-        let below =
-            |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m < bound));
-        let up_to =
-            |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m <= bound));
+        let below = |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m < bound));
+        let up_to = |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m <= bound));
         let start = match range.min {
             LexBound::Lowest => 0,
             LexBound::Highest => self.len(),
@@ -242,7 +240,7 @@ impl ZSet {
 
     /// A member chosen by `random`, each as likely as the others if `random` is uniform. O(log n).
     pub fn random(&self, random: u64) -> Option<Pair<'_>> {
-        self.by_rank((u128::from(random) * self.len() as u128 >> 64) as usize)
+        self.by_rank(((u128::from(random) * self.len() as u128) >> 64) as usize)
     }
 
     /// One step of ZSCAN: shows about `count` members to `each`, from `cursor` (0 at first) on; the next cursor, or 0 at

@@ -307,8 +307,9 @@ impl<K: Copy> CountedTree<K> {
         key
     }
 
-    /// Puts `key` in the place of `old`, for which alone `is_old` holds among the keys, if the order stays intact: if the
-    /// keys for which `before` holds end just there. Else nothing changes, and the result is false. O(log n).
+    /// Puts `key` in the place of the last key for which `up_to_old` holds, if it belongs just there: if `before` holds
+    /// for the key to the left and not for the one to the right. Else nothing changes, and the result is false, which it
+    /// may be without need. O(log n).
     pub fn replace(
         &mut self,
         key: K,
@@ -434,10 +435,13 @@ fn descend_to<K>(node: &Node<K>, rank: &mut usize) -> usize {
     }
 }
 
+/// An inner node's children, and the index of one.
+type Step<'a, K> = (&'a [Child<K>], usize);
+
 /// Keys in order, or in reverse order.
 pub struct Iter<'a, K> {
-    /// The inner nodes above `leaf`, each with the index of the child that was taken.
-    path: SmallVec<[(&'a [Child<K>], usize); 5]>,
+    /// From the root down to `leaf`.
+    path: SmallVec<[Step<'a, K>; 5]>,
     leaf: &'a [K],
     /// The next key's index in `leaf`, while `left > 0`.
     at: usize,
