@@ -282,14 +282,18 @@ impl Stream {
         self.groups.remove(name).is_some()
     }
 
-    /// How many entries `group` has not read yet, if that is known.
-    pub fn lag(&self, group: &Group) -> Option<u64> {
+    /// How many entries `group` has not read yet, if that is known. Below zero if its `entries_read` was set too high.
+    pub fn lag(&self, group: &Group) -> Option<i64> {
         let counters = self.counters();
+        // Newest Redis only: where nothing was deleted from what is left, and all of it is unread, its length is the lag.
+        if group.last_delivered < counters.first_id && counters.max_deleted_id < counters.first_id || self.is_empty() {
+            return Some(self.len as i64);
+        }
         let read = match group.entries_read {
-            Some(read) if group.keeps_count(&counters) => read,
+            Some(read) if !counters.deleted_from(group.last_delivered) => read,
             _ => counters.added_up_to(group.last_delivered)?,
         };
-        Some(counters.entries_added.saturating_sub(read))
+        Some(counters.entries_added.wrapping_sub(read) as i64)
     }
 
     /// XREADGROUP with `>`: shows up to `count` entries that the group has not seen to `each` and moves the group on.
@@ -310,8 +314,9 @@ impl Stream {
         };
         let mut read = 0;
         for entry in range(&self.nodes, start, StreamId::MAX, false).take(count) {
+            let last = group.last_delivered;
             group.entries_read = match group.entries_read {
-                Some(read) if group.keeps_count(&counters) => Some(read + 1),
+                Some(read) if last >= counters.first_id && !counters.deleted_from(last) => Some(read + 1),
                 _ => counters.added_up_to(entry.id),
             };
             group.last_delivered = entry.id;
@@ -417,17 +422,12 @@ pub enum Claimed<'a> {
     Deleted,
 }
 
-impl Group {
-    /// Whether `entries_read` still counts what it says: nothing was trimmed or deleted where the group is yet to read.
-    fn keeps_count(&self, counters: &Counters) -> bool {
-        let deleted_ahead = counters.len > 0
-            && counters.max_deleted_id != StreamId::MIN
-            && self.last_delivered <= counters.max_deleted_id;
-        self.last_delivered >= counters.first_id && !deleted_ahead
-    }
-}
-
 impl Counters {
+    /// Whether an entry at `id` or above may have been deleted, while others are left.
+    fn deleted_from(&self, id: StreamId) -> bool {
+        self.len > 0 && self.max_deleted_id != StreamId::MIN && id <= self.max_deleted_id
+    }
+
     /// How many entries had been added when `id` was the last, if that is known.
     fn added_up_to(&self, id: StreamId) -> Option<u64> {
         if self.entries_added == 0 {

@@ -176,7 +176,7 @@ fn compare(set: &ZSet, model: &Model, entries_max: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
     #[test]
     fn behaves_as_the_model(ops in prop::collection::vec(op(), 0..400), entries_max in prop::sample::select(vec![0, 8, 1000])) {
