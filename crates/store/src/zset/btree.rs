@@ -12,7 +12,7 @@
 use smallvec::SmallVec;
 use std::mem;
 
-/// Keys of a leaf, at most: 64 keys of 16 bytes fill an allocator's 1 KiB class exactly.
+/// Keys of a leaf, at most: 64 keys of 12 bytes fill an allocator's class of 768 bytes exactly.
 const LEAF_MAX: usize = if cfg!(test) { 8 } else { 64 };
 /// Children of an inner node, at most.
 const INNER_MAX: usize = if cfg!(test) { 6 } else { 32 };

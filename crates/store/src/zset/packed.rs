@@ -9,7 +9,7 @@
 //! A member has one encoding only. Only this module writes blocks, so reading one can rely on its form.
 
 use super::{
-    Pair, order,
+    Pair, is_before,
     score::{self, Compact, int_width, read_int},
 };
 use crate::{Str, str::parse_int};
@@ -98,10 +98,19 @@ impl Packed {
         self.find(member).map(|(rank, _, _)| rank)
     }
 
-    /// The number of pairs for which `before` holds: a prefix.
-    pub(super) fn partition_point(&self, mut before: impl FnMut(Pair<'_>) -> bool) -> usize {
+    /// The number of members with a score below `score`, or `up_to` and including it.
+    pub(super) fn count_scores(&self, score: f64, up_to: bool) -> usize {
+        let compare = |entry: &Entry<'_>| entry.score.partial_cmp(&score).unwrap_or(Ordering::Equal);
         self.entries()
-            .take_while(|(_, entry)| before((entry.member, entry.score)))
+            .take_while(|(_, entry)| is_before(compare(entry), up_to))
+            .count()
+    }
+
+    /// The number of members below `member`, or `up_to` and including it, if all have the same score.
+    pub(super) fn count_members(&self, member: &[u8], up_to: bool) -> usize {
+        let compare = |entry: &Entry<'_>| entry.member.with_bytes(|own| own.cmp(member));
+        self.entries()
+            .take_while(|(_, entry)| is_before(compare(entry), up_to))
             .count()
     }
 
@@ -111,7 +120,7 @@ impl Packed {
         for (at, entry) in self.entries() {
             if same(entry.member, wanted) {
                 old = Some((at, entry.end, entry.score));
-            } else if place.is_none() && order(entry.score, entry.member, score, member) == Ordering::Greater {
+            } else if place.is_none() && is_behind(&entry, score, member) {
                 place = Some(at);
             }
             if old.is_some() && place.is_some() {
@@ -233,6 +242,11 @@ impl<'a> Iterator for Iter<'a> {
         self.at = entry.end;
         Some((entry.member, entry.score))
     }
+}
+
+/// Whether the pair stands behind `score` and `member`.
+fn is_behind(entry: &Entry<'_>, score: f64, member: &[u8]) -> bool {
+    entry.score > score || entry.score == score && entry.member.with_bytes(|own| own > member)
 }
 
 /// The one form in which a member is held.
