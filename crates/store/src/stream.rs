@@ -31,10 +31,7 @@ impl StreamId {
     /// 0-0, which no entry has.
     pub const MIN: StreamId = StreamId { ms: 0, seq: 0 };
     /// The highest id.
-    pub const MAX: StreamId = StreamId {
-        ms: u64::MAX,
-        seq: u64::MAX,
-    };
+    pub const MAX: StreamId = StreamId { ms: u64::MAX, seq: u64::MAX };
 
     /// The id `ms`-`seq`.
     pub const fn new(ms: u64, seq: u64) -> StreamId {
@@ -215,20 +212,8 @@ impl Stream {
     }
 
     fn counters(&self) -> Counters {
-        let Stream {
-            len,
-            last_id,
-            max_deleted_id,
-            entries_added,
-            ..
-        } = *self;
-        Counters {
-            len,
-            first_id: self.first_id(),
-            last_id,
-            max_deleted_id,
-            entries_added,
-        }
+        let Stream { len, last_id, max_deleted_id, entries_added, .. } = *self;
+        Counters { len, first_id: self.first_id(), last_id, max_deleted_id, entries_added }
     }
 
     /// Deletes the entry `id`; whether it was there. O(log n).
@@ -311,13 +296,7 @@ fn range(nodes: &Nodes, start: StreamId, end: StreamId, reverse: bool) -> Range<
     } else {
         btree_map::Range::default()
     };
-    Range {
-        nodes,
-        node: None,
-        start,
-        end,
-        reverse,
-    }
+    Range { nodes, node: None, start, end, reverse }
 }
 
 /// Entries with ids between two bounds, in one direction.
@@ -344,11 +323,7 @@ impl<'a> Iterator for Range<'a> {
                     break;
                 }
             }
-            let (&base, node) = if self.reverse {
-                self.nodes.next_back()?
-            } else {
-                self.nodes.next()?
-            };
+            let (&base, node) = if self.reverse { self.nodes.next_back()? } else { self.nodes.next()? };
             self.node = Some(node.iter(base, self.reverse));
         }
     }

@@ -227,9 +227,7 @@ impl ZSet {
 
     fn pop(&mut self, rank: usize) -> Option<(Vec<u8>, f64)> {
         let mut popped = None;
-        self.remove_rank_range(rank, rank + 1, |(member, score)| {
-            popped = Some((member.to_vec(), score))
-        });
+        self.remove_rank_range(rank, rank + 1, |(member, score)| popped = Some((member.to_vec(), score)));
         popped
     }
 

@@ -101,11 +101,7 @@ impl Group {
 
     /// The pending entries with ids from `start` to `end` inclusive, in order.
     pub fn pending_range(&self, start: StreamId, end: StreamId) -> btree_map::Range<'_, StreamId, Pending> {
-        if start <= end {
-            self.pending.range(start..=end)
-        } else {
-            btree_map::Range::default()
-        }
+        if start <= end { self.pending.range(start..=end) } else { btree_map::Range::default() }
     }
 
     /// The same, of one consumer. A consumer that does not exist has none.
@@ -116,9 +112,7 @@ impl Group {
         end: StreamId,
     ) -> impl Iterator<Item = (StreamId, &Pending)> {
         let of = self.consumers.get(consumer).filter(|_| start <= end);
-        let ids = of
-            .into_iter()
-            .flat_map(move |consumer| consumer.pending.range(start..=end));
+        let ids = of.into_iter().flat_map(move |consumer| consumer.pending.range(start..=end));
         ids.filter_map(|id| Some((*id, self.pending.get(id)?)))
     }
 
@@ -136,11 +130,7 @@ impl Group {
     pub fn create_consumer(&mut self, name: &[u8], now: i64) -> bool {
         let new = !self.consumers.contains_key(name);
         if new {
-            let consumer = Consumer {
-                seen_time: now,
-                active_time: None,
-                pending: BTreeSet::new(),
-            };
+            let consumer = Consumer { seen_time: now, active_time: None, pending: BTreeSet::new() };
             self.consumers.insert(name.into(), consumer);
         }
         new
@@ -189,11 +179,7 @@ impl Group {
         let Some((name, _)) = self.consumers.get_key_value(consumer) else {
             return false;
         };
-        let pending = Pending {
-            consumer: name.clone(),
-            delivery_time,
-            delivery_count,
-        };
+        let pending = Pending { consumer: name.clone(), delivery_time, delivery_count };
         if let Some(old) = self.pending.insert(id, pending)
             && let Some(owner) = self.consumers.get_mut(&old.consumer)
         {
@@ -224,10 +210,7 @@ impl Group {
     /// An estimate of the bytes on the heap: B-tree nodes are two thirds full.
     pub(super) fn memory_bytes(&self) -> usize {
         let pending = size_of::<(StreamId, Pending)>() + size_of::<StreamId>();
-        let consumers = self
-            .consumers
-            .keys()
-            .map(|name| name.len() + size_of::<(Arc<[u8]>, Consumer)>());
+        let consumers = self.consumers.keys().map(|name| name.len() + size_of::<(Arc<[u8]>, Consumer)>());
         self.pending.len() * pending * 3 / 2 + consumers.sum::<usize>()
     }
 
@@ -264,15 +247,7 @@ impl Stream {
         let new = !self.groups.contains_key(name);
         if new {
             let (pending, consumers) = (BTreeMap::new(), BTreeMap::new());
-            self.groups.insert(
-                name.into(),
-                Group {
-                    last_delivered,
-                    entries_read,
-                    pending,
-                    consumers,
-                },
-            );
+            self.groups.insert(name.into(), Group { last_delivered, entries_read, pending, consumers });
         }
         new
     }

@@ -120,19 +120,9 @@ impl Node {
             put_element(&mut block, field);
         }
         match u32::try_from(block.len()) {
-            Ok(start) => Node {
-                block,
-                entries: 0,
-                written: 0,
-                start,
-            },
+            Ok(start) => Node { block, entries: 0, written: 0, start },
             // Names too long to share: no entry has the same.
-            Err(_) => Node {
-                block: vec![0],
-                entries: 0,
-                written: 0,
-                start: 1,
-            },
+            Err(_) => Node { block: vec![0], entries: 0, written: 0, start: 1 },
         }
     }
 
@@ -175,9 +165,7 @@ impl Node {
     fn shares_names(&self, fields: &[(&[u8], &[u8])]) -> bool {
         let mut names = self.names();
         names.number() == fields.len() as u64
-            && fields
-                .iter()
-                .all(|(field, _)| names.element().with_bytes(|name| name == *field))
+            && fields.iter().all(|(field, _)| names.element().with_bytes(|name| name == *field))
     }
 
     fn names(&self) -> Reader<'_> {
@@ -213,12 +201,7 @@ impl Node {
             }
             back = Some(places);
         }
-        Iter {
-            node: self,
-            base,
-            at,
-            back,
-        }
+        Iter { node: self, base, at, back }
     }
 
     /// The body of the entry at `at`, and where the next entry starts.
@@ -233,10 +216,7 @@ impl Node {
         let (mut body, next) = self.body(at);
         let ms = body.number();
         let seq = body.number();
-        let id = StreamId {
-            ms: base.ms + ms,
-            seq: if ms == 0 { base.seq + seq } else { seq },
-        };
+        let id = StreamId { ms: base.ms + ms, seq: if ms == 0 { base.seq + seq } else { seq } };
         let (names, left) = match body.number() {
             0 => {
                 let mut names = self.names();
@@ -245,17 +225,7 @@ impl Node {
             }
             more => (None, more - 1),
         };
-        (
-            Entry {
-                id,
-                fields: Fields {
-                    names,
-                    body,
-                    left: left as usize,
-                },
-            },
-            next,
-        )
+        (Entry { id, fields: Fields { names, body, left: left as usize } }, next)
     }
 
     /// Deletes the entry `id`; whether it was there.

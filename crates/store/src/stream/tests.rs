@@ -7,19 +7,12 @@ type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 type Model = BTreeMap<StreamId, Pairs>;
 
 fn small_nodes() -> Limits {
-    Limits {
-        stream_node_entries_max: 5,
-        stream_node_bytes_max: 200,
-        ..Limits::default()
-    }
+    Limits { stream_node_entries_max: 5, stream_node_bytes_max: 200, ..Limits::default() }
 }
 
 fn owned(entry: Entry<'_>) -> (StreamId, Pairs) {
     let len = entry.fields.len();
-    let fields: Vec<_> = entry
-        .fields
-        .map(|(field, value)| (field.to_vec(), value.to_vec()))
-        .collect();
+    let fields: Vec<_> = entry.fields.map(|(field, value)| (field.to_vec(), value.to_vec())).collect();
     assert_eq!(fields.len(), len);
     (entry.id, fields)
 }
@@ -319,24 +312,12 @@ fn ids_follow_each_other() {
 
 #[test]
 fn nodes_end_at_the_limits() {
-    let by_entries = Limits {
-        stream_node_entries_max: 10,
-        stream_node_bytes_max: 0,
-        ..Limits::default()
-    };
+    let by_entries = Limits { stream_node_entries_max: 10, stream_node_bytes_max: 0, ..Limits::default() };
     assert_eq!(numbered(100, &by_entries).node_count(), 10);
-    let by_bytes = Limits {
-        stream_node_entries_max: 0,
-        stream_node_bytes_max: 60,
-        ..Limits::default()
-    };
+    let by_bytes = Limits { stream_node_entries_max: 0, stream_node_bytes_max: 60, ..Limits::default() };
     let nodes = numbered(100, &by_bytes).node_count();
     assert!((10..=30).contains(&nodes), "{nodes}");
-    let unlimited = Limits {
-        stream_node_entries_max: 0,
-        stream_node_bytes_max: 0,
-        ..Limits::default()
-    };
+    let unlimited = Limits { stream_node_entries_max: 0, stream_node_bytes_max: 0, ..Limits::default() };
     assert_eq!(numbered(1000, &unlimited).node_count(), 1);
 }
 
@@ -349,17 +330,10 @@ fn shared_names_and_near_ids_are_cheap() {
 
 #[test]
 fn approximate_trimming_takes_whole_nodes() {
-    let limits = Limits {
-        stream_node_entries_max: 10,
-        ..Limits::default()
-    };
+    let limits = Limits { stream_node_entries_max: 10, ..Limits::default() };
     let trim = |keep, limit| {
         let mut stream = numbered(100, &limits);
-        let removed = stream.trim(&Trim {
-            keep,
-            approximate: true,
-            limit,
-        });
+        let removed = stream.trim(&Trim { keep, approximate: true, limit });
         assert_eq!(ids(&stream), (removed + 1..=100).collect::<Vec<_>>());
         removed
     };
@@ -377,17 +351,9 @@ fn approximate_trimming_takes_whole_nodes() {
 #[test]
 fn groups_know_how_far_they_are() {
     let limits = Limits::default();
-    let actor = Actor {
-        group: b"g",
-        consumer: b"c",
-        now: 0,
-    };
+    let actor = Actor { group: b"g", consumer: b"c", now: 0 };
     let trim = |stream: &mut Stream, len| {
-        stream.trim(&Trim {
-            keep: Keep::MaxLen(len),
-            approximate: false,
-            limit: None,
-        });
+        stream.trim(&Trim { keep: Keep::MaxLen(len), approximate: false, limit: None });
     };
     let state = |stream: &Stream| {
         let group = stream.group(b"g").unwrap();
@@ -424,10 +390,7 @@ fn groups_know_how_far_they_are() {
     assert_eq!(state(&stream), (4, Some(4), Some(0)));
 
     let mut stream = fresh(1, Some(0));
-    stream
-        .group_mut(b"g")
-        .unwrap()
-        .set_position(StreamId::new(1, 0), Some(2));
+    stream.group_mut(b"g").unwrap().set_position(StreamId::new(1, 0), Some(2));
     assert_eq!(state(&stream), (1, Some(2), Some(-1)));
     assert!(stream.destroy_group(b"g") && !stream.destroy_group(b"g"));
 }

@@ -50,11 +50,7 @@ impl Key {
         let prefix = prefix(score);
         let address = member.0.0.expose_provenance().get() as u64;
         debug_assert!(address >> 48 == 0);
-        Key([
-            (prefix >> 16) as u32,
-            (prefix << 16) as u32 | (address >> 32) as u32,
-            address as u32,
-        ])
+        Key([(prefix >> 16) as u32, (prefix << 16) as u32 | (address >> 32) as u32, address as u32])
     }
 
     #[inline]
@@ -101,11 +97,7 @@ impl Key {
 
 impl Tree {
     pub(super) fn new() -> Tree {
-        Tree {
-            members: Table::new(),
-            order: CountedTree::new(),
-            member_bytes: 0,
-        }
+        Tree { members: Table::new(), order: CountedTree::new(), member_bytes: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -122,10 +114,7 @@ impl Tree {
 
     pub(super) fn rank(&self, member: &[u8]) -> Option<usize> {
         let score = self.score(member)?;
-        Some(
-            self.order
-                .partition_point(|key| key.cmp(score, member) == Ordering::Less),
-        )
+        Some(self.order.partition_point(|key| key.cmp(score, member) == Ordering::Less))
     }
 
     /// The number of members with a score below `score`, or `up_to` and including it.
@@ -135,8 +124,7 @@ impl Tree {
 
     /// The number of members below `member`, or `up_to` and including it, if all have the same score.
     pub(super) fn count_members(&self, member: &[u8], up_to: bool) -> usize {
-        self.order
-            .partition_point(|key| is_before(key.cmp_member(member), up_to))
+        self.order.partition_point(|key| is_before(key.cmp_member(member), up_to))
     }
 
     pub(super) fn insert(&mut self, member: &[u8], score: f64) -> Option<f64> {
@@ -172,8 +160,7 @@ impl Tree {
     pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let hash = hash(member);
         let score = self.members.get(hash, member)?.score();
-        self.order
-            .remove_last(|key| key.cmp(score, member) != Ordering::Greater);
+        self.order.remove_last(|key| key.cmp(score, member) != Ordering::Greater);
         if let Some(removed) = self.members.remove(hash, member) {
             self.member_bytes -= removed.size();
         }
@@ -196,16 +183,12 @@ impl Tree {
     }
 
     pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
-        Iter {
-            keys: self.order.iter(rank, reverse),
-            tree: self,
-        }
+        Iter { keys: self.order.iter(rank, reverse), tree: self }
     }
 
     /// Shows the members of the next part of the table; see `Table::scan`.
     pub(super) fn scan(&self, cursor: u64, each: &mut dyn FnMut(Pair<'_>)) -> u64 {
-        self.members
-            .scan(cursor, &mut |found| each((Str::Bytes(found.bytes()), found.score())))
+        self.members.scan(cursor, &mut |found| each((Str::Bytes(found.bytes()), found.score())))
     }
 
     /// Asserts the invariants of module and tree.
@@ -264,9 +247,7 @@ impl Member {
         let parts = [&[score.form | (short_len as u8) << 4], score.bytes(), long_len, bytes];
         let layout = Member::layout(parts.iter().map(|part| part.len()).sum());
         // SAFETY: the layout is not empty.
-        let Some(place) = NonNull::new(unsafe { alloc::alloc(layout) }) else {
-            alloc::handle_alloc_error(layout)
-        };
+        let Some(place) = NonNull::new(unsafe { alloc::alloc(layout) }) else { alloc::handle_alloc_error(layout) };
         let mut end = place;
         for part in parts {
             // SAFETY: `layout` has room for all parts, and nobody else knows the place.
@@ -311,10 +292,7 @@ impl Address {
             let head = self.0.read();
             let behind_score = 1 + score::width(head & 15);
             match (head >> 4) as usize {
-                LONG => (
-                    behind_score + LEN_BYTES,
-                    self.0.add(behind_score).cast::<usize>().read_unaligned(),
-                ),
+                LONG => (behind_score + LEN_BYTES, self.0.add(behind_score).cast::<usize>().read_unaligned()),
                 short => (behind_score, short),
             }
         }
@@ -338,10 +316,7 @@ impl Address {
         // SAFETY: the member is alive, and `Member::new` wrote it so.
         unsafe {
             let form = self.0.read() & 15;
-            score::read(
-                form,
-                std::slice::from_raw_parts(self.0.add(1).as_ptr(), score::width(form)),
-            )
+            score::read(form, std::slice::from_raw_parts(self.0.add(1).as_ptr(), score::width(form)))
         }
     }
 
@@ -390,10 +365,7 @@ unsafe impl Item for Member {
     }
 
     unsafe fn borrow<'a>(place: NonNull<u8>) -> MemberRef<'a> {
-        MemberRef {
-            address: Address(place),
-            table: PhantomData,
-        }
+        MemberRef { address: Address(place), table: PhantomData }
     }
 
     unsafe fn key<'a>(place: NonNull<u8>) -> &'a [u8] {
