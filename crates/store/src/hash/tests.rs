@@ -4,6 +4,9 @@ use crate::testing::{cases, element, limits};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// One line of a table: limits, fields with their values, form.
+type Facts<'a> = (Limits, &'a [(String, String)], &'a str);
+
 /// Fields with their values, in the order of their coming.
 type Model = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -63,7 +66,7 @@ fn owner_is_small() {
 #[test]
 fn form_follows_the_limits() {
     let x = |len: usize| "x".repeat(len);
-    let table: &[(Limits, &[(String, String)], &str)] = &[
+    let table: &[Facts<'_>] = &[
         (Limits::default(), &[("a".into(), x(64))], "listpack"),
         (Limits::default(), &[("a".into(), x(65))], "hashtable"),
         (Limits::default(), &[(x(64), "a".into())], "listpack"),
