@@ -129,8 +129,6 @@ pub struct EventLoop {
     ready: VecDeque<Slot>,
     /// Sessions whose `process` is under way, the innermost last; a nested turn does not touch them.
     executing: Vec<Slot>,
-    /// Sessions that a nested turn did not touch, for after it.
-    held: Vec<Slot>,
     listeners: Vec<Listener>,
     accept_ready: bool,
     accept_after: Option<Instant>,
@@ -175,7 +173,6 @@ pub fn event_loops(
         conns: Vec::new(),
         ready: VecDeque::new(),
         executing: Vec::new(),
-        held: Vec::new(),
         listeners: Vec::new(),
         accept_ready: false,
         accept_after: None,
@@ -412,8 +409,7 @@ impl EventLoop {
         };
         conn.queued = false;
         if self.executing.contains(&slot) {
-            self.held.push(slot);
-            return;
+            return; // its `serve`, further out, goes on with `flush`, which sees what has come meanwhile
         }
         if conn.readable && !conn.ended && sessions.fate(slot) == Fate::Open {
             let hint = sessions.read_hint(slot).max(1);
@@ -431,11 +427,6 @@ impl EventLoop {
             self.executing.push(slot);
             sessions.process(slot, self);
             self.executing.pop();
-            if self.executing.is_empty() {
-                for slot in std::mem::take(&mut self.held) {
-                    self.queue(slot);
-                }
-            }
         }
         self.flush(sessions, slot);
     }
@@ -443,7 +434,6 @@ impl EventLoop {
     /// Writes once, then closes or queues the connection as it needs.
     fn flush<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
         if self.executing.contains(&slot) {
-            self.held.push(slot);
             return;
         }
         let Some(Some(conn)) = self.conns.get_mut(slot) else {
