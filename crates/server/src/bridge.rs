@@ -12,6 +12,7 @@ use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
 use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Makes the worker of each thread.
@@ -26,14 +27,14 @@ fn random() -> u64 {
 
 impl Threads {
     /// Makes the engine.
-    pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>) -> Threads {
+    pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>, file: Option<&Path>) -> Threads {
         kelda_store::hasher::set_seed([random(), random()]);
         let settings = config.settings();
-        let threads = shared.threads();
+        let threads = shared.mailboxes.len();
         let process = ProcessInfo {
             pid: std::process::id(),
             executable: std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default(),
-            config_file: shared.config_file(),
+            config_file: file.map(|file| file.display().to_string()).unwrap_or_default(),
             run_id: (0..3).map(|_| format!("{:016x}", random())).collect::<String>()[..40].to_string(),
             os: operating_system(),
             threads,
@@ -103,8 +104,11 @@ impl Sessions for Worker {
     fn touched(&mut self, into: &mut Vec<Slot>) {
         Worker::touched(self, into);
     }
-    fn wake(&mut self, others: &mut dyn Others<Worker>) {
-        Worker::wake(self, &mut Bridge(others));
+    fn runnable(&mut self, into: &mut Vec<Slot>) {
+        Worker::runnable(self, into);
+    }
+    fn wake(&mut self) {
+        Worker::wake(self);
     }
     fn next_timer_us(&self) -> Option<u64> {
         Worker::next_timer_us(self)

@@ -133,7 +133,8 @@ pub struct EventLoop {
     accept_ready: bool,
     accept_after: Option<Instant>,
     events: Events,
-    touched: Vec<Slot>,
+    /// Scratch: empty between uses.
+    slots: Vec<Slot>,
 }
 
 /// Makes as many loops as `threads`; the listening sockets go to the first.
@@ -177,7 +178,7 @@ pub fn event_loops(
         accept_ready: false,
         accept_after: None,
         events: Events::with_capacity(EVENTS_MAX),
-        touched: Vec::new(),
+        slots: Vec::new(),
     };
     let mut loops: Vec<EventLoop> = polls.into_iter().enumerate().map(make).collect();
     if let Some(first) = loops.first_mut() {
@@ -222,13 +223,19 @@ impl EventLoop {
             };
             self.serve(sessions, slot);
         }
-        sessions.wake(self);
-        let mut touched = std::mem::take(&mut self.touched);
+        sessions.wake();
+        let mut slots = std::mem::take(&mut self.slots);
+        sessions.runnable(&mut slots);
+        for slot in slots.drain(..) {
+            self.process(sessions, slot);
+            self.flush(sessions, slot);
+        }
+        let mut touched = slots;
         sessions.touched(&mut touched);
         for slot in touched.drain(..) {
             self.flush(sessions, slot);
         }
-        self.touched = touched;
+        self.slots = touched;
     }
 
     /// How long the loop may sleep.
@@ -424,11 +431,17 @@ impl EventLoop {
                 Err(Errno::INTR) => {}
                 Err(_) => return self.close(sessions, slot),
             }
+            self.process(sessions, slot);
+        }
+        self.flush(sessions, slot);
+    }
+
+    fn process<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
+        if !self.executing.contains(&slot) && matches!(self.conns.get(slot), Some(Some(_))) {
             self.executing.push(slot);
             sessions.process(slot, self);
             self.executing.pop();
         }
-        self.flush(sessions, slot);
     }
 
     /// Writes once, then closes or queues the connection as it needs.

@@ -32,7 +32,7 @@ pub trait MakeSessions: Send + Sync + 'static {
 
 /// Runs the server until it is told to end.
 pub fn main<M: MakeSessions>(
-    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>) -> M,
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M,
 ) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
@@ -161,7 +161,7 @@ fn serve<M: MakeSessions>(
     mut config: Config,
     file: Option<PathBuf>,
     stdin: &str,
-    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>) -> M,
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M,
 ) -> Result<(), Failure> {
     let start_error =
         |what: &str, error: std::io::Error| Failure::Start(format!("{what}: {}", reason(&error)));
@@ -234,7 +234,7 @@ fn serve<M: MakeSessions>(
 
     let loops_cell = Arc::new(OnceLock::new());
     let effects = ProcessEffects {
-        file,
+        file: file.clone(),
         listening: Mutex::new(seconds),
         loops: loops_cell.clone(),
     };
@@ -253,7 +253,7 @@ fn serve<M: MakeSessions>(
         "Data is kept in memory only; files would be in {dir}"
     ));
     log::notice("Server initialized");
-    let running = start_threads(loops, &shared, engine(&handle, &shared))
+    let running = start_threads(loops, &shared, engine(&handle, &shared, file.as_deref()))
         .map_err(|e| start_error("Cannot start a thread", e))?;
     if settings.port != 0 {
         log::notice("Ready to accept connections tcp");
