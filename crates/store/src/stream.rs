@@ -6,6 +6,7 @@
 //! Times are milliseconds since the Unix epoch and come in as arguments.
 
 mod group;
+mod rebuild;
 mod node;
 #[cfg(test)]
 mod tests;
