@@ -7,7 +7,7 @@ use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::mailbox::Audience;
 use crate::registry::{self, Registered};
-use crate::session::{Queue, ReplyMode, Session, Watching};
+use crate::session::{Published, Queue, ReplyMode, Session, Watching};
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, RequestLimits, Span, Step, Writer};
 use kelda_store::hasher;
@@ -247,8 +247,9 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, word
     {
         queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
         session.info.queued.store(queue.commands.len() as i64, Relaxed);
+        let mark = reply.len();
         reply.status("QUEUED");
-        suppress(session, reply, reply.len());
+        suppress(session, reply, mark);
         return Flow::Next;
     }
     let mark = reply.len();
@@ -262,7 +263,8 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, word
             stats.by_command[command.id].failed.add(1);
             count_error(worker, &reply.buf[mark..]);
         }
-        if session.reply_mode != ReplyMode::On {
+        // The reply of a session that is blocked comes later.
+        if session.reply_mode != ReplyMode::On && flow != Flow::Blocked {
             suppress(session, reply, mark);
         }
     }
@@ -270,7 +272,7 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, word
 }
 
 /// Drops the reply as CLIENT REPLY asks.
-fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
+pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
     match session.reply_mode {
         ReplyMode::On => {}
         ReplyMode::Off => reply.truncate(mark),
@@ -414,12 +416,27 @@ fn dispatch(
 }
 
 /// A shard is busy: try again later, unless it is a script over its time that holds it.
-fn busy(worker: &Worker, _session: &Session, reply: &mut Reply) -> Flow {
+fn busy(worker: &mut Worker, session: &mut Session, reply: &mut Reply) -> Flow {
     if worker.engine.busy_scripts.load(Relaxed) == 0 {
         return Flow::Again;
     }
-    reply.error("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+    const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    // Of the commands that reach for keys only EXEC runs within MULTI.
+    if session.multi.is_some() {
+        end_multi(worker, session);
+        reply.error(&format!("EXECABORT Transaction discarded because of: {BUSY}"));
+    } else {
+        reply.error(BUSY);
+    }
     Flow::Next
+}
+
+/// Hands on what a script or transaction published; its shards are still held.
+fn publish_outbox(worker: &Worker, session: &mut Session) {
+    let engine = &worker.engine;
+    for Published { audience, channel, payload } in session.outbox.drain(..) {
+        engine.pubsub.publish(engine, worker.index, audience, &channel, &payload);
+    }
 }
 
 /// Runs a script on the shards of its declared keys, and again on all of them if it reached for another key.
@@ -446,10 +463,12 @@ fn run_script(
         if result == Err(Error::NeedsAllShards) && !whole {
             txn.roll_back();
             drop(txn.finish());
+            session.outbox.clear();
             reply.truncate(mark);
             set = ShardSet::All;
             continue;
         }
+        publish_outbox(worker, session);
         worker.commit(txn);
         return result;
     }
@@ -511,6 +530,11 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         scratch.extend(words.iter().map(|word| &**word));
         // A script may reach for any key, and EXEC cannot be begun anew once commands have run.
         if matches!(command.command.run, Run::Script(_)) {
+            if ctx.worker.in_script {
+                // This thread's interpreter is taken; see `running::prepare`.
+                ctx.session.multi = Some(queue);
+                return Err(Error::Again);
+            }
             set = ShardSet::All;
         }
         match shards_of(command, &scratch) {
@@ -543,6 +567,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
         run_queued(ctx, &mut txn, command, &words, reply);
     }
+    publish_outbox(ctx.worker, ctx.session);
     ctx.worker.commit(txn);
     Ok(())
 }

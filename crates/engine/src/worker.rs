@@ -8,7 +8,7 @@ use crate::clients::ClientInfo;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::exec;
-use crate::mailbox::{Message, SessionRef};
+use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
 use crate::session::{Session, Watching};
@@ -97,6 +97,10 @@ pub struct Worker {
     touched: Vec<Slot>,
     retry: Vec<SessionRef>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
+    /// How many timers there may be before those that mean nothing any more are sought out.
+    pub(crate) timers_tidied: usize,
+    /// Messages that met a busy shard: they are read again at the next turn.
+    pub(crate) late: Vec<Message>,
     /// Waits of sessions that are gone, whose shards were busy.
     pub(crate) orphans: Vec<Arc<Waiter>>,
     /// Watches of sessions that gave them up while their shards were busy.
@@ -128,6 +132,8 @@ impl Worker {
             touched: Vec::new(),
             retry: Vec::new(),
             timers: BinaryHeap::new(),
+            timers_tidied: 0,
+            late: Vec::new(),
             orphans: Vec::new(),
             old_watches: Vec::new(),
             subscribers: LocalSubscribers::default(),
@@ -139,7 +145,7 @@ impl Worker {
             seed,
             now_us: engine.clock.unix_us(),
             next_cron_us: 0,
-            next_shard: index,
+            next_shard: index % SHARDS,
             garbage: VecDeque::new(),
             settings,
             index,
@@ -318,7 +324,12 @@ impl Worker {
         self.old_watches.push(watching);
     }
 
-    fn put_back(&mut self, mut session: Box<Session>) {
+    /// Takes a session out of its place, if it is there, until [`Worker::put_back`].
+    pub(crate) fn take_session(&mut self, at: SessionRef) -> Option<Box<Session>> {
+        self.sessions.get_mut(at.slot)?.take_if(|session| session.at.id == at.id)
+    }
+
+    pub(crate) fn put_back(&mut self, mut session: Box<Session>) {
         let at = session.at;
         let mut index = 0;
         while index < self.held_back.len() {
@@ -443,6 +454,9 @@ impl Worker {
     /// Drains the mailbox and runs what is due. Called after every turn of the event loop.
     pub fn wake(&mut self) {
         self.refresh();
+        for message in std::mem::take(&mut self.late) {
+            self.receive(message);
+        }
         self.read_mail();
         let now = self.engine.clock.monotonic_us();
         self.run_timers(now);
@@ -456,10 +470,12 @@ impl Worker {
 
     /// How long the event loop may sleep, in µs; `None` for ever.
     pub fn next_timer_us(&self) -> Option<u64> {
-        if !self.garbage.is_empty() || !self.touched.is_empty() {
+        // Its own expiry and timers may have sent this worker mail, which wakes nobody.
+        let mail = self.engine.mailbox(self.index).is_some_and(Mailbox::has_mail);
+        if mail || !self.garbage.is_empty() || !self.touched.is_empty() {
             return Some(0);
         }
-        if !self.retry.is_empty() || !self.orphans.is_empty() {
+        if !self.retry.is_empty() || !self.late.is_empty() {
             return Some(RETRY_US);
         }
         let now = self.engine.clock.monotonic_us();
@@ -506,12 +522,7 @@ impl Worker {
                 }
             }
             Message::Served { session: at, reply } => {
-                let Some(session) = self.session_of(at) else { return };
-                session.blocked = None;
-                session.info.blocked.store(false, Relaxed);
-                session.reply.raw(&reply);
-                self.engine.clients.blocked.fetch_sub(1, Relaxed);
-                self.resume(at);
+                self.unblocked(at, &reply);
             }
             Message::Unblock { session, with_error } => self.unblock(session, with_error),
             Message::Kill { session: at } => {
@@ -609,7 +620,11 @@ impl Worker {
         for _ in 0..LOOKS.div_ceil(workers) {
             let shard = self.next_shard;
             if engine.keyspace.due(shard) < now_ms {
-                let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) else { break };
+                let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) else {
+                    // Busy, perhaps for long: its turn comes again after the others'.
+                    self.pass_shard();
+                    break;
+                };
                 let taken = txn.expire_due(shard, EXPIRE_BATCH);
                 self.commit(txn);
                 removed += taken;
@@ -620,10 +635,15 @@ impl Worker {
                     continue;
                 }
             }
-            self.next_shard += workers;
-            if self.next_shard >= SHARDS {
-                self.next_shard = self.index;
-            }
+            self.pass_shard();
+        }
+    }
+
+    /// Goes on to the next shard whose due keys this worker removes.
+    fn pass_shard(&mut self) {
+        self.next_shard += self.engine.worker_count();
+        if self.next_shard >= SHARDS {
+            self.next_shard = self.index % SHARDS;
         }
     }
 

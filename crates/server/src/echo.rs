@@ -125,6 +125,9 @@ impl Sessions for Echo {
             .and_then(|s| s.fate)
             .unwrap_or(Fate::Open)
     }
+    fn is_put_aside(&self, _: Slot) -> bool {
+        false
+    }
     fn disconnect(&mut self, slot: Slot) {
         assert!(!self.session(slot).busy, "a session under way was touched");
         self.sessions[slot] = None;

@@ -2,20 +2,21 @@
 //!
 //! Invariants: a shard's data is reached only through a [`Guard`] that holds the shard's lock; a thread that waits for a
 //! shard either holds nothing or asks for its shards in ascending order, and gives up after a bounded time, so that no
-//! deadlock can be built and nobody waits long. `shard_of` depends on the key alone, not on the database: a key's copies
+//! deadlock can be built and nobody waits long; who knows that it will hold its shards for long says so, and nobody waits
+//! for it at all. `shard_of` depends on the key alone, not on the database: a key's copies
 //! in all databases live in one shard, which keeps MOVE and SWAPDB local.
 
 use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
+use crate::sync::{AtomicI64, AtomicU8, AtomicUsize, Ordering, spin_loop, yield_now};
 use crate::table::Table;
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
-use std::cell::UnsafeCell;
-use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
 
-/// Number of shards; a power of two.
-pub const SHARDS: usize = 1024;
+/// Number of shards; a power of two. A model checker needs few, or it would see nothing but locks being taken.
+pub const SHARDS: usize = if cfg!(kelda_model) { 4 } else { 1024 };
 
 /// Which shard holds the key with this hash. The table inside the shard uses other bits.
 #[inline]
@@ -104,7 +105,8 @@ impl ShardData {
 /// A shard: its lock and its data, on cache lines of their own.
 #[repr(align(128))]
 struct Shard {
-    locked: AtomicBool,
+    /// `FREE`, `HELD` or `HELD_LONG`.
+    lock: AtomicU8,
     /// Waiting sessions in this shard; readable without the lock as a hint.
     waiting: AtomicUsize,
     /// When the shard's next key may be due (Unix ms); readable without the lock as a hint.
@@ -112,19 +114,24 @@ struct Shard {
     data: UnsafeCell<ShardData>,
 }
 
-// SAFETY: `data` is reached only by the holder of `locked` (see `Guard`), and what it holds can move between threads.
+// SAFETY: `data` is reached only by the holder of `lock` (see `Guard`), and what it holds can move between threads.
 unsafe impl Sync for Shard {}
 
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+/// Held by a script that has been running for a while: waiting is pointless, and without end if it is this thread's own.
+const HELD_LONG: u8 = 2;
+
 /// How many times a lock is tried before its holder's thread may be assumed to be off its core or in a long command.
-const SPINS: u32 = 200;
+const SPINS: u32 = if cfg!(kelda_model) { 1 } else { 200 };
 /// How many times the waiting thread then gives its core away before it reports the shard as busy.
-const YIELDS: u32 = 8;
+const YIELDS: u32 = if cfg!(kelda_model) { 1 } else { 8 };
 
 impl Shard {
     #[inline]
     fn try_lock(&self) -> bool {
-        !self.locked.load(Ordering::Relaxed)
-            && self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.lock.load(Ordering::Relaxed) == FREE
+            && self.lock.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[inline]
@@ -139,16 +146,19 @@ impl Shard {
                 if self.try_lock() {
                     return true;
                 }
+                if self.lock.load(Ordering::Relaxed) == HELD_LONG {
+                    return false;
+                }
                 spin_loop();
             }
-            std::thread::yield_now();
+            yield_now();
         }
         false
     }
 
     #[inline]
     fn unlock(&self) {
-        self.locked.store(false, Ordering::Release);
+        self.lock.store(FREE, Ordering::Release);
     }
 }
 
@@ -219,7 +229,7 @@ impl Keyspace {
     pub fn new(databases: u32) -> Keyspace {
         let shards = (0..SHARDS)
             .map(|_| Shard {
-                locked: AtomicBool::new(false),
+                lock: AtomicU8::new(FREE),
                 waiting: AtomicUsize::new(0),
                 due: AtomicI64::new(i64::MAX),
                 data: UnsafeCell::new(ShardData {
@@ -242,7 +252,7 @@ impl Keyspace {
     #[inline]
     pub fn lock(&self, want: ShardSet) -> Option<Guard<'_>> {
         if let ShardSet::One(shard) = want {
-            return self.shards[usize::from(shard)].lock_soon().then_some(Guard { keyspace: self, held: want });
+            return self.shards[usize::from(shard)].lock_soon().then(|| Guard::new(self, want));
         }
         for shard in want.iter() {
             if !self.shards[shard].lock_soon() {
@@ -252,7 +262,7 @@ impl Keyspace {
                 return None;
             }
         }
-        Some(Guard { keyspace: self, held: want })
+        Some(Guard::new(self, want))
     }
 
     /// Has the processor fetch the bucket where a key would be. Does nothing when the shard is busy.
@@ -301,9 +311,23 @@ impl Keyspace {
 pub struct Guard<'k> {
     keyspace: &'k Keyspace,
     held: ShardSet,
+    /// Entries note their use through shared references: a guard must not be shared between threads.
+    not_sync: PhantomData<Cell<()>>,
 }
 
 impl<'k> Guard<'k> {
+    /// Who calls this has locked the shards.
+    fn new(keyspace: &'k Keyspace, held: ShardSet) -> Guard<'k> {
+        Guard { keyspace, held, not_sync: PhantomData }
+    }
+
+    /// Says that the shards will stay held for long: from now on nobody waits for them.
+    pub fn will_take_long(&self) {
+        for index in self.held.iter() {
+            self.keyspace.shards[index].lock.store(HELD_LONG, Ordering::Relaxed);
+        }
+    }
+
     /// The keyspace that the shards belong to.
     pub fn keyspace(&self) -> &'k Keyspace {
         self.keyspace

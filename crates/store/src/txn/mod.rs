@@ -108,6 +108,11 @@ impl<'k> View<'k> {
         *self.guard.held() == crate::shard::ShardSet::All
     }
 
+    /// Says that the transaction will hold its shards for long: from now on nobody waits for them.
+    pub fn will_take_long(&self) {
+        self.guard.will_take_long();
+    }
+
     fn shard(&self, key: Key) -> &ShardData {
         self.guard.shard(key.shard())
     }
