@@ -17,7 +17,7 @@ const BASE: Command = Command { group: Group::String, ..Command::BASE };
 const UPDATE: Command = Command { keys: &[Keys::at(1).update_read()], flags: Flags::DENYOOM.and(Flags::FAST), ..BASE };
 
 /// Access flags: the key is made, from nothing.
-const ADDED: Access = Access::OW.and(Access::INSERT);
+pub(super) const ADDED: Access = Access::OW.and(Access::INSERT);
 
 /// `numkeys key value [key value ...]` at the first word.
 const COUNTED_PAIRS: Keys =
