@@ -8,7 +8,7 @@
 
 use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
-use crate::sync::{AtomicI64, AtomicU8, AtomicUsize, Ordering, spin_loop, yield_now};
+use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::Table;
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
@@ -107,8 +107,6 @@ impl ShardData {
 struct Shard {
     /// `FREE`, `HELD` or `HELD_LONG`.
     lock: AtomicU8,
-    /// Waiting sessions in this shard; readable without the lock as a hint.
-    waiting: AtomicUsize,
     /// When the shard's next key may be due (Unix ms); readable without the lock as a hint.
     due: AtomicI64,
     data: UnsafeCell<ShardData>,
@@ -230,7 +228,6 @@ impl Keyspace {
         let shards = (0..SHARDS)
             .map(|_| Shard {
                 lock: AtomicU8::new(FREE),
-                waiting: AtomicUsize::new(0),
                 due: AtomicI64::new(i64::MAX),
                 data: UnsafeCell::new(ShardData {
                     dbs: Vec::new(),
@@ -293,12 +290,6 @@ impl Keyspace {
             look(unsafe { &*shard.data.get() });
             shard.unlock();
         }
-    }
-
-    /// Whether any session waits in the shard of this hash. Exact for the holder of the shard, else a hint.
-    #[inline]
-    pub fn has_waiters(&self, hash: u64) -> bool {
-        self.shards[shard_of(hash)].waiting.load(Ordering::Relaxed) != 0
     }
 
     /// When the next key of a shard may be due, as a hint.
@@ -368,7 +359,6 @@ impl Drop for Guard<'_> {
             let shard = &self.keyspace.shards[index];
             // SAFETY: the lock is still held and no reference into the shard outlives the guard.
             let data = unsafe { &*shard.data.get() };
-            shard.waiting.store(data.waiters.len(), Ordering::Relaxed);
             shard.due.store(data.expiry.next_due().unwrap_or(i64::MAX), Ordering::Relaxed);
             shard.unlock();
         }
@@ -388,6 +378,16 @@ mod tests {
         assert!(keyspace.lock(ShardSet::One(6)).is_some());
         drop(guard);
         assert!(keyspace.lock(ShardSet::All).is_some());
+        assert!(keyspace.lock(ShardSet::One(5)).is_some());
+    }
+
+    #[test]
+    fn a_shard_held_for_long_is_free_afterwards() {
+        let keyspace = Keyspace::new(1);
+        let guard = keyspace.lock(ShardSet::One(5)).expect("free");
+        guard.will_take_long();
+        assert!(keyspace.lock(ShardSet::One(5)).is_none());
+        drop(guard);
         assert!(keyspace.lock(ShardSet::One(5)).is_some());
     }
 

@@ -133,7 +133,7 @@ impl Loop {
         }
         let Some(Some(output)) = self.outputs.get(slot) else { return };
         let pending = worker.pending(slot).to_vec();
-        if !pending.is_empty() {
+        if !pending.is_empty() && worker.fate(slot) != Fate::Close {
             worker.written(slot, pending.len());
             let _ = output.send(pending);
         }
