@@ -291,3 +291,24 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
         exec::resolve(words).ok().map(|_| true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_either_killed_or_writes() {
+        let long = || Arc::new(Long { state: AtomicU8::new(KILLABLE) });
+        let (first, second, scripts) = (long(), long(), RunningScripts::default());
+        assert_eq!(scripts.kill(), Outcome::NothingRuns);
+        scripts.lock().push(first.clone());
+        assert!(first.may_write() && first.may_write());
+        assert_eq!(scripts.kill(), Outcome::HasWritten);
+        assert!(!first.is_killed());
+        scripts.lock().push(second.clone());
+        assert_eq!(scripts.kill(), Outcome::Killed);
+        assert!(second.is_killed() && !second.may_write());
+        scripts.kill_all();
+        assert!(first.is_killed());
+    }
+}

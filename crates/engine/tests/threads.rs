@@ -320,6 +320,25 @@ fn a_long_script_holds_up_only_who_needs_its_keys() {
 }
 
 #[test]
+fn a_transaction_with_a_script_waits_whole_for_the_interpreter() {
+    let threads = Threads::new(2, &[("busy-reply-threshold", "0")]);
+    let mut scripted = threads.client(0);
+    // Without keys it holds no shard: only the thread's interpreter.
+    scripted.send(&["EVAL", "while true do end", "0"]);
+    wait_for_long_script(&threads);
+    let mut transaction = threads.client(0);
+    transaction.say("MULTI");
+    transaction.say("SET half done");
+    transaction.ask(&["EVAL", "return redis.call('get', 'half')", "0"]);
+    transaction.send(&["EXEC"]);
+    // Its worker has seen it once it answers another client.
+    assert_eq!(threads.client(0).say("GET half"), Value::Null);
+    assert_eq!(text(&threads.client(1).say("SCRIPT KILL")), "OK");
+    let done: Vec<String> = items(transaction.receive().expect("open")).iter().map(text).collect();
+    assert_eq!(done, ["OK", "done"]);
+}
+
+#[test]
 fn a_script_that_has_written_is_not_killed() {
     let threads = Threads::new(2, &[]);
     let mut scripted = threads.client(0);

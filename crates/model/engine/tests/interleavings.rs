@@ -49,6 +49,9 @@ impl Bell {
     }
 }
 
+/// When the clock starts.
+const START_US: u64 = 1_000_000_000;
+
 /// Time passes only when somebody waits for it.
 struct HandClock(AtomicU64);
 
@@ -75,9 +78,15 @@ struct World {
 
 impl World {
     fn new(workers: usize) -> Arc<World> {
-        let clock = Arc::new(HandClock(AtomicU64::new(1_000_000_000)));
+        World::with("", workers)
+    }
+
+    fn with(settings: &str, workers: usize) -> Arc<World> {
+        let mut config = Settings::default();
+        config.parse_file_text(settings, "test", &|_| Ok(Vec::new())).expect("settings");
+        let clock = Arc::new(HandClock(AtomicU64::new(START_US)));
         let engine = Engine::new(EngineOptions {
-            config: Arc::new(ConfigHandle::new(Settings::default(), Box::new(NoEffects))),
+            config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),
             platform: Arc::new(NoPlatform),
             process: ProcessInfo::default(),
@@ -217,6 +226,31 @@ fn a_mailbox_loses_no_message_and_wakes_its_owner() {
                 bell.wait();
             }
         }
+    });
+}
+
+#[test]
+fn a_worker_does_not_sleep_on_what_its_own_expiry_sent_it() {
+    explore(200, || {
+        let world = World::with("notify-keyspace-events KEA\n", 2);
+        let parts: Vec<Part<()>> = vec![
+            Box::new(|mut node: Node| {
+                let (listener, writer) = (node.connect(), node.connect());
+                node.ask(listener, "SUBSCRIBE __keyevent@0__:expired");
+                // One key for each worker to expire, and one more.
+                (0..3).for_each(|number| drop(node.ask(writer, &format!("SET key:{number} v PX 5"))));
+                node.clock.advance_us(10_000);
+                node.worker.engine.post(0, 1, Message::Shutdown);
+                (0..3).for_each(|_| drop(node.receive(listener)));
+            }),
+            Box::new(|mut node: Node| {
+                while node.clock.monotonic_us() < START_US + 10_000 {
+                    node.turn();
+                }
+                node.worker.wake();
+            }),
+        ];
+        together(&world, parts);
     });
 }
 
