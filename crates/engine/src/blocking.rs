@@ -186,7 +186,8 @@ impl Worker {
         let mut timers = std::mem::take(&mut self.timers);
         timers.retain(|Reverse(timer)| {
             let blocked = self.session_of(timer.session()).and_then(|session| session.blocked.as_ref());
-            blocked.is_some_and(|blocked| blocked.deadline_us == Some(timer.at_us))
+            // A timer that met a busy shard is later than its deadline.
+            blocked.and_then(|blocked| blocked.deadline_us).is_some_and(|deadline| deadline <= timer.at_us)
         });
         self.timers_tidied = 2 * timers.len();
         self.timers = timers;
@@ -205,8 +206,8 @@ impl Worker {
                 .and_then(|session| session.blocked.as_ref())
                 .is_some_and(|blocked| blocked.deadline_us.is_some_and(|deadline| deadline <= now_us));
             if due && !self.give_up(at, |reply, blocked| blocked.otherwise.write(reply)) {
+                // After all that are due, so this loop ends.
                 self.timers.push(Reverse(Timer { at_us: now_us + 1000, ..timer }));
-                return;
             }
         }
     }
