@@ -99,7 +99,9 @@ def test_everyone_gets_everything_in_order(threaded_server):
     threads = [threading.Thread(target=listen, args=(number,), daemon=True) for number in range(subscribers)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: publisher.pubsub_numsub("c")[0][1] == subscribers)
+    # Not PUBSUB NUMSUB: Valkey 9.1.2 reports nonsense for it while a channel has many subscribers.
+    subscribed = lambda: [entry for entry in publisher.client_list(_type="pubsub") if entry["sub"] == "1"]
+    wait_until(lambda: len(subscribed()) == subscribers)
     pipe = publisher.pipeline(transaction=False)
     for n in range(count):
         pipe.publish("c", n)
