@@ -20,6 +20,7 @@ pub mod running;
 pub mod scripting;
 pub mod scripts;
 pub mod session;
+pub mod slowlog;
 pub mod stats;
 pub mod testing;
 pub mod version;

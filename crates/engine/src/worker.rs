@@ -96,6 +96,8 @@ pub struct Worker {
     held_back: Vec<(SessionRef, Vec<u8>)>,
     touched: Vec<Slot>,
     retry: Vec<SessionRef>,
+    /// Sessions that CLIENT PAUSE holds back.
+    paused: Vec<SessionRef>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
     /// Waits of sessions that are gone, whose shards were busy.
     pub(crate) orphans: Vec<Arc<Waiter>>,
@@ -127,6 +129,7 @@ impl Worker {
             held_back: Vec::new(),
             touched: Vec::new(),
             retry: Vec::new(),
+            paused: Vec::new(),
             timers: BinaryHeap::new(),
             orphans: Vec::new(),
             old_watches: Vec::new(),
@@ -216,6 +219,10 @@ impl Worker {
     pub fn disconnect(&mut self, slot: Slot) {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         self.end_wait(&mut session);
+        if let Some(place) = self.paused.iter().position(|at| *at == session.at) {
+            self.paused.swap_remove(place);
+            self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        }
         exec::unwatch(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
@@ -346,6 +353,30 @@ impl Worker {
         }
     }
 
+    /// Holds a session back until CLIENT PAUSE is over.
+    pub(crate) fn pause(&mut self, session: &mut Session) {
+        session.put_aside = true;
+        session.info.blocked.store(true, Relaxed);
+        session.info.paused.store(true, Relaxed);
+        self.engine.clients.blocked.fetch_add(1, Relaxed);
+        self.paused.push(session.at);
+    }
+
+    /// Lets the sessions go on that CLIENT PAUSE held back, if it is over.
+    fn end_pause(&mut self) {
+        if self.paused.is_empty() || self.engine.pause.left_ms(self.now_ms()).is_some() {
+            return;
+        }
+        for at in std::mem::take(&mut self.paused) {
+            if let Some(session) = self.session_of(at) {
+                session.info.blocked.store(false, Relaxed);
+                session.info.paused.store(false, Relaxed);
+                self.engine.clients.blocked.fetch_sub(1, Relaxed);
+                self.retry.push(at);
+            }
+        }
+    }
+
     /// Begins a transaction; `None` when a shard is busy.
     ///
     /// The shards of every key that a session blocked in these shards could be served from are locked too, so that whoever
@@ -435,6 +466,7 @@ impl Worker {
         self.read_mail();
         let now = self.engine.clock.monotonic_us();
         self.run_timers(now);
+        self.end_pause();
         for at in std::mem::take(&mut self.retry) {
             if let Some(session) = self.session_of(at) {
                 session.put_aside = false;
@@ -462,6 +494,11 @@ impl Worker {
         let mut wait = self.next_cron_us.saturating_sub(now);
         if let Some(Reverse(timer)) = self.timers.peek() {
             wait = wait.min(timer.at_us.saturating_sub(now));
+        }
+        if !self.paused.is_empty()
+            && let Some(left_ms) = self.engine.pause.left_ms(self.engine.clock.unix_us() / 1000)
+        {
+            wait = wait.min(left_ms as u64 * 1000);
         }
         Some(wait)
     }
@@ -592,7 +629,7 @@ impl Worker {
     }
 
     fn expire_keys(&mut self) {
-        if !self.engine.active_expire.load(Relaxed) {
+        if !self.engine.active_expire.load(Relaxed) || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
         let engine = self.engine.clone();
