@@ -22,6 +22,7 @@ pub mod scripts;
 pub mod session;
 pub mod slowlog;
 pub mod stats;
+pub mod syntax;
 pub mod testing;
 pub mod version;
 pub mod worker;
