@@ -96,6 +96,8 @@ pub struct Worker {
     held_back: Vec<(SessionRef, Vec<u8>)>,
     touched: Vec<Slot>,
     retry: Vec<SessionRef>,
+    /// Sessions that CLIENT PAUSE holds back.
+    paused: Vec<SessionRef>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
     /// How many timers there may be before those that mean nothing any more are sought out.
     pub(crate) timers_tidied: usize,
@@ -131,6 +133,7 @@ impl Worker {
             held_back: Vec::new(),
             touched: Vec::new(),
             retry: Vec::new(),
+            paused: Vec::new(),
             timers: BinaryHeap::new(),
             timers_tidied: 0,
             late: Vec::new(),
@@ -223,6 +226,7 @@ impl Worker {
     pub fn disconnect(&mut self, slot: Slot) {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         self.end_wait(&mut session);
+        self.leave_pause(&session);
         exec::unwatch(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
@@ -316,6 +320,7 @@ impl Worker {
     fn run_session(&mut self, slot: Slot, host: &mut dyn Host) {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         session.put_aside = false;
+        self.leave_pause(&session);
         exec::run(self, &mut session, host);
         self.put_back(session);
     }
@@ -356,6 +361,32 @@ impl Worker {
             session.put_aside = true;
             self.stats().put_aside.add(1);
             self.retry.push(session.at);
+        }
+    }
+
+    /// Holds a session back until CLIENT PAUSE is over.
+    pub(crate) fn pause(&mut self, session: &mut Session) {
+        session.put_aside = true;
+        session.info.blocked.store(true, Relaxed);
+        session.info.paused.store(true, Relaxed);
+        self.engine.clients.blocked.fetch_add(1, Relaxed);
+        self.paused.push(session.at);
+    }
+
+    /// Lets the sessions go on that CLIENT PAUSE held back, if it is over.
+    fn end_pause(&mut self) {
+        if self.paused.is_empty() || self.engine.pause.left_ms(self.now_ms()).is_some() {
+            return;
+        }
+        self.retry.append(&mut self.paused);
+    }
+
+    /// A paused session is run again, perhaps because more input came, or is gone.
+    fn leave_pause(&mut self, session: &Session) {
+        if session.info.paused.swap(false, Relaxed) {
+            self.paused.retain(|at| *at != session.at);
+            session.info.blocked.store(false, Relaxed);
+            self.engine.clients.blocked.fetch_sub(1, Relaxed);
         }
     }
 
@@ -461,6 +492,7 @@ impl Worker {
         self.read_mail();
         let now = self.engine.clock.monotonic_us();
         self.run_timers(now);
+        self.end_pause();
         self.expire_keys();
         self.free_garbage();
         if now >= self.next_cron_us {
@@ -483,6 +515,11 @@ impl Worker {
         let mut wait = self.next_cron_us.saturating_sub(now);
         if let Some(Reverse(timer)) = self.timers.peek() {
             wait = wait.min(timer.at_us.saturating_sub(now));
+        }
+        if !self.paused.is_empty()
+            && let Some(left_ms) = self.engine.pause.left_ms(self.engine.clock.unix_us() / 1000)
+        {
+            wait = wait.min(left_ms as u64 * 1000);
         }
         Some(wait)
     }
@@ -608,7 +645,7 @@ impl Worker {
     }
 
     fn expire_keys(&mut self) {
-        if !self.engine.active_expire.load(Relaxed) {
+        if !self.engine.active_expire.load(Relaxed) || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
         let engine = self.engine.clone();
