@@ -102,7 +102,8 @@ pub fn block(
     for (db, key) in &waiter.keys {
         txn.shard_data(Key::new(key).shard()).waiters.add(*db, key, waiter.clone());
     }
-    let deadline_us = (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
+    let deadline_us =
+        (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
     if let Some(at_us) = deadline_us {
         worker.tidy_timers();
         let SessionRef { worker: index, slot, id } = session.at;

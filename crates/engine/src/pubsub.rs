@@ -40,13 +40,16 @@ impl Subscription {
 /// Subscribers for one channel or pattern: how many each worker has.
 type PerWorker = SmallVec<[(u32, u32); 4]>;
 
+/// Subscribers by channel or pattern.
+type Names = HashMap<Vec<u8>, PerWorker>;
+
 /// Locks for channels: enough that unrelated channels seldom meet.
 const STRIPES: usize = 64;
 
 /// The shared register.
 pub struct PubSub {
-    stripes: [[Mutex<HashMap<Vec<u8>, PerWorker>>; STRIPES]; 2],
-    patterns: Mutex<HashMap<Vec<u8>, PerWorker>>,
+    stripes: [[Mutex<Names>; STRIPES]; 2],
+    patterns: Mutex<Names>,
     /// Patterns in use; lets PUBLISH pass the register by.
     pattern_count: AtomicUsize,
     hasher: RandomState,
@@ -72,7 +75,7 @@ fn direct(audience: Audience) -> Subscription {
     }
 }
 
-type Register<'a> = MutexGuard<'a, HashMap<Vec<u8>, PerWorker>>;
+type Register<'a> = MutexGuard<'a, Names>;
 
 impl PubSub {
     fn register(&self, kind: Subscription, name: &[u8]) -> Register<'_> {
@@ -158,7 +161,10 @@ impl PubSub {
         }
         if audience == Audience::Channel && self.pattern_count.load(Relaxed) != 0 {
             let patterns = self.patterns.lock().unwrap_or_else(PoisonError::into_inner);
-            patterns.iter().filter(|(pattern, _)| glob_match(pattern, channel, false)).for_each(|(_, counts)| count(counts));
+            patterns
+                .iter()
+                .filter(|(pattern, _)| glob_match(pattern, channel, false))
+                .for_each(|(_, counts)| count(counts));
         }
         (receivers, workers)
     }
@@ -168,7 +174,9 @@ impl PubSub {
         let index = usize::from(kind == Subscription::Shard);
         self.stripes[index]
             .iter()
-            .flat_map(|stripe| stripe.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect::<Vec<_>>())
+            .flat_map(|stripe| {
+                stripe.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -220,13 +228,7 @@ impl LocalSubscribers {
 }
 
 /// Writes the message as a subscriber gets it.
-pub fn write_message(
-    reply: &mut Reply,
-    audience: Audience,
-    pattern: Option<&[u8]>,
-    channel: &[u8],
-    payload: &[u8],
-) {
+pub fn write_message(reply: &mut Reply, audience: Audience, pattern: Option<&[u8]>, channel: &[u8], payload: &[u8]) {
     let (kind, words) = match (audience, pattern) {
         (Audience::Shard, _) => ("smessage", 3),
         (Audience::Channel, Some(_)) => ("pmessage", 4),

@@ -541,7 +541,9 @@ impl Worker {
                 self.subscribers.for_each(audience, &channel, |slot, pattern| {
                     receivers.push((slot, pattern.map(Box::<[u8]>::from)));
                 });
-                let mut encoded: Vec<(Protocol, Option<Box<[u8]>>, Vec<u8>)> = Vec::new();
+                /// A message as the sessions of a protocol get it through a pattern or none.
+                type Encoded = (Protocol, Option<Box<[u8]>>, Vec<u8>);
+                let mut encoded: Vec<Encoded> = Vec::new();
                 for (slot, pattern) in receivers {
                     let protocol = match &self.sessions[slot] {
                         Some(session) => session.protocol,

@@ -1,6 +1,6 @@
 //! Several workers of one engine on real threads: what must hold however they interleave.
 //!
-//! `KELDA_ROUNDS=100 cargo nextest run -p kelda-engine --test threads` runs a hundred times as much; `KELDA_SEED` gives
+//! `KELDA_ROUNDS=100 cargo test -p kelda-engine --test threads` runs a hundred times as much; `KELDA_SEED` gives
 //! other random choices.
 
 mod loops;
@@ -322,7 +322,7 @@ fn a_long_script_holds_up_only_who_needs_its_keys() {
 #[test]
 fn a_transaction_with_a_script_waits_whole_for_the_interpreter() {
     let threads = Threads::new(2, &[("busy-reply-threshold", "0")]);
-    let mut scripted = threads.client(0);
+    let scripted = threads.client(0);
     // Without keys it holds no shard: only the thread's interpreter.
     scripted.send(&["EVAL", "while true do end", "0"]);
     wait_for_long_script(&threads);

@@ -2,7 +2,7 @@
 //! those who serve them, WATCH, publish/subscribe.
 //!
 //! A worker that has nothing to do sleeps until its mailbox wakes it, and for ever if it does not: a lost wake-up shows as
-//! a deadlock. `KELDA_MODEL_ROUNDS=100 cargo nextest run -p kelda-engine-model` explores a hundred times as much.
+//! a deadlock. `KELDA_MODEL_ROUNDS=100 cargo test -p kelda-engine-model` explores a hundred times as much.
 
 use kelda_engine_model as kelda_engine;
 
@@ -200,9 +200,8 @@ fn a_mailbox_loses_no_message_and_wakes_its_owner() {
         let bell = Arc::new(Bell::default());
         let ringer = bell.clone();
         let mailbox = Arc::new(Mailbox::new(Box::new(move || ringer.ring())));
-        let note = |sender: u64, number: usize| Message::Kill {
-            session: SessionRef { worker: 0, slot: number, id: sender },
-        };
+        let note =
+            |sender: u64, number: usize| Message::Kill { session: SessionRef { worker: 0, slot: number, id: sender } };
         for sender in 1..=2 {
             let mailbox = mailbox.clone();
             thread::spawn(move || (0..3).for_each(|number| mailbox.post(note(sender, number))));
@@ -361,9 +360,9 @@ fn a_transaction_runs_only_if_its_watched_keys_have_not_changed() {
                 let slot = node.connect();
                 loop {
                     node.ask(slot, "WATCH a b");
-                    let before: u64 = elements(node.ask(slot, &format!("GET {key}"))).first().map_or(0, |text| {
-                        text.parse().expect("a number")
-                    });
+                    let before: u64 = elements(node.ask(slot, &format!("GET {key}")))
+                        .first()
+                        .map_or(0, |text| text.parse().expect("a number"));
                     node.ask(slot, "MULTI");
                     node.ask(slot, &format!("SET {key} {}", before + 1));
                     if node.ask(slot, "EXEC") != Value::NullArray {

@@ -1,6 +1,6 @@
 //! The shard lock under every kind of schedule that the model checker thinks up.
 //!
-//! `KELDA_MODEL_ROUNDS=100 cargo nextest run -p kelda-store-model` explores a hundred times as many.
+//! `KELDA_MODEL_ROUNDS=100 cargo test -p kelda-store-model` explores a hundred times as many.
 
 use kelda_store_model::shard::{Guard, Keyspace, SHARDS, ShardSet};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
