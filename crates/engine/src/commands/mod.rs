@@ -17,6 +17,7 @@ mod hyperloglog;
 mod list;
 mod object;
 mod pubsub;
+mod sample;
 mod scan;
 mod script;
 mod server;
