@@ -14,6 +14,7 @@ mod generic;
 mod geo;
 mod hash;
 mod hyperloglog;
+mod lcs;
 mod list;
 mod object;
 mod pubsub;
