@@ -42,8 +42,8 @@ struct Parsed {
 
 /// Runs what is complete of the session's input.
 pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Host) {
-    if session.blocked.is_some() || session.put_aside || session.fate != Fate::Open {
-        return;
+    if session.blocked.is_some() || session.fate != Fate::Open {
+        return check_input(worker, session);
     }
     let input = std::mem::take(&mut session.input);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
@@ -147,12 +147,6 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     } else if consumed != 0 {
         input.drain(..consumed);
     }
-    if input.len() > worker.settings.client_query_buffer_limit {
-        session.fate = Fate::Close;
-        worker.stats().query_limit_disconnections.add(1);
-        let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
-        worker.engine.platform.log(3, &text);
-    }
     let info = &session.info;
     info.totals[0].fetch_add(consumed as u64, Relaxed);
     info.input_bytes.store(input.len(), Relaxed);
@@ -162,6 +156,17 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     stats.reads.add(1);
     session.input = input;
     session.reply = reply;
+    check_input(worker, session);
+}
+
+/// Cuts a session off that sends more than it lets the server consume (`client-query-buffer-limit`).
+fn check_input(worker: &Worker, session: &mut Session) {
+    if session.input.len() > worker.settings.client_query_buffer_limit {
+        session.fate = Fate::Close;
+        worker.stats().query_limit_disconnections.add(1);
+        let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
+        worker.engine.platform.log(3, &text);
+    }
 }
 
 /// Has the memory fetch what the batch's keys need: first all buckets, then all entries.

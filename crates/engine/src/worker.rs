@@ -1,7 +1,7 @@
 //! One worker: the engine's side of one thread's event loop, with the sessions that live on it.
 //!
 //! The event loop reads into [`Worker::input`], calls [`Worker::process`], and writes [`Worker::pending`]; once a turn it
-//! calls [`Worker::wake`], which drains the mailbox, runs timers and retries what was put aside.
+//! calls [`Worker::wake`], which drains the mailbox and runs timers, and processes [`Worker::runnable`].
 
 use crate::blocking::Timer;
 use crate::clients::ClientInfo;
@@ -68,7 +68,7 @@ pub struct NoHost;
 
 impl Host for NoHost {
     fn serve_others(&mut self, worker: &mut Worker) {
-        worker.wake(&mut NoHost);
+        worker.wake();
     }
 }
 
@@ -309,6 +309,7 @@ impl Worker {
 
     fn run_session(&mut self, slot: Slot, host: &mut dyn Host) {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
+        session.put_aside = false;
         exec::run(self, &mut session, host);
         self.put_back(session);
     }
@@ -430,19 +431,22 @@ impl Worker {
 
     // ---- mail, timers, cron
 
-    /// Drains the mailbox, runs timers, retries what was put aside. Called after every turn of the event loop.
-    pub fn wake(&mut self, host: &mut dyn Host) {
+    /// Moves out the sessions to call [`Worker::process`] for though nothing was read: their command met a busy shard,
+    /// or they were blocked and have more input.
+    pub fn runnable(&mut self, slots: &mut Vec<Slot>) {
+        for at in std::mem::take(&mut self.retry) {
+            if self.session_of(at).is_some() {
+                slots.push(at.slot);
+            }
+        }
+    }
+
+    /// Drains the mailbox and runs what is due. Called after every turn of the event loop.
+    pub fn wake(&mut self) {
         self.refresh();
         self.read_mail();
         let now = self.engine.clock.monotonic_us();
         self.run_timers(now);
-        for at in std::mem::take(&mut self.retry) {
-            if let Some(session) = self.session_of(at) {
-                session.put_aside = false;
-                self.run_session(at.slot, host);
-                self.touch(at.slot);
-            }
-        }
         self.expire_keys();
         self.free_garbage();
         if now >= self.next_cron_us {

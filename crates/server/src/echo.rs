@@ -132,7 +132,8 @@ impl Sessions for Echo {
     fn touched(&mut self, into: &mut Vec<Slot>) {
         into.append(&mut self.touched);
     }
-    fn wake(&mut self, _: &mut dyn Others<Echo>) {}
+    fn runnable(&mut self, _: &mut Vec<Slot>) {}
+    fn wake(&mut self) {}
     fn next_timer_us(&self) -> Option<u64> {
         None
     }

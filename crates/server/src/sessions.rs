@@ -25,9 +25,11 @@ pub trait Sessions: Sized {
     fn disconnect(&mut self, slot: Slot);
     /// Moves out the sessions whose output or fate changed other than by their own `process`.
     fn touched(&mut self, into: &mut Vec<Slot>);
-    /// Drains the mailbox, runs what is due, tries again what was put aside. Called once a turn, nested turns
-    /// too; it must leave a session alone whose `process` is under way.
-    fn wake(&mut self, others: &mut dyn Others<Self>);
+    /// Moves out the sessions that `process` is to be called for though nothing was read: they were put aside, or
+    /// something that they waited for has come.
+    fn runnable(&mut self, into: &mut Vec<Slot>);
+    /// Drains the mailbox and runs what is due. Called once a turn, nested turns too.
+    fn wake(&mut self);
     /// Microseconds that the loop may sleep; `None` for as long as nothing happens.
     fn next_timer_us(&self) -> Option<u64>;
 }

@@ -157,6 +157,13 @@ fn a_half_closed_client_gets_all_it_asked_for() {
     let mut client = client;
     assert!(rest(&mut client) == text.as_bytes());
     writer.join().expect("writer");
+    let mut client = server.client();
+    send(&mut client, "!big 20000000\n");
+    client
+        .get_mut()
+        .shutdown(Shutdown::Write)
+        .expect("shuts down");
+    assert_eq!(rest(&mut client).len(), 20_000_000 + 5);
     server.stop();
 }
 
