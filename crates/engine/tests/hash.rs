@@ -218,3 +218,50 @@ fn a_scan_of_a_big_hash_sees_every_field_once_while_nothing_changes() {
     want.sort();
     assert_eq!(seen, want);
 }
+
+/// Runs a command in RESP3 and shows its reply as Lua sees it: `map`, `set`, or the elements of an array.
+const RESP3: &str = "redis.setresp(3) \
+    local function show(r) \
+        if type(r) ~= 'table' then return tostring(r) end \
+        if r.map then return 'map' end \
+        if r.set then return 'set' end \
+        local parts = {} \
+        for i, part in ipairs(r) do parts[i] = show(part) end \
+        return '[' .. table.concat(parts, ' ') .. ']' \
+    end \
+    return show(redis.call(unpack(ARGV)))";
+
+#[test]
+fn resp3_shapes() {
+    let mut console = Console::default();
+    console.check("HSET h f v => :1\nSADD s m => :1");
+    for (command, want) in [
+        ("HGETALL h", "map"),
+        ("HGETALL no", "map"),
+        ("HKEYS h", "[f]"),
+        ("HVALS h", "[v]"),
+        ("HRANDFIELD h 5", "[f]"),
+        ("HRANDFIELD h 5 WITHVALUES", "[[f v]]"),
+        ("HRANDFIELD h -2 WITHVALUES", "[[f v] [f v]]"),
+        ("HSCAN h 0", "[0 [f v]]"),
+        ("HEXISTS h f", "1"),
+        ("HINCRBYFLOAT h x 1.5", "1.5"),
+        ("HGET h none", "nil"),
+        ("SMEMBERS s", "set"),
+        ("SMEMBERS no", "set"),
+        ("SINTER s s", "set"),
+        ("SINTER s no", "set"),
+        ("SUNION s", "set"),
+        ("SDIFF s no", "set"),
+        ("SRANDMEMBER s 2", "[m]"),
+        ("SRANDMEMBER no", "nil"),
+        ("SISMEMBER s m", "1"),
+        ("SPOP s 0", "set"),
+        ("SPOP no 3", "set"),
+        ("SPOP s 3", "set"),
+        ("SPOP s", "nil"),
+    ] {
+        let got = console.ask("a", &format!("EVAL \"{RESP3}\" 0 {command}"));
+        assert_eq!(got.split_once(' ').map(|(_, text)| text), Some(want), "{command}: {got}");
+    }
+}
