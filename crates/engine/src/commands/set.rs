@@ -509,3 +509,52 @@ fn sscan(view: &View, args: &Args, reply: &mut Reply) -> Result {
     reply.raw(&members.buf);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{subtract, unite};
+    use kelda_store::Limits;
+    use kelda_store::set::Set;
+
+    fn limits() -> Limits {
+        Limits { set_entries_max: 3, ..Limits::default() }
+    }
+
+    fn set(members: &str) -> Set {
+        let mut set = Set::new();
+        members.split(' ').for_each(|member| {
+            set.insert(member.as_bytes(), &limits());
+        });
+        set
+    }
+
+    /// Asked from Valkey with `set-max-listpack-entries 3`.
+    #[test]
+    fn results_have_the_encoding_of_their_members() {
+        let mut ints = set("1 a 7");
+        ints.remove(b"a");
+        assert_eq!(ints.encoding(), "listpack");
+        let mut few = set("1 a 3 b c");
+        for member in ["a", "b", "c"] {
+            few.remove(member.as_bytes());
+        }
+        assert_eq!(few.encoding(), "hashtable");
+        let big = set("a b c d 1 2 3");
+        for (result, want) in [
+            (unite(&[Some(&ints)], &limits()), "intset"),
+            (subtract(&[Some(&ints), None], &limits()), "intset"),
+            (unite(&[Some(&few)], &limits()), "intset"),
+            (unite(&[Some(&ints), Some(&set("x"))], &limits()), "listpack"),
+            (subtract(&[Some(&set("x 2 y")), Some(&ints)], &limits()), "listpack"),
+            (subtract(&[Some(&big), Some(&ints)], &limits()), "hashtable"),
+            (subtract(&[Some(&big), Some(&set("a b c d"))], &limits()), "intset"),
+        ] {
+            assert_eq!(
+                result.encoding(),
+                want,
+                "{:?}",
+                result.iter().map(|member| member.to_vec()).collect::<Vec<_>>()
+            );
+        }
+    }
+}
