@@ -29,6 +29,8 @@ pub struct Command {
     pub flags: Flags,
     /// The documentation group; its ACL category follows from it.
     pub group: Group,
+    /// ACL categories in place of the group's, where Redis departs from it.
+    pub categories: Option<&'static [&'static str]>,
     /// The Redis version that introduced it.
     pub since: &'static str,
     /// Its arguments, in the notation of the Redis documentation (`key [NX | XX] value …`), without the name.
@@ -501,6 +503,7 @@ impl Command {
         whole_keyspace: false,
         flags: Flags::NONE,
         group: Group::Generic,
+        categories: None,
         since: "1.0.0",
         syntax: "",
         summary: "",

@@ -155,6 +155,7 @@ impl Worker {
         let settings = &self.settings;
         self.env = Env {
             limits: settings.limits,
+            string_bytes_max: settings.proto_max_bulk_len,
             events: EventClasses(settings.notify_keyspace_events.0),
             log_changes: self.engine.sink().is_some(),
             lfu: settings.maxmemory_policy.is_lfu(),

@@ -269,6 +269,12 @@ impl Edit<'_, '_, List> {
 }
 
 impl Edit<'_, '_, Hash> {
+    /// Announces that `fields` fields are about to be set; see [`Hash::reserve`].
+    pub fn reserve(&mut self, fields: usize) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().reserve(fields, &limits);
+    }
+
     /// Sets a field. Whether it is new.
     pub fn set(&mut self, field: &[u8], text: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
@@ -292,6 +298,12 @@ impl Edit<'_, '_, Hash> {
 }
 
 impl Edit<'_, '_, Set> {
+    /// Announces that `count` members are about to be added, `first` being the first; see [`Set::reserve`].
+    pub fn reserve(&mut self, first: &[u8], count: usize) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().reserve(first, count, &limits);
+    }
+
     /// Adds a member. Whether it is new.
     pub fn add(&mut self, member: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;

@@ -95,9 +95,11 @@ impl Txn<'_> {
             self.bury(db, part);
         }
         self.view.cx.dirty += count as u64;
-        let before = self.select(db);
-        self.emit(&[b"FLUSHDB"]);
-        self.select(before);
+        if count != 0 {
+            let before = self.select(db);
+            self.emit(&[b"FLUSHDB"]);
+            self.select(before);
+        }
         count
     }
 
