@@ -108,6 +108,11 @@ pub(super) fn expire_arg(args: &Args, at: usize) -> Option<ExpireArg> {
 }
 
 impl ExpireArg {
+    /// Whether both are the same option: of those the last counts.
+    pub fn same_unit(self, other: ExpireArg) -> bool {
+        (self.seconds, self.relative) == (other.seconds, other.relative)
+    }
+
     /// The time that it names, in Unix milliseconds; it may be in the past.
     pub fn time(self, args: &Args, now_ms: i64, command: &str) -> Result<i64> {
         let number = args.int(self.at)?;
