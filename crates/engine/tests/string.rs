@@ -48,7 +48,7 @@ fn set_returns_the_old_value() {
          RPUSH list x => :1
          SET list v GET => -WRONGTYPE Operation against a key holding the wrong kind of value
          SET list v NX GET => -WRONGTYPE Operation against a key holding the wrong kind of value
-         SET list v IFEQ x => $-1
+         SET list v IFEQ x => -WRONGTYPE Operation against a key holding the wrong kind of value
          TYPE list => +list
          SET list v => +OK
          GET list => $1 v
@@ -67,7 +67,7 @@ fn set_with_an_expiry_time() {
          SET a 3 => +OK
          TTL a => :-1
          SET a 1 PX 100500 => +OK
-         PTTL a => :100499
+         PTTL a => :100500
          SET a 1 EX 10 EX 20 => +OK
          TTL a => :20
          SET a 1 EXAT 99999999999 => +OK
@@ -110,7 +110,7 @@ fn old_forms_of_set() {
          SETEX a x v => -ERR value is not an integer or out of range
          SETEX a 9223372036854775807 v => -ERR invalid expire time in 'setex' command
          PSETEX a 100500 w => +OK
-         PTTL a => :100499
+         PTTL a => :100500
          PSETEX a 0 v => -ERR invalid expire time in 'psetex' command
          PSETEX a 9223372036854775807 v => -ERR invalid expire time in 'psetex' command
          GETSET a x => $1 w
@@ -341,7 +341,7 @@ fn reading_and_deleting() {
          EXISTS a => :0
          RPUSH list x => :1
          GETDEL list => -WRONGTYPE Operation against a key holding the wrong kind of value
-         DELIFEQ list x => :0
+         DELIFEQ list x => -WRONGTYPE Operation against a key holding the wrong kind of value
          TYPE list => +list
         "#,
     );
