@@ -25,6 +25,9 @@ pub struct Command {
     pub find_keys: Option<fn(&[&[u8]], &mut dyn FnMut(usize, Access))>,
     /// Whether it needs every shard (KEYS, FLUSHALL …).
     pub whole_keyspace: bool,
+    /// Whether these words make it reach for keys that only the run will tell (SORT's BY and GET patterns), so that it
+    /// needs every shard.
+    pub reaches_further: Option<fn(&[&[u8]]) -> bool>,
     /// Properties that do not follow from `run`.
     pub flags: Flags,
     /// The documentation group; its ACL category follows from it.
@@ -501,6 +504,7 @@ impl Command {
         keys: &[],
         find_keys: None,
         whole_keyspace: false,
+        reaches_further: None,
         flags: Flags::NONE,
         group: Group::Generic,
         categories: None,
@@ -548,6 +552,11 @@ impl Command {
                 keys.find(words, f);
             }
         }
+    }
+
+    /// Whether it needs every shard to run with these words.
+    pub fn needs_all_shards(&self, words: &[&[u8]]) -> bool {
+        self.whole_keyspace || self.reaches_further.is_some_and(|reaches| reaches(words))
     }
 
     /// The subcommands, if it has any.

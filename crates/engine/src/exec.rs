@@ -340,7 +340,7 @@ pub(crate) fn check_memory(worker: &Worker) -> Result {
 
 /// The shards of the command's keys.
 pub(crate) fn shards_of(command: &Registered, words: &[&[u8]]) -> ShardSet {
-    if command.command.whole_keyspace {
+    if command.command.needs_all_shards(words) {
         return ShardSet::All;
     }
     let mut set = ShardSet::None;

@@ -206,7 +206,7 @@ impl Script<'_, '_, '_, '_> {
                 exec::check_memory(self.ctx.worker)?;
             }
         }
-        let mut held = !command.command.whole_keyspace || self.txn.holds_all();
+        let mut held = !command.command.needs_all_shards(words) || self.txn.holds_all();
         let txn = &*self.txn;
         command.find_keys(words, &mut |at, _| held &= txn.holds(Key::new(words[at])));
         if !held {
