@@ -4,7 +4,7 @@
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
 use crate::args::Args;
-use crate::command::{Reply, Run, Wait};
+use crate::command::{Group, Reply, Run, Wait};
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, Session, Words};
@@ -12,6 +12,7 @@ use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
 use kelda_store::shard::{Guard, Keyspace, ShardSet};
 use kelda_store::txn::{Key, Txn};
+use kelda_store::value::Kind;
 use kelda_store::waiting::{DbKey, Waiter};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ pub fn block(
     args: &Args,
     wait: Wait,
 ) {
-    let Wait::On { keys: (first, count), timeout_ms, otherwise, errors_end_it } = wait else { return };
+    let Wait::On { keys: (first, count), timeout_ms, otherwise: _, errors_end_it } = wait else { return };
     let db = session.db;
     let mut keys: Vec<DbKey> = Vec::with_capacity(count);
     for word in args.words().iter().skip(first).take(count) {
@@ -101,12 +102,13 @@ pub fn block(
     for (db, key) in &waiter.keys {
         txn.shard_data(Key::new(key).shard()).waiters.add(*db, key, waiter.clone());
     }
-    let deadline_us = (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms * 1000));
+    let deadline_us =
+        (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
     if let Some(at_us) = deadline_us {
         let SessionRef { worker: index, slot, id } = session.at;
         worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
     }
-    session.blocked = Some(Blocked { waiter, deadline_us, otherwise });
+    session.blocked = Some(Blocked { waiter, deadline_us });
     session.info.blocked.store(true, Relaxed);
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
 }
@@ -126,7 +128,7 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
         let shard = Key::new(&key).shard();
         let mut place = 0;
         while let Some(waiter) = txn.shard_data(shard).waiters.get(db, &key, place) {
-            if !serve(worker, txn, &waiter) {
+            if !serve(worker, txn, Key::new(&key), &waiter) {
                 place += 1;
             }
         }
@@ -134,26 +136,40 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
     txn.select(before);
 }
 
-/// Runs a blocked session's command again. Whether it was served.
-fn serve(worker: &mut Worker, txn: &mut Txn, waiter: &Arc<Waiter>) -> bool {
+/// Runs a blocked session's command again, as `ready` changed. Whether it was served, be it with an error.
+fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>) -> bool {
     let Some(blocked) = waiter.payload.downcast_ref::<BlockedCommand>() else { return false };
     let Run::Wait(run) = blocked.command.command.run else { return false };
-    let mut reply = Writer::new(blocked.protocol);
     txn.select(blocked.db);
+    // A key of another type is none that the command waits for.
+    let kind = txn.peek(ready).map(|entry| entry.kind());
+    if !blocked.errors_end_it && kind != awaited_kind(blocked.command.command.group) {
+        return false;
+    }
+    let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
     match run(txn, &Args::new(&words), &mut reply) {
         Ok(Wait::Done) => {}
         Ok(Wait::On { .. }) => return false,
-        Err(error) if blocked.errors_end_it => {
+        Err(error) => {
             reply.truncate(0);
             reply.error(&error.to_string());
         }
-        Err(_) => return false,
     }
     leave_queues(txn, waiter);
     let engine = worker.engine.clone();
     engine.post(worker.index, blocked.session.worker, Message::Served { session: blocked.session, reply: reply.buf });
     true
+}
+
+/// The type of value that the blocking commands of a group wait for.
+fn awaited_kind(group: Group) -> Option<Kind> {
+    match group {
+        Group::List => Some(Kind::List),
+        Group::SortedSet => Some(Kind::ZSet),
+        Group::Stream => Some(Kind::Stream),
+        _ => None,
+    }
 }
 
 impl Worker {
@@ -169,15 +185,16 @@ impl Worker {
                 .session_of(at)
                 .and_then(|session| session.blocked.as_ref())
                 .is_some_and(|blocked| blocked.deadline_us.is_some_and(|deadline| deadline <= now_us));
-            if due && !self.give_up(at, |reply, blocked| blocked.otherwise.write(reply)) {
+            if due && !self.give_up(at, |reply| reply.null_array()) {
                 self.timers.push(Reverse(Timer { at_us: now_us + 1000, ..timer }));
                 return;
             }
         }
     }
 
-    /// Takes a session out of its queues and writes what `answer` says. `false` when its shards are busy.
-    fn give_up(&mut self, at: SessionRef, answer: impl FnOnce(&mut Reply, &Blocked)) -> bool {
+    /// Takes a session out of its queues and writes what `answer` says: a null array where no error is due, whatever the
+    /// command. `false` when its shards are busy.
+    fn give_up(&mut self, at: SessionRef, answer: impl FnOnce(&mut Reply)) -> bool {
         let Some(session) = self.session_of(at) else { return true };
         let Some(waiter) = session.blocked.as_ref().map(|blocked| blocked.waiter.clone()) else { return true };
         if waiter.is_retired() {
@@ -191,8 +208,8 @@ impl Worker {
             Some(true) => {}
         }
         let Some(session) = self.session_of(at) else { return true };
-        if let Some(blocked) = session.blocked.take() {
-            answer(&mut session.reply, &blocked);
+        if session.blocked.take().is_some() {
+            answer(&mut session.reply);
             session.info.blocked.store(false, Relaxed);
             self.engine.clients.blocked.fetch_sub(1, Relaxed);
         }
@@ -217,11 +234,11 @@ impl Worker {
 
     /// CLIENT UNBLOCK.
     pub(crate) fn unblock(&mut self, at: SessionRef, with_error: bool) {
-        let done = self.give_up(at, |reply, blocked| {
+        let done = self.give_up(at, |reply| {
             if with_error {
                 reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
             } else {
-                blocked.otherwise.write(reply);
+                reply.null_array();
             }
         });
         if !done {

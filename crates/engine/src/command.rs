@@ -74,10 +74,10 @@ pub enum Wait {
         keys: (usize, usize),
         /// For how long, in ms; 0 for ever.
         timeout_ms: u64,
-        /// The reply once the time is over, or at once where blocking is not allowed.
+        /// The reply where blocking is not allowed (within MULTI and scripts). Once the time is over it is a null array.
         otherwise: Nothing,
-        /// Whether an error on running it again ends the wait (XREADGROUP) or is passed over (BLPOP on a key that
-        /// became a string).
+        /// Whether an awaited key that came to hold another type, or went, ends the wait with an error (XREADGROUP), or is
+        /// passed over (BLPOP on a key that became a string). Other errors on running it again always end it.
         errors_end_it: bool,
     },
 }

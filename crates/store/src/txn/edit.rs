@@ -7,6 +7,7 @@
 use super::context::score_text;
 use super::undo::UndoOp;
 use super::{EventClasses, Key, Txn, WrongType};
+use crate::Str;
 use crate::entry::Entry;
 use crate::hash::Hash;
 use crate::list::{End, List};
@@ -184,6 +185,38 @@ impl Edit<'_, '_, List> {
         }
         self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[]);
         Some(item)
+    }
+
+    /// Adds the elements of one command at one end, one after another; there must be at least one.
+    pub fn push_all(&mut self, end: End, items: &[&[u8]]) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().push_all(end, items.iter().copied(), &limits);
+        let index = if end == End::Front { 0 } else { self.len() - items.len() };
+        self.record(|| UndoOp::ListInserted { index, count: items.len() });
+        self.emit(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, items);
+        self.txn.view.cx.dirty += items.len() as u64 - 1;
+    }
+
+    /// Takes up to `count` elements off one end, each shown to `taken` as it would go. How many.
+    pub fn pop_many(&mut self, end: End, count: usize, mut taken: impl FnMut(Str)) -> usize {
+        let limits = self.txn.view.cx.env.limits;
+        let count = count.min(self.len());
+        if count == 0 {
+            return 0;
+        }
+        let index = if end == End::Front { 0 } else { self.len() - count };
+        match end {
+            End::Front => self.iter().take(count).for_each(&mut taken),
+            End::Back => self.iter_rev().take(count).for_each(&mut taken),
+        }
+        if self.undoable() {
+            let items = self.iter_from(index).take(count).map(|item| item.to_vec()).collect();
+            self.record(|| UndoOp::ListRemoved { index, items });
+        }
+        self.value().remove_range(index, count, &limits);
+        self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[count.to_string().as_bytes()]);
+        self.txn.view.cx.dirty += count as u64 - 1;
+        count
     }
 
     /// Replaces the element at an index; the index must be in range.
