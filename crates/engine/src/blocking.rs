@@ -79,7 +79,16 @@ pub fn block(
     args: &Args,
     wait: Wait,
 ) {
-    let Wait::On { keys: (first, count), timeout_ms, otherwise, errors_end_it } = wait else { return };
+    let (first, count, timeout_ms, otherwise, errors_end_it) = match wait {
+        Wait::Done => return,
+        Wait::On { keys: (first, count), timeout_ms, otherwise, errors_end_it } => {
+            (first, count, timeout_ms, otherwise, errors_end_it)
+        }
+        Wait::Resolved(words, wait) => {
+            let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
+            return block(worker, session, txn, command, &Args::new(&words), *wait);
+        }
+    };
     let db = session.db;
     let mut keys: Vec<DbKey> = Vec::with_capacity(count);
     for word in args.words().iter().skip(first).take(count) {
@@ -143,7 +152,7 @@ fn serve(worker: &mut Worker, txn: &mut Txn, waiter: &Arc<Waiter>) -> bool {
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
     match run(txn, &Args::new(&words), &mut reply) {
         Ok(Wait::Done) => {}
-        Ok(Wait::On { .. }) => return false,
+        Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
         Err(error) if blocked.errors_end_it => {
             reply.truncate(0);
             reply.error(&error.to_string());
