@@ -5,6 +5,7 @@
 
 use crate::args::Args;
 use crate::command::{Reply, Run, Wait};
+use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, Session, Words};
@@ -156,6 +157,8 @@ fn serve(worker: &mut Worker, txn: &mut Txn, waiter: &Arc<Waiter>) -> bool {
         Err(error) if blocked.errors_end_it => {
             reply.truncate(0);
             reply.error(&error.to_string());
+            worker.stats().by_command[blocked.command.id].failed.add(1);
+            exec::count_error(worker, &reply.buf);
         }
         Err(_) => return false,
     }

@@ -59,11 +59,6 @@ fn edit_group<'t, 'k>(txn: &'t mut Txn<'k>, args: &Args<'t>) -> Result<Edit<'t, 
     Ok(edit)
 }
 
-/// The position at word 4, `$` being the last id of the stream.
-fn position(args: &Args, last: StreamId) -> Result<StreamId> {
-    if &args[4] == b"$" { Ok(last) } else { id::parse(&args[4], 0) }
-}
-
 /// How ENTRIESREAD says it.
 pub(super) fn entries_read_text(read: Option<u64>) -> String {
     read.map_or("-1".to_string(), |read| read.to_string())
@@ -77,7 +72,7 @@ pub(super) fn create(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         None if make_stream => (StreamId::MIN, false),
         None => return Err(NEEDS_KEY),
     };
-    let at = position(args, last)?;
+    let at = if &args[4] == b"$" { last } else { id::parse(&args[4], 0)? };
     if there && txn.stream(key)?.is_some_and(|stream| stream.group(name).is_some()) {
         return Err(Error::text("BUSYGROUP Consumer Group name already exists"));
     }
@@ -98,7 +93,8 @@ pub(super) fn setid(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let Options { entries_read, .. } = options(args, "SETID")?;
     let name = &args[3];
     let mut edit = edit_group(txn, args)?;
-    let at = position(args, edit.last_id())?;
+    // Other than CREATE this takes `-` and `+` too.
+    let at = if &args[4] == b"$" { edit.last_id() } else { id::parse_or_end(&args[4], 0)? };
     let (at_text, read_text) = (at.to_string(), entries_read_text(entries_read));
     let words: [&[u8]; 4] = [name, at_text.as_bytes(), b"ENTRIESREAD", read_text.as_bytes()];
     edit.apply(b"XGROUP SETID", &words, |stream| {
