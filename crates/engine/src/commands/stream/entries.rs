@@ -37,7 +37,7 @@ fn trim_options(args: &Args, xadd: bool, node_entries_max: usize) -> Result<Trim
                 let max = u64::try_from(args.int(at)?);
                 Keep::MaxLen(max.map_err(|_| Error::text("ERR The MAXLEN argument must be >= 0."))?)
             } else {
-                Keep::MinId(id::parse_or_end(&args[at], 0)?)
+                Keep::MinId(id::parse(&args[at], 0)?)
             });
         } else if args.is(at, "LIMIT") && more > 0 {
             at += 1;
