@@ -4,7 +4,12 @@
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
 use crate::args::Args;
+<<<<<<< HEAD
 use crate::command::{Group, Reply, Run, Wait};
+=======
+use crate::command::{Reply, Run, Wait};
+use crate::exec;
+>>>>>>> fstream
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, Session, Words};
@@ -80,7 +85,16 @@ pub fn block(
     args: &Args,
     wait: Wait,
 ) {
-    let Wait::On { keys: (first, count), timeout_ms, otherwise: _, errors_end_it } = wait else { return };
+    let (first, count, timeout_ms, errors_end_it) = match wait {
+        Wait::Done => return,
+        Wait::On { keys: (first, count), timeout_ms, otherwise: _, errors_end_it } => {
+            (first, count, timeout_ms, errors_end_it)
+        }
+        Wait::Resolved(words, wait) => {
+            let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
+            return block(worker, session, txn, command, &Args::new(&words), *wait);
+        }
+    };
     let db = session.db;
     let mut keys: Vec<DbKey> = Vec::with_capacity(count);
     for word in args.words().iter().skip(first).take(count) {
@@ -150,10 +164,12 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>) -
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
     match run(txn, &Args::new(&words), &mut reply) {
         Ok(Wait::Done) => {}
-        Ok(Wait::On { .. }) => return false,
+        Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
         Err(error) => {
             reply.truncate(0);
             reply.error(&error.to_string());
+            worker.stats().by_command[blocked.command.id].failed.add(1);
+            exec::count_error(worker, &reply.buf);
         }
     }
     leave_queues(txn, waiter);

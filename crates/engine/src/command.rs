@@ -64,7 +64,7 @@ pub enum Run {
 }
 
 /// What a `Run::Wait` came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// The reply is written.
     Done,
@@ -80,6 +80,20 @@ pub enum Wait {
         /// passed over (BLPOP on a key that became a string). Other errors on running it again always end it.
         errors_end_it: bool,
     },
+    /// As the wait says, but these words are run again instead of the command's own: what was relative to now (the id `$`
+    /// of XREAD) is absolute in them.
+    Resolved(Vec<Vec<u8>>, Box<Wait>),
+}
+
+impl Wait {
+    /// The reply where blocking is not allowed; `None` if the reply is written.
+    pub fn otherwise(&self) -> Option<Nothing> {
+        match self {
+            Wait::Done => None,
+            Wait::On { otherwise, .. } => Some(*otherwise),
+            Wait::Resolved(_, wait) => wait.otherwise(),
+        }
+    }
 }
 
 /// The forms of an empty reply.
@@ -521,6 +535,8 @@ impl Command {
         match self.run {
             Run::Read(_) => flags = flags.and(Flags::READONLY),
             Run::Write(_) => flags = flags.and(Flags::WRITE),
+            // One that only reads says so itself (XREAD).
+            Run::Wait(_) if flags.has(Flags::READONLY) => flags = flags.and(Flags::BLOCKING),
             Run::Wait(_) => flags = flags.and(Flags::WRITE).and(Flags::BLOCKING),
             Run::Session(_) | Run::Script(_) | Run::Group(_) => {}
         }
