@@ -4,12 +4,8 @@
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
 use crate::args::Args;
-<<<<<<< HEAD
 use crate::command::{Group, Reply, Run, Wait};
-=======
-use crate::command::{Reply, Run, Wait};
 use crate::exec;
->>>>>>> fstream
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, Session, Words};
@@ -119,6 +115,7 @@ pub fn block(
     let deadline_us =
         (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
     if let Some(at_us) = deadline_us {
+        worker.tidy_timers();
         let SessionRef { worker: index, slot, id } = session.at;
         worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
     }
@@ -141,18 +138,36 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
     while let Some((db, key)) = txn.cx().ready.pop_front() {
         let shard = Key::new(&key).shard();
         let mut place = 0;
+        txn.select(db);
+        let mut there = txn.exists(Key::new(&key));
         while let Some(waiter) = txn.shard_data(shard).waiters.get(db, &key, place) {
-            if !serve(worker, txn, Key::new(&key), &waiter) {
+            if serve(worker, txn, Key::new(&key), &waiter, there) {
+                txn.select(db);
+                there = txn.exists(Key::new(&key));
+            } else {
                 place += 1;
             }
+        }
+        // Before the shards are given back: the next transaction may not hold them.
+        if txn.cx().saw_stale() {
+            txn.reap_stale();
         }
     }
     txn.select(before);
 }
 
-/// Runs a blocked session's command again, as `ready` changed. Whether it was served, be it with an error.
-fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>) -> bool {
+/// Runs a blocked session's command again, as `ready` changed. Whether it left its queues, served or with an error.
+/// `there`: whether the key that changed exists.
+fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, there: bool) -> bool {
+    if waiter.is_abandoned() {
+        leave_queues(txn, waiter);
+        return true;
+    }
     let Some(blocked) = waiter.payload.downcast_ref::<BlockedCommand>() else { return false };
+    // Nothing is to be had from a key that is not there, but for an error: the queue may be long.
+    if !there && !blocked.errors_end_it {
+        return false;
+    }
     let Run::Wait(run) = blocked.command.command.run else { return false };
     txn.select(blocked.db);
     // A key of another type is none that the command waits for.
@@ -189,6 +204,23 @@ fn awaited_kind(group: Group) -> Option<Kind> {
 }
 
 impl Worker {
+    /// Forgets the timers of waits that ended before their time, when they are too many.
+    fn tidy_timers(&mut self) {
+        /// Timers that are never worth the work.
+        const FEW: usize = 1024;
+        if self.timers.len() < self.timers_tidied.max(FEW) {
+            return;
+        }
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.retain(|Reverse(timer)| {
+            let blocked = self.session_of(timer.session()).and_then(|session| session.blocked.as_ref());
+            // A timer that met a busy shard is later than its deadline.
+            blocked.and_then(|blocked| blocked.deadline_us).is_some_and(|deadline| deadline <= timer.at_us)
+        });
+        self.timers_tidied = 2 * timers.len();
+        self.timers = timers;
+    }
+
     /// Ends the waits whose time is over.
     pub(crate) fn run_timers(&mut self, now_us: u64) {
         while let Some(Reverse(timer)) = self.timers.peek().copied() {
@@ -202,8 +234,8 @@ impl Worker {
                 .and_then(|session| session.blocked.as_ref())
                 .is_some_and(|blocked| blocked.deadline_us.is_some_and(|deadline| deadline <= now_us));
             if due && !self.give_up(at, |reply| reply.null_array()) {
+                // After all that are due, so this loop ends.
                 self.timers.push(Reverse(Timer { at_us: now_us + 1000, ..timer }));
-                return;
             }
         }
     }
@@ -225,11 +257,10 @@ impl Worker {
         }
         let Some(session) = self.session_of(at) else { return true };
         if session.blocked.take().is_some() {
-            answer(&mut session.reply);
-            session.info.blocked.store(false, Relaxed);
-            self.engine.clients.blocked.fetch_sub(1, Relaxed);
+            let mut reply = Writer::new(session.protocol);
+            answer(&mut reply);
+            self.unblocked(at, &reply.buf);
         }
-        self.resume(at);
         true
     }
 
@@ -248,6 +279,21 @@ impl Worker {
         Some(waits)
     }
 
+    /// Gives a session that was blocked its reply, and lets it go on.
+    pub(crate) fn unblocked(&mut self, at: SessionRef, reply: &[u8]) {
+        let Some(mut session) = self.take_session(at) else { return };
+        session.blocked = None;
+        session.info.blocked.store(false, Relaxed);
+        self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        let mut output = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
+        let mark = output.len();
+        output.raw(reply);
+        exec::suppress(&mut session, &mut output, mark);
+        session.reply = output;
+        self.put_back(session);
+        self.resume(at);
+    }
+
     /// CLIENT UNBLOCK.
     pub(crate) fn unblock(&mut self, at: SessionRef, with_error: bool) {
         let done = self.give_up(at, |reply| {
@@ -258,8 +304,7 @@ impl Worker {
             }
         });
         if !done {
-            let engine = self.engine.clone();
-            engine.post(self.index, self.index, Message::Unblock { session: at, with_error });
+            self.late.push(Message::Unblock { session: at, with_error });
         }
     }
 
@@ -267,6 +312,8 @@ impl Worker {
     pub(crate) fn end_wait(&mut self, session: &mut Session) {
         let Some(blocked) = session.blocked.take() else { return };
         self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        // Whoever makes it ready from now on passes it over, even while its shards are busy.
+        blocked.waiter.abandon();
         if !blocked.waiter.is_retired() && self.withdraw(&blocked.waiter).is_none() {
             self.orphans.push(blocked.waiter);
         }

@@ -42,8 +42,12 @@ pub struct Command {
     pub summary: &'static str,
     /// Time complexity.
     pub complexity: &'static str,
+    /// Hints for clients and proxies (Redis documentation, "Command tips").
+    pub tips: &'static [&'static str],
     /// What runs.
     pub run: Run,
+    /// What runs when a container is called without a subcommand, where that is allowed (COMMAND).
+    pub bare: Option<fn(&mut Ctx, &Args, &mut Reply) -> Result>,
 }
 
 /// The function behind a command. The variant says what it may do.
@@ -103,6 +107,8 @@ pub enum Nothing {
     Null,
     /// A null array in RESP2.
     NullArray,
+    /// `OK`: waiting was all there was to do (DEBUG SLEEP).
+    Done,
 }
 
 impl Nothing {
@@ -111,6 +117,7 @@ impl Nothing {
         match self {
             Nothing::Null => reply.null(),
             Nothing::NullArray => reply.null_array(),
+            Nothing::Done => reply.ok(),
         }
     }
 }
@@ -526,7 +533,9 @@ impl Command {
         syntax: "",
         summary: "",
         complexity: "O(1)",
+        tips: &[],
         run: Run::Group(&[]),
+        bare: None,
     };
 
     /// All properties, those that follow from other fields included.

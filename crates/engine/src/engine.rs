@@ -1,11 +1,12 @@
 //! The state that all workers share.
 
-use crate::clients::Clients;
+use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
 use crate::scripts::ScriptCache;
+use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::Stats;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
@@ -116,6 +117,12 @@ pub struct Engine {
     pub busy_scripts: AtomicUsize,
     /// Whether keys are removed before anybody looks (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// SLOWLOG and COMMANDLOG.
+    pub slowlog: SlowLogs,
+    /// LATENCY.
+    pub latency: LatencyEvents,
     /// Whether the server is ending.
     pub ending: AtomicBool,
     mailboxes: Vec<OnceLock<Mailbox>>,
@@ -145,6 +152,9 @@ impl Engine {
             running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
+            pause: Pause::default(),
+            slowlog: SlowLogs::default(),
+            latency: LatencyEvents::default(),
             ending: AtomicBool::new(false),
             mailboxes: (0..options.workers).map(|_| OnceLock::new()).collect(),
             sink: options.sink,

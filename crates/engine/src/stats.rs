@@ -36,7 +36,12 @@ pub struct CommandCounters {
     pub rejected: Counter,
     /// Ran and replied with an error.
     pub failed: Counter,
+    /// Calls that took at most 1, 2, 4 … µs (the last: or more).
+    pub latency: [Counter; LATENCY_BUCKETS],
 }
+
+/// Powers of two of microseconds that latencies are counted by.
+pub const LATENCY_BUCKETS: usize = 32;
 
 /// One worker's counters.
 #[repr(align(128))]
@@ -112,6 +117,7 @@ impl Stats {
             for counter in [&command.calls, &command.usec, &command.rejected, &command.failed] {
                 counter.reset();
             }
+            command.latency.iter().for_each(Counter::reset);
         }
     }
 }

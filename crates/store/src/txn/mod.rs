@@ -113,6 +113,11 @@ impl<'k> View<'k> {
         self.holds_all() || *set != ShardSet::All && set.iter().all(|shard| self.guard.held().contains(shard))
     }
 
+    /// Says that the transaction will hold its shards for long: from now on nobody waits for them.
+    pub fn will_take_long(&self) {
+        self.guard.will_take_long();
+    }
+
     fn shard(&self, key: Key) -> &ShardData {
         self.guard.shard(key.shard())
     }
