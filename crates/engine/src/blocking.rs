@@ -4,7 +4,7 @@
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
 use crate::args::Args;
-use crate::command::{Reply, Run, Wait};
+use crate::command::{Group, Reply, Run, Wait};
 use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
@@ -13,6 +13,7 @@ use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
 use kelda_store::shard::{Guard, Keyspace, ShardSet};
 use kelda_store::txn::{Key, Txn};
+use kelda_store::value::Kind;
 use kelda_store::waiting::{DbKey, Waiter};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -80,7 +81,16 @@ pub fn block(
     args: &Args,
     wait: Wait,
 ) {
-    let Wait::On { keys: (first, count), timeout_ms, otherwise, errors_end_it } = wait else { return };
+    let (first, count, timeout_ms, errors_end_it) = match wait {
+        Wait::Done => return,
+        Wait::On { keys: (first, count), timeout_ms, otherwise: _, errors_end_it } => {
+            (first, count, timeout_ms, errors_end_it)
+        }
+        Wait::Resolved(words, wait) => {
+            let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
+            return block(worker, session, txn, command, &Args::new(&words), *wait);
+        }
+    };
     let db = session.db;
     let mut keys: Vec<DbKey> = Vec::with_capacity(count);
     for word in args.words().iter().skip(first).take(count) {
@@ -109,7 +119,7 @@ pub fn block(
         let SessionRef { worker: index, slot, id } = session.at;
         worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
     }
-    session.blocked = Some(Blocked { waiter, deadline_us, otherwise });
+    session.blocked = Some(Blocked { waiter, deadline_us });
     session.info.blocked.store(true, Relaxed);
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
 }
@@ -131,7 +141,7 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
         txn.select(db);
         let mut there = txn.exists(Key::new(&key));
         while let Some(waiter) = txn.shard_data(shard).waiters.get(db, &key, place) {
-            if serve(worker, txn, &waiter, there) {
+            if serve(worker, txn, Key::new(&key), &waiter, there) {
                 txn.select(db);
                 there = txn.exists(Key::new(&key));
             } else {
@@ -146,8 +156,9 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
     txn.select(before);
 }
 
-/// Runs a blocked session's command again. Whether it left its queues. `there`: whether the key that changed exists.
-fn serve(worker: &mut Worker, txn: &mut Txn, waiter: &Arc<Waiter>, there: bool) -> bool {
+/// Runs a blocked session's command again, as `ready` changed. Whether it left its queues, served or with an error.
+/// `there`: whether the key that changed exists.
+fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, there: bool) -> bool {
     if waiter.is_abandoned() {
         leave_queues(txn, waiter);
         return true;
@@ -158,22 +169,38 @@ fn serve(worker: &mut Worker, txn: &mut Txn, waiter: &Arc<Waiter>, there: bool) 
         return false;
     }
     let Run::Wait(run) = blocked.command.command.run else { return false };
-    let mut reply = Writer::new(blocked.protocol);
     txn.select(blocked.db);
+    // A key of another type is none that the command waits for.
+    let kind = txn.peek(ready).map(|entry| entry.kind());
+    if !blocked.errors_end_it && kind != awaited_kind(blocked.command.command.group) {
+        return false;
+    }
+    let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
     match run(txn, &Args::new(&words), &mut reply) {
         Ok(Wait::Done) => {}
-        Ok(Wait::On { .. }) => return false,
-        Err(error) if blocked.errors_end_it => {
+        Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
+        Err(error) => {
             reply.truncate(0);
             reply.error(&error.to_string());
+            worker.stats().by_command[blocked.command.id].failed.add(1);
+            exec::count_error(worker, &reply.buf);
         }
-        Err(_) => return false,
     }
     leave_queues(txn, waiter);
     let engine = worker.engine.clone();
     engine.post(worker.index, blocked.session.worker, Message::Served { session: blocked.session, reply: reply.buf });
     true
+}
+
+/// The type of value that the blocking commands of a group wait for.
+fn awaited_kind(group: Group) -> Option<Kind> {
+    match group {
+        Group::List => Some(Kind::List),
+        Group::SortedSet => Some(Kind::ZSet),
+        Group::Stream => Some(Kind::Stream),
+        _ => None,
+    }
 }
 
 impl Worker {
@@ -206,15 +233,16 @@ impl Worker {
                 .session_of(at)
                 .and_then(|session| session.blocked.as_ref())
                 .is_some_and(|blocked| blocked.deadline_us.is_some_and(|deadline| deadline <= now_us));
-            if due && !self.give_up(at, |reply, blocked| blocked.otherwise.write(reply)) {
+            if due && !self.give_up(at, |reply| reply.null_array()) {
                 // After all that are due, so this loop ends.
                 self.timers.push(Reverse(Timer { at_us: now_us + 1000, ..timer }));
             }
         }
     }
 
-    /// Takes a session out of its queues and writes what `answer` says. `false` when its shards are busy.
-    fn give_up(&mut self, at: SessionRef, answer: impl FnOnce(&mut Reply, &Blocked)) -> bool {
+    /// Takes a session out of its queues and writes what `answer` says: a null array where no error is due, whatever the
+    /// command. `false` when its shards are busy.
+    fn give_up(&mut self, at: SessionRef, answer: impl FnOnce(&mut Reply)) -> bool {
         let Some(session) = self.session_of(at) else { return true };
         let Some(waiter) = session.blocked.as_ref().map(|blocked| blocked.waiter.clone()) else { return true };
         if waiter.is_retired() {
@@ -228,9 +256,9 @@ impl Worker {
             Some(true) => {}
         }
         let Some(session) = self.session_of(at) else { return true };
-        if let Some(blocked) = session.blocked.take() {
+        if session.blocked.take().is_some() {
             let mut reply = Writer::new(session.protocol);
-            answer(&mut reply, &blocked);
+            answer(&mut reply);
             self.unblocked(at, &reply.buf);
         }
         true
@@ -268,11 +296,11 @@ impl Worker {
 
     /// CLIENT UNBLOCK.
     pub(crate) fn unblock(&mut self, at: SessionRef, with_error: bool) {
-        let done = self.give_up(at, |reply, blocked| {
+        let done = self.give_up(at, |reply| {
             if with_error {
                 reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
             } else {
-                blocked.otherwise.write(reply);
+                reply.null_array();
             }
         });
         if !done {

@@ -68,7 +68,7 @@ pub enum Run {
 }
 
 /// What a `Run::Wait` came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// The reply is written.
     Done,
@@ -78,12 +78,26 @@ pub enum Wait {
         keys: (usize, usize),
         /// For how long, in ms; 0 for ever.
         timeout_ms: u64,
-        /// The reply once the time is over, or at once where blocking is not allowed.
+        /// The reply where blocking is not allowed (within MULTI and scripts). Once the time is over it is a null array.
         otherwise: Nothing,
-        /// Whether an error on running it again ends the wait (XREADGROUP) or is passed over (BLPOP on a key that
-        /// became a string).
+        /// Whether an awaited key that came to hold another type, or went, ends the wait with an error (XREADGROUP), or is
+        /// passed over (BLPOP on a key that became a string). Other errors on running it again always end it.
         errors_end_it: bool,
     },
+    /// As the wait says, but these words are run again instead of the command's own: what was relative to now (the id `$`
+    /// of XREAD) is absolute in them.
+    Resolved(Vec<Vec<u8>>, Box<Wait>),
+}
+
+impl Wait {
+    /// The reply where blocking is not allowed; `None` if the reply is written.
+    pub fn otherwise(&self) -> Option<Nothing> {
+        match self {
+            Wait::Done => None,
+            Wait::On { otherwise, .. } => Some(*otherwise),
+            Wait::Resolved(_, wait) => wait.otherwise(),
+        }
+    }
 }
 
 /// The forms of an empty reply.
@@ -530,6 +544,8 @@ impl Command {
         match self.run {
             Run::Read(_) => flags = flags.and(Flags::READONLY),
             Run::Write(_) => flags = flags.and(Flags::WRITE),
+            // One that only reads says so itself (XREAD).
+            Run::Wait(_) if flags.has(Flags::READONLY) => flags = flags.and(Flags::BLOCKING),
             Run::Wait(_) => flags = flags.and(Flags::WRITE).and(Flags::BLOCKING),
             Run::Session(_) | Run::Script(_) | Run::Group(_) => {}
         }

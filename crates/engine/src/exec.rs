@@ -519,13 +519,12 @@ fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: 
     match command.command.run {
         Run::Read(run) => run(txn, args, reply),
         Run::Write(run) => run(txn, args, reply),
-        Run::Wait(run) => match run(txn, args, reply)? {
-            Wait::Done => Ok(()),
-            Wait::On { otherwise, .. } => {
-                otherwise.write(reply);
-                Ok(())
+        Run::Wait(run) => {
+            if let Some(nothing) = run(txn, args, reply)?.otherwise() {
+                nothing.write(reply);
             }
-        },
+            Ok(())
+        }
         Run::Session(run) => {
             let before = ctx.session.db;
             let mut inner = Ctx {

@@ -1,7 +1,6 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
 use crate::clients::ClientInfo;
-use crate::command::Nothing;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
 use crate::worker::Fate;
@@ -48,8 +47,6 @@ pub struct Blocked {
     pub waiter: Arc<Waiter>,
     /// When its time is over, in the worker's monotonic µs.
     pub deadline_us: Option<u64>,
-    /// The reply then.
-    pub otherwise: Nothing,
 }
 
 /// CLIENT REPLY.

@@ -466,6 +466,11 @@ impl Worker {
         !self.garbage.is_empty()
     }
 
+    /// Bytes that this worker's Lua interpreter holds.
+    pub fn lua_bytes(&self) -> usize {
+        self.interpreter.as_ref().map_or(0, |interpreter| interpreter.used_memory())
+    }
+
     /// Values waiting to be freed.
     pub fn garbage_len(&self) -> usize {
         self.garbage.len()
@@ -688,6 +693,10 @@ impl Worker {
     }
 
     fn cron(&mut self) {
+        if self.index == 0 {
+            self.engine.note_memory();
+            self.engine.note_rates();
+        }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());
         self.orphans = orphans;

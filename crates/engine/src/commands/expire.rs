@@ -47,7 +47,7 @@ pub static COMMANDS: &[Command] = &[
         name: "TTL",
         summary: "Returns how long a key still lives, in seconds.",
         run: Run::Read(|view, args, reply| {
-            ttl(view, args, reply, |at, now| (at - now).max(0).saturating_add(500) / 1000)
+            ttl(view, args, reply, |at, now| rounded_seconds((at - now).max(0)))
         }),
         ..GETTER
     },
@@ -62,7 +62,7 @@ pub static COMMANDS: &[Command] = &[
         name: "EXPIRETIME",
         since: "7.0.0",
         summary: "Returns when a key expires, as a Unix time in seconds.",
-        run: Run::Read(|view, args, reply| ttl(view, args, reply, |at, _| at.saturating_add(500) / 1000)),
+        run: Run::Read(|view, args, reply| ttl(view, args, reply, |at, _| rounded_seconds(at))),
         ..GETTER
     },
     Command {
@@ -108,6 +108,11 @@ pub(super) fn expire_arg(args: &Args, at: usize) -> Option<ExpireArg> {
 }
 
 impl ExpireArg {
+    /// Whether both are the same option: of those the last counts.
+    pub fn same_unit(self, other: ExpireArg) -> bool {
+        (self.seconds, self.relative) == (other.seconds, other.relative)
+    }
+
     /// The time that it names, in Unix milliseconds; it may be in the past.
     pub fn time(self, args: &Args, now_ms: i64, command: &str) -> Result<i64> {
         let number = args.int(self.at)?;
@@ -217,4 +222,9 @@ fn ttl(view: &View, args: &Args, reply: &mut Reply, show: fn(i64, i64) -> i64) -
         Some(Some(at)) => show(at, view.now()),
     });
     Ok(())
+}
+
+/// Milliseconds as seconds, to the nearest.
+fn rounded_seconds(ms: i64) -> i64 {
+    ms / 1000 + i64::from(ms % 1000 >= 500)
 }

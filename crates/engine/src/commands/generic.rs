@@ -205,6 +205,7 @@ fn rename(txn: &mut Txn, args: &Args, reply: &mut Reply, replace: bool) -> Resul
     }
     let renames = from.bytes != to.bytes && (replace || !txn.exists(to));
     if renames && let Some((value, expire_at)) = txn.take(from) {
+        txn.delete(to);
         txn.put(to, value, expire_at);
         txn.event(EventClasses::GENERIC, "rename_from", from.bytes);
         txn.event(EventClasses::GENERIC, "rename_to", to.bytes);
@@ -249,6 +250,7 @@ fn copy(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let copies = source.filter(|_| replace || !txn.exists(to));
     reply.int(i64::from(copies.is_some()));
     if let Some((value, expire_at)) = copies {
+        txn.delete(to);
         txn.put(to, value, expire_at);
         txn.event(EventClasses::GENERIC, "copy_to", to.bytes);
     }

@@ -491,8 +491,10 @@ impl Search {
                          negative to start from the end of the list",
                     ));
                 } else if rank == i64::MIN {
-                    return Err(Error::text("ERR value is out of range, value must between \
-                        -9223372036854775807 and 9223372036854775807"));
+                    return Err(Error::text(
+                        "ERR value is out of range, value must between \
+                        -9223372036854775807 and 9223372036854775807",
+                    ));
                 }
             } else if args.is(option, "COUNT") {
                 search.count = Some(at_least(args, value, 0, "ERR COUNT can't be negative")?);

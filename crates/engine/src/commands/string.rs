@@ -341,9 +341,9 @@ impl<'a> SetOptions<'a> {
                 options.keep_ttl = true;
             } else if !sets && args.is(at, "PERSIST") && (!has_ttl || options.persist) {
                 options.persist = true;
-            } else if !has_ttl
-                && argument.is_some()
+            } else if argument.is_some()
                 && let Some(expire) = expire_arg(args, at)
+                && (!has_ttl || options.expire.is_some_and(|before| before.same_unit(expire)))
             {
                 options.expire = Some(expire);
                 at += 1;
@@ -470,7 +470,7 @@ fn msetnx(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
 fn msetex(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let count = args.int(1).ok().and_then(|count| usize::try_from(count).ok());
     let count = count
-        .filter(|&count| count != 0 && count <= i32::MAX as usize / 2)
+        .filter(|&count| count != 0 && count <= i32::MAX as usize)
         .ok_or(Error::text("ERR invalid numkeys value or out of range"))?;
     let pairs = args.words().get(2..2 + 2 * count).ok_or(Error::Syntax)?;
     let options = SetOptions::parse(args, 2 + 2 * count, OptionsOf::Msetex)?;

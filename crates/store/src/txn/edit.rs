@@ -12,7 +12,7 @@ use crate::entry::Entry;
 use crate::hash::Hash;
 use crate::list::{End, List};
 use crate::set::Set;
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamId, Trim};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
@@ -133,14 +133,19 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
         self.txn.undo.is_some()
     }
 
-    /// Emits `name key args…`, and marks the key as touched once.
-    fn emit(&mut self, name: &[u8], args: &[&[u8]]) {
+    fn emit_change(&mut self, name: &[u8], args: &[&[u8]]) {
         if self.txn.view.cx.env.log_changes {
-            let mut argv = Vec::with_capacity(args.len() + 2);
-            argv.extend_from_slice(&[name, self.key.bytes]);
+            let mut argv: Vec<&[u8]> = name.split(|byte| *byte == b' ').collect();
+            argv.push(self.key.bytes);
             argv.extend_from_slice(args);
             self.txn.emit(&argv);
         }
+    }
+
+    /// Emits `name key args…`, and marks the key as touched once. The name may be two words: of a container and of its
+    /// subcommand.
+    fn emit(&mut self, name: &[u8], args: &[&[u8]]) {
+        self.emit_change(name, args);
         if self.changed {
             self.txn.view.cx.dirty += 1;
         } else {
@@ -302,6 +307,12 @@ impl Edit<'_, '_, List> {
 }
 
 impl Edit<'_, '_, Hash> {
+    /// Announces that `fields` fields are about to be set; see [`Hash::reserve`].
+    pub fn reserve(&mut self, fields: usize) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().reserve(fields, &limits);
+    }
+
     /// Sets a field. Whether it is new.
     pub fn set(&mut self, field: &[u8], text: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
@@ -325,6 +336,12 @@ impl Edit<'_, '_, Hash> {
 }
 
 impl Edit<'_, '_, Set> {
+    /// Announces that `count` members are about to be added, `first` being the first; see [`Set::reserve`].
+    pub fn reserve(&mut self, first: &[u8], count: usize) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().reserve(first, count, &limits);
+    }
+
     /// Adds a member. Whether it is new.
     pub fn add(&mut self, member: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
@@ -395,6 +412,53 @@ impl Edit<'_, '_, Stream> {
         }
         let result = operation(self.value());
         self.emit(name, args);
+        result
+    }
+
+    /// Adds an entry, whose id must be above the last, of fields and values by turns; then trims. How many entries were
+    /// trimmed.
+    pub fn append(&mut self, id: StreamId, words: &[&[u8]], trim: Option<&Trim>) -> u64 {
+        let limits = self.txn.view.cx.env.limits;
+        let last_id = self.last_id();
+        let image = (self.undoable() && trim.is_some()).then(|| Box::new((**self).clone()));
+        self.record(|| match image {
+            Some(image) => UndoOp::Stream(image),
+            None => UndoOp::StreamAppended { last_id },
+        });
+        let stream = self.value();
+        let added = stream.append(id, words.chunks_exact(2).map(|pair| (pair[0], pair[1])), &limits);
+        debug_assert!(added, "the id is above the last");
+        let trimmed = trim.map_or(0, |trim| stream.trim(trim));
+        let (id, len) = (id.to_string(), stream.len().to_string());
+        let mut args: Vec<&[u8]> = Vec::with_capacity(words.len() + 4);
+        if trimmed != 0 {
+            args.extend_from_slice(&[b"MAXLEN", b"=", len.as_bytes()]);
+        }
+        args.push(id.as_bytes());
+        args.extend_from_slice(words);
+        self.emit(b"XADD", &args);
+        trimmed
+    }
+
+    /// Changes the stream by `operation`, which tells itself for which commands that stands (as `name, args` of `name key
+    /// args…`; none if nothing changed). Wakes nobody: for changes that bring nothing to read.
+    pub fn apply_quietly<R>(
+        &mut self,
+        operation: impl FnOnce(&mut Stream, &mut dyn FnMut(&[u8], &[&[u8]])) -> R,
+    ) -> R {
+        if self.undoable() {
+            let image = Box::new((**self).clone());
+            self.record(|| UndoOp::Stream(image));
+        }
+        let mut commands: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
+        let result = operation(self.value(), &mut |name, args| {
+            commands.push((name.to_vec(), args.iter().map(|arg| arg.to_vec()).collect()));
+        });
+        for (name, args) in &commands {
+            let args: Vec<&[u8]> = args.iter().map(|arg| &arg[..]).collect();
+            self.emit_change(name, &args);
+            self.txn.changed(self.key);
+        }
         result
     }
 
