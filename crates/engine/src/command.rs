@@ -48,8 +48,12 @@ pub struct Command {
     pub summary: &'static str,
     /// Time complexity.
     pub complexity: &'static str,
+    /// Hints for clients and proxies (Redis documentation, "Command tips").
+    pub tips: &'static [&'static str],
     /// What runs.
     pub run: Run,
+    /// What runs when a container is called without a subcommand, where that is allowed (COMMAND).
+    pub bare: Option<fn(&mut Ctx, &Args, &mut Reply) -> Result>,
 }
 
 /// The function behind a command. The variant says what it may do.
@@ -70,7 +74,7 @@ pub enum Run {
 }
 
 /// What a `Run::Wait` came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// The reply is written.
     Done,
@@ -80,12 +84,26 @@ pub enum Wait {
         keys: (usize, usize),
         /// For how long, in ms; 0 for ever.
         timeout_ms: u64,
-        /// The reply once the time is over, or at once where blocking is not allowed.
+        /// The reply where blocking is not allowed (within MULTI and scripts). Once the time is over it is a null array.
         otherwise: Nothing,
-        /// Whether an error on running it again ends the wait (XREADGROUP) or is passed over (BLPOP on a key that
-        /// became a string).
+        /// Whether an awaited key that came to hold another type, or went, ends the wait with an error (XREADGROUP), or is
+        /// passed over (BLPOP on a key that became a string). Other errors on running it again always end it.
         errors_end_it: bool,
     },
+    /// As the wait says, but these words are run again instead of the command's own: what was relative to now (the id `$`
+    /// of XREAD) is absolute in them.
+    Resolved(Vec<Vec<u8>>, Box<Wait>),
+}
+
+impl Wait {
+    /// The reply where blocking is not allowed; `None` if the reply is written.
+    pub fn otherwise(&self) -> Option<Nothing> {
+        match self {
+            Wait::Done => None,
+            Wait::On { otherwise, .. } => Some(*otherwise),
+            Wait::Resolved(_, wait) => wait.otherwise(),
+        }
+    }
 }
 
 /// The forms of an empty reply.
@@ -95,6 +113,8 @@ pub enum Nothing {
     Null,
     /// A null array in RESP2.
     NullArray,
+    /// `OK`: waiting was all there was to do (DEBUG SLEEP).
+    Done,
 }
 
 impl Nothing {
@@ -103,6 +123,7 @@ impl Nothing {
         match self {
             Nothing::Null => reply.null(),
             Nothing::NullArray => reply.null_array(),
+            Nothing::Done => reply.ok(),
         }
     }
 }
@@ -518,7 +539,9 @@ impl Command {
         syntax: "",
         summary: "",
         complexity: "O(1)",
+        tips: &[],
         run: Run::Group(&[]),
+        bare: None,
     };
 
     /// All properties, those that follow from other fields included.
@@ -527,6 +550,8 @@ impl Command {
         match self.run {
             Run::Read(_) => flags = flags.and(Flags::READONLY),
             Run::Write(_) => flags = flags.and(Flags::WRITE),
+            // One that only reads says so itself (XREAD).
+            Run::Wait(_) if flags.has(Flags::READONLY) => flags = flags.and(Flags::BLOCKING),
             Run::Wait(_) => flags = flags.and(Flags::WRITE).and(Flags::BLOCKING),
             Run::Session(_) | Run::Script(_) | Run::Group(_) => {}
         }

@@ -61,8 +61,8 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
     };
     let writes = match command.run {
         Run::Read(_) => false,
-        Run::Write(_) | Run::Wait(_) => true,
-        Run::Session(_) | Run::Script(_) | Run::Group(_) => command.flags.has(Flags::WRITE),
+        Run::Write(_) => true,
+        Run::Wait(_) | Run::Session(_) | Run::Script(_) | Run::Group(_) => command.all_flags().has(Flags::WRITE),
     };
     Registered {
         command,

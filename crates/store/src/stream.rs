@@ -197,6 +197,15 @@ impl Stream {
         true
     }
 
+    /// Takes the last entry back as if it had never been added, when the last id was `last_id`. O(log n).
+    pub fn take_back(&mut self, last_id: StreamId) {
+        let max_deleted_id = self.max_deleted_id;
+        if self.delete(self.last_id) {
+            self.entries_added -= 1;
+        }
+        (self.last_id, self.max_deleted_id) = (last_id, max_deleted_id);
+    }
+
     /// The entry `id`. O(log n).
     pub fn get(&self, id: StreamId) -> Option<Entry<'_>> {
         self.range(id, id, false).next()

@@ -18,6 +18,7 @@ mod lcs;
 mod list;
 mod object;
 mod pubsub;
+mod sample;
 mod scan;
 mod script;
 mod server;

@@ -194,7 +194,7 @@ impl Group {
     /// Claims `id`, an entry of the stream, for `consumer`, which exists; whether it did.
     fn claim(&mut self, id: StreamId, actor: &Actor<'_>, claim: &Claim) -> bool {
         let deliveries = match self.pending.get(&id) {
-            Some(pending) if actor.now - pending.delivery_time < claim.min_idle => return false,
+            Some(pending) if claim.min_idle > 0 && actor.now - pending.delivery_time < claim.min_idle => return false,
             Some(pending) => pending.delivery_count,
             None if claim.force => 1,
             None => return false,

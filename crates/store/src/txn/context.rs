@@ -299,6 +299,7 @@ impl Context {
         self.events.clear();
         self.ready.clear();
         self.dirty = 0;
+        self.expired = 0;
     }
 }
 

@@ -113,6 +113,11 @@ impl<'k> View<'k> {
         self.holds_all() || *set != ShardSet::All && set.iter().all(|shard| self.guard.held().contains(shard))
     }
 
+    /// Says that the transaction will hold its shards for long: from now on nobody waits for them.
+    pub fn will_take_long(&self) {
+        self.guard.will_take_long();
+    }
+
     fn shard(&self, key: Key) -> &ShardData {
         self.guard.shard(key.shard())
     }
@@ -280,14 +285,21 @@ impl<'k> Txn<'k> {
         }
     }
 
-    /// Tells watches and waiters that the key changed, and counts the change.
-    fn touched(&mut self, key: Key) {
+    /// Tells watches that the key changed, and counts the change.
+    fn changed(&mut self, key: Key) {
         let db = self.view.db;
         self.view.cx.dirty += 1;
         let shard = self.view.guard.shard(key.shard());
         if !shard.watchers.is_empty() {
             shard.watchers.touch(db, key.bytes);
         }
+    }
+
+    /// Tells watches and waiters that the key changed, and counts the change.
+    fn touched(&mut self, key: Key) {
+        self.changed(key);
+        let db = self.view.db;
+        let shard = self.view.guard.shard(key.shard());
         if shard.waiters.awaits(db, key.bytes) {
             self.view.cx.ready.push_back((db, key.bytes.into()));
         }
