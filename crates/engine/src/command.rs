@@ -13,6 +13,12 @@ use kelda_store::txn::{Txn, View};
 /// Where a command writes its reply.
 pub type Reply = Writer;
 
+/// Calls back with the position of each key in the words, and what is done to it.
+pub type FindKeys = fn(&[&[u8]], &mut dyn FnMut(usize, Access));
+
+/// Tells something of the words of a command.
+pub type Reaches = fn(&[&[u8]]) -> bool;
+
 /// One command or subcommand.
 pub struct Command {
     /// Upper-case name; of a subcommand its own part only.
@@ -22,12 +28,12 @@ pub struct Command {
     /// Where its keys are.
     pub keys: &'static [Keys],
     /// Finds the keys where `keys` cannot say it (SORT's STORE …). Positions in the words, with what is done to each.
-    pub find_keys: Option<fn(&[&[u8]], &mut dyn FnMut(usize, Access))>,
+    pub find_keys: Option<FindKeys>,
     /// Whether it needs every shard (KEYS, FLUSHALL …).
     pub whole_keyspace: bool,
     /// Whether these words make it reach for keys that only the run will tell (SORT's BY and GET patterns), so that it
     /// needs every shard.
-    pub reaches_further: Option<fn(&[&[u8]]) -> bool>,
+    pub reaches_further: Option<Reaches>,
     /// Properties that do not follow from `run`.
     pub flags: Flags,
     /// The documentation group; its ACL category follows from it.

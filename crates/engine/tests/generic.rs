@@ -181,3 +181,82 @@ fn waiting_for_replicas_and_for_the_disk() {
         "#,
     );
 }
+
+/// The keyspace events that these commands lead to, as `event key`.
+fn events(commands: &[&str]) -> Vec<String> {
+    let mut console = Console::new(&[("notify-keyspace-events", "KEAn")]);
+    console.ask("events", "PSUBSCRIBE __keyevent@*__:*");
+    for command in commands {
+        assert!(!console.ask("a", command).starts_with('-'), "{command}");
+    }
+    let output = console.ask("events", "PING");
+    // Messages look like `$17 __keyevent@0__:set $1 a`.
+    output
+        .split("__keyevent@")
+        .skip(1)
+        .filter_map(|message| {
+            let (event, rest) = message.split_once(' ')?;
+            let key = rest.split(' ').nth(1)?;
+            event.split_once("__:").map(|(db, event)| format!("{db}:{event} {key}"))
+        })
+        .filter(|event| !event.ends_with(":* "))
+        .collect()
+}
+
+#[test]
+fn events_of_strings() {
+    let of = |command| events(&["SET a 1", command]).split_off(2);
+    assert_eq!(events(&["SET a 1"]), ["0:new a", "0:set a"]);
+    for (command, want) in [
+        ("SET a 2", &["0:set a"][..]),
+        ("SET a 2 EX 100", &["0:set a", "0:expire a"]),
+        ("SET a 2 NX", &[]),
+        ("SETEX a 100 2", &["0:set a", "0:expire a"]),
+        ("GETSET a 2", &["0:set a"]),
+        ("MSET a 2 b 3", &["0:set a", "0:new b", "0:set b"]),
+        ("INCR a", &["0:incrby a"]),
+        ("DECRBY b 2", &["0:new b", "0:incrby b"]),
+        ("INCRBYFLOAT a 1.5", &["0:incrbyfloat a"]),
+        ("APPEND a x", &["0:append a"]),
+        ("SETRANGE a 5 x", &["0:setrange a"]),
+        ("SETRANGE a 5 ''", &[]),
+        ("GETDEL a", &["0:del a"]),
+        ("GETEX a EX 100", &["0:expire a"]),
+        ("GETEX a PERSIST", &[]),
+        ("GETEX a PXAT 1", &["0:del a"]),
+        ("SETBIT a 0 1", &["0:setbit a"]),
+        ("SETBIT a 0 0", &[]),
+        ("BITOP NOT b a", &["0:new b", "0:set b"]),
+        ("BITOP AND a none", &["0:del a"]),
+        ("BITFIELD a SET u8 0 0", &["0:setbit a"]),
+        ("BITFIELD b OVERFLOW FAIL INCRBY u2 0 5", &["0:new b"]),
+    ] {
+        assert_eq!(of(command), want, "{command}");
+    }
+}
+
+#[test]
+fn events_of_keys() {
+    let of = |command| events(&["MSET a 1 b 2", "EXPIRE b 100", command]).split_off(5);
+    for (command, want) in [
+        ("DEL a none", &["0:del a"][..]),
+        ("UNLINK a", &["0:del a"]),
+        ("EXPIRE a 100", &["0:expire a"]),
+        ("EXPIRE a -1", &["0:del a"]),
+        ("EXPIRE none 100", &[]),
+        ("PERSIST b", &["0:persist b"]),
+        ("PERSIST a", &[]),
+        ("RENAME a c", &["0:new c", "0:rename_from a", "0:rename_to c"]),
+        ("RENAME a b", &["0:new b", "0:rename_from a", "0:rename_to b"]),
+        ("RENAME a a", &[]),
+        ("RENAMENX a b", &[]),
+        ("COPY a c", &["0:new c", "0:copy_to c"]),
+        ("COPY a b REPLACE", &["0:new b", "0:copy_to b"]),
+        ("COPY a a DB 1", &["1:new a", "1:copy_to a"]),
+        ("MOVE a 1", &["1:new a", "0:move_from a", "1:move_to a"]),
+        ("FLUSHALL", &[]),
+        ("SWAPDB 0 1", &[]),
+    ] {
+        assert_eq!(of(command), want, "{command}");
+    }
+}

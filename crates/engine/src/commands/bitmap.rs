@@ -382,7 +382,8 @@ impl Operation {
                 continue;
             }
             let (get, set) = (args.is(at, "GET") && words >= 3, args.is(at, "SET") && words >= 4);
-            if !get && !set && !(args.is(at, "INCRBY") && words >= 4) {
+            let increment = args.is(at, "INCRBY") && words >= 4;
+            if !(get || set || increment) {
                 return Err(Error::Syntax);
             }
             let encoding = Encoding::parse(&args[at + 1])?;

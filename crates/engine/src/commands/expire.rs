@@ -46,9 +46,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "TTL",
         summary: "Returns how long a key still lives, in seconds.",
-        run: Run::Read(|view, args, reply| {
-            ttl(view, args, reply, |at, now| rounded_seconds((at - now).max(0)))
-        }),
+        run: Run::Read(|view, args, reply| ttl(view, args, reply, |at, now| rounded_seconds((at - now).max(0)))),
         ..GETTER
     },
     Command {

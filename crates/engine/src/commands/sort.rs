@@ -21,11 +21,14 @@ const BASE: Command = Command {
     ..Command::BASE
 };
 
+/// The keys that patterns and STORE name; Redis does not mark them as incomplete.
+const BY_PATTERN: Keys = Keys { incomplete: false, ..Keys::unknown() };
+
 /// The family.
 pub static COMMANDS: &[Command] = &[
     Command {
         name: "SORT",
-        keys: &[Keys::at(1).read(), Keys::unknown().read(), Keys::unknown().overwrite()],
+        keys: &[Keys::at(1).read(), BY_PATTERN.read(), BY_PATTERN.overwrite()],
         find_keys: Some(find_keys),
         flags: Flags::DENYOOM.and(Flags::DANGEROUS),
         syntax: "key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA] [STORE destination]",
@@ -35,7 +38,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         name: "SORT_RO",
-        keys: &[Keys::at(1).read(), Keys::unknown().read()],
+        keys: &[Keys::at(1).read(), BY_PATTERN.read()],
         find_keys: Some(|_, f| f(1, Keys::at(1).read().access)),
         since: "7.0.0",
         syntax: "key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA]",

@@ -447,7 +447,7 @@ fn set_pairs(txn: &mut Txn, pairs: &[&[u8]], ttl: Ttl) {
 }
 
 fn mset(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Error::Arity("mset".into()));
     }
     set_pairs(txn, args.from(1), Ttl::Clear);
@@ -456,7 +456,7 @@ fn mset(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
 }
 
 fn msetnx(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Error::Arity("msetnx".into()));
     }
     let absent = (1..args.len()).step_by(2).all(|index| !txn.exists(args.key(index)));
