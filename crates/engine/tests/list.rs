@@ -401,3 +401,44 @@ fn null_replies_in_resp3() {
          EXEC => *2 _ _",
     );
 }
+
+/// The events are those of Redis, in its order.
+#[test]
+fn keyspace_events() {
+    let mut console = Console::new(&[("notify-keyspace-events", "KEA")]);
+    console.ask("sub", "PSUBSCRIBE __keyevent@0__:*");
+    for (command, want) in [
+        ("RPUSH l a b c d e f g h", "rpush l"),
+        ("LPUSH l z", "lpush l"),
+        ("LPUSHX l y", "lpush l"),
+        ("LPUSHX none y", ""),
+        ("LPOP l", "lpop l"),
+        ("RPOP l 2", "rpop l"),
+        ("LPOP l 0", ""),
+        ("LSET l 0 z", "lset l"),
+        ("LINSERT l BEFORE a x", "linsert l"),
+        ("LINSERT l BEFORE nope x", ""),
+        ("LREM l 0 x", "lrem l"),
+        ("LREM l 0 x", ""),
+        ("LTRIM l 0 -1", "ltrim l"),
+        ("LTRIM l 0 4", "ltrim l"),
+        ("LMOVE l m LEFT RIGHT", "rpush m, lpop l"),
+        ("RPOPLPUSH l m", "lpush m, rpop l"),
+        ("RPOPLPUSH m m", "lpush m, rpop m"),
+        ("LMPOP 1 m LEFT COUNT 5", "lpop m, del m"),
+        ("BLPOP l 0", "lpop l"),
+        ("BLMPOP 0 1 l RIGHT", "rpop l"),
+        ("BLMOVE l m LEFT LEFT 0", "lpush m, lpop l, del l"),
+        ("LTRIM m 5 9", "ltrim m, del m"),
+    ] {
+        console.ask("a", command);
+        let events = String::from_utf8_lossy(&console.raw("sub")).into_owned();
+        let words: Vec<&str> = events.split("\r\n").collect();
+        let seen: Vec<String> = words
+            .windows(3)
+            .filter_map(|three| Some(format!("{} {}", three[0].strip_prefix("__keyevent@0__:")?, three[2])))
+            .filter(|event| !event.starts_with("new "))
+            .collect();
+        assert_eq!(seen.join(", "), want, "{command}");
+    }
+}
