@@ -406,7 +406,7 @@ fn null_replies_in_resp3() {
 #[test]
 fn keyspace_events() {
     let mut console = Console::new(&[("notify-keyspace-events", "KEA")]);
-    console.ask("sub", "PSUBSCRIBE __keyevent@0__:*");
+    console.ask("sub", "PSUBSCRIBE __keyeven?@0__:*");
     for (command, want) in [
         ("RPUSH l a b c d e f g h", "rpush l"),
         ("LPUSH l z", "lpush l"),

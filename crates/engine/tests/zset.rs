@@ -691,13 +691,13 @@ fn zscan_returns_every_member_of_a_large_set() {
 #[test]
 fn keyspace_events() {
     let mut console = Console::new(&[("notify-keyspace-events", "KEA")]);
-    console.ask("sub", "PSUBSCRIBE __keyevent@0__:*");
+    console.ask("sub", "PSUBSCRIBE __keyeven?@0__:*");
     for (command, want) in [
         ("ZADD z 1 a 2 b 3 c 4 d 5 e 6 f", "zadd z"),
         ("ZADD z 1 a", ""),
         ("ZADD z INCR 1 a", "zincr z"),
         ("ZINCRBY z 1 a", "zincr z"),
-        ("ZINCRBY z 0 a", "zincr z"),
+        ("ZINCRBY z 0 a", ""),
         ("ZREM z a nope", "zrem z"),
         ("ZREM z nope", ""),
         ("ZREMRANGEBYRANK z 0 0", "zremrangebyrank z"),
