@@ -442,3 +442,15 @@ fn keyspace_events() {
         assert_eq!(seen.join(", "), want, "{command}");
     }
 }
+
+/// A script that reaches for a key it did not declare is rolled back and run again: what it did before is undone exactly.
+#[test]
+fn pushes_and_pops_of_many_are_undone() {
+    let mut console = Console::default();
+    console.check(
+        r#"RPUSH l a b c d => :4
+         EVAL 'redis.call("rpush",KEYS[1],"x","y","z") redis.call("lpush",KEYS[1],"p","q") redis.call("lpop",KEYS[1],3) redis.call("rpop",KEYS[1],2) redis.call("rpush","other",1) return redis.call("lrange",KEYS[1],0,-1)' 1 l => *4 $1 b $1 c $1 d $1 x
+         LRANGE l 0 -1 => *4 $1 b $1 c $1 d $1 x
+         LRANGE other 0 -1 => *1 $1 1"#,
+    );
+}
