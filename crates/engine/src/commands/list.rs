@@ -345,6 +345,16 @@ pub(super) fn at_least(args: &Args, index: usize, min: i64, otherwise: &'static 
         .ok_or(Error::text(otherwise))
 }
 
+/// The word as an integer whose negative is one too: a count whose sign is a direction.
+pub(super) fn signed_count(args: &Args, index: usize) -> Result<i64> {
+    match args.int(index)? {
+        i64::MIN => Err(Error::text(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        )),
+        count => Ok(count),
+    }
+}
+
 /// Pops one element and writes it; a list in the keyspace has one.
 fn pop_one(list: &mut Edit<List>, end: End, reply: &mut Reply) {
     if let Some(item) = list.pop(end) {
@@ -435,7 +445,7 @@ fn lrange(view: &View, args: &Args, reply: &mut Reply) -> Result {
 }
 
 fn lrem(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    let count = args.int(2)?;
+    let count = signed_count(args, 2)?;
     let Some(mut list) = txn.edit::<List>(args.key(1))? else {
         reply.int(0);
         return Ok(());
@@ -482,18 +492,13 @@ impl Search {
             if value == args.len() {
                 return Err(Error::Syntax);
             } else if args.is(option, "RANK") {
-                let rank = args.int(value)?;
+                let rank = signed_count(args, value)?;
                 search.rank = rank.unsigned_abs();
                 search.from = if rank < 0 { End::Back } else { End::Front };
                 if rank == 0 {
                     return Err(Error::text(
                         "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use \
                          negative to start from the end of the list",
-                    ));
-                } else if rank == i64::MIN {
-                    return Err(Error::text(
-                        "ERR value is out of range, value must between \
-                        -9223372036854775807 and 9223372036854775807",
                     ));
                 }
             } else if args.is(option, "COUNT") {

@@ -42,7 +42,7 @@ impl Options {
             at += 1;
         }
         let words = args.from(at).len();
-        if words == 0 || words % 2 != 0 {
+        if words == 0 || !words.is_multiple_of(2) {
             return Err(Error::Syntax);
         }
         if options.only_new && options.only_old {

@@ -4,6 +4,7 @@ use super::range::{parse_lex_range, parse_score_range};
 use super::{begin_members, write_member, write_members};
 use crate::args::Args;
 use crate::command::Reply;
+use crate::commands::list::signed_count;
 use crate::commands::scan::{ScanOf, parse_cursor, parse_scan_options};
 use crate::commands::write_str;
 use crate::error::{Error, Result};
@@ -98,12 +99,7 @@ pub(super) fn zrandmember(view: &View, args: &Args, reply: &mut Reply) -> Result
         }
         return Ok(());
     }
-    let count = args.int(2)?;
-    if count == i64::MIN {
-        return Err(Error::text(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
+    let count = signed_count(args, 2)?;
     let with_scores = args.is(3, "WITHSCORES");
     if args.len() > 4 || args.len() == 4 && !with_scores {
         return Err(Error::Syntax);
