@@ -202,7 +202,8 @@ pub(super) fn xreadgroup(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Resul
             b">" => None,
             b"$" => return Err(meaningless('$')),
             b"+" => return Err(meaningless('+')),
-            word => Some(id::parse(word, 0)?),
+            // Nothing is after the highest id; Redis takes it for `>`.
+            word => Some(id::parse(word, 0)?).filter(|id| *id != StreamId::MAX),
         });
     }
     let actor = Actor { group, consumer, now: txn.now() };
