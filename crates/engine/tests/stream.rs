@@ -563,3 +563,183 @@ fn streams_are_described() {
          XINFO CONSUMERS str g => -WRONGTYPE Operation against a key holding the wrong kind of value"#,
     );
 }
+
+/// What a client got since it was asked last, as [`Console::ask`] shows it.
+fn got(console: &mut Console, client: &str) -> String {
+    String::from_utf8_lossy(&console.raw(client)).trim_end().replace("\r\n", " ")
+}
+
+#[test]
+fn dollar_is_what_was_last_when_the_wait_began() {
+    let mut console = Console::default();
+    console.check("XADD s 1-1 n 1 => $3 1-1");
+    for client in ["first", "second"] {
+        assert_eq!(console.ask(client, "XREAD BLOCK 1000 STREAMS none s $ $"), "");
+    }
+    // An entry that is trimmed at once is none, but moves the last id.
+    console.check(
+        "XADD s MAXLEN 0 2-1 n 2 => $3 2-1
+         MULTI => +OK
+         XADD s 3-1 n 3 => +QUEUED
+         XADD s 4-1 n 4 => +QUEUED
+         EXEC => *2 $3 3-1 $3 4-1",
+    );
+    for client in ["first", "second"] {
+        assert_eq!(got(&mut console, client), "*1 *2 $1 s *2 *2 $3 3-1 *2 $1 n $1 3 *2 $3 4-1 *2 $1 n $1 4");
+    }
+    // A plus waits for the next entry where there is none.
+    console.check("XTRIM s MAXLEN 0 => :2");
+    assert_eq!(console.ask("first", "XREAD BLOCK 0 STREAMS s +"), "");
+    console.check("XADD s 5-1 n 5 => $3 5-1");
+    assert_eq!(got(&mut console, "first"), "*1 *2 $1 s *1 *2 $3 5-1 *2 $1 n $1 5");
+}
+
+#[test]
+fn members_of_a_group_are_served_in_turn() {
+    let mut console = Console::default();
+    console.check("XGROUP CREATE s g $ MKSTREAM => +OK");
+    console.check("XGROUP CREATE t g $ MKSTREAM => +OK");
+    for client in ["first", "second", "third"] {
+        assert_eq!(console.ask(client, &format!("XREADGROUP GROUP g {client} COUNT 1 BLOCK 0 STREAMS s t > >")), "");
+    }
+    console.check(
+        "XADD t 1-1 n 1 => $3 1-1
+         MULTI => +OK
+         XADD s 1-1 n 2 => +QUEUED
+         XADD s 2-1 n 3 => +QUEUED
+         XADD s 3-1 n 4 => +QUEUED
+         EXEC => *3 $3 1-1 $3 2-1 $3 3-1",
+    );
+    assert_eq!(got(&mut console, "first"), "*1 *2 $1 t *1 *2 $3 1-1 *2 $1 n $1 1");
+    assert_eq!(got(&mut console, "second"), "*1 *2 $1 s *1 *2 $3 1-1 *2 $1 n $1 2");
+    assert_eq!(got(&mut console, "third"), "*1 *2 $1 s *1 *2 $3 2-1 *2 $1 n $1 3");
+    console.check(
+        "XPENDING s g => *4 :2 $3 1-1 $3 2-1 *2 *2 $6 second $1 1 *2 $5 third $1 1
+         XREADGROUP GROUP g fourth BLOCK 0 STREAMS s > => *1 *2 $1 s *1 *2 $3 3-1 *2 $1 n $1 4",
+    );
+}
+
+#[test]
+fn a_wait_for_a_group_ends_with_it() {
+    let mut console = Console::default();
+    let wait = "XREADGROUP GROUP g c BLOCK 100 STREAMS s >";
+    console.check("XGROUP CREATE s g $ MKSTREAM => +OK");
+    assert_eq!(console.ask("member", wait), "");
+    assert_eq!(console.ask("reader", "XREAD BLOCK 100 STREAMS s 0"), "");
+    console.check("XGROUP DESTROY s g => :1");
+    let gone = "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option";
+    assert_eq!(got(&mut console, "member"), gone);
+    console.check("XGROUP CREATE s g $ => +OK");
+    assert_eq!(console.ask("member", wait), "");
+    console.check("SET s text => +OK");
+    let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+    assert_eq!(got(&mut console, "member"), wrong);
+    // Others wait on: the key may become a stream again.
+    assert_eq!(got(&mut console, "reader"), "");
+    console.advance_ms(100);
+    assert_eq!(got(&mut console, "reader"), "*-1");
+}
+
+#[test]
+fn nothing_blocks_in_transactions_and_scripts() {
+    Console::default().check(
+        r#"XGROUP CREATE s g $ MKSTREAM => +OK
+         MULTI => +OK
+         XREAD BLOCK 0 STREAMS s $ => +QUEUED
+         XREADGROUP GROUP g c BLOCK 0 STREAMS s > => +QUEUED
+         EXEC => *2 *-1 *-1
+         EVAL 'return redis.call("XREAD", "BLOCK", 0, "STREAMS", KEYS[1], "$") or 1' 1 s => :1
+         EVAL 'redis.call("XADD", KEYS[1], "1-1", "a", "b") return redis.call("XREADGROUP", "GROUP", "g", "c", "STREAMS", KEYS[1], ">")' 1 s => *1 *2 $1 s *1 *2 $3 1-1 *2 $1 a $1 b
+         EVAL 'redis.call("XADD", KEYS[1], "2-1", "a", "b") redis.call("XACK", KEYS[1], "g", "1-1") redis.call("SET", "other", 1) return redis.call("XADD", KEYS[1], "*", "a", "b")' 1 s => $15 1767225600000-0
+         XLEN s => :3
+         XPENDING s g => *4 :0 $-1 $-1 *-1"#,
+    );
+}
+
+#[test]
+fn changes_are_absolute() {
+    let kept = Arc::new(Kept::default());
+    let mut console = Console::with_sink(&[], Some(kept.clone()));
+    let mut stands_for = |command: &str| {
+        console.ask("a", command);
+        let changes = std::mem::take(&mut *kept.0.lock().unwrap());
+        let texts: Vec<Vec<String>> = changes
+            .into_iter()
+            .map(|change| change.argv.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+            .collect();
+        texts.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join(" / ")
+    };
+    for (command, want) in [
+        ("XGROUP CREATE s g $ MKSTREAM", "XGROUP CREATE s g 0-0 MKSTREAM ENTRIESREAD -1"),
+        ("XADD s * n 1", "XADD s 1767225600000-0 n 1"),
+        ("XADD s MAXLEN ~ 5 * n 2", "XADD s 1767225600000-1 n 2"),
+        (
+            "XREADGROUP GROUP g c STREAMS s >",
+            "XGROUP CREATECONSUMER s g c / \
+             XCLAIM s g c 0 1767225600000-0 1767225600000-1 TIME 1767225600000 RETRYCOUNT 1 FORCE JUSTID / \
+             XGROUP SETID s g 1767225600000-1 ENTRIESREAD 2",
+        ),
+        (
+            "XREADGROUP GROUP g c COUNT 1 STREAMS s 0",
+            "XCLAIM s g c 0 1767225600000-0 TIME 1767225600000 RETRYCOUNT 2 FORCE JUSTID",
+        ),
+        ("XREADGROUP GROUP g c STREAMS s >", ""),
+        (
+            "XCLAIM s g d 0 1767225600000-1 IDLE 50",
+            "XGROUP CREATECONSUMER s g d / \
+             XCLAIM s g d 0 1767225600000-1 TIME 1767225599950 RETRYCOUNT 2 FORCE JUSTID",
+        ),
+        ("XADD s MAXLEN 2 * n 3", "XADD s MAXLEN = 2 1767225600000-2 n 3"),
+        ("XACK s g 1-1", ""),
+        ("XDEL s 1-1 1767225600000-1", "XDEL s 1767225600000-1"),
+        ("XAUTOCLAIM s g d 0 0", "XACK s g 1767225600000-0 1767225600000-1"),
+        ("XREADGROUP GROUP g d NOACK STREAMS s >", "XGROUP SETID s g 1767225600000-2 ENTRIESREAD 3"),
+        ("XTRIM s MINID 1767225600001", "XTRIM s MAXLEN = 0"),
+        ("XTRIM s MAXLEN 0", ""),
+        ("XSETID s 1767225600009-0", "XSETID s 1767225600009-0 ENTRIESADDED 3 MAXDELETEDID 1767225600000-1"),
+        ("XGROUP SETID s g $", "XGROUP SETID s g 1767225600009-0 ENTRIESREAD -1"),
+        ("XGROUP DELCONSUMER s g e", ""),
+        ("XGROUP DELCONSUMER s g d", "XGROUP DELCONSUMER s g d"),
+        ("XGROUP DESTROY s g", "XGROUP DESTROY s g"),
+    ] {
+        assert_eq!(stands_for(command), want, "{command}");
+    }
+}
+
+#[test]
+fn events_name_what_happened() {
+    let mut console = Console::new(&[("notify-keyspace-events", "Kt")]);
+    console.ask("events", "PSUBSCRIBE *");
+    let mut after = |command: &str| {
+        console.ask("a", command);
+        let messages = got(&mut console, "events");
+        let names: Vec<&str> =
+            messages.split("__keyspace@0__:s ").skip(1).filter_map(|rest| rest.split(' ').nth(1)).collect();
+        names.join(" ")
+    };
+    for (command, want) in [
+        ("XGROUP CREATE s g 0 MKSTREAM", "xgroup-create"),
+        ("XADD s 1-1 n 1", "xadd"),
+        ("XADD s MAXLEN 1 2-1 n 2", "xadd xtrim"),
+        ("XADD s MAXLEN 5 3-1 n 3", "xadd"),
+        ("XREADGROUP GROUP g c COUNT 1 STREAMS s >", "xgroup-createconsumer"),
+        ("XREADGROUP GROUP g c COUNT 1 STREAMS s >", ""),
+        ("XCLAIM s g d 0 2-1", "xgroup-createconsumer"),
+        ("XAUTOCLAIM s g e 0 0", "xgroup-createconsumer"),
+        ("XGROUP CREATECONSUMER s g f", "xgroup-createconsumer"),
+        ("XGROUP CREATECONSUMER s g f", ""),
+        ("XACK s g 2-1", ""),
+        ("XDEL s 2-1 9-9", "xdel"),
+        ("XDEL s 2-1", ""),
+        ("XTRIM s MAXLEN 0", "xtrim"),
+        ("XTRIM s MAXLEN 0", ""),
+        ("XSETID s 9-1", "xsetid"),
+        ("XGROUP SETID s g 0", "xgroup-setid"),
+        ("XGROUP DELCONSUMER s g c", "xgroup-delconsumer"),
+        ("XGROUP DELCONSUMER s g c", ""),
+        ("XGROUP DESTROY s g", "xgroup-destroy"),
+        ("XGROUP DESTROY s g", ""),
+    ] {
+        assert_eq!(after(command), want, "{command}");
+    }
+}
