@@ -162,6 +162,32 @@ proptest! {
         }
         prop_assert_eq!(&contents(&mut rebuilt, "s"), &want);
     }
+
+    /// The script is rolled back at its end, where it reaches for a key that it did not declare, and run again.
+    #[test]
+    fn a_roll_back_leaves_the_stream_as_it_was(
+        before in prop::collection::vec(a_command(), 0..30),
+        within in prop::collection::vec(a_command(), 1..15),
+    ) {
+        let mut straight = Console::new(&[("stream-node-max-entries", "3")]);
+        for command in before.iter().chain(&within) {
+            straight.ask("a", command);
+        }
+        let mut scripted = Console::new(&[("stream-node-max-entries", "3")]);
+        for command in &before {
+            scripted.ask("a", command);
+        }
+        let script = "for _, line in ipairs(ARGV) do
+                local words = {}
+                for word in line:gmatch('%S+') do words[#words + 1] = word end
+                redis.pcall(unpack(words))
+            end
+            return redis.call('SET', 'other', 1)";
+        let mut words: Vec<Vec<u8>> = [b"EVAL", script.as_bytes(), b"1", b"s"].iter().map(|word| word.to_vec()).collect();
+        words.extend(within.iter().map(|line| line.clone().into_bytes()));
+        prop_assert_eq!(run(&mut scripted, &words), "+OK\r\n");
+        prop_assert_eq!(contents(&mut scripted, "s"), contents(&mut straight, "s"));
+    }
 }
 
 #[test]
