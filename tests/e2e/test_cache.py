@@ -47,7 +47,7 @@ def test_transactions(r, t):
     with r.pipeline() as pipe:
         pipe.set("never", 1)
         pipe.execute_command("SET", "too-few")
-        with pytest.raises(redis.exceptions.ExecAbortError):
+        with pytest.raises(redis.ResponseError, match="wrong number of arguments|Transaction discarded"):
             pipe.execute()
     assert r.exists("never") == 0
 

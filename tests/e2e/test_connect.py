@@ -87,7 +87,7 @@ def test_password(server, flavour):
     with redis.Redis(**server.address, **flavour) as admin:
         admin.config_set("requirepass", "secret")
         try:
-            with pytest.raises(redis.AuthenticationError, match="Authentication required"):
+            with pytest.raises(redis.AuthenticationError, match="Authentication required|already authenticated"):
                 redis.Redis(**server.address, **flavour).ping()
             with pytest.raises(redis.AuthenticationError, match="WRONGPASS|invalid username-password"):
                 redis.Redis(**server.address, password="wrong", **flavour).ping()
@@ -112,7 +112,7 @@ def test_info(r):
 
 
 def test_config(r, t):
-    assert r.config_get("maxclients")[t("maxclients")] in (t("10000"), 10000, "10000")
+    assert list(r.config_get("maxclients").values()) in ([t("10000")], ["10000"])
     old = r.config_get("hash-max-listpack-entries")
     assert r.config_set("hash-max-listpack-entries", 5) is True
     r.hset("h", mapping={str(n): n for n in range(6)})

@@ -89,17 +89,19 @@ def test_everyone_gets_everything_in_order(threaded_server):
     publisher = redis.Redis(**threaded_server.address)
 
     def listen(number):
-        with redis.Redis(**threaded_server.address).pubsub(ignore_subscribe_messages=True) as p:
+        with redis.Redis(**threaded_server.address) as client, client.pubsub(ignore_subscribe_messages=True) as p:
             p.subscribe("c")
             while len(got[number]) < count:
                 message = p.get_message(timeout=5)
                 if message:
                     got[number].append(int(message["data"]))
 
-    threads = [threading.Thread(target=listen, args=(number,)) for number in range(subscribers)]
+    threads = [threading.Thread(target=listen, args=(number,), daemon=True) for number in range(subscribers)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: dict(publisher.pubsub_numsub("c")) == {b"c": subscribers})
+    # Not PUBSUB NUMSUB: Valkey 9.1.2 reports nonsense for it while a channel has many subscribers.
+    subscribed = lambda: [entry for entry in publisher.client_list(_type="pubsub") if entry["sub"] == "1"]
+    wait_until(lambda: len(subscribed()) == subscribers)
     pipe = publisher.pipeline(transaction=False)
     for n in range(count):
         pipe.publish("c", n)
@@ -121,11 +123,11 @@ def test_slow_consumer_is_cut_off(server):
         quick.subscribe("c")
         wait_until(lambda: client.pubsub_numsub("c")[0][1] == 2)
         sent = 0
-        while client.publish("c", b"x" * 50_000) == 2:
+        while client.publish("c", b"x" * 10_000) == 2:
             sent += 1
             while quick.get_message(timeout=5) is None:
                 pass
-            assert sent < 2000, "the slow one is never cut off"
+            assert sent < 5000, "the slow one is never cut off"
         while quick.get_message(timeout=5) is None:
             pass
         assert client.pubsub_numsub("c")[0][1] == 1

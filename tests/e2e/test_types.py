@@ -144,7 +144,7 @@ def test_leaderboard(r, t):
     assert r.zrangestore("top", "board", 0, 0, desc=True) == 1
     assert r.zunionstore("sum", {"board": 1, "top": 2}) == 3 and r.zscore("sum", "bob") == 751.5
     assert r.zinter(["board", "top"]) == t(["bob"]) and r.zdiff(["board", "top"]) == t(["ann", "cy"])
-    assert pairs(r.zpopmin("board")) == t([("ann", 100.0)])
+    assert pairs(r.zpopmin("board", 1)) == t([("ann", 100.0)])
     assert r.zremrangebyscore("board", 200, 300) == 1
     r.zadd("lex", dict.fromkeys("abcd", 0))
     assert r.zrangebylex("lex", "[b", "(d") == t(["b", "c"])

@@ -197,12 +197,12 @@ fn check_rust(name: &str, text: &str, problems: &mut Vec<String>) {
                 ));
             }
         }
-        if in_any(DETERMINISTIC) {
-            if let Some(outside) = OUTSIDE.iter().find(|outside| statement.contains(**outside)) {
-                problems.push(format!(
-                    "{name}:{number}: `{outside}`: time, threads and randomness come from outside"
-                ));
-            }
+        if in_any(DETERMINISTIC)
+            && let Some(outside) = OUTSIDE.iter().find(|outside| statement.contains(**outside))
+        {
+            problems.push(format!(
+                "{name}:{number}: `{outside}`: time, threads and randomness come from outside"
+            ));
         }
     }
 }
@@ -287,7 +287,7 @@ mod tests {
         let file = "crates/store/src/x.rs";
         assert_eq!(problems(file, "//! Fine.\nfn f() {}\n"), 0);
         assert_eq!(problems(file, "fn f() {}\n"), 1, "no module comment");
-        assert_eq!(problems(file, "//! x\nfn f() { a.unwrap(); }\n"), 1);
+        assert_eq!(problems(file, "//! x\n\nfn f() { a.unwrap(); }\n"), 1);
         assert_eq!(
             problems(
                 file,

@@ -25,10 +25,15 @@ pub struct Command {
     pub find_keys: Option<fn(&[&[u8]], &mut dyn FnMut(usize, Access))>,
     /// Whether it needs every shard (KEYS, FLUSHALL …).
     pub whole_keyspace: bool,
+    /// Whether these words make it reach for keys that only the run will tell (SORT's BY and GET patterns), so that it
+    /// needs every shard.
+    pub reaches_further: Option<fn(&[&[u8]]) -> bool>,
     /// Properties that do not follow from `run`.
     pub flags: Flags,
     /// The documentation group; its ACL category follows from it.
     pub group: Group,
+    /// ACL categories in place of the group's, where Redis departs from it.
+    pub categories: Option<&'static [&'static str]>,
     /// The Redis version that introduced it.
     pub since: &'static str,
     /// Its arguments, in the notation of the Redis documentation (`key [NX | XX] value …`), without the name.
@@ -37,8 +42,12 @@ pub struct Command {
     pub summary: &'static str,
     /// Time complexity.
     pub complexity: &'static str,
+    /// Hints for clients and proxies (Redis documentation, "Command tips").
+    pub tips: &'static [&'static str],
     /// What runs.
     pub run: Run,
+    /// What runs when a container is called without a subcommand, where that is allowed (COMMAND).
+    pub bare: Option<fn(&mut Ctx, &Args, &mut Reply) -> Result>,
 }
 
 /// The function behind a command. The variant says what it may do.
@@ -69,10 +78,10 @@ pub enum Wait {
         keys: (usize, usize),
         /// For how long, in ms; 0 for ever.
         timeout_ms: u64,
-        /// The reply once the time is over, or at once where blocking is not allowed.
+        /// The reply where blocking is not allowed (within MULTI and scripts). Once the time is over it is a null array.
         otherwise: Nothing,
-        /// Whether an error on running it again ends the wait (XREADGROUP) or is passed over (BLPOP on a key that
-        /// became a string).
+        /// Whether an awaited key that came to hold another type, or went, ends the wait with an error (XREADGROUP), or is
+        /// passed over (BLPOP on a key that became a string). Other errors on running it again always end it.
         errors_end_it: bool,
     },
     /// As the wait says, but these words are run again instead of the command's own: what was relative to now (the id `$`
@@ -98,6 +107,8 @@ pub enum Nothing {
     Null,
     /// A null array in RESP2.
     NullArray,
+    /// `OK`: waiting was all there was to do (DEBUG SLEEP).
+    Done,
 }
 
 impl Nothing {
@@ -106,6 +117,7 @@ impl Nothing {
         match self {
             Nothing::Null => reply.null(),
             Nothing::NullArray => reply.null_array(),
+            Nothing::Done => reply.ok(),
         }
     }
 }
@@ -513,13 +525,17 @@ impl Command {
         keys: &[],
         find_keys: None,
         whole_keyspace: false,
+        reaches_further: None,
         flags: Flags::NONE,
         group: Group::Generic,
+        categories: None,
         since: "1.0.0",
         syntax: "",
         summary: "",
         complexity: "O(1)",
+        tips: &[],
         run: Run::Group(&[]),
+        bare: None,
     };
 
     /// All properties, those that follow from other fields included.
@@ -561,6 +577,11 @@ impl Command {
                 keys.find(words, f);
             }
         }
+    }
+
+    /// Whether it needs every shard to run with these words.
+    pub fn needs_all_shards(&self, words: &[&[u8]]) -> bool {
+        self.whole_keyspace || self.reaches_further.is_some_and(|reaches| reaches(words))
     }
 
     /// The subcommands, if it has any.

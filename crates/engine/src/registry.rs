@@ -110,8 +110,10 @@ impl Registered {
         let command = self.command;
         let flags = self.flags;
         let mut names = Vec::new();
-        let parent_group = self.parent.map_or(command.group, |parent| parent.group);
-        names.extend(parent_group.category());
+        match command.categories {
+            Some(categories) => names.extend(categories),
+            None => names.extend(self.parent.map_or(command.group, |parent| parent.group).category()),
+        }
         if flags.has(Flags::WRITE) {
             names.push("write");
         }

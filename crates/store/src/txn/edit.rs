@@ -7,6 +7,7 @@
 use super::context::score_text;
 use super::undo::UndoOp;
 use super::{EventClasses, Key, Txn, WrongType};
+use crate::Str;
 use crate::entry::Entry;
 use crate::hash::Hash;
 use crate::list::{End, List};
@@ -191,6 +192,38 @@ impl Edit<'_, '_, List> {
         Some(item)
     }
 
+    /// Adds the elements of one command at one end, one after another; there must be at least one.
+    pub fn push_all(&mut self, end: End, items: &[&[u8]]) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().push_all(end, items.iter().copied(), &limits);
+        let index = if end == End::Front { 0 } else { self.len() - items.len() };
+        self.record(|| UndoOp::ListInserted { index, count: items.len() });
+        self.emit(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, items);
+        self.txn.view.cx.dirty += items.len() as u64 - 1;
+    }
+
+    /// Takes up to `count` elements off one end, each shown to `taken` as it would go. How many.
+    pub fn pop_many(&mut self, end: End, count: usize, mut taken: impl FnMut(Str)) -> usize {
+        let limits = self.txn.view.cx.env.limits;
+        let count = count.min(self.len());
+        if count == 0 {
+            return 0;
+        }
+        let index = if end == End::Front { 0 } else { self.len() - count };
+        match end {
+            End::Front => self.iter().take(count).for_each(&mut taken),
+            End::Back => self.iter_rev().take(count).for_each(&mut taken),
+        }
+        if self.undoable() {
+            let items = self.iter_from(index).take(count).map(|item| item.to_vec()).collect();
+            self.record(|| UndoOp::ListRemoved { index, items });
+        }
+        self.value().remove_range(index, count, &limits);
+        self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[count.to_string().as_bytes()]);
+        self.txn.view.cx.dirty += count as u64 - 1;
+        count
+    }
+
     /// Replaces the element at an index; the index must be in range.
     pub fn replace(&mut self, index: usize, item: &[u8]) {
         let limits = self.txn.view.cx.env.limits;
@@ -274,6 +307,12 @@ impl Edit<'_, '_, List> {
 }
 
 impl Edit<'_, '_, Hash> {
+    /// Announces that `fields` fields are about to be set; see [`Hash::reserve`].
+    pub fn reserve(&mut self, fields: usize) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().reserve(fields, &limits);
+    }
+
     /// Sets a field. Whether it is new.
     pub fn set(&mut self, field: &[u8], text: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
@@ -297,6 +336,12 @@ impl Edit<'_, '_, Hash> {
 }
 
 impl Edit<'_, '_, Set> {
+    /// Announces that `count` members are about to be added, `first` being the first; see [`Set::reserve`].
+    pub fn reserve(&mut self, first: &[u8], count: usize) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().reserve(first, count, &limits);
+    }
+
     /// Adds a member. Whether it is new.
     pub fn add(&mut self, member: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
