@@ -86,7 +86,7 @@ pub(super) fn xadd(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let arity = || Error::Arity("xadd".to_string());
     let new_id = NewId::parse(args.get(next).ok_or_else(arity)?)?;
     let words = args.from(next + 1);
-    if words.is_empty() || words.len() % 2 != 0 {
+    if words.is_empty() || !words.len().is_multiple_of(2) {
         return Err(arity());
     }
     if new_id == NewId::Given(StreamId::MIN) {

@@ -41,7 +41,7 @@ impl<'a> Options<'a> {
                 // 0 and below mean all.
                 options.count = usize::try_from(args.int(at)?).ok().filter(|count| *count != 0).unwrap_or(usize::MAX);
             } else if args.is(at, "STREAMS") && more > 0 {
-                if more % 2 != 0 {
+                if !more.is_multiple_of(2) {
                     let (name, sign) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
                     return Err(Error::owned(format!(
                         "ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{sign}' must be specified."
@@ -202,7 +202,8 @@ pub(super) fn xreadgroup(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Resul
             b">" => None,
             b"$" => return Err(meaningless('$')),
             b"+" => return Err(meaningless('+')),
-            word => Some(id::parse(word, 0)?),
+            // Nothing is after the highest id; Redis takes it for `>`.
+            word => Some(id::parse(word, 0)?).filter(|id| *id != StreamId::MAX),
         });
     }
     let actor = Actor { group, consumer, now: txn.now() };
