@@ -4,7 +4,7 @@
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
 use crate::args::Args;
-use crate::command::{Reply, Run, Wait};
+use crate::command::{Nothing, Reply, Run, Wait};
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, Session, Words};
@@ -107,6 +107,17 @@ pub fn block(
         worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
     }
     session.blocked = Some(Blocked { waiter, deadline_us, otherwise });
+    session.info.blocked.store(true, Relaxed);
+    worker.engine.clients.blocked.fetch_add(1, Relaxed);
+}
+
+/// Has a session wait for a time and for nothing else; then it is replied `OK`.
+pub fn sleep(worker: &mut Worker, session: &mut Session, us: u64) {
+    let at_us = worker.engine.clock.monotonic_us().saturating_add(us);
+    let SessionRef { worker: index, slot, id } = session.at;
+    worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
+    let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
+    session.blocked = Some(Blocked { waiter, deadline_us: Some(at_us), otherwise: Nothing::Done });
     session.info.blocked.store(true, Relaxed);
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
 }
