@@ -43,7 +43,10 @@ pub fn record(args: &[String]) -> Outcome {
         println!("{}: {} replies recorded", path.display(), outcome.passed);
     }
     if Kind::Redis.program(&root()).is_none() {
-        println!("{} is not on this machine: not compared", Kind::Redis.name());
+        println!(
+            "{} is not on this machine: not compared",
+            Kind::Redis.name()
+        );
         return Ok(());
     }
     let files: Vec<PathBuf> = args.iter().map(PathBuf::from).collect();

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 
 mod bench;
 mod conversations;
+mod test;
+mod tidy;
 
 const USAGE: &str = "\
-cargo xtask test                 everything that must pass, as CI runs it
+cargo xtask test [STAGE...]      everything that must pass, as CI runs it
 cargo xtask tidy                 the rules of style that a machine can hold
 cargo xtask bench [--quick] ...  Kelda, Valkey and Redis side by side; --help for its options
 cargo xtask record FILE...       fill in the replies of conversation files from Valkey, and ask Redis too
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
         .split_first()
         .map_or(("", &[][..]), |(task, rest)| (task.as_str(), rest));
     let outcome = match task {
+        "test" => test::test(rest),
+        "tidy" => tidy::tidy(),
         "bench" => bench::bench(rest),
         "record" => conversations::record(rest),
         "replay" => conversations::replay(rest),
@@ -41,5 +45,9 @@ fn main() -> ExitCode {
 /// The checkout.
 fn root() -> PathBuf {
     // xtask/ lies directly below it.
-    Path::new(env!("CARGO_MANIFEST_DIR")).components().as_path().parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .components()
+        .as_path()
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_path_buf)
 }

@@ -25,10 +25,15 @@ pub struct Command {
     pub find_keys: Option<fn(&[&[u8]], &mut dyn FnMut(usize, Access))>,
     /// Whether it needs every shard (KEYS, FLUSHALL …).
     pub whole_keyspace: bool,
+    /// Whether these words make it reach for keys that only the run will tell (SORT's BY and GET patterns), so that it
+    /// needs every shard.
+    pub reaches_further: Option<fn(&[&[u8]]) -> bool>,
     /// Properties that do not follow from `run`.
     pub flags: Flags,
     /// The documentation group; its ACL category follows from it.
     pub group: Group,
+    /// ACL categories in place of the group's, where Redis departs from it.
+    pub categories: Option<&'static [&'static str]>,
     /// The Redis version that introduced it.
     pub since: &'static str,
     /// Its arguments, in the notation of the Redis documentation (`key [NX | XX] value …`), without the name.
@@ -63,7 +68,7 @@ pub enum Run {
 }
 
 /// What a `Run::Wait` came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// The reply is written.
     Done,
@@ -73,12 +78,26 @@ pub enum Wait {
         keys: (usize, usize),
         /// For how long, in ms; 0 for ever.
         timeout_ms: u64,
-        /// The reply once the time is over, or at once where blocking is not allowed.
+        /// The reply where blocking is not allowed (within MULTI and scripts). Once the time is over it is a null array.
         otherwise: Nothing,
-        /// Whether an error on running it again ends the wait (XREADGROUP) or is passed over (BLPOP on a key that
-        /// became a string).
+        /// Whether an awaited key that came to hold another type, or went, ends the wait with an error (XREADGROUP), or is
+        /// passed over (BLPOP on a key that became a string). Other errors on running it again always end it.
         errors_end_it: bool,
     },
+    /// As the wait says, but these words are run again instead of the command's own: what was relative to now (the id `$`
+    /// of XREAD) is absolute in them.
+    Resolved(Vec<Vec<u8>>, Box<Wait>),
+}
+
+impl Wait {
+    /// The reply where blocking is not allowed; `None` if the reply is written.
+    pub fn otherwise(&self) -> Option<Nothing> {
+        match self {
+            Wait::Done => None,
+            Wait::On { otherwise, .. } => Some(*otherwise),
+            Wait::Resolved(_, wait) => wait.otherwise(),
+        }
+    }
 }
 
 /// The forms of an empty reply.
@@ -506,8 +525,10 @@ impl Command {
         keys: &[],
         find_keys: None,
         whole_keyspace: false,
+        reaches_further: None,
         flags: Flags::NONE,
         group: Group::Generic,
+        categories: None,
         since: "1.0.0",
         syntax: "",
         summary: "",
@@ -523,6 +544,8 @@ impl Command {
         match self.run {
             Run::Read(_) => flags = flags.and(Flags::READONLY),
             Run::Write(_) => flags = flags.and(Flags::WRITE),
+            // One that only reads says so itself (XREAD).
+            Run::Wait(_) if flags.has(Flags::READONLY) => flags = flags.and(Flags::BLOCKING),
             Run::Wait(_) => flags = flags.and(Flags::WRITE).and(Flags::BLOCKING),
             Run::Session(_) | Run::Script(_) | Run::Group(_) => {}
         }
@@ -554,6 +577,11 @@ impl Command {
                 keys.find(words, f);
             }
         }
+    }
+
+    /// Whether it needs every shard to run with these words.
+    pub fn needs_all_shards(&self, words: &[&[u8]]) -> bool {
+        self.whole_keyspace || self.reaches_further.is_some_and(|reaches| reaches(words))
     }
 
     /// The subcommands, if it has any.

@@ -7,8 +7,8 @@ use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::mailbox::Audience;
 use crate::registry::{self, Registered};
+use crate::session::{Published, Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
-use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, RequestLimits, Span, Step, Writer};
 use kelda_store::hasher;
@@ -43,8 +43,8 @@ struct Parsed {
 
 /// Runs what is complete of the session's input.
 pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Host) {
-    if session.blocked.is_some() || session.put_aside || session.fate != Fate::Open {
-        return;
+    if session.blocked.is_some() || session.fate != Fate::Open {
+        return check_input(worker, session);
     }
     let input = std::mem::take(&mut session.input);
     session.info.input_bytes.store(input.len(), Relaxed);
@@ -149,12 +149,6 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     } else if consumed != 0 {
         input.drain(..consumed);
     }
-    if input.len() > worker.settings.client_query_buffer_limit {
-        session.fate = Fate::Close;
-        worker.stats().query_limit_disconnections.add(1);
-        let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
-        worker.engine.platform.log(3, &text);
-    }
     let info = &session.info;
     info.totals[0].fetch_add(consumed as u64, Relaxed);
     info.input_bytes.store(input.len(), Relaxed);
@@ -164,6 +158,17 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     stats.reads.add(1);
     session.input = input;
     session.reply = reply;
+    check_input(worker, session);
+}
+
+/// Cuts a session off that sends more than it lets the server consume (`client-query-buffer-limit`).
+fn check_input(worker: &Worker, session: &mut Session) {
+    if session.input.len() > worker.settings.client_query_buffer_limit {
+        session.fate = Fate::Close;
+        worker.stats().query_limit_disconnections.add(1);
+        let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
+        worker.engine.platform.log(3, &text);
+    }
 }
 
 /// Has the memory fetch what the batch's keys need: first all buckets, then all entries.
@@ -250,8 +255,9 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, word
     {
         queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
         session.info.queued.store(queue.commands.len() as i64, Relaxed);
+        let mark = reply.len();
         reply.status("QUEUED");
-        suppress(session, reply, reply.len());
+        suppress(session, reply, mark);
         return Flow::Next;
     }
     let mark = reply.len();
@@ -269,7 +275,8 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, word
             stats.by_command[command.id].failed.add(1);
             count_error(worker, &reply.buf[mark..]);
         }
-        if session.reply_mode != ReplyMode::On {
+        // The reply of a session that is blocked comes later.
+        if session.reply_mode != ReplyMode::On && flow != Flow::Blocked {
             suppress(session, reply, mark);
         }
     }
@@ -284,7 +291,7 @@ fn may_write(session: &Session, command: &Registered) -> bool {
 }
 
 /// Drops the reply as CLIENT REPLY asks.
-fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
+pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
     match session.reply_mode {
         ReplyMode::On => {}
         ReplyMode::Off => reply.truncate(mark),
@@ -354,7 +361,7 @@ pub(crate) fn check_memory(worker: &Worker) -> Result {
 
 /// The shards of the command's keys.
 pub(crate) fn shards_of(command: &Registered, words: &[&[u8]]) -> ShardSet {
-    if command.command.whole_keyspace {
+    if command.command.needs_all_shards(words) {
         return ShardSet::All;
     }
     let mut set = ShardSet::None;
@@ -431,12 +438,27 @@ fn dispatch(
 }
 
 /// A shard is busy: try again later, unless it is a script over its time that holds it.
-fn busy(worker: &Worker, _session: &Session, reply: &mut Reply) -> Flow {
+fn busy(worker: &mut Worker, session: &mut Session, reply: &mut Reply) -> Flow {
     if worker.engine.busy_scripts.load(Relaxed) == 0 {
         return Flow::Again;
     }
-    reply.error("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+    const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    // Of the commands that reach for keys only EXEC runs within MULTI.
+    if session.multi.is_some() {
+        end_multi(worker, session);
+        reply.error(&format!("EXECABORT Transaction discarded because of: {BUSY}"));
+    } else {
+        reply.error(BUSY);
+    }
     Flow::Next
+}
+
+/// Hands on what a script or transaction published; its shards are still held.
+fn publish_outbox(worker: &Worker, session: &mut Session) {
+    let engine = &worker.engine;
+    for Published { audience, channel, payload } in session.outbox.drain(..) {
+        engine.pubsub.publish(engine, worker.index, audience, &channel, &payload);
+    }
 }
 
 /// Runs a script on the shards of its declared keys, and again on all of them if it reached for another key.
@@ -463,10 +485,12 @@ fn run_script(
         if result == Err(Error::NeedsAllShards) && !whole {
             txn.roll_back();
             drop(txn.finish());
+            session.outbox.clear();
             reply.truncate(mark);
             set = ShardSet::All;
             continue;
         }
+        publish_outbox(worker, session);
         worker.commit(txn);
         return result;
     }
@@ -495,13 +519,12 @@ fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: 
     match command.command.run {
         Run::Read(run) => run(txn, args, reply),
         Run::Write(run) => run(txn, args, reply),
-        Run::Wait(run) => match run(txn, args, reply)? {
-            Wait::Done => Ok(()),
-            Wait::On { otherwise, .. } => {
-                otherwise.write(reply);
-                Ok(())
+        Run::Wait(run) => {
+            if let Some(nothing) = run(txn, args, reply)?.otherwise() {
+                nothing.write(reply);
             }
-        },
+            Ok(())
+        }
         Run::Session(run) => {
             let before = ctx.session.db;
             let mut inner = Ctx {
@@ -542,6 +565,11 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         scratch.extend(words.iter().map(|word| &**word));
         // A script may reach for any key, and EXEC cannot be begun anew once commands have run.
         if matches!(command.command.run, Run::Script(_)) {
+            if ctx.worker.in_script {
+                // This thread's interpreter is taken; see `running::prepare`.
+                ctx.session.multi = Some(queue);
+                return Err(Error::Again);
+            }
             set = ShardSet::All;
         }
         match shards_of(command, &scratch) {
@@ -574,6 +602,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
         run_queued(ctx, &mut txn, command, &words, reply);
     }
+    publish_outbox(ctx.worker, ctx.session);
     ctx.worker.commit(txn);
     Ok(())
 }

@@ -118,8 +118,15 @@ impl Console {
 
     /// Runs the worker until nothing is left to do at this moment, and collects the output of all clients.
     pub fn turn(&mut self) {
-        for _ in 0..4 {
-            self.worker.wake(&mut NoHost);
+        // A session put aside is tried again in the next round; a served one goes on with its input.
+        const ROUNDS: usize = 4;
+        for _ in 0..ROUNDS {
+            self.worker.wake();
+            let mut runnable = Vec::new();
+            self.worker.runnable(&mut runnable);
+            for slot in runnable {
+                self.worker.process(slot, &mut NoHost);
+            }
         }
         let mut touched = Vec::new();
         self.worker.touched(&mut touched);

@@ -1,14 +1,14 @@
 //! One worker: the engine's side of one thread's event loop, with the sessions that live on it.
 //!
 //! The event loop reads into [`Worker::input`], calls [`Worker::process`], and writes [`Worker::pending`]; once a turn it
-//! calls [`Worker::wake`], which drains the mailbox, runs timers and retries what was put aside.
+//! calls [`Worker::wake`], which drains the mailbox and runs timers, and processes [`Worker::runnable`].
 
 use crate::blocking::Timer;
 use crate::clients::ClientInfo;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::exec;
-use crate::mailbox::{Message, SessionRef};
+use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
 use crate::session::{Session, Watching};
@@ -68,7 +68,7 @@ pub struct NoHost;
 
 impl Host for NoHost {
     fn serve_others(&mut self, worker: &mut Worker) {
-        worker.wake(&mut NoHost);
+        worker.wake();
     }
 }
 
@@ -99,6 +99,10 @@ pub struct Worker {
     /// Sessions that CLIENT PAUSE holds back.
     paused: Vec<SessionRef>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
+    /// How many timers there may be before those that mean nothing any more are sought out.
+    pub(crate) timers_tidied: usize,
+    /// Messages that met a busy shard: they are read again at the next turn.
+    pub(crate) late: Vec<Message>,
     /// Waits of sessions that are gone, whose shards were busy.
     pub(crate) orphans: Vec<Arc<Waiter>>,
     /// Watches of sessions that gave them up while their shards were busy.
@@ -131,6 +135,8 @@ impl Worker {
             retry: Vec::new(),
             paused: Vec::new(),
             timers: BinaryHeap::new(),
+            timers_tidied: 0,
+            late: Vec::new(),
             orphans: Vec::new(),
             old_watches: Vec::new(),
             subscribers: LocalSubscribers::default(),
@@ -142,7 +148,7 @@ impl Worker {
             seed,
             now_us: engine.clock.unix_us(),
             next_cron_us: 0,
-            next_shard: index,
+            next_shard: index % SHARDS,
             garbage: VecDeque::new(),
             settings,
             index,
@@ -158,6 +164,7 @@ impl Worker {
         let settings = &self.settings;
         self.env = Env {
             limits: settings.limits,
+            string_bytes_max: settings.proto_max_bulk_len,
             events: EventClasses(settings.notify_keyspace_events.0),
             log_changes: self.engine.sink().is_some(),
             lfu: settings.maxmemory_policy.is_lfu(),
@@ -219,10 +226,7 @@ impl Worker {
     pub fn disconnect(&mut self, slot: Slot) {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         self.end_wait(&mut session);
-        if let Some(place) = self.paused.iter().position(|at| *at == session.at) {
-            self.paused.swap_remove(place);
-            self.engine.clients.blocked.fetch_sub(1, Relaxed);
-        }
+        self.leave_pause(&session);
         exec::unwatch(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
@@ -315,6 +319,8 @@ impl Worker {
 
     fn run_session(&mut self, slot: Slot, host: &mut dyn Host) {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
+        session.put_aside = false;
+        self.leave_pause(&session);
         exec::run(self, &mut session, host);
         self.put_back(session);
     }
@@ -324,7 +330,12 @@ impl Worker {
         self.old_watches.push(watching);
     }
 
-    fn put_back(&mut self, mut session: Box<Session>) {
+    /// Takes a session out of its place, if it is there, until [`Worker::put_back`].
+    pub(crate) fn take_session(&mut self, at: SessionRef) -> Option<Box<Session>> {
+        self.sessions.get_mut(at.slot)?.take_if(|session| session.at.id == at.id)
+    }
+
+    pub(crate) fn put_back(&mut self, mut session: Box<Session>) {
         let at = session.at;
         let mut index = 0;
         while index < self.held_back.len() {
@@ -367,13 +378,15 @@ impl Worker {
         if self.paused.is_empty() || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
-        for at in std::mem::take(&mut self.paused) {
-            if let Some(session) = self.session_of(at) {
-                session.info.blocked.store(false, Relaxed);
-                session.info.paused.store(false, Relaxed);
-                self.engine.clients.blocked.fetch_sub(1, Relaxed);
-                self.retry.push(at);
-            }
+        self.retry.append(&mut self.paused);
+    }
+
+    /// A paused session is run again, perhaps because more input came, or is gone.
+    fn leave_pause(&mut self, session: &Session) {
+        if session.info.paused.swap(false, Relaxed) {
+            self.paused.retain(|at| *at != session.at);
+            session.info.blocked.store(false, Relaxed);
+            self.engine.clients.blocked.fetch_sub(1, Relaxed);
         }
     }
 
@@ -465,20 +478,26 @@ impl Worker {
 
     // ---- mail, timers, cron
 
-    /// Drains the mailbox, runs timers, retries what was put aside. Called after every turn of the event loop.
-    pub fn wake(&mut self, host: &mut dyn Host) {
+    /// Moves out the sessions to call [`Worker::process`] for though nothing was read: their command met a busy shard,
+    /// or they were blocked and have more input.
+    pub fn runnable(&mut self, slots: &mut Vec<Slot>) {
+        for at in std::mem::take(&mut self.retry) {
+            if self.session_of(at).is_some() {
+                slots.push(at.slot);
+            }
+        }
+    }
+
+    /// Drains the mailbox and runs what is due. Called after every turn of the event loop.
+    pub fn wake(&mut self) {
         self.refresh();
+        for message in std::mem::take(&mut self.late) {
+            self.receive(message);
+        }
         self.read_mail();
         let now = self.engine.clock.monotonic_us();
         self.run_timers(now);
         self.end_pause();
-        for at in std::mem::take(&mut self.retry) {
-            if let Some(session) = self.session_of(at) {
-                session.put_aside = false;
-                self.run_session(at.slot, host);
-                self.touch(at.slot);
-            }
-        }
         self.expire_keys();
         self.free_garbage();
         if now >= self.next_cron_us {
@@ -489,10 +508,12 @@ impl Worker {
 
     /// How long the event loop may sleep, in µs; `None` for ever.
     pub fn next_timer_us(&self) -> Option<u64> {
-        if !self.garbage.is_empty() || !self.touched.is_empty() {
+        // Its own expiry and timers may have sent this worker mail, which wakes nobody.
+        let mail = self.engine.mailbox(self.index).is_some_and(Mailbox::has_mail);
+        if mail || !self.garbage.is_empty() || !self.touched.is_empty() {
             return Some(0);
         }
-        if !self.retry.is_empty() || !self.orphans.is_empty() {
+        if !self.retry.is_empty() || !self.late.is_empty() {
             return Some(RETRY_US);
         }
         let now = self.engine.clock.monotonic_us();
@@ -544,12 +565,7 @@ impl Worker {
                 }
             }
             Message::Served { session: at, reply } => {
-                let Some(session) = self.session_of(at) else { return };
-                session.blocked = None;
-                session.info.blocked.store(false, Relaxed);
-                session.reply.raw(&reply);
-                self.engine.clients.blocked.fetch_sub(1, Relaxed);
-                self.resume(at);
+                self.unblocked(at, &reply);
             }
             Message::Unblock { session, with_error } => self.unblock(session, with_error),
             Message::Kill { session: at } => {
@@ -647,7 +663,11 @@ impl Worker {
         for _ in 0..LOOKS.div_ceil(workers) {
             let shard = self.next_shard;
             if engine.keyspace.due(shard) < now_ms {
-                let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) else { break };
+                let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) else {
+                    // Busy, perhaps for long: its turn comes again after the others'.
+                    self.pass_shard();
+                    break;
+                };
                 let taken = txn.expire_due(shard, EXPIRE_BATCH);
                 self.commit(txn);
                 removed += taken;
@@ -658,10 +678,15 @@ impl Worker {
                     continue;
                 }
             }
-            self.next_shard += workers;
-            if self.next_shard >= SHARDS {
-                self.next_shard = self.index;
-            }
+            self.pass_shard();
+        }
+    }
+
+    /// Goes on to the next shard whose due keys this worker removes.
+    fn pass_shard(&mut self) {
+        self.next_shard += self.engine.worker_count();
+        if self.next_shard >= SHARDS {
+            self.next_shard = self.index % SHARDS;
         }
     }
 

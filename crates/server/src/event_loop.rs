@@ -129,13 +129,12 @@ pub struct EventLoop {
     ready: VecDeque<Slot>,
     /// Sessions whose `process` is under way, the innermost last; a nested turn does not touch them.
     executing: Vec<Slot>,
-    /// Sessions that a nested turn did not touch, for after it.
-    held: Vec<Slot>,
     listeners: Vec<Listener>,
     accept_ready: bool,
     accept_after: Option<Instant>,
     events: Events,
-    touched: Vec<Slot>,
+    /// Scratch: empty between uses.
+    slots: Vec<Slot>,
 }
 
 /// Makes as many loops as `threads`; the listening sockets go to the first.
@@ -175,12 +174,11 @@ pub fn event_loops(
         conns: Vec::new(),
         ready: VecDeque::new(),
         executing: Vec::new(),
-        held: Vec::new(),
         listeners: Vec::new(),
         accept_ready: false,
         accept_after: None,
         events: Events::with_capacity(EVENTS_MAX),
-        touched: Vec::new(),
+        slots: Vec::new(),
     };
     let mut loops: Vec<EventLoop> = polls.into_iter().enumerate().map(make).collect();
     if let Some(first) = loops.first_mut() {
@@ -225,13 +223,19 @@ impl EventLoop {
             };
             self.serve(sessions, slot);
         }
-        sessions.wake(self);
-        let mut touched = std::mem::take(&mut self.touched);
+        sessions.wake();
+        let mut slots = std::mem::take(&mut self.slots);
+        sessions.runnable(&mut slots);
+        for slot in slots.drain(..) {
+            self.process(sessions, slot);
+            self.flush(sessions, slot);
+        }
+        let mut touched = slots;
         sessions.touched(&mut touched);
         for slot in touched.drain(..) {
             self.flush(sessions, slot);
         }
-        self.touched = touched;
+        self.slots = touched;
     }
 
     /// How long the loop may sleep.
@@ -412,8 +416,7 @@ impl EventLoop {
         };
         conn.queued = false;
         if self.executing.contains(&slot) {
-            self.held.push(slot);
-            return;
+            return; // its `serve`, further out, goes on with `flush`, which sees what has come meanwhile
         }
         if conn.readable && !conn.ended && sessions.fate(slot) == Fate::Open {
             let hint = sessions.read_hint(slot).max(1);
@@ -426,24 +429,25 @@ impl EventLoop {
                 Ok((read, _)) => conn.readable = read == room || conn.hangup,
                 Err(Errno::AGAIN) => conn.readable = false,
                 Err(Errno::INTR) => {}
+                Err(_) if sessions.is_put_aside(slot) => conn.ended = true,
                 Err(_) => return self.close(sessions, slot),
             }
+            self.process(sessions, slot);
+        }
+        self.flush(sessions, slot);
+    }
+
+    fn process<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
+        if !self.executing.contains(&slot) && matches!(self.conns.get(slot), Some(Some(_))) {
             self.executing.push(slot);
             sessions.process(slot, self);
             self.executing.pop();
-            if self.executing.is_empty() {
-                for slot in std::mem::take(&mut self.held) {
-                    self.queue(slot);
-                }
-            }
         }
-        self.flush(sessions, slot);
     }
 
     /// Writes once, then closes or queues the connection as it needs.
     fn flush<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
         if self.executing.contains(&slot) {
-            self.held.push(slot);
             return;
         }
         let Some(Some(conn)) = self.conns.get_mut(slot) else {
@@ -465,7 +469,8 @@ impl EventLoop {
         match sessions.fate(slot) {
             Fate::Close => self.close(sessions, slot),
             Fate::CloseAfterWrite if drained => self.close(sessions, slot),
-            Fate::Open if ended && drained => self.close(sessions, slot),
+            // What the client sent before it hung up is run, as it would be had no shard been busy.
+            Fate::Open if ended && drained && !sessions.is_put_aside(slot) => self.close(sessions, slot),
             fate if (fate == Fate::Open && readable) || (!drained && writable) => self.queue(slot),
             _ => {}
         }
@@ -483,6 +488,10 @@ impl EventLoop {
 impl<S: Sessions> Others<S> for EventLoop {
     fn serve_others(&mut self, sessions: &mut S) {
         self.turn(sessions, false);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.shared.is_stopping()
     }
 }
 

@@ -1,7 +1,9 @@
 //! The `kelda-server` binary.
 
+mod bridge;
 mod cli;
 mod clock;
+#[cfg(test)]
 mod echo;
 mod event_loop;
 mod listen;
@@ -11,18 +13,10 @@ mod process;
 mod sessions;
 mod start;
 
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
 
-struct EchoThreads;
-
-impl start::MakeSessions for EchoThreads {
-    type Sessions = echo::Echo;
-    fn make(&mut self, _: usize, _: start::Wake) -> echo::Echo {
-        echo::Echo::new(10_000)
-    }
-}
-
 fn main() -> std::process::ExitCode {
-    start::main(|_, _| EchoThreads)
+    start::main(bridge::Threads::new)
 }

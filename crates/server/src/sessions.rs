@@ -21,13 +21,17 @@ pub trait Sessions: Sized {
     fn written(&mut self, slot: Slot, bytes: usize);
     /// What is to become of the connection.
     fn fate(&self, slot: Slot) -> Fate;
+    /// Whether the session has commands that it was given and could not run yet: they run even if the client is gone.
+    fn is_put_aside(&self, slot: Slot) -> bool;
     /// Ends a session; its slot may come back for another.
     fn disconnect(&mut self, slot: Slot);
     /// Moves out the sessions whose output or fate changed other than by their own `process`.
     fn touched(&mut self, into: &mut Vec<Slot>);
-    /// Drains the mailbox, runs what is due, tries again what was put aside. Called once a turn, nested turns
-    /// too; it must leave a session alone whose `process` is under way.
-    fn wake(&mut self, others: &mut dyn Others<Self>);
+    /// Moves out the sessions that `process` is to be called for though nothing was read: they were put aside, or
+    /// something that they waited for has come.
+    fn runnable(&mut self, into: &mut Vec<Slot>);
+    /// Drains the mailbox and runs what is due. Called once a turn, nested turns too.
+    fn wake(&mut self);
     /// Microseconds that the loop may sleep; `None` for as long as nothing happens.
     fn next_timer_us(&self) -> Option<u64>;
 }
@@ -36,4 +40,6 @@ pub trait Sessions: Sized {
 pub trait Others<S> {
     /// Serves the other sessions for one turn, without waiting.
     fn serve_others(&mut self, sessions: &mut S);
+    /// Whether the loop is about to end, which a long command holds up.
+    fn is_stopping(&self) -> bool;
 }

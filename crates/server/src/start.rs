@@ -22,17 +22,17 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What wakes a thread's event loop.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
 
-/// Makes the sessions of each thread; called once on the main thread, and the result once for each thread, in order.
-pub trait MakeSessions {
+/// Makes the sessions of each thread; made once on the main thread, and asked once by each thread.
+pub trait MakeSessions: Send + Sync + 'static {
     /// The sessions of one thread.
-    type Sessions: Sessions + Send + 'static;
-    /// The sessions of thread `index`; `wake` makes its loop run a turn.
-    fn make(&mut self, index: usize, wake: Wake) -> Self::Sessions;
+    type Sessions: Sessions;
+    /// The sessions of thread `index`, made on that thread; `wake` makes its loop run a turn.
+    fn make(&self, index: usize, wake: Wake) -> Self::Sessions;
 }
 
 /// Runs the server until it is told to end.
 pub fn main<M: MakeSessions>(
-    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>) -> M,
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M,
 ) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
@@ -161,7 +161,7 @@ fn serve<M: MakeSessions>(
     mut config: Config,
     file: Option<PathBuf>,
     stdin: &str,
-    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>) -> M,
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M,
 ) -> Result<(), Failure> {
     let start_error =
         |what: &str, error: std::io::Error| Failure::Start(format!("{what}: {}", reason(&error)));
@@ -234,7 +234,7 @@ fn serve<M: MakeSessions>(
 
     let loops_cell = Arc::new(OnceLock::new());
     let effects = ProcessEffects {
-        file,
+        file: file.clone(),
         listening: Mutex::new(seconds),
         loops: loops_cell.clone(),
     };
@@ -253,7 +253,7 @@ fn serve<M: MakeSessions>(
         "Data is kept in memory only; files would be in {dir}"
     ));
     log::notice("Server initialized");
-    let running = start_threads(loops, &shared, engine(&handle, &shared))
+    let running = start_threads(loops, &shared, engine(&handle, &shared, file.as_deref()))
         .map_err(|e| start_error("Cannot start a thread", e))?;
     if settings.port != 0 {
         log::notice("Ready to accept connections tcp");
@@ -282,18 +282,26 @@ fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
     config.force(name, value).map_err(Failure::Config)
 }
 
+/// Stack of a loop's thread: Lua and its libraries recurse up to 1,000 levels, in debug builds with large frames.
+const STACK_BYTES: usize = 64 << 20;
+
 type Running = Vec<std::thread::JoinHandle<()>>;
 
 fn start_threads<M: MakeSessions>(
     loops: Vec<EventLoop>,
     shared: &Arc<Shared>,
-    mut make: M,
+    make: M,
 ) -> std::io::Result<Running> {
+    let make = Arc::new(make);
     let start = |(index, mut event_loop): (usize, EventLoop)| {
         let mailbox = shared.mailboxes[index].clone(); // there is one for each loop
-        let mut sessions = make.make(index, Box::new(move || mailbox.wake()));
-        let thread = std::thread::Builder::new().name(format!("loop-{index}"));
-        thread.spawn(move || event_loop.run(&mut sessions))
+        let make = make.clone();
+        // Scripts nest deeply on a loop's stack.
+        let thread = std::thread::Builder::new().name(format!("loop-{index}")).stack_size(STACK_BYTES);
+        thread.spawn(move || {
+            let mut sessions = make.make(index, Box::new(move || mailbox.wake()));
+            event_loop.run(&mut sessions);
+        })
     };
     loops.into_iter().enumerate().map(start).collect()
 }

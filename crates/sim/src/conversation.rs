@@ -273,7 +273,10 @@ impl Conversation {
             })?;
             match &step.expected {
                 Some(expected) if expected.matches(&actual, any_order) => outcome.passed += 1,
-                expected if recording == Recording::All || recording == Recording::Missing && expected.is_none() => {
+                expected
+                    if recording == Recording::All
+                        || recording == Recording::Missing && expected.is_none() =>
+                {
                     step.expected = Some(Expected::from(&actual));
                     outcome.passed += 1;
                 }

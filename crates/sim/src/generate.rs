@@ -410,8 +410,10 @@ pub struct Generator {
     rng: Rng,
     prefix: String,
     /// Each family's weight (its sum so far), letter and parsed templates.
-    families: Vec<(u64, char, Vec<(How, Vec<Node>)>)>,
+    families: Vec<ParsedFamily>,
 }
+
+type ParsedFamily = (u64, char, Vec<(How, Vec<Node>)>);
 
 #[derive(Debug)]
 enum Node {

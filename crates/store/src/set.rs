@@ -69,14 +69,15 @@ impl Set {
     /// For commands with a list of members; [`Set::insert`] needs no announcement.
     pub fn reserve(&mut self, first: &[u8], count: usize, limits: &Limits) {
         match &self.form {
-            Form::Ints(ints) if ints.len() == 0 => {
-                if parse_int(first).is_none() || count > limits.set_int_entries_max {
-                    self.form = if count <= limits.set_entries_max {
-                        Form::Packed(Packed::new())
-                    } else {
-                        Form::Table(Box::new(Members::new()))
-                    };
-                }
+            Form::Ints(ints)
+                if ints.len() == 0
+                    && (parse_int(first).is_none() || count > limits.set_int_entries_max) =>
+            {
+                self.form = if count <= limits.set_entries_max {
+                    Form::Packed(Packed::new())
+                } else {
+                    Form::Table(Box::new(Members::new()))
+                };
             }
             Form::Ints(_) if count > limits.set_int_entries_max => {
                 self.table();
@@ -106,6 +107,7 @@ impl Set {
                     added
                 }
                 None => {
+                    // Not empty: `reserve` has given an empty set another form for a member that is no integer.
                     let ends = [ints.get(0), ints.get(ints.len() - 1)];
                     let longest = ends
                         .iter()

@@ -2,20 +2,21 @@
 //!
 //! Invariants: a shard's data is reached only through a [`Guard`] that holds the shard's lock; a thread that waits for a
 //! shard either holds nothing or asks for its shards in ascending order, and gives up after a bounded time, so that no
-//! deadlock can be built and nobody waits long. `shard_of` depends on the key alone, not on the database: a key's copies
+//! deadlock can be built and nobody waits long; who knows that it will hold its shards for long says so, and nobody waits
+//! for it at all. `shard_of` depends on the key alone, not on the database: a key's copies
 //! in all databases live in one shard, which keeps MOVE and SWAPDB local.
 
 use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
+use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::Table;
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
-use std::cell::UnsafeCell;
-use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
 
-/// Number of shards; a power of two.
-pub const SHARDS: usize = 1024;
+/// Number of shards; a power of two. A model checker needs few, or it would see nothing but locks being taken.
+pub const SHARDS: usize = if cfg!(kelda_model) { 4 } else { 1024 };
 
 /// Which shard holds the key with this hash. The table inside the shard uses other bits.
 #[inline]
@@ -104,27 +105,31 @@ impl ShardData {
 /// A shard: its lock and its data, on cache lines of their own.
 #[repr(align(128))]
 struct Shard {
-    locked: AtomicBool,
-    /// Waiting sessions in this shard; readable without the lock as a hint.
-    waiting: AtomicUsize,
+    /// `FREE`, `HELD` or `HELD_LONG`.
+    lock: AtomicU8,
     /// When the shard's next key may be due (Unix ms); readable without the lock as a hint.
     due: AtomicI64,
     data: UnsafeCell<ShardData>,
 }
 
-// SAFETY: `data` is reached only by the holder of `locked` (see `Guard`), and what it holds can move between threads.
+// SAFETY: `data` is reached only by the holder of `lock` (see `Guard`), and what it holds can move between threads.
 unsafe impl Sync for Shard {}
 
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+/// Held by a script that has been running for a while: waiting is pointless, and without end if it is this thread's own.
+const HELD_LONG: u8 = 2;
+
 /// How many times a lock is tried before its holder's thread may be assumed to be off its core or in a long command.
-const SPINS: u32 = 200;
+const SPINS: u32 = if cfg!(kelda_model) { 1 } else { 200 };
 /// How many times the waiting thread then gives its core away before it reports the shard as busy.
-const YIELDS: u32 = 8;
+const YIELDS: u32 = if cfg!(kelda_model) { 1 } else { 8 };
 
 impl Shard {
     #[inline]
     fn try_lock(&self) -> bool {
-        !self.locked.load(Ordering::Relaxed)
-            && self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.lock.load(Ordering::Relaxed) == FREE
+            && self.lock.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[inline]
@@ -139,16 +144,19 @@ impl Shard {
                 if self.try_lock() {
                     return true;
                 }
+                if self.lock.load(Ordering::Relaxed) == HELD_LONG {
+                    return false;
+                }
                 spin_loop();
             }
-            std::thread::yield_now();
+            yield_now();
         }
         false
     }
 
     #[inline]
     fn unlock(&self) {
-        self.locked.store(false, Ordering::Release);
+        self.lock.store(FREE, Ordering::Release);
     }
 }
 
@@ -219,8 +227,7 @@ impl Keyspace {
     pub fn new(databases: u32) -> Keyspace {
         let shards = (0..SHARDS)
             .map(|_| Shard {
-                locked: AtomicBool::new(false),
-                waiting: AtomicUsize::new(0),
+                lock: AtomicU8::new(FREE),
                 due: AtomicI64::new(i64::MAX),
                 data: UnsafeCell::new(ShardData {
                     dbs: Vec::new(),
@@ -242,7 +249,7 @@ impl Keyspace {
     #[inline]
     pub fn lock(&self, want: ShardSet) -> Option<Guard<'_>> {
         if let ShardSet::One(shard) = want {
-            return self.shards[usize::from(shard)].lock_soon().then_some(Guard { keyspace: self, held: want });
+            return self.shards[usize::from(shard)].lock_soon().then(|| Guard::new(self, want));
         }
         for shard in want.iter() {
             if !self.shards[shard].lock_soon() {
@@ -252,7 +259,7 @@ impl Keyspace {
                 return None;
             }
         }
-        Some(Guard { keyspace: self, held: want })
+        Some(Guard::new(self, want))
     }
 
     /// Has the processor fetch the bucket where a key would be. Does nothing when the shard is busy.
@@ -285,12 +292,6 @@ impl Keyspace {
         }
     }
 
-    /// Whether any session waits in the shard of this hash. Exact for the holder of the shard, else a hint.
-    #[inline]
-    pub fn has_waiters(&self, hash: u64) -> bool {
-        self.shards[shard_of(hash)].waiting.load(Ordering::Relaxed) != 0
-    }
-
     /// When the next key of a shard may be due, as a hint.
     pub fn due(&self, shard: usize) -> i64 {
         self.shards[shard].due.load(Ordering::Relaxed)
@@ -301,9 +302,23 @@ impl Keyspace {
 pub struct Guard<'k> {
     keyspace: &'k Keyspace,
     held: ShardSet,
+    /// Entries note their use through shared references: a guard must not be shared between threads.
+    not_sync: PhantomData<Cell<()>>,
 }
 
 impl<'k> Guard<'k> {
+    /// Who calls this has locked the shards.
+    fn new(keyspace: &'k Keyspace, held: ShardSet) -> Guard<'k> {
+        Guard { keyspace, held, not_sync: PhantomData }
+    }
+
+    /// Says that the shards will stay held for long: from now on nobody waits for them.
+    pub fn will_take_long(&self) {
+        for index in self.held.iter() {
+            self.keyspace.shards[index].lock.store(HELD_LONG, Ordering::Relaxed);
+        }
+    }
+
     /// The keyspace that the shards belong to.
     pub fn keyspace(&self) -> &'k Keyspace {
         self.keyspace
@@ -344,7 +359,6 @@ impl Drop for Guard<'_> {
             let shard = &self.keyspace.shards[index];
             // SAFETY: the lock is still held and no reference into the shard outlives the guard.
             let data = unsafe { &*shard.data.get() };
-            shard.waiting.store(data.waiters.len(), Ordering::Relaxed);
             shard.due.store(data.expiry.next_due().unwrap_or(i64::MAX), Ordering::Relaxed);
             shard.unlock();
         }
@@ -364,6 +378,16 @@ mod tests {
         assert!(keyspace.lock(ShardSet::One(6)).is_some());
         drop(guard);
         assert!(keyspace.lock(ShardSet::All).is_some());
+        assert!(keyspace.lock(ShardSet::One(5)).is_some());
+    }
+
+    #[test]
+    fn a_shard_held_for_long_is_free_afterwards() {
+        let keyspace = Keyspace::new(1);
+        let guard = keyspace.lock(ShardSet::One(5)).expect("free");
+        guard.will_take_long();
+        assert!(keyspace.lock(ShardSet::One(5)).is_none());
+        drop(guard);
         assert!(keyspace.lock(ShardSet::One(5)).is_some());
     }
 

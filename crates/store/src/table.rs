@@ -22,7 +22,7 @@
 //! | 54..64 | not used: the keyspace picks the shard by them |
 //!
 //! The bits in the pointer filter look-ups and tell a split where each item goes. Only the split that takes a bucket to
-//! 16 index bits (65,536 buckets, about 380,000 items) hashes keys again, once in the item's life; going back needs no key,
+//! 16 index bits (65,536 buckets, about 430,000 items) hashes keys again, once in the item's life; going back needs no key,
 //! because the index itself holds the lost bits.
 //!
 //! **Scan.** A bucket with `k` index bits holds exactly the hashes that agree with it in their low `k` bits, that is, one
@@ -31,23 +31,26 @@
 mod chunk;
 
 use self::chunk::{
-    ADDRESS_MASK, Chunk, HALF_LAYOUT, HALF_SLOTS, LINK_HALF, LINK_SLOT, LINK_WHOLE, SLOTS, STORED_BITS, WHOLE_LAYOUT,
-    allocate, item_of, pack, stored_in,
+    ADDRESS_MASK, Chunk, HALF_LAYOUT, HALF_SLOTS, LINK_HALF, LINK_SLOT, LINK_WHOLE, SLOTS,
+    STORED_BITS, WHOLE_LAYOUT, allocate, item_of, pack, stored_in,
 };
 use crate::hasher;
 use std::alloc::{Layout, dealloc, handle_alloc_error, realloc};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 /// Items per bucket past which an insert splits a bucket, in 1/8ths.
 ///
-/// Measured with `examples/table_bench.rs`; see there for the figures.
-const LOAD_MAX_EIGHTHS: usize = 47;
+/// Measured (`examples/table_bench.rs`) and computed over a whole doubling: with 6.5 items, 13.3 bytes of table for each
+/// item, and a hit reads 1.23 lines of buckets, a miss 1.44; with 5 items 15.0 bytes, 1.12 and 1.22 lines.
+const LOAD_MAX_EIGHTHS: usize = 52;
 /// Items per bucket under which a removal merges two buckets, in 1/8ths. Far from the maximum, so that a table whose size
 /// swings does not split and merge the same bucket all the time.
-const LOAD_MIN_EIGHTHS: usize = 18;
+const LOAD_MIN_EIGHTHS: usize = 20;
 /// Index bits at most; beyond, chains grow.
 const BUCKETS_MAX: usize = 1 << 31;
+
 /// An owned thin pointer to something that knows its key.
 ///
 /// # Safety
@@ -111,12 +114,19 @@ fn stored_of(hash: u64, level: u32) -> usize {
 #[inline]
 fn segment_of(index: usize) -> (usize, usize) {
     let shift = (index | 8).ilog2() - 3;
-    (shift as usize * 8 + (index >> shift), index & ((1 << shift) - 1))
+    (
+        shift as usize * 8 + (index >> shift),
+        index & ((1 << shift) - 1),
+    )
 }
 
 /// The layout of a segment.
 fn segment_layout(segment: usize) -> Layout {
-    let buckets = if segment < 16 { 1 } else { 1usize << (segment / 8 - 1) };
+    let buckets = if segment < 16 {
+        1
+    } else {
+        1usize << (segment / 8 - 1)
+    };
     // SAFETY: 64 is a power of two, and at most BUCKETS_MAX / 16 buckets of 64 bytes are far from overflowing.
     unsafe { Layout::from_size_align_unchecked(buckets * 64, 64) }
 }
@@ -239,7 +249,9 @@ impl<T: Item> Table<T> {
             _ => {
                 // The segments before the last are as large as the index of the last one's first bucket says.
                 let (last, offset) = segment_of(buckets - 1);
-                (buckets - 1 - offset) * 64 + segment_layout(last).size() + directory_layout(buckets).size()
+                (buckets - 1 - offset) * 64
+                    + segment_layout(last).size()
+                    + directory_layout(buckets).size()
             }
         };
         own + self.overflow as usize * 32
@@ -268,12 +280,17 @@ impl<T: Item> Table<T> {
     }
 
     /// As [`Table::find_by_hash`], to change or remove the item.
-    pub fn find_by_hash_mut(&mut self, hash: u64, f: impl FnMut(T::Ref<'_>) -> bool) -> Option<SlotMut<'_, T>> {
+    pub fn find_by_hash_mut(
+        &mut self,
+        hash: u64,
+        f: impl FnMut(T::Ref<'_>) -> bool,
+    ) -> Option<SlotMut<'_, T>> {
         let place = self.find_hashed(hash, f)?;
         Some(SlotMut { table: self, place })
     }
 
-    /// Adds an item whose key must not be in the table yet. O(1): at most one bucket is split.
+    /// Adds an item whose key must not be in the table yet. O(1): at most one bucket is split. `hash` is what
+    /// [`Item::hash`] says.
     pub fn insert(&mut self, hash: u64, item: T) -> SlotMut<'_, T> {
         let item = item.into_raw();
         assert!(item.as_ptr().addr() <= ADDRESS_MASK, "items lie below 2^48");
@@ -290,11 +307,19 @@ impl<T: Item> Table<T> {
             self.split();
         }
         let (bucket, level) = locate(hash, self.buckets as usize);
-        let (chunk, slot) = self.push(self.bucket(bucket), tag_of(hash), pack(item, stored_of(hash, level)));
+        let (chunk, slot) = self.push(
+            self.bucket(bucket),
+            tag_of(hash),
+            pack(item, stored_of(hash, level)),
+        );
         self.len += 1;
         SlotMut {
             table: self,
-            place: Place { bucket, chunk, slot },
+            place: Place {
+                bucket,
+                chunk,
+                slot,
+            },
         }
     }
 
@@ -308,7 +333,12 @@ impl<T: Item> Table<T> {
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
         if self.buckets != 0 {
-            prefetch(self.bucket(locate(hash, self.buckets as usize).0).0.as_ptr().cast());
+            prefetch(
+                self.bucket(locate(hash, self.buckets as usize).0)
+                    .0
+                    .as_ptr()
+                    .cast(),
+            );
         }
     }
 
@@ -338,7 +368,12 @@ impl<T: Item> Table<T> {
         }
         // The next interval of the bit-reversed space: count up at the highest bit of the index, carrying downwards.
         let above = if level < 32 { u32::MAX << level } else { 0 };
-        u64::from((cursor | above).reverse_bits().wrapping_add(1).reverse_bits())
+        u64::from(
+            (cursor | above)
+                .reverse_bits()
+                .wrapping_add(1)
+                .reverse_bits(),
+        )
     }
 
     /// All items, in no order that means anything.
@@ -351,31 +386,35 @@ impl<T: Item> Table<T> {
             })
     }
 
-    /// An item picked by a random number. O(1) expected.
+    /// An item picked by a random number. O(1) expected: three to five buckets are looked at.
     ///
-    /// A bucket and a position below [`PICK_POSITIONS`](Self::PICK_POSITIONS) are drawn until there is an item at them:
-    /// every item has exactly the same chance, except in chains longer than that (under 1 in 10,000 of a keyed hash's buckets),
-    /// whose items share the chance of that many. Redis, which picks among 15 neighbours from a random place, favours items
-    /// in sparse neighbourhoods.
+    /// A place in the hash space and a position in its bucket's chain are drawn until there is an item at them. Buckets
+    /// not yet split in this round cover twice the space and have twice the positions, so that every item has the same
+    /// chance; but the items of a chain with more than its positions (with a keyed hash, one bucket in 1,000 at most)
+    /// share the chance of so many. Redis, which picks among 15 neighbours of a random place, favours items in sparse
+    /// neighbourhoods.
     pub fn random(&self, random: u64) -> Option<T::Ref<'_>> {
+        /// Positions of a bucket that is split.
+        const POSITIONS: usize = 16;
         if self.len == 0 {
             return None;
         }
         let buckets = self.buckets as usize;
         let mut state = random;
         let mut bucket = 0;
-        for _ in 0..64 * Self::PICK_POSITIONS {
+        for _ in 0..64 * POSITIONS {
             let bits = splitmix(&mut state);
-            // The high half picks the bucket, the low half the position; both by multiplication, without bias to speak of.
-            bucket = (((bits >> 32) * buckets as u64) >> 32) as usize;
+            let level;
+            (bucket, level) = locate(bits, buckets);
             let count = self.chain_len(bucket);
-            let positions = if buckets == 1 {
-                count
-            } else {
-                count.max(Self::PICK_POSITIONS)
+            let positions = match level {
+                0 => count,
+                _ if level > buckets.ilog2() => count.max(POSITIONS),
+                _ => count.max(2 * POSITIONS),
             };
-            let position = (((bits & 0xffff_ffff) * positions as u64) >> 32) as usize;
-            if let Some(place) = self.chain(bucket).nth(position) {
+            // The index takes its bits from below, the position from above.
+            let position = ((bits >> 32) * positions as u64) >> 32;
+            if let Some(place) = self.chain(bucket).nth(position as usize) {
                 // SAFETY: the item is live while `self` is borrowed.
                 return Some(unsafe { T::borrow(place.item()) });
             }
@@ -388,19 +427,22 @@ impl<T: Item> Table<T> {
         place.map(|place| unsafe { T::borrow(place.item()) })
     }
 
-    /// See [`Table::random`].
-    const PICK_POSITIONS: usize = 20;
-
     /// Removes and drops all items. O(n).
     pub fn clear(&mut self) {
-        for bucket in 0..self.buckets as usize {
-            for place in self.chain(bucket) {
-                // SAFETY: the item is live, and `free_buckets` below forgets its address. Should a drop panic, the rest
-                // leaks: `len` no longer matters then, as the table is unreachable or its process at its end.
+        /// Should the drop of an item panic, the items that are left leak: none is dropped twice.
+        struct Cleared<T: Item>(ManuallyDrop<Table<T>>);
+        impl<T: Item> Drop for Cleared<T> {
+            fn drop(&mut self) {
+                self.0.free_buckets();
+            }
+        }
+        let table = Cleared(ManuallyDrop::new(std::mem::take(self)));
+        for bucket in 0..table.0.buckets as usize {
+            for place in table.0.chain(bucket) {
+                // SAFETY: the item is live, and nobody can look at the table it was in any more.
                 drop(unsafe { T::from_raw(place.item()) });
             }
         }
-        self.free_buckets();
     }
 
     /// Takes some item out: for freeing a big table in pieces. O(1) amortised.
@@ -438,7 +480,11 @@ impl<T: Item> Table<T> {
     #[inline]
     fn chain(&self, bucket: usize) -> Chain {
         let chunk = self.bucket(bucket);
-        Chain { bucket, chunk, slot: 0 }
+        Chain {
+            bucket,
+            chunk,
+            slot: 0,
+        }
     }
 
     fn chain_len(&self, bucket: usize) -> usize {
@@ -634,7 +680,15 @@ impl<T: Item> Table<T> {
             });
         }
         self.drain(high, |table, tag, slot| {
-            table.push(low, tag, if renew { pack(item_of(slot), last) } else { slot });
+            table.push(
+                low,
+                tag,
+                if renew {
+                    pack(item_of(slot), last)
+                } else {
+                    slot
+                },
+            );
         });
         self.shrink_directory();
     }
@@ -656,7 +710,10 @@ impl<T: Item> Table<T> {
             let (segment, offset) = segment_of(buckets);
             if offset == 0 {
                 let memory = allocate(segment_layout(segment));
-                self.root.cast::<*mut u8>().add(segment).write(memory.as_ptr());
+                self.root
+                    .cast::<*mut u8>()
+                    .add(segment)
+                    .write(memory.as_ptr());
             }
         }
     }
@@ -715,7 +772,10 @@ impl<T: Item> Table<T> {
                 1 => dealloc(self.root, WHOLE_LAYOUT),
                 _ => {
                     for segment in 0..=segment_of(buckets - 1).0 {
-                        dealloc(self.root.cast::<*mut u8>().add(segment).read(), segment_layout(segment));
+                        dealloc(
+                            self.root.cast::<*mut u8>().add(segment).read(),
+                            segment_layout(segment),
+                        );
                     }
                     dealloc(self.root, directory_layout(buckets));
                 }
@@ -838,7 +898,9 @@ impl<'a, T: Item> SlotMut<'a, T> {
     pub unsafe fn set_raw(&mut self, item: NonNull<u8>) {
         assert!(item.as_ptr().addr() <= ADDRESS_MASK, "items lie below 2^48");
         let stored = stored_in(self.place.chunk.slot(self.place.slot));
-        self.place.chunk.set_slot(self.place.slot, pack(item, stored));
+        self.place
+            .chunk
+            .set_slot(self.place.slot, pack(item, stored));
     }
 
     /// Puts another item with the same key in the item's place, and returns the old one.

@@ -104,7 +104,7 @@ impl Value {
             Value::Set(set) => set.len(),
             Value::ZSet(zset) => zset.len(),
             Value::Hash(hash) => hash.len(),
-            Value::Stream(stream) => stream.len(),
+            Value::Stream(stream) => stream.len() as usize,
         }
     }
 

@@ -74,13 +74,10 @@ pub struct LexRange<'a> {
     pub max: LexBound<'a>,
 }
 
-/// How two pairs stand to each other. Scores are never NaN; -0.0 equals 0.0.
+/// Whether something that compares so with a bound stands before the place below the bound, or behind it if `up_to`.
 #[inline]
-fn order(a_score: f64, a: Str<'_>, b_score: f64, b: &[u8]) -> Ordering {
-    match a_score.partial_cmp(&b_score) {
-        Some(Ordering::Equal) | None => a.with_bytes(|a| a.cmp(b)),
-        Some(unequal) => unequal,
-    }
+fn is_before(compared: Ordering, up_to: bool) -> bool {
+    compared == Ordering::Less || up_to && compared == Ordering::Equal
 }
 
 impl Default for ZSet {
@@ -170,44 +167,40 @@ impl ZSet {
 
     /// The ranks of the members with a score in `range`: the first, and the one behind the last. O(log n).
     pub fn rank_range(&self, range: &ScoreRange) -> (usize, usize) {
+        let count = |score, up_to| match &self.0 {
+            Form::Packed(packed) => packed.count_scores(score, up_to),
+            Form::Tree(tree) => tree.count_scores(score, up_to),
+        };
         let start = match range.min {
-            Bound::Inclusive(min) => self.partition_point(|(_, score)| score < min),
-            Bound::Exclusive(min) => self.partition_point(|(_, score)| score <= min),
+            Bound::Inclusive(min) => count(min, false),
+            Bound::Exclusive(min) => count(min, true),
         };
         let end = match range.max {
-            Bound::Inclusive(max) => self.partition_point(|(_, score)| score <= max),
-            Bound::Exclusive(max) => self.partition_point(|(_, score)| score < max),
+            Bound::Inclusive(max) => count(max, true),
+            Bound::Exclusive(max) => count(max, false),
         };
         (start, end.max(start))
     }
 
     /// The ranks of the members in `range`: the first, and the one behind the last. O(log n).
     pub fn lex_rank_range(&self, range: &LexRange<'_>) -> (usize, usize) {
-        let below =
-            |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m < bound));
-        let up_to =
-            |bound: &[u8]| self.partition_point(|(member, _)| member.with_bytes(|m| m <= bound));
+        let count = |member: &[u8], up_to| match &self.0 {
+            Form::Packed(packed) => packed.count_members(member, up_to),
+            Form::Tree(tree) => tree.count_members(member, up_to),
+        };
         let start = match range.min {
             LexBound::Lowest => 0,
             LexBound::Highest => self.len(),
-            LexBound::Inclusive(min) => below(min),
-            LexBound::Exclusive(min) => up_to(min),
+            LexBound::Inclusive(min) => count(min, false),
+            LexBound::Exclusive(min) => count(min, true),
         };
         let end = match range.max {
             LexBound::Lowest => 0,
             LexBound::Highest => self.len(),
-            LexBound::Inclusive(max) => up_to(max),
-            LexBound::Exclusive(max) => below(max),
+            LexBound::Inclusive(max) => count(max, true),
+            LexBound::Exclusive(max) => count(max, false),
         };
         (start, end.max(start))
-    }
-
-    /// The number of pairs for which `before` holds: a prefix of the set.
-    fn partition_point(&self, before: impl FnMut(Pair<'_>) -> bool) -> usize {
-        match &self.0 {
-            Form::Packed(packed) => packed.partition_point(before),
-            Form::Tree(tree) => tree.partition_point(before),
-        }
     }
 
     /// Removes the members of ranks `start` to `end` (exclusive; ranks beyond the last are ignored), each shown to
@@ -234,15 +227,13 @@ impl ZSet {
 
     fn pop(&mut self, rank: usize) -> Option<(Vec<u8>, f64)> {
         let mut popped = None;
-        self.remove_rank_range(rank, rank + 1, |(member, score)| {
-            popped = Some((member.to_vec(), score))
-        });
+        self.remove_rank_range(rank, rank + 1, |(member, score)| popped = Some((member.to_vec(), score)));
         popped
     }
 
     /// A member chosen by `random`, each as likely as the others if `random` is uniform. O(log n).
     pub fn random(&self, random: u64) -> Option<Pair<'_>> {
-        self.by_rank((u128::from(random) * self.len() as u128 >> 64) as usize)
+        self.by_rank(((u128::from(random) * self.len() as u128) >> 64) as usize)
     }
 
     /// One step of ZSCAN: shows about `count` members to `each`, from `cursor` (0 at first) on; the next cursor, or 0 at

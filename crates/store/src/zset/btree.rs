@@ -12,7 +12,7 @@
 use smallvec::SmallVec;
 use std::mem;
 
-/// Keys of a leaf, at most: 64 keys of 16 bytes fill an allocator's 1 KiB class exactly.
+/// Keys of a leaf, at most: 64 keys of 12 bytes fill an allocator's class of 768 bytes exactly.
 const LEAF_MAX: usize = if cfg!(test) { 8 } else { 64 };
 /// Children of an inner node, at most.
 const INNER_MAX: usize = if cfg!(test) { 6 } else { 32 };
@@ -59,11 +59,7 @@ impl<K: Copy> Node<K> {
             Node::Leaf(keys) => (keys.len(), keys[0]),
             Node::Inner(children) => (children.iter().map(|c| c.count).sum(), children[0].first),
         };
-        Child {
-            node: self,
-            count,
-            first,
-        }
+        Child { node: self, count, first }
     }
 
     /// Moves everything from `at` on into a new node.
@@ -184,11 +180,7 @@ fn make_room<K: Copy>(children: &mut Vec<Child<K>>, at: usize, cut: usize) {
 fn cut<K>(node: &Node<K>, leftmost: bool, rightmost: bool, before: &mut impl FnMut(&K) -> bool) -> usize {
     let (width, at_start, at_end) = match node {
         Node::Leaf(keys) => (keys.len(), !before(&keys[0]), before(&keys[keys.len() - 1])),
-        Node::Inner(below) => (
-            below.len(),
-            !before(&below[0].first),
-            before(&below[below.len() - 1].first),
-        ),
+        Node::Inner(below) => (below.len(), !before(&below[0].first), before(&below[below.len() - 1].first)),
     };
     match () {
         () if rightmost && at_end => width - 1,
@@ -205,10 +197,7 @@ fn child_of<K>(children: &[Child<K>], before: &mut impl FnMut(&K) -> bool) -> us
 impl<K: Copy> CountedTree<K> {
     /// An empty sequence.
     pub fn new() -> CountedTree<K> {
-        CountedTree {
-            root: Node::Leaf(Vec::new()),
-            len: 0,
-        }
+        CountedTree { root: Node::Leaf(Vec::new()), len: 0 }
     }
 
     /// Number of keys.
@@ -253,12 +242,7 @@ impl<K: Copy> CountedTree<K> {
                     let mut at = child_of(children, &mut before);
                     let child = &children[at].node;
                     if child.width() == child.width_max() {
-                        let cut = cut(
-                            child,
-                            leftmost && at == 0,
-                            rightmost && at + 1 == children.len(),
-                            &mut before,
-                        );
+                        let cut = cut(child, leftmost && at == 0, rightmost && at + 1 == children.len(), &mut before);
                         make_room(children, at, cut);
                         at = child_of(children, &mut before);
                     }
@@ -307,8 +291,9 @@ impl<K: Copy> CountedTree<K> {
         key
     }
 
-    /// Puts `key` in the place of `old`, for which alone `is_old` holds among the keys, if the order stays intact: if the
-    /// keys for which `before` holds end just there. Else nothing changes, and the result is false. O(log n).
+    /// Puts `key` in the place of the last key for which `up_to_old` holds, if it belongs just there: if `before` holds
+    /// for the key to the left and not for the one to the right. Else nothing changes, and the result is false, which it
+    /// may be without need. O(log n).
     pub fn replace(
         &mut self,
         key: K,
@@ -342,13 +327,7 @@ impl<K: Copy> CountedTree<K> {
             true if rank < self.len => rank + 1,
             true => 0,
         };
-        let mut iter = Iter {
-            path: SmallVec::new(),
-            leaf: &[],
-            at: 0,
-            left,
-            reverse,
-        };
+        let mut iter = Iter { path: SmallVec::new(), leaf: &[], at: 0, left, reverse };
         if left > 0 {
             let mut rank = rank;
             iter.descend(&self.root, |node| descend_to(node, &mut rank));
@@ -383,11 +362,7 @@ impl<K: Copy> CountedTree<K> {
             assert!(node.width() <= node.width_max());
             assert!(root || node.width() > 0);
             if outermost == [false, false] {
-                assert!(
-                    node.width() >= node.width_max() / 3,
-                    "{} keys or children",
-                    node.width()
-                );
+                assert!(node.width() >= node.width_max() / 3, "{} keys or children", node.width());
             }
             match node {
                 Node::Leaf(keys) => (keys.len(), 0),
@@ -434,10 +409,13 @@ fn descend_to<K>(node: &Node<K>, rank: &mut usize) -> usize {
     }
 }
 
+/// An inner node's children, and the index of one.
+type Step<'a, K> = (&'a [Child<K>], usize);
+
 /// Keys in order, or in reverse order.
 pub struct Iter<'a, K> {
-    /// The inner nodes above `leaf`, each with the index of the child that was taken.
-    path: SmallVec<[(&'a [Child<K>], usize); 5]>,
+    /// From the root down to `leaf`.
+    path: SmallVec<[Step<'a, K>; 5]>,
     leaf: &'a [K],
     /// The next key's index in `leaf`, while `left > 0`.
     at: usize,
@@ -464,11 +442,7 @@ impl<'a, K: Copy> Iter<'a, K> {
 
     /// The index after or before `at`, if it is below `len`.
     fn step(&self, at: usize, len: usize) -> Option<usize> {
-        if self.reverse {
-            at.checked_sub(1)
-        } else {
-            Some(at + 1).filter(|&at| at < len)
-        }
+        if self.reverse { at.checked_sub(1) } else { Some(at + 1).filter(|&at| at < len) }
     }
 }
 

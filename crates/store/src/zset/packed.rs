@@ -9,7 +9,7 @@
 //! A member has one encoding only. Only this module writes blocks, so reading one can rely on its form.
 
 use super::{
-    Pair, order,
+    Pair, is_before,
     score::{self, Compact, int_width, read_int},
 };
 use crate::{Str, str::parse_int};
@@ -85,9 +85,7 @@ impl Packed {
     fn find(&self, member: &[u8]) -> Option<(usize, usize, Entry<'_>)> {
         let wanted = to_str(member);
         let entries = self.entries().enumerate();
-        entries
-            .map(|(rank, (at, entry))| (rank, at, entry))
-            .find(|(_, _, entry)| same(entry.member, wanted))
+        entries.map(|(rank, (at, entry))| (rank, at, entry)).find(|(_, _, entry)| same(entry.member, wanted))
     }
 
     pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
@@ -98,11 +96,16 @@ impl Packed {
         self.find(member).map(|(rank, _, _)| rank)
     }
 
-    /// The number of pairs for which `before` holds: a prefix.
-    pub(super) fn partition_point(&self, mut before: impl FnMut(Pair<'_>) -> bool) -> usize {
-        self.entries()
-            .take_while(|(_, entry)| before((entry.member, entry.score)))
-            .count()
+    /// The number of members with a score below `score`, or `up_to` and including it.
+    pub(super) fn count_scores(&self, score: f64, up_to: bool) -> usize {
+        let compare = |entry: &Entry<'_>| entry.score.partial_cmp(&score).unwrap_or(Ordering::Equal);
+        self.entries().take_while(|(_, entry)| is_before(compare(entry), up_to)).count()
+    }
+
+    /// The number of members below `member`, or `up_to` and including it, if all have the same score.
+    pub(super) fn count_members(&self, member: &[u8], up_to: bool) -> usize {
+        let compare = |entry: &Entry<'_>| entry.member.with_bytes(|own| own.cmp(member));
+        self.entries().take_while(|(_, entry)| is_before(compare(entry), up_to)).count()
     }
 
     pub(super) fn insert(&mut self, member: &[u8], score: f64) -> Option<f64> {
@@ -111,7 +114,7 @@ impl Packed {
         for (at, entry) in self.entries() {
             if same(entry.member, wanted) {
                 old = Some((at, entry.end, entry.score));
-            } else if place.is_none() && order(entry.score, entry.member, score, member) == Ordering::Greater {
+            } else if place.is_none() && is_behind(&entry, score, member) {
                 place = Some(at);
             }
             if old.is_some() && place.is_some() {
@@ -187,26 +190,14 @@ impl Packed {
     pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
         let len = self.len();
         if rank >= len {
-            return Iter {
-                packed: self,
-                at: self.0.len(),
-                back: None,
-            };
+            return Iter { packed: self, at: self.0.len(), back: None };
         }
         if reverse {
             let places = self.entries().map(|(at, _)| at).take(rank + 1).collect();
-            Iter {
-                packed: self,
-                at: 0,
-                back: Some(places),
-            }
+            Iter { packed: self, at: 0, back: Some(places) }
         } else {
             let at = self.entries().nth(rank).map_or(self.0.len(), |(at, _)| at);
-            Iter {
-                packed: self,
-                at,
-                back: None,
-            }
+            Iter { packed: self, at, back: None }
         }
     }
 }
@@ -233,6 +224,11 @@ impl<'a> Iterator for Iter<'a> {
         self.at = entry.end;
         Some((entry.member, entry.score))
     }
+}
+
+/// Whether the pair stands behind `score` and `member`.
+fn is_behind(entry: &Entry<'_>, score: f64, member: &[u8]) -> bool {
+    entry.score > score || entry.score == score && entry.member.with_bytes(|own| own > member)
 }
 
 /// The one form in which a member is held.

@@ -25,15 +25,9 @@ impl Compact {
             return Compact { form: F32, bytes };
         }
         if width <= INT_WIDTH_MAX {
-            return Compact {
-                form: width,
-                bytes: int.to_le_bytes(),
-            };
+            return Compact { form: width, bytes: int.to_le_bytes() };
         }
-        Compact {
-            form: F64,
-            bytes: score.to_le_bytes(),
-        }
+        Compact { form: F64, bytes: score.to_le_bytes() }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -105,11 +99,7 @@ mod tests {
             (i64::MAX as f64, 4),
         ] {
             let compact = Compact::new(score);
-            assert_eq!(
-                read(compact.form, compact.bytes()).to_bits(),
-                f64::to_bits(score),
-                "{score}"
-            );
+            assert_eq!(read(compact.form, compact.bytes()).to_bits(), f64::to_bits(score), "{score}");
             assert_eq!(compact.bytes().len(), bytes, "{score}");
             assert!(compact.form < 16);
         }

@@ -1,7 +1,7 @@
 //! The form of a large sorted set: a hash table of members and a counted B+tree over them.
 //!
-//! A member is one allocation (score, length, bytes), which never changes: a new score is a new member. The table owns it; the tree holds its score, so that most
-//! comparisons stay within the node, and its address.
+//! A member is one allocation (score, length, bytes), which never changes: a new score is a new member. The table owns
+//! it; the tree holds its address and the upper 48 bits of its score, so that most comparisons stay within the node.
 //!
 //! Invariants: table and tree hold the same members, each with one score; a member leaves the tree before the table
 //! lets go of it. No address outlives a call, except in the tree.
@@ -9,7 +9,7 @@
 use super::{
     Pair,
     btree::{self, CountedTree},
-    order,
+    is_before,
     score::{self, Compact},
 };
 use crate::{
@@ -21,7 +21,7 @@ use std::{
     alloc::{self, Layout},
     cmp::Ordering,
     marker::PhantomData,
-    ptr::NonNull,
+    ptr::{self, NonNull},
 };
 
 /// A large sorted set; see the module.
@@ -32,34 +32,72 @@ pub(super) struct Tree {
     member_bytes: usize,
 }
 
-/// A member in the tree.
+/// A member in the tree: 48 bits of its score, which order as scores do, and the 48 bits of its address.
 #[derive(Clone, Copy)]
-struct Key {
-    score: f64,
-    member: Address,
+struct Key([u32; 3]);
+
+/// The upper 48 bits of a score as a number that orders as scores do; the same for -0.0 and 0.0. Tells all integers up
+/// to 2^37 apart.
+#[inline]
+fn prefix(score: f64) -> u64 {
+    let bits = (score + 0.0).to_bits();
+    let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
+    ordered >> 16
 }
 
 impl Key {
+    fn new(score: f64, member: &Member) -> Key {
+        let prefix = prefix(score);
+        let address = member.0.0.expose_provenance().get() as u64;
+        debug_assert!(address >> 48 == 0);
+        Key([(prefix >> 16) as u32, (prefix << 16) as u32 | (address >> 32) as u32, address as u32])
+    }
+
+    #[inline]
+    fn prefix(self) -> u64 {
+        u64::from(self.0[0]) << 16 | u64::from(self.0[1] >> 16)
+    }
+
+    #[inline]
+    fn member(self) -> Address {
+        let address = u64::from(self.0[1] & 0xffff) << 32 | u64::from(self.0[2]);
+        // SAFETY: `Key::new` took the address from a `NonNull`, and like all addresses it is below 2^48.
+        Address(unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address as usize)) })
+    }
+
     fn pair<'a>(self, _tree: &'a Tree) -> Pair<'a> {
+        let member = self.member();
         // SAFETY: the key comes from the tree, so its member is in the table, where it stays while the set is borrowed.
-        (Str::Bytes(unsafe { self.member.bytes() }), self.score)
+        unsafe { (Str::Bytes(member.bytes()), member.score()) }
+    }
+
+    /// How the score of this key, which is in a tree, compares.
+    #[inline]
+    fn cmp_score(self, score: f64) -> Ordering {
+        self.prefix().cmp(&prefix(score)).then_with(|| {
+            // SAFETY: members in the tree are in the table, so they are alive.
+            let own = unsafe { self.member().score() };
+            own.partial_cmp(&score).unwrap_or(Ordering::Equal)
+        })
+    }
+
+    /// How the member of this key, which is in a tree, compares.
+    #[inline]
+    fn cmp_member(self, member: &[u8]) -> Ordering {
+        // SAFETY: as above; the slice does not outlive this call.
+        unsafe { self.member().bytes() }.cmp(member)
     }
 
     /// How this key, which is in a tree, compares with a pair.
     #[inline]
-    fn cmp(&self, score: f64, member: &[u8]) -> Ordering {
-        // SAFETY: members in the tree are in the table, so they are alive; the slice does not outlive this call.
-        order(self.score, Str::Bytes(unsafe { self.member.bytes() }), score, member)
+    fn cmp(self, score: f64, member: &[u8]) -> Ordering {
+        self.cmp_score(score).then_with(|| self.cmp_member(member))
     }
 }
 
 impl Tree {
     pub(super) fn new() -> Tree {
-        Tree {
-            members: Table::new(),
-            order: CountedTree::new(),
-            member_bytes: 0,
-        }
+        Tree { members: Table::new(), order: CountedTree::new(), member_bytes: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,14 +114,17 @@ impl Tree {
 
     pub(super) fn rank(&self, member: &[u8]) -> Option<usize> {
         let score = self.score(member)?;
-        Some(
-            self.order
-                .partition_point(|key| key.cmp(score, member) == Ordering::Less),
-        )
+        Some(self.order.partition_point(|key| key.cmp(score, member) == Ordering::Less))
     }
 
-    pub(super) fn partition_point(&self, mut before: impl FnMut(Pair<'_>) -> bool) -> usize {
-        self.order.partition_point(|key| before(key.pair(self)))
+    /// The number of members with a score below `score`, or `up_to` and including it.
+    pub(super) fn count_scores(&self, score: f64, up_to: bool) -> usize {
+        self.order.partition_point(|key| is_before(key.cmp_score(score), up_to))
+    }
+
+    /// The number of members below `member`, or `up_to` and including it, if all have the same score.
+    pub(super) fn count_members(&self, member: &[u8], up_to: bool) -> usize {
+        self.order.partition_point(|key| is_before(key.cmp_member(member), up_to))
     }
 
     pub(super) fn insert(&mut self, member: &[u8], score: f64) -> Option<f64> {
@@ -91,7 +132,7 @@ impl Tree {
         let before = |key: &Key| key.cmp(score, member) == Ordering::Less;
         let Some(mut slot) = self.members.get_mut(hash, member) else {
             let new = Member::new(score, member);
-            let key = Key { score, member: new.0 };
+            let key = Key::new(score, &new);
             self.member_bytes += new.size();
             self.members.insert(hash, new);
             self.order.insert(key, before);
@@ -102,7 +143,7 @@ impl Tree {
             return Some(old_score);
         }
         let new = Member::new(score, member);
-        let key = Key { score, member: new.0 };
+        let key = Key::new(score, &new);
         self.member_bytes += new.size();
         // Alive until the tree has let go of it.
         let old = slot.replace(new);
@@ -119,8 +160,7 @@ impl Tree {
     pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let hash = hash(member);
         let score = self.members.get(hash, member)?.score();
-        self.order
-            .remove_last(|key| key.cmp(score, member) != Ordering::Greater);
+        self.order.remove_last(|key| key.cmp(score, member) != Ordering::Greater);
         if let Some(removed) = self.members.remove(hash, member) {
             self.member_bytes -= removed.size();
         }
@@ -133,26 +173,22 @@ impl Tree {
             let Some(key) = self.order.remove_at(start) else {
                 return;
             };
-            // SAFETY: the table still holds the member, and owns it as `removed` until after the slice's last use.
-            let member = unsafe { key.member.bytes() };
+            // SAFETY: the table still holds the member, and `removed` owns it until after the slice's last use.
+            let (member, score) = unsafe { (key.member().bytes(), key.member().score()) };
             let removed = self.members.remove(hash(member), member);
             self.member_bytes -= removed.as_ref().map_or(0, Member::size);
-            each((Str::Bytes(member), key.score));
+            each((Str::Bytes(member), score));
             drop(removed);
         }
     }
 
     pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
-        Iter {
-            keys: self.order.iter(rank, reverse),
-            tree: self,
-        }
+        Iter { keys: self.order.iter(rank, reverse), tree: self }
     }
 
     /// Shows the members of the next part of the table; see `Table::scan`.
     pub(super) fn scan(&self, cursor: u64, each: &mut dyn FnMut(Pair<'_>)) -> u64 {
-        self.members
-            .scan(cursor, &mut |found| each((Str::Bytes(found.bytes()), found.score())))
+        self.members.scan(cursor, &mut |found| each((Str::Bytes(found.bytes()), found.score())))
     }
 
     /// Asserts the invariants of module and tree.
@@ -211,9 +247,7 @@ impl Member {
         let parts = [&[score.form | (short_len as u8) << 4], score.bytes(), long_len, bytes];
         let layout = Member::layout(parts.iter().map(|part| part.len()).sum());
         // SAFETY: the layout is not empty.
-        let Some(place) = NonNull::new(unsafe { alloc::alloc(layout) }) else {
-            alloc::handle_alloc_error(layout)
-        };
+        let Some(place) = NonNull::new(unsafe { alloc::alloc(layout) }) else { alloc::handle_alloc_error(layout) };
         let mut end = place;
         for part in parts {
             // SAFETY: `layout` has room for all parts, and nobody else knows the place.
@@ -258,10 +292,7 @@ impl Address {
             let head = self.0.read();
             let behind_score = 1 + score::width(head & 15);
             match (head >> 4) as usize {
-                LONG => (
-                    behind_score + LEN_BYTES,
-                    self.0.add(behind_score).cast::<usize>().read_unaligned(),
-                ),
+                LONG => (behind_score + LEN_BYTES, self.0.add(behind_score).cast::<usize>().read_unaligned()),
                 short => (behind_score, short),
             }
         }
@@ -285,10 +316,7 @@ impl Address {
         // SAFETY: the member is alive, and `Member::new` wrote it so.
         unsafe {
             let form = self.0.read() & 15;
-            score::read(
-                form,
-                std::slice::from_raw_parts(self.0.add(1).as_ptr(), score::width(form)),
-            )
+            score::read(form, std::slice::from_raw_parts(self.0.add(1).as_ptr(), score::width(form)))
         }
     }
 
@@ -337,10 +365,7 @@ unsafe impl Item for Member {
     }
 
     unsafe fn borrow<'a>(place: NonNull<u8>) -> MemberRef<'a> {
-        MemberRef {
-            address: Address(place),
-            table: PhantomData,
-        }
+        MemberRef { address: Address(place), table: PhantomData }
     }
 
     unsafe fn key<'a>(place: NonNull<u8>) -> &'a [u8] {

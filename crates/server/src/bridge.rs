@@ -1,0 +1,173 @@
+//! Where the engine and the process meet: the engine's workers as the event loop's sessions, and the process as the
+//! engine's platform.
+
+use crate::clock::SystemClock;
+use crate::event_loop::Shared;
+use crate::log;
+use crate::memory::used_bytes;
+use crate::sessions::{Others, Sessions};
+use crate::start::{MakeSessions, Wake};
+use kelda_engine::config::{ConfigHandle, LogLevel};
+use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
+use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Makes the worker of each thread.
+pub struct Threads {
+    engine: Arc<Engine>,
+}
+
+/// Numbers that nobody can guess, from the randomness with which the standard library keys its hash maps.
+fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+impl Threads {
+    /// Makes the engine.
+    pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>, file: Option<&Path>) -> Threads {
+        kelda_store::hasher::set_seed([random(), random()]);
+        let settings = config.settings();
+        let threads = shared.mailboxes.len();
+        let process = ProcessInfo {
+            pid: std::process::id(),
+            executable: std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default(),
+            config_file: file.map(|file| file.display().to_string()).unwrap_or_default(),
+            run_id: (0..3).map(|_| format!("{:016x}", random())).collect::<String>()[..40].to_string(),
+            os: operating_system(),
+            threads,
+            port: settings.port,
+        };
+        let engine = Engine::new(EngineOptions {
+            config: config.clone(),
+            clock: Arc::new(SystemClock::new()),
+            platform: Arc::new(Process { shared: shared.clone() }),
+            process,
+            workers: threads,
+            seed: random(),
+            sink: None,
+        });
+        Threads { engine }
+    }
+}
+
+fn operating_system() -> String {
+    let name = rustix::system::uname();
+    let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    format!("{} {} {}", part(name.sysname()), part(name.release()), part(name.machine()))
+}
+
+impl MakeSessions for Threads {
+    type Sessions = Worker;
+
+    fn make(&self, index: usize, wake: Wake) -> Worker {
+        self.engine.worker(index, wake)
+    }
+}
+
+/// The event loop as the engine's host.
+struct Bridge<'a>(&'a mut dyn Others<Worker>);
+
+impl Host for Bridge<'_> {
+    fn serve_others(&mut self, worker: &mut Worker) {
+        self.0.serve_others(worker);
+        if self.0.is_stopping() {
+            worker.engine.ending.store(true, Relaxed);
+        }
+    }
+}
+
+impl Sessions for Worker {
+    fn connect(&mut self, peer: Peer) -> Result<Slot, Vec<u8>> {
+        Worker::connect(self, peer)
+    }
+    fn input(&mut self, slot: Slot) -> &mut Vec<u8> {
+        Worker::input(self, slot)
+    }
+    fn read_hint(&self, slot: Slot) -> usize {
+        Worker::read_hint(self, slot)
+    }
+    fn process(&mut self, slot: Slot, others: &mut dyn Others<Worker>) {
+        Worker::process(self, slot, &mut Bridge(others));
+    }
+    fn pending(&self, slot: Slot) -> &[u8] {
+        Worker::pending(self, slot)
+    }
+    fn written(&mut self, slot: Slot, bytes: usize) {
+        Worker::written(self, slot, bytes);
+    }
+    fn fate(&self, slot: Slot) -> Fate {
+        Worker::fate(self, slot)
+    }
+    fn is_put_aside(&self, slot: Slot) -> bool {
+        Worker::session(self, slot).is_some_and(|session| session.put_aside)
+    }
+    fn disconnect(&mut self, slot: Slot) {
+        Worker::disconnect(self, slot);
+    }
+    fn touched(&mut self, into: &mut Vec<Slot>) {
+        Worker::touched(self, into);
+    }
+    fn runnable(&mut self, into: &mut Vec<Slot>) {
+        Worker::runnable(self, into);
+    }
+    fn wake(&mut self) {
+        Worker::wake(self);
+    }
+    fn next_timer_us(&self) -> Option<u64> {
+        Worker::next_timer_us(self)
+    }
+}
+
+/// The process around the engine.
+struct Process {
+    shared: Arc<Shared>,
+}
+
+impl Platform for Process {
+    fn used_memory(&self) -> usize {
+        used_bytes() as usize
+    }
+
+    fn resident_memory(&self) -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").ok();
+        let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<usize>().ok());
+        pages.unwrap_or(0) * rustix::param::page_size()
+    }
+
+    fn cpu_us(&self) -> (u64, u64) {
+        // Fields 14 and 15 of proc(5)'s stat, in clock ticks; the command name before them may hold blanks.
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+        let mut next = || fields.next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        let tick_us = 1_000_000 / rustix::param::clock_ticks_per_second().max(1);
+        (next() * tick_us, next() * tick_us)
+    }
+
+    fn shutdown(&self) {
+        self.shared.stop();
+    }
+
+    fn log(&self, level: u8, text: &str) {
+        let level = match level {
+            0 => LogLevel::Debug,
+            1 => LogLevel::Verbose,
+            2 => LogLevel::Notice,
+            _ => LogLevel::Warning,
+        };
+        log::log(level, text);
+    }
+
+    fn read_file(&self, path: &str) -> io::Result<String> {
+        std::fs::read_to_string(path)
+    }
+
+    fn write_file(&self, path: &str, text: &str) -> io::Result<()> {
+        let temporary = format!("{path}.{}.tmp", std::process::id());
+        std::fs::write(&temporary, text)?;
+        std::fs::rename(&temporary, path)
+    }
+}

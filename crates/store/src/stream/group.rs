@@ -1,0 +1,427 @@
+//! Consumer groups: what was delivered to whom and is not acknowledged yet.
+//!
+//! Invariant: an id is in a group's pending map with consumer `c` exactly if it is in the pending set of `c`, and `c` is one
+//! of the group's consumers.
+
+use super::{Counters, Entry, Stream, StreamId, range};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+/// A consumer group.
+#[derive(Clone)]
+pub struct Group {
+    last_delivered: StreamId,
+    entries_read: Option<u64>,
+    pending: BTreeMap<StreamId, Pending>,
+    consumers: BTreeMap<Arc<[u8]>, Consumer>,
+}
+
+/// An entry that was delivered and is not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The consumer's name.
+    pub consumer: Arc<[u8]>,
+    /// When it was delivered last.
+    pub delivery_time: i64,
+    /// How often it was delivered.
+    pub delivery_count: u64,
+}
+
+/// A consumer of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// When it last tried anything.
+    pub seen_time: i64,
+    /// When it last got an entry to acknowledge; `None` if it never did.
+    pub active_time: Option<i64>,
+    pending: BTreeSet<StreamId>,
+}
+
+impl Consumer {
+    /// Ids delivered to it and not acknowledged, in order.
+    pub fn pending(&self) -> impl ExactSizeIterator<Item = StreamId> {
+        self.pending.iter().copied()
+    }
+}
+
+/// Who reads or claims, and when. The consumer exists: commands call [`Group::touch_consumer`] first.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor<'a> {
+    /// The group's name; nothing happens if there is none.
+    pub group: &'a [u8],
+    /// The consumer's name.
+    pub consumer: &'a [u8],
+    /// The time.
+    pub now: i64,
+}
+
+/// How XCLAIM and XAUTOCLAIM change the owner of a pending entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Milliseconds since the last delivery, at least, or the entry stays where it is.
+    pub min_idle: i64,
+    /// The delivery time that the entry gets.
+    pub delivery_time: i64,
+    /// The delivery count that the entry gets; `None` to count one more unless `just_id`.
+    pub delivery_count: Option<u64>,
+    /// Claims entries that are not pending as well.
+    pub force: bool,
+    /// Only the id is wanted, so this is no delivery.
+    pub just_id: bool,
+}
+
+impl Group {
+    /// The highest id delivered as a new entry.
+    pub fn last_delivered(&self) -> StreamId {
+        self.last_delivered
+    }
+
+    /// How many of the entries ever added the group has read, if that is known.
+    pub fn entries_read(&self) -> Option<u64> {
+        self.entries_read
+    }
+
+    /// Sets where the group stands (XGROUP SETID).
+    pub fn set_position(&mut self, last_delivered: StreamId, entries_read: Option<u64>) {
+        self.last_delivered = last_delivered;
+        self.entries_read = entries_read;
+    }
+
+    /// Number of pending entries.
+    pub fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The pending entry `id`.
+    pub fn pending(&self, id: StreamId) -> Option<&Pending> {
+        self.pending.get(&id)
+    }
+
+    /// The pending entries with ids from `start` to `end` inclusive, in order.
+    pub fn pending_range(&self, start: StreamId, end: StreamId) -> btree_map::Range<'_, StreamId, Pending> {
+        if start <= end { self.pending.range(start..=end) } else { btree_map::Range::default() }
+    }
+
+    /// The same, of one consumer. A consumer that does not exist has none.
+    pub fn pending_range_of(
+        &self,
+        consumer: &[u8],
+        start: StreamId,
+        end: StreamId,
+    ) -> impl Iterator<Item = (StreamId, &Pending)> {
+        let of = self.consumers.get(consumer).filter(|_| start <= end);
+        let ids = of.into_iter().flat_map(move |consumer| consumer.pending.range(start..=end));
+        ids.filter_map(|id| Some((*id, self.pending.get(id)?)))
+    }
+
+    /// The consumers by name, in order.
+    pub fn consumers(&self) -> impl ExactSizeIterator<Item = (&[u8], &Consumer)> {
+        self.consumers.iter().map(|(name, consumer)| (&**name, consumer))
+    }
+
+    /// The consumer `name`.
+    pub fn consumer(&self, name: &[u8]) -> Option<&Consumer> {
+        self.consumers.get(name)
+    }
+
+    /// Creates the consumer `name`, unless there is one; whether it was created.
+    pub fn create_consumer(&mut self, name: &[u8], now: i64) -> bool {
+        let new = !self.consumers.contains_key(name);
+        if new {
+            let consumer = Consumer { seen_time: now, active_time: None, pending: BTreeSet::new() };
+            self.consumers.insert(name.into(), consumer);
+        }
+        new
+    }
+
+    /// Notes that the consumer `name` was seen at `now`, creating it if need be; whether it was created.
+    pub fn touch_consumer(&mut self, name: &[u8], now: i64) -> bool {
+        let new = self.create_consumer(name, now);
+        if let Some(consumer) = self.consumers.get_mut(name) {
+            consumer.seen_time = now;
+        }
+        new
+    }
+
+    /// Sets the times of consumer `name`, as loading a snapshot needs; whether there is one.
+    pub fn set_consumer_times(&mut self, name: &[u8], seen_time: i64, active_time: Option<i64>) -> bool {
+        let Some(consumer) = self.consumers.get_mut(name) else {
+            return false;
+        };
+        (consumer.seen_time, consumer.active_time) = (seen_time, active_time);
+        true
+    }
+
+    /// Removes the consumer `name` and its pending entries; how many those were.
+    pub fn delete_consumer(&mut self, name: &[u8]) -> Option<usize> {
+        let consumer = self.consumers.remove(name)?;
+        for id in &consumer.pending {
+            self.pending.remove(id);
+        }
+        Some(consumer.pending.len())
+    }
+
+    /// Acknowledges `id`; whether it was pending.
+    pub fn ack(&mut self, id: StreamId) -> bool {
+        let Some(pending) = self.pending.remove(&id) else {
+            return false;
+        };
+        if let Some(consumer) = self.consumers.get_mut(&pending.consumer) {
+            consumer.pending.remove(&id);
+        }
+        true
+    }
+
+    /// Makes `id` pending for `consumer`, whoever had it before; false, and nothing changes, if there is no such consumer.
+    pub fn set_pending(&mut self, id: StreamId, consumer: &[u8], delivery_time: i64, delivery_count: u64) -> bool {
+        let Some((name, _)) = self.consumers.get_key_value(consumer) else {
+            return false;
+        };
+        let pending = Pending { consumer: name.clone(), delivery_time, delivery_count };
+        if let Some(old) = self.pending.insert(id, pending)
+            && let Some(owner) = self.consumers.get_mut(&old.consumer)
+        {
+            owner.pending.remove(&id);
+        }
+        if let Some(owner) = self.consumers.get_mut(consumer) {
+            owner.pending.insert(id);
+        }
+        true
+    }
+
+    /// Claims `id`, an entry of the stream, for `consumer`, which exists; whether it did.
+    fn claim(&mut self, id: StreamId, actor: &Actor<'_>, claim: &Claim) -> bool {
+        let deliveries = match self.pending.get(&id) {
+            Some(pending) if claim.min_idle > 0 && actor.now - pending.delivery_time < claim.min_idle => return false,
+            Some(pending) => pending.delivery_count,
+            None if claim.force => 1,
+            None => return false,
+        };
+        let count = claim.delivery_count.unwrap_or(deliveries + u64::from(!claim.just_id));
+        let claimed = self.set_pending(id, actor.consumer, claim.delivery_time, count);
+        if let Some(consumer) = self.consumers.get_mut(actor.consumer) {
+            consumer.active_time = Some(actor.now);
+        }
+        claimed
+    }
+
+    /// An estimate of the bytes on the heap: B-tree nodes are two thirds full.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let pending = size_of::<(StreamId, Pending)>() + size_of::<StreamId>();
+        let consumers = self.consumers.keys().map(|name| name.len() + size_of::<(Arc<[u8]>, Consumer)>());
+        self.pending.len() * pending * 3 / 2 + consumers.sum::<usize>()
+    }
+
+    /// Frees up to `n` pending entries; how many.
+    pub(super) fn free_some(&mut self, n: usize) -> usize {
+        for freed in 0..n {
+            match self.pending.first_key_value() {
+                Some((&id, _)) => self.ack(id),
+                None => return freed,
+            };
+        }
+        n
+    }
+}
+
+impl Stream {
+    /// The groups by name, in order.
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = (&[u8], &Group)> {
+        self.groups.iter().map(|(name, group)| (&**name, group))
+    }
+
+    /// The group `name`.
+    pub fn group(&self, name: &[u8]) -> Option<&Group> {
+        self.groups.get(name)
+    }
+
+    /// The group `name`.
+    pub fn group_mut(&mut self, name: &[u8]) -> Option<&mut Group> {
+        self.groups.get_mut(name)
+    }
+
+    /// Creates a group that has read up to `last_delivered`; false, and nothing changes, if there is one of that name.
+    pub fn create_group(&mut self, name: &[u8], last_delivered: StreamId, entries_read: Option<u64>) -> bool {
+        let new = !self.groups.contains_key(name);
+        if new {
+            let (pending, consumers) = (BTreeMap::new(), BTreeMap::new());
+            self.groups.insert(name.into(), Group { last_delivered, entries_read, pending, consumers });
+        }
+        new
+    }
+
+    /// Removes the group `name`; whether there was one.
+    pub fn destroy_group(&mut self, name: &[u8]) -> bool {
+        self.groups.remove(name).is_some()
+    }
+
+    /// How many entries `group` has not read yet, if that is known. Below zero if its `entries_read` was set too high.
+    pub fn lag(&self, group: &Group) -> Option<i64> {
+        let counters = self.counters();
+        // Newest Redis only: where nothing was deleted from what is left, and all of it is unread, its length is the lag.
+        if group.last_delivered < counters.first_id && counters.max_deleted_id < counters.first_id || self.is_empty() {
+            return Some(self.len as i64);
+        }
+        let read = match group.entries_read {
+            Some(read) if !counters.deleted_from(group.last_delivered) => read,
+            _ => counters.added_up_to(group.last_delivered)?,
+        };
+        Some(counters.entries_added.wrapping_sub(read) as i64)
+    }
+
+    /// XREADGROUP with `>`: shows up to `count` entries that the group has not seen to `each` and moves the group on.
+    /// Unless `no_ack`, they become pending for the actor. How many entries.
+    pub fn read_new(
+        &mut self,
+        actor: &Actor<'_>,
+        count: usize,
+        no_ack: bool,
+        mut each: impl FnMut(Entry<'_>),
+    ) -> usize {
+        let counters = self.counters();
+        let Some(group) = self.groups.get_mut(actor.group) else {
+            return 0;
+        };
+        let Some(start) = group.last_delivered.next() else {
+            return 0;
+        };
+        let mut read = 0;
+        for entry in range(&self.nodes, start, StreamId::MAX, false).take(count) {
+            let last = group.last_delivered;
+            group.entries_read = match group.entries_read {
+                Some(read) if last >= counters.first_id && !counters.deleted_from(last) => Some(read + 1),
+                _ => counters.added_up_to(entry.id),
+            };
+            group.last_delivered = entry.id;
+            if !no_ack {
+                group.set_pending(entry.id, actor.consumer, actor.now, 1);
+            }
+            each(entry);
+            read += 1;
+        }
+        if let Some(consumer) = group.consumers.get_mut(actor.consumer)
+            && read > 0
+            && !no_ack
+        {
+            consumer.active_time = Some(actor.now);
+        }
+        read
+    }
+
+    /// XREADGROUP with an id: shows up to `count` pending entries of the consumer above `after` to `each`, with `None` for
+    /// one that is no longer in the stream, and counts one more delivery of the others.
+    pub fn read_pending(
+        &mut self,
+        actor: &Actor<'_>,
+        after: StreamId,
+        count: usize,
+        mut each: impl FnMut(StreamId, Option<Entry<'_>>),
+    ) {
+        let Some(Group { pending, consumers, .. }) = self.groups.get_mut(actor.group) else {
+            return;
+        };
+        let Some(consumer) = consumers.get(actor.consumer) else {
+            return;
+        };
+        for &id in consumer.pending.range((Excluded(after), Unbounded)).take(count) {
+            let entry = range(&self.nodes, id, id, false).next();
+            if let Some(pending) = pending.get_mut(&id)
+                && entry.is_some()
+            {
+                pending.delivery_time = actor.now;
+                pending.delivery_count += 1;
+            }
+            each(id, entry);
+        }
+    }
+
+    /// XCLAIM of one entry for the actor. A pending entry that is no longer in the stream is acknowledged.
+    pub fn claim(&mut self, actor: &Actor<'_>, id: StreamId, claim: &Claim) -> Claimed<'_> {
+        let Some(group) = self.groups.get_mut(actor.group) else {
+            return Claimed::No;
+        };
+        match range(&self.nodes, id, id, false).next() {
+            Some(entry) if group.claim(id, actor, claim) => Claimed::Yes(entry),
+            None if group.ack(id) => Claimed::Deleted,
+            _ => Claimed::No,
+        }
+    }
+
+    /// XAUTOCLAIM: claims up to `count` pending entries from the id `start` on for the actor, and shows them
+    /// to `each`, with `None` for one that is no longer in the stream and is therefore acknowledged. The id to go on from,
+    /// 0-0 at the end: as in Redis, no more than ten times `count` entries are looked at.
+    pub fn autoclaim(
+        &mut self,
+        actor: &Actor<'_>,
+        start: StreamId,
+        count: usize,
+        claim: &Claim,
+        mut each: impl FnMut(StreamId, Option<Entry<'_>>),
+    ) -> StreamId {
+        let Some(group) = self.groups.get_mut(actor.group) else {
+            return StreamId::MIN;
+        };
+        let mut left = count;
+        let mut at = Some(start);
+        for looked_at in 0usize.. {
+            let next = at.and_then(|at| group.pending.range(at..).next());
+            let Some((&id, _)) = next else { return StreamId::MIN };
+            if left == 0 || looked_at == count.saturating_mul(10) {
+                return id;
+            }
+            at = id.next();
+            let entry = range(&self.nodes, id, id, false).next();
+            let shown = match entry {
+                Some(_) => group.claim(id, actor, claim),
+                None => group.ack(id),
+            };
+            if shown {
+                each(id, entry);
+                left -= 1;
+            }
+        }
+        StreamId::MIN
+    }
+}
+
+/// What became of an entry that was to be claimed.
+#[derive(Clone, Debug)]
+pub enum Claimed<'a> {
+    /// It is the consumer's now.
+    Yes(Entry<'a>),
+    /// It is not pending, or not long enough, or there is no such group or consumer.
+    No,
+    /// It was pending, but is no longer in the stream: it is not pending any more.
+    Deleted,
+}
+
+impl Counters {
+    /// Whether an entry at `id` or above may have been deleted, while others are left.
+    fn deleted_from(&self, id: StreamId) -> bool {
+        self.len > 0 && self.max_deleted_id != StreamId::MIN && id <= self.max_deleted_id
+    }
+
+    /// How many entries had been added when `id` was the last, if that is known.
+    fn added_up_to(&self, id: StreamId) -> Option<u64> {
+        if self.entries_added == 0 {
+            return Some(0);
+        }
+        if self.len == 0 && id <= self.last_id {
+            return Some(self.entries_added);
+        }
+        if id != StreamId::MIN && id < self.max_deleted_id {
+            return None;
+        }
+        if id >= self.last_id {
+            return (id == self.last_id).then_some(self.entries_added);
+        }
+        let whole = self.max_deleted_id == StreamId::MIN || self.max_deleted_id < self.first_id;
+        match id.cmp(&self.first_id) {
+            Ordering::Less if whole => Some(self.entries_added.saturating_sub(self.len)),
+            Ordering::Equal if whole => Some(self.entries_added.saturating_sub(self.len) + 1),
+            _ => None,
+        }
+    }
+}
