@@ -4,7 +4,7 @@
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
 use crate::args::Args;
-use crate::command::{Group, Nothing, Reply, Run, Wait};
+use crate::command::{Group, Reply, Run, Wait};
 use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
@@ -130,7 +130,7 @@ pub fn sleep(worker: &mut Worker, session: &mut Session, us: u64) {
     let SessionRef { worker: index, slot, id } = session.at;
     worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
     let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
-    session.blocked = Some(Blocked { waiter, deadline_us: Some(at_us), otherwise: Nothing::Done });
+    session.blocked = Some(Blocked { waiter, deadline_us: Some(at_us) });
     session.info.blocked.store(true, Relaxed);
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
 }
@@ -269,7 +269,12 @@ impl Worker {
         let Some(session) = self.session_of(at) else { return true };
         if session.blocked.take().is_some() {
             let mut reply = Writer::new(session.protocol);
-            answer(&mut reply);
+            if waiter.keys.is_empty() {
+                // It waited for nothing but the time.
+                reply.ok();
+            } else {
+                answer(&mut reply);
+            }
             self.unblocked(at, &reply.buf);
         }
         true

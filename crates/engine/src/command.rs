@@ -107,8 +107,6 @@ pub enum Nothing {
     Null,
     /// A null array in RESP2.
     NullArray,
-    /// `OK`: waiting was all there was to do (DEBUG SLEEP).
-    Done,
 }
 
 impl Nothing {
@@ -117,7 +115,6 @@ impl Nothing {
         match self {
             Nothing::Null => reply.null(),
             Nothing::NullArray => reply.null_array(),
-            Nothing::Done => reply.ok(),
         }
     }
 }
