@@ -124,6 +124,17 @@ pub fn block(
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
 }
 
+/// Has a session wait for a time and for nothing else; then it is replied `OK`.
+pub fn sleep(worker: &mut Worker, session: &mut Session, us: u64) {
+    let at_us = worker.engine.clock.monotonic_us().saturating_add(us);
+    let SessionRef { worker: index, slot, id } = session.at;
+    worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
+    let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
+    session.blocked = Some(Blocked { waiter, deadline_us: Some(at_us) });
+    session.info.blocked.store(true, Relaxed);
+    worker.engine.clients.blocked.fetch_add(1, Relaxed);
+}
+
 /// Takes a waiter out of all its queues; the transaction holds its shards.
 fn leave_queues(txn: &mut Txn, waiter: &Arc<Waiter>) {
     for (db, key) in &waiter.keys {
@@ -258,7 +269,12 @@ impl Worker {
         let Some(session) = self.session_of(at) else { return true };
         if session.blocked.take().is_some() {
             let mut reply = Writer::new(session.protocol);
-            answer(&mut reply);
+            if waiter.keys.is_empty() {
+                // It waited for nothing but the time.
+                reply.ok();
+            } else {
+                answer(&mut reply);
+            }
             self.unblocked(at, &reply.buf);
         }
         true

@@ -113,8 +113,6 @@ pub enum Nothing {
     Null,
     /// A null array in RESP2.
     NullArray,
-    /// `OK`: waiting was all there was to do (DEBUG SLEEP).
-    Done,
 }
 
 impl Nothing {
@@ -123,7 +121,6 @@ impl Nothing {
         match self {
             Nothing::Null => reply.null(),
             Nothing::NullArray => reply.null_array(),
-            Nothing::Done => reply.ok(),
         }
     }
 }

@@ -261,6 +261,7 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, word
         return Flow::Next;
     }
     let mark = reply.len();
+    session.info.command.store(command.id + 1, Relaxed);
     let watch = Stopwatch::start(worker, command);
     let flow = dispatch(worker, session, host, command, words, reply);
     if flow != Flow::Again {
@@ -270,7 +271,6 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, word
         stats.by_command[command.id].calls.add(1);
         let commands = &session.info.totals[2];
         commands.store(commands.load(Relaxed) + 1, Relaxed);
-        session.info.command.store(command.id + 1, Relaxed);
         if reply.buf.get(mark) == Some(&b'-') {
             stats.by_command[command.id].failed.add(1);
             count_error(worker, &reply.buf[mark..]);

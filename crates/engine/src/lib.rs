@@ -21,6 +21,7 @@ pub mod running;
 pub mod scripting;
 pub mod scripts;
 pub mod session;
+mod sha256;
 pub mod slowlog;
 pub mod stats;
 pub mod syntax;
