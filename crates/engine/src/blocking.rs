@@ -4,7 +4,8 @@
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
 use crate::args::Args;
-use crate::command::{Reply, Run, Wait};
+use crate::command::{Group, Reply, Run, Wait};
+use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, Session, Words};
@@ -12,6 +13,7 @@ use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
 use kelda_store::shard::{Guard, Keyspace, ShardSet};
 use kelda_store::txn::{Key, Txn};
+use kelda_store::value::Kind;
 use kelda_store::waiting::{DbKey, Waiter};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ struct BlockedCommand {
 #[inline]
 pub fn lock_with_waiters(keyspace: &Keyspace, set: ShardSet) -> Option<Guard<'_>> {
     let guard = keyspace.lock(set)?;
-    if matches!(guard.held(), ShardSet::All) || !guard.held().iter().any(|shard| keyspace.has_waiters(shard)) {
+    if matches!(guard.held(), ShardSet::All) || guard.held().iter().all(|shard| guard.shard(shard).waiters.is_empty()) {
         return Some(guard);
     }
     lock_closure(keyspace, guard)
@@ -79,7 +81,16 @@ pub fn block(
     args: &Args,
     wait: Wait,
 ) {
-    let Wait::On { keys: (first, count), timeout_ms, otherwise, errors_end_it } = wait else { return };
+    let (first, count, timeout_ms, errors_end_it) = match wait {
+        Wait::Done => return,
+        Wait::On { keys: (first, count), timeout_ms, otherwise: _, errors_end_it } => {
+            (first, count, timeout_ms, errors_end_it)
+        }
+        Wait::Resolved(words, wait) => {
+            let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
+            return block(worker, session, txn, command, &Args::new(&words), *wait);
+        }
+    };
     let db = session.db;
     let mut keys: Vec<DbKey> = Vec::with_capacity(count);
     for word in args.words().iter().skip(first).take(count) {
@@ -101,12 +112,25 @@ pub fn block(
     for (db, key) in &waiter.keys {
         txn.shard_data(Key::new(key).shard()).waiters.add(*db, key, waiter.clone());
     }
-    let deadline_us = (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms * 1000));
+    let deadline_us =
+        (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
     if let Some(at_us) = deadline_us {
+        worker.tidy_timers();
         let SessionRef { worker: index, slot, id } = session.at;
         worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
     }
-    session.blocked = Some(Blocked { waiter, deadline_us, otherwise });
+    session.blocked = Some(Blocked { waiter, deadline_us });
+    session.info.blocked.store(true, Relaxed);
+    worker.engine.clients.blocked.fetch_add(1, Relaxed);
+}
+
+/// Has a session wait for a time and for nothing else; then it is replied `OK`.
+pub fn sleep(worker: &mut Worker, session: &mut Session, us: u64) {
+    let at_us = worker.engine.clock.monotonic_us().saturating_add(us);
+    let SessionRef { worker: index, slot, id } = session.at;
+    worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
+    let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
+    session.blocked = Some(Blocked { waiter, deadline_us: Some(at_us) });
     session.info.blocked.store(true, Relaxed);
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
 }
@@ -125,30 +149,54 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
     while let Some((db, key)) = txn.cx().ready.pop_front() {
         let shard = Key::new(&key).shard();
         let mut place = 0;
+        txn.select(db);
+        let mut there = txn.exists(Key::new(&key));
         while let Some(waiter) = txn.shard_data(shard).waiters.get(db, &key, place) {
-            if !serve(worker, txn, &waiter) {
+            if serve(worker, txn, Key::new(&key), &waiter, there) {
+                txn.select(db);
+                there = txn.exists(Key::new(&key));
+            } else {
                 place += 1;
             }
+        }
+        // Before the shards are given back: the next transaction may not hold them.
+        if txn.cx().saw_stale() {
+            txn.reap_stale();
         }
     }
     txn.select(before);
 }
 
-/// Runs a blocked session's command again. Whether it was served.
-fn serve(worker: &mut Worker, txn: &mut Txn, waiter: &Arc<Waiter>) -> bool {
+/// Runs a blocked session's command again, as `ready` changed. Whether it left its queues, served or with an error.
+/// `there`: whether the key that changed exists.
+fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, there: bool) -> bool {
+    if waiter.is_abandoned() {
+        leave_queues(txn, waiter);
+        return true;
+    }
     let Some(blocked) = waiter.payload.downcast_ref::<BlockedCommand>() else { return false };
+    // Nothing is to be had from a key that is not there, but for an error: the queue may be long.
+    if !there && !blocked.errors_end_it {
+        return false;
+    }
     let Run::Wait(run) = blocked.command.command.run else { return false };
-    let mut reply = Writer::new(blocked.protocol);
     txn.select(blocked.db);
+    // A key of another type is none that the command waits for.
+    let kind = txn.peek(ready).map(|entry| entry.kind());
+    if !blocked.errors_end_it && kind != awaited_kind(blocked.command.command.group) {
+        return false;
+    }
+    let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
     match run(txn, &Args::new(&words), &mut reply) {
         Ok(Wait::Done) => {}
-        Ok(Wait::On { .. }) => return false,
-        Err(error) if blocked.errors_end_it => {
+        Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
+        Err(error) => {
             reply.truncate(0);
             reply.error(&error.to_string());
+            worker.stats().by_command[blocked.command.id].failed.add(1);
+            exec::count_error(worker, &reply.buf);
         }
-        Err(_) => return false,
     }
     leave_queues(txn, waiter);
     let engine = worker.engine.clone();
@@ -156,7 +204,34 @@ fn serve(worker: &mut Worker, txn: &mut Txn, waiter: &Arc<Waiter>) -> bool {
     true
 }
 
+/// The type of value that the blocking commands of a group wait for.
+fn awaited_kind(group: Group) -> Option<Kind> {
+    match group {
+        Group::List => Some(Kind::List),
+        Group::SortedSet => Some(Kind::ZSet),
+        Group::Stream => Some(Kind::Stream),
+        _ => None,
+    }
+}
+
 impl Worker {
+    /// Forgets the timers of waits that ended before their time, when they are too many.
+    fn tidy_timers(&mut self) {
+        /// Timers that are never worth the work.
+        const FEW: usize = 1024;
+        if self.timers.len() < self.timers_tidied.max(FEW) {
+            return;
+        }
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.retain(|Reverse(timer)| {
+            let blocked = self.session_of(timer.session()).and_then(|session| session.blocked.as_ref());
+            // A timer that met a busy shard is later than its deadline.
+            blocked.and_then(|blocked| blocked.deadline_us).is_some_and(|deadline| deadline <= timer.at_us)
+        });
+        self.timers_tidied = 2 * timers.len();
+        self.timers = timers;
+    }
+
     /// Ends the waits whose time is over.
     pub(crate) fn run_timers(&mut self, now_us: u64) {
         while let Some(Reverse(timer)) = self.timers.peek().copied() {
@@ -169,15 +244,16 @@ impl Worker {
                 .session_of(at)
                 .and_then(|session| session.blocked.as_ref())
                 .is_some_and(|blocked| blocked.deadline_us.is_some_and(|deadline| deadline <= now_us));
-            if due && !self.give_up(at, |reply, blocked| blocked.otherwise.write(reply)) {
+            if due && !self.give_up(at, |reply| reply.null_array()) {
+                // After all that are due, so this loop ends.
                 self.timers.push(Reverse(Timer { at_us: now_us + 1000, ..timer }));
-                return;
             }
         }
     }
 
-    /// Takes a session out of its queues and writes what `answer` says. `false` when its shards are busy.
-    fn give_up(&mut self, at: SessionRef, answer: impl FnOnce(&mut Reply, &Blocked)) -> bool {
+    /// Takes a session out of its queues and writes what `answer` says: a null array where no error is due, whatever the
+    /// command. `false` when its shards are busy.
+    fn give_up(&mut self, at: SessionRef, answer: impl FnOnce(&mut Reply)) -> bool {
         let Some(session) = self.session_of(at) else { return true };
         let Some(waiter) = session.blocked.as_ref().map(|blocked| blocked.waiter.clone()) else { return true };
         if waiter.is_retired() {
@@ -191,12 +267,16 @@ impl Worker {
             Some(true) => {}
         }
         let Some(session) = self.session_of(at) else { return true };
-        if let Some(blocked) = session.blocked.take() {
-            answer(&mut session.reply, &blocked);
-            session.info.blocked.store(false, Relaxed);
-            self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        if session.blocked.take().is_some() {
+            let mut reply = Writer::new(session.protocol);
+            if waiter.keys.is_empty() {
+                // It waited for nothing but the time.
+                reply.ok();
+            } else {
+                answer(&mut reply);
+            }
+            self.unblocked(at, &reply.buf);
         }
-        self.resume(at);
         true
     }
 
@@ -215,18 +295,32 @@ impl Worker {
         Some(waits)
     }
 
+    /// Gives a session that was blocked its reply, and lets it go on.
+    pub(crate) fn unblocked(&mut self, at: SessionRef, reply: &[u8]) {
+        let Some(mut session) = self.take_session(at) else { return };
+        session.blocked = None;
+        session.info.blocked.store(false, Relaxed);
+        self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        let mut output = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
+        let mark = output.len();
+        output.raw(reply);
+        exec::suppress(&mut session, &mut output, mark);
+        session.reply = output;
+        self.put_back(session);
+        self.resume(at);
+    }
+
     /// CLIENT UNBLOCK.
     pub(crate) fn unblock(&mut self, at: SessionRef, with_error: bool) {
-        let done = self.give_up(at, |reply, blocked| {
+        let done = self.give_up(at, |reply| {
             if with_error {
                 reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
             } else {
-                blocked.otherwise.write(reply);
+                reply.null_array();
             }
         });
         if !done {
-            let engine = self.engine.clone();
-            engine.post(self.index, self.index, Message::Unblock { session: at, with_error });
+            self.late.push(Message::Unblock { session: at, with_error });
         }
     }
 
@@ -234,6 +328,8 @@ impl Worker {
     pub(crate) fn end_wait(&mut self, session: &mut Session) {
         let Some(blocked) = session.blocked.take() else { return };
         self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        // Whoever makes it ready from now on passes it over, even while its shards are busy.
+        blocked.waiter.abandon();
         if !blocked.waiter.is_retired() && self.withdraw(&blocked.waiter).is_none() {
             self.orphans.push(blocked.waiter);
         }

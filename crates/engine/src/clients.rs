@@ -52,6 +52,8 @@ pub struct ClientInfo {
     pub killed: AtomicBool,
     /// Whether it is blocked.
     pub blocked: AtomicBool,
+    /// Whether CLIENT PAUSE holds it back.
+    pub paused: AtomicBool,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// CLIENT NO-TOUCH.
@@ -78,6 +80,7 @@ impl ClientInfo {
             totals: Default::default(),
             killed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             labels: Mutex::new(Labels { user: "default".into(), ..Labels::default() }),
@@ -141,5 +144,47 @@ impl Clients {
     /// All clients, by id.
     pub fn all(&self) -> Vec<Arc<ClientInfo>> {
         self.lock().values().cloned().collect()
+    }
+}
+
+/// CLIENT PAUSE: until when which commands of all clients wait.
+#[derive(Default)]
+pub struct Pause {
+    /// Unix ms; 0 when there is none.
+    until_ms: AtomicI64,
+    /// Whether reads wait as well.
+    all: AtomicBool,
+}
+
+impl Pause {
+    /// Has commands wait until a moment, or longer if they already do; once all wait, all go on waiting.
+    pub fn begin(&self, now_ms: i64, until_ms: i64, all: bool) {
+        let before = self.left_ms(now_ms).is_some();
+        self.all.store(all || (before && self.all.load(Relaxed)), Relaxed);
+        if !before || until_ms > self.until_ms.load(Relaxed) {
+            self.until_ms.store(until_ms, Relaxed);
+        }
+    }
+
+    /// Ends the pause.
+    pub fn end(&self) {
+        self.until_ms.store(0, Relaxed);
+    }
+
+    /// For how many more ms commands wait, if they do.
+    pub fn left_ms(&self, now_ms: i64) -> Option<i64> {
+        let until = self.until_ms.load(Relaxed);
+        (until > now_ms).then(|| until - now_ms)
+    }
+
+    /// Whether reads wait as well.
+    pub fn is_of_all(&self) -> bool {
+        self.all.load(Relaxed)
+    }
+
+    /// Whether a command waits now.
+    #[inline]
+    pub fn holds(&self, now_ms: i64, writes: impl FnOnce() -> bool) -> bool {
+        self.until_ms.load(Relaxed) > now_ms && (self.is_of_all() || writes())
     }
 }

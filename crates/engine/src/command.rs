@@ -13,6 +13,12 @@ use kelda_store::txn::{Txn, View};
 /// Where a command writes its reply.
 pub type Reply = Writer;
 
+/// Calls back with the position of each key in the words, and what is done to it.
+pub type FindKeys = fn(&[&[u8]], &mut dyn FnMut(usize, Access));
+
+/// Tells something of the words of a command.
+pub type Reaches = fn(&[&[u8]]) -> bool;
+
 /// One command or subcommand.
 pub struct Command {
     /// Upper-case name; of a subcommand its own part only.
@@ -22,13 +28,18 @@ pub struct Command {
     /// Where its keys are.
     pub keys: &'static [Keys],
     /// Finds the keys where `keys` cannot say it (SORT's STORE …). Positions in the words, with what is done to each.
-    pub find_keys: Option<fn(&[&[u8]], &mut dyn FnMut(usize, Access))>,
+    pub find_keys: Option<FindKeys>,
     /// Whether it needs every shard (KEYS, FLUSHALL …).
     pub whole_keyspace: bool,
+    /// Whether these words make it reach for keys that only the run will tell (SORT's BY and GET patterns), so that it
+    /// needs every shard.
+    pub reaches_further: Option<Reaches>,
     /// Properties that do not follow from `run`.
     pub flags: Flags,
     /// The documentation group; its ACL category follows from it.
     pub group: Group,
+    /// ACL categories in place of the group's, where Redis departs from it.
+    pub categories: Option<&'static [&'static str]>,
     /// The Redis version that introduced it.
     pub since: &'static str,
     /// Its arguments, in the notation of the Redis documentation (`key [NX | XX] value …`), without the name.
@@ -37,8 +48,12 @@ pub struct Command {
     pub summary: &'static str,
     /// Time complexity.
     pub complexity: &'static str,
+    /// Hints for clients and proxies (Redis documentation, "Command tips").
+    pub tips: &'static [&'static str],
     /// What runs.
     pub run: Run,
+    /// What runs when a container is called without a subcommand, where that is allowed (COMMAND).
+    pub bare: Option<fn(&mut Ctx, &Args, &mut Reply) -> Result>,
 }
 
 /// The function behind a command. The variant says what it may do.
@@ -59,7 +74,7 @@ pub enum Run {
 }
 
 /// What a `Run::Wait` came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// The reply is written.
     Done,
@@ -69,12 +84,26 @@ pub enum Wait {
         keys: (usize, usize),
         /// For how long, in ms; 0 for ever.
         timeout_ms: u64,
-        /// The reply once the time is over, or at once where blocking is not allowed.
+        /// The reply where blocking is not allowed (within MULTI and scripts). Once the time is over it is a null array.
         otherwise: Nothing,
-        /// Whether an error on running it again ends the wait (XREADGROUP) or is passed over (BLPOP on a key that
-        /// became a string).
+        /// Whether an awaited key that came to hold another type, or went, ends the wait with an error (XREADGROUP), or is
+        /// passed over (BLPOP on a key that became a string). Other errors on running it again always end it.
         errors_end_it: bool,
     },
+    /// As the wait says, but these words are run again instead of the command's own: what was relative to now (the id `$`
+    /// of XREAD) is absolute in them.
+    Resolved(Vec<Vec<u8>>, Box<Wait>),
+}
+
+impl Wait {
+    /// The reply where blocking is not allowed; `None` if the reply is written.
+    pub fn otherwise(&self) -> Option<Nothing> {
+        match self {
+            Wait::Done => None,
+            Wait::On { otherwise, .. } => Some(*otherwise),
+            Wait::Resolved(_, wait) => wait.otherwise(),
+        }
+    }
 }
 
 /// The forms of an empty reply.
@@ -499,13 +528,17 @@ impl Command {
         keys: &[],
         find_keys: None,
         whole_keyspace: false,
+        reaches_further: None,
         flags: Flags::NONE,
         group: Group::Generic,
+        categories: None,
         since: "1.0.0",
         syntax: "",
         summary: "",
         complexity: "O(1)",
+        tips: &[],
         run: Run::Group(&[]),
+        bare: None,
     };
 
     /// All properties, those that follow from other fields included.
@@ -514,6 +547,8 @@ impl Command {
         match self.run {
             Run::Read(_) => flags = flags.and(Flags::READONLY),
             Run::Write(_) => flags = flags.and(Flags::WRITE),
+            // One that only reads says so itself (XREAD).
+            Run::Wait(_) if flags.has(Flags::READONLY) => flags = flags.and(Flags::BLOCKING),
             Run::Wait(_) => flags = flags.and(Flags::WRITE).and(Flags::BLOCKING),
             Run::Session(_) | Run::Script(_) | Run::Group(_) => {}
         }
@@ -545,6 +580,11 @@ impl Command {
                 keys.find(words, f);
             }
         }
+    }
+
+    /// Whether it needs every shard to run with these words.
+    pub fn needs_all_shards(&self, words: &[&[u8]]) -> bool {
+        self.whole_keyspace || self.reaches_further.is_some_and(|reaches| reaches(words))
     }
 
     /// The subcommands, if it has any.

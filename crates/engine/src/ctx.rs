@@ -43,9 +43,7 @@ impl Ctx<'_, '_> {
     /// [`Error::Again`] when they are busy: the command is then run again later.
     pub fn with_shards<R>(&mut self, set: ShardSet, work: impl FnOnce(&mut Txn) -> R) -> Result<R> {
         if let Some(txn) = &mut self.txn {
-            if let ShardSet::All = set
-                && !txn.holds_all()
-            {
+            if !txn.holds_shards(&set) {
                 return Err(Error::NeedsAllShards);
             }
             return Ok(work(txn));
@@ -59,11 +57,6 @@ impl Ctx<'_, '_> {
 
     /// [`Ctx::with_shards`] over the shards of these keys.
     pub fn with_keys<R>(&mut self, keys: &[Key], work: impl FnOnce(&mut Txn) -> R) -> Result<R> {
-        if let Some(txn) = &self.txn
-            && keys.iter().any(|key| !txn.holds(*key))
-        {
-            return Err(Error::NeedsAllShards);
-        }
         let mut set = ShardSet::None;
         keys.iter().for_each(|key| set.add(key.hash));
         self.with_shards(set, work)

@@ -1,17 +1,18 @@
 //! The state that all workers share.
 
-use crate::clients::Clients;
+use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
 use crate::scripts::ScriptCache;
-use crate::stats::Stats;
+use crate::slowlog::{LatencyEvents, SlowLogs};
+use crate::stats::{Rates, Stats};
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
 use kelda_store::txn::Change;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What the engine asks of the process around it.
 pub trait Platform: Send + Sync {
@@ -116,6 +117,16 @@ pub struct Engine {
     pub busy_scripts: AtomicUsize,
     /// Whether keys are removed before anybody looks (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// SLOWLOG and COMMANDLOG.
+    pub slowlog: SlowLogs,
+    /// LATENCY.
+    pub latency: LatencyEvents,
+    /// The most bytes ever seen in use.
+    memory_peak: AtomicUsize,
+    /// Commands, bytes in and bytes out by the second.
+    rates: Mutex<Rates>,
     /// Whether the server is ending.
     pub ending: AtomicBool,
     mailboxes: Vec<OnceLock<Mailbox>>,
@@ -145,6 +156,11 @@ impl Engine {
             running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
+            pause: Pause::default(),
+            slowlog: SlowLogs::default(),
+            latency: LatencyEvents::default(),
+            memory_peak: AtomicUsize::new(0),
+            rates: Mutex::default(),
             ending: AtomicBool::new(false),
             mailboxes: (0..options.workers).map(|_| OnceLock::new()).collect(),
             sink: options.sink,
@@ -178,6 +194,29 @@ impl Engine {
     /// Who reads the changes.
     pub fn sink(&self) -> Option<&dyn ChangeSink> {
         self.sink.as_deref()
+    }
+
+    /// Looks how much memory is in use; returns the most ever seen.
+    pub fn note_memory(&self) -> usize {
+        let used = self.platform.used_memory();
+        self.memory_peak.fetch_max(used, Relaxed).max(used)
+    }
+
+    /// Measures the rates that [`Engine::rates`] tells. Called about ten times a second.
+    pub fn note_rates(&self) {
+        let now_us = self.clock.monotonic_us();
+        let figures = [
+            self.total(|stats| stats.commands.get()),
+            self.total(|stats| stats.input_bytes.get()),
+            self.total(|stats| stats.output_bytes.get()),
+        ];
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.add(now_us, figures);
+    }
+
+    /// Commands, bytes read and bytes written a second, over the last second or so.
+    pub fn rates(&self) -> [u64; 3] {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).per_second()
     }
 
     /// A counter summed over the workers.

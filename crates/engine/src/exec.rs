@@ -7,7 +7,8 @@ use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::mailbox::Audience;
 use crate::registry::{self, Registered};
-use crate::session::{Queue, ReplyMode, Session, Watching};
+use crate::session::{Published, Queue, ReplyMode, Session, Watching};
+use crate::slowlog::Stopwatch;
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, RequestLimits, Span, Step, Writer};
 use kelda_store::hasher;
@@ -48,6 +49,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
         return check_input(worker, session);
     }
     let input = std::mem::take(&mut session.input);
+    session.info.input_bytes.store(input.len(), Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
     let mut spans: Vec<Span> = Vec::new();
     let mut words: SmallVec<[&[u8]; 4 * BATCH]> = SmallVec::new();
@@ -202,7 +204,9 @@ fn resolve_subcommand(found: &'static Registered, words: &[&[u8]]) -> Result<&'s
     if !matches!(found.command.run, Run::Group(_)) {
         return Ok(found);
     }
-    let Some(name) = words.get(1) else { return Err(Error::Arity(found.name.clone())) };
+    let Some(name) = words.get(1) else {
+        return if found.command.bare.is_some() { Ok(found) } else { Err(Error::Arity(found.name.clone())) };
+    };
     found.subcommand(name).ok_or_else(|| {
         let shown = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
         Error::owned(format!("ERR unknown subcommand '{shown}'. Try {} HELP.", found.command.name))
@@ -248,35 +252,52 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
     }
+    if worker.engine.pause.holds(worker.now_ms(), || may_write(session, command)) {
+        worker.pause(session);
+        return Flow::Again;
+    }
     if let Some(queue) = &mut session.multi
         && !command.flags.has(Flags::UNQUEUED)
     {
         queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
         session.info.queued.store(queue.commands.len() as i64, Relaxed);
+        let mark = reply.len();
         reply.status("QUEUED");
-        suppress(session, reply, reply.len());
+        suppress(session, reply, mark);
         return Flow::Next;
     }
     let mark = reply.len();
+    session.info.command.store(command.id + 1, Relaxed);
+    let watch = Stopwatch::start(worker, command);
     let flow = dispatch(worker, session, host, command, args, reply);
     if flow != Flow::Again {
+        watch.stop(worker, &session.info, command, words, reply.len() - mark);
         let stats = worker.stats();
         stats.commands.add(1);
         stats.by_command[command.id].calls.add(1);
-        session.info.command.store(command.id + 1, Relaxed);
+        let commands = &session.info.totals[2];
+        commands.store(commands.load(Relaxed) + 1, Relaxed);
         if reply.buf.get(mark) == Some(&b'-') {
             stats.by_command[command.id].failed.add(1);
             count_error(worker, &reply.buf[mark..]);
         }
-        if session.reply_mode != ReplyMode::On {
+        // The reply of a session that is blocked comes later.
+        if session.reply_mode != ReplyMode::On && flow != Flow::Blocked {
             suppress(session, reply, mark);
         }
     }
     if session.fate != Fate::Open && flow == Flow::Next { Flow::End } else { flow }
 }
 
+/// Whether CLIENT PAUSE WRITE is meant for this command.
+fn may_write(session: &Session, command: &Registered) -> bool {
+    let writes = |command: &Registered| command.writes || command.flags.has(Flags::MAY_REPLICATE);
+    let queue = session.multi.iter().flat_map(|queue| &queue.commands);
+    writes(command) || (command.name == "exec" && queue.into_iter().any(|(queued, _)| writes(queued)))
+}
+
 /// Drops the reply as CLIENT REPLY asks.
-fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
+pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
     match session.reply_mode {
         ReplyMode::On => {}
         ReplyMode::Off => reply.truncate(mark),
@@ -346,7 +367,7 @@ pub(crate) fn check_memory(worker: &Worker) -> Result {
 
 /// The shards of the command's keys.
 pub(crate) fn shards_of(command: &Registered, args: &Args) -> ShardSet {
-    if command.command.whole_keyspace {
+    if command.command.needs_all_shards(args.words()) {
         return ShardSet::All;
     }
     let mut set = ShardSet::None;
@@ -403,10 +424,13 @@ fn dispatch(
             worker.commit(txn);
             result
         }
-        // `resolve` gives subcommands, never their container.
-        Run::Group(_) => Err(Error::Syntax),
+        Run::Group(_) => {
+            let mut ctx = Ctx { worker, session, host, txn: None, origin: Origin::Client };
+            run_container(&mut ctx, command, &args, reply)
+        }
     };
     match result {
+        Ok(()) if session.blocked.is_some() => Flow::Blocked,
         Ok(()) => Flow::Next,
         Err(Error::Again) => {
             reply.truncate(mark);
@@ -421,12 +445,27 @@ fn dispatch(
 }
 
 /// A shard is busy: try again later, unless it is a script over its time that holds it.
-fn busy(worker: &Worker, _session: &Session, reply: &mut Reply) -> Flow {
+fn busy(worker: &mut Worker, session: &mut Session, reply: &mut Reply) -> Flow {
     if worker.engine.busy_scripts.load(Relaxed) == 0 {
         return Flow::Again;
     }
-    reply.error("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+    const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    // Of the commands that reach for keys only EXEC runs within MULTI.
+    if session.multi.is_some() {
+        end_multi(worker, session);
+        reply.error(&format!("EXECABORT Transaction discarded because of: {BUSY}"));
+    } else {
+        reply.error(BUSY);
+    }
     Flow::Next
+}
+
+/// Hands on what a script or transaction published; its shards are still held.
+fn publish_outbox(worker: &Worker, session: &mut Session) {
+    let engine = &worker.engine;
+    for Published { audience, channel, payload } in session.outbox.drain(..) {
+        engine.pubsub.publish(engine, worker.index, audience, &channel, &payload);
+    }
 }
 
 /// Runs a script on the shards of its declared keys, and again on all of them if it reached for another key.
@@ -453,10 +492,12 @@ fn run_script(
         if result == Err(Error::NeedsAllShards) && !whole {
             txn.roll_back();
             drop(txn.finish());
+            session.outbox.clear();
             reply.truncate(mark);
             set = ShardSet::All;
             continue;
         }
+        publish_outbox(worker, session);
         worker.commit(txn);
         return result;
     }
@@ -471,19 +512,26 @@ pub(crate) fn run_inside(
     reply: &mut Reply,
 ) -> Result {
     let args = Args::new(words);
+    let mark = reply.len();
+    let watch = Stopwatch::start(ctx.worker, command);
+    let result = run_in_txn(ctx, txn, command, &args, reply);
+    watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
     let stats = ctx.worker.stats();
     stats.commands.add(1);
     stats.by_command[command.id].calls.add(1);
+    result
+}
+
+fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: &Args, reply: &mut Reply) -> Result {
     match command.command.run {
-        Run::Read(run) => run(txn, &args, reply),
-        Run::Write(run) => run(txn, &args, reply),
-        Run::Wait(run) => match run(txn, &args, reply)? {
-            Wait::Done => Ok(()),
-            Wait::On { otherwise, .. } => {
-                otherwise.write(reply);
-                Ok(())
+        Run::Read(run) => run(txn, args, reply),
+        Run::Write(run) => run(txn, args, reply),
+        Run::Wait(run) => {
+            if let Some(nothing) = run(txn, args, reply)?.otherwise() {
+                nothing.write(reply);
             }
-        },
+            Ok(())
+        }
         Run::Session(run) => {
             let before = ctx.session.db;
             let mut inner = Ctx {
@@ -493,15 +541,21 @@ pub(crate) fn run_inside(
                 txn: Some(txn),
                 origin: ctx.origin,
             };
-            let result = run(&mut inner, &args, reply);
+            let result = run(&mut inner, args, reply);
             if ctx.session.db != before {
                 txn.select(ctx.session.db);
             }
             result
         }
-        Run::Script(run) => run(ctx, txn, &args, reply),
-        Run::Group(_) => Err(Error::Syntax),
+        Run::Script(run) => run(ctx, txn, args, reply),
+        Run::Group(_) => run_container(ctx, command, args, reply),
     }
+}
+
+/// Runs a container called without a subcommand: `resolve` lets that happen only where it means something.
+fn run_container(ctx: &mut Ctx, command: &Registered, args: &Args, reply: &mut Reply) -> Result {
+    let run = command.command.bare.ok_or_else(|| Error::Arity(command.name.clone()))?;
+    run(ctx, args, reply)
 }
 
 /// EXEC: runs what MULTI queued on all shards that it needs, unless a watched key changed.
@@ -518,6 +572,11 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         scratch.extend(words.iter().map(|word| &**word));
         // A script may reach for any key, and EXEC cannot be begun anew once commands have run.
         if matches!(command.command.run, Run::Script(_)) {
+            if ctx.worker.in_script {
+                // This thread's interpreter is taken; see `running::prepare`.
+                ctx.session.multi = Some(queue);
+                return Err(Error::Again);
+            }
             set = ShardSet::All;
         }
         match shards_of(command, &Args::new(&scratch)) {
@@ -550,6 +609,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
         run_queued(ctx, &mut txn, command, &words, reply);
     }
+    publish_outbox(ctx.worker, ctx.session);
     ctx.worker.commit(txn);
     Ok(())
 }

@@ -4,8 +4,8 @@
 //! message is lost and none is seen twice. Messages of one sender arrive in order.
 
 use crate::worker::Slot;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use kelda_store::sync::{AtomicBool, Mutex, Ordering};
+use std::sync::{Arc, PoisonError};
 
 /// A session wherever it lives: worker, place there, and the id that tells whether the place was reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,7 +82,7 @@ impl Mailbox {
         }
     }
 
-    /// Leaves a message from the owner's own thread, which drains the box before it sleeps.
+    /// Leaves a message from the owner's own thread, which looks (`has_mail`) before it sleeps.
     pub fn post_to_self(&self, message: Message) {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
         self.announced.store(true, Ordering::Release);

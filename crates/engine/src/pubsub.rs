@@ -10,10 +10,10 @@ use crate::mailbox::{Audience, Message};
 use crate::worker::Slot;
 use hashbrown::HashMap;
 use kelda_resp::{Protocol, Writer, glob_match};
+use kelda_store::sync::{AtomicUsize, Mutex, MutexGuard, Ordering::Relaxed};
 use smallvec::SmallVec;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// The three kinds of subscription; the index into counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +40,16 @@ impl Subscription {
 /// Subscribers for one channel or pattern: how many each worker has.
 type PerWorker = SmallVec<[(u32, u32); 4]>;
 
+/// Subscribers by channel or pattern.
+type Names = HashMap<Vec<u8>, PerWorker>;
+
 /// Locks for channels: enough that unrelated channels seldom meet.
 const STRIPES: usize = 64;
 
 /// The shared register.
 pub struct PubSub {
-    stripes: [[Mutex<HashMap<Vec<u8>, PerWorker>>; STRIPES]; 2],
-    patterns: Mutex<HashMap<Vec<u8>, PerWorker>>,
+    stripes: [[Mutex<Names>; STRIPES]; 2],
+    patterns: Mutex<Names>,
     /// Patterns in use; lets PUBLISH pass the register by.
     pattern_count: AtomicUsize,
     hasher: RandomState,
@@ -64,7 +67,15 @@ impl Default for PubSub {
     }
 }
 
-type Register<'a> = MutexGuard<'a, HashMap<Vec<u8>, PerWorker>>;
+/// The subscriptions by name that a message is for.
+fn direct(audience: Audience) -> Subscription {
+    match audience {
+        Audience::Channel => Subscription::Channel,
+        Audience::Shard => Subscription::Shard,
+    }
+}
+
+type Register<'a> = MutexGuard<'a, Names>;
 
 impl PubSub {
     fn register(&self, kind: Subscription, name: &[u8]) -> Register<'_> {
@@ -114,11 +125,27 @@ impl PubSub {
 
     /// Publishes; the number of sessions that will get the message. `from` is the publishing worker.
     pub fn publish(&self, engine: &Engine, from: usize, audience: Audience, channel: &[u8], payload: &[u8]) -> usize {
-        let kind = match audience {
-            Audience::Channel => Subscription::Channel,
-            Audience::Shard => Subscription::Shard,
-        };
-        let register = self.register(kind, channel);
+        // Held while the message is posted: all subscribers of a channel see its messages in one order.
+        let register = self.register(direct(audience), channel);
+        let (receivers, workers) = self.find_receivers(&register, audience, channel);
+        if !workers.is_empty() {
+            let channel: Arc<[u8]> = channel.into();
+            let payload: Arc<[u8]> = payload.into();
+            for &worker in &workers {
+                let message = Message::Publish { audience, channel: channel.clone(), payload: payload.clone() };
+                engine.post(from, worker as usize, message);
+            }
+        }
+        receivers
+    }
+
+    /// How many sessions would get a message published now.
+    pub fn receivers(&self, audience: Audience, channel: &[u8]) -> usize {
+        self.find_receivers(&self.register(direct(audience), channel), audience, channel).0
+    }
+
+    /// How many sessions get a message, and on which workers they live.
+    fn find_receivers(&self, register: &Register, audience: Audience, channel: &[u8]) -> (usize, SmallVec<[u32; 16]>) {
         let mut workers: SmallVec<[u32; 16]> = SmallVec::new();
         let mut receivers = 0;
         let mut count = |counts: &PerWorker| {
@@ -134,17 +161,12 @@ impl PubSub {
         }
         if audience == Audience::Channel && self.pattern_count.load(Relaxed) != 0 {
             let patterns = self.patterns.lock().unwrap_or_else(PoisonError::into_inner);
-            patterns.iter().filter(|(pattern, _)| glob_match(pattern, channel, false)).for_each(|(_, counts)| count(counts));
+            patterns
+                .iter()
+                .filter(|(pattern, _)| glob_match(pattern, channel, false))
+                .for_each(|(_, counts)| count(counts));
         }
-        if !workers.is_empty() {
-            let channel: Arc<[u8]> = channel.into();
-            let payload: Arc<[u8]> = payload.into();
-            for &worker in &workers {
-                let message = Message::Publish { audience, channel: channel.clone(), payload: payload.clone() };
-                engine.post(from, worker as usize, message);
-            }
-        }
-        receivers
+        (receivers, workers)
     }
 
     /// The channels (or shard channels) with subscribers.
@@ -152,7 +174,9 @@ impl PubSub {
         let index = usize::from(kind == Subscription::Shard);
         self.stripes[index]
             .iter()
-            .flat_map(|stripe| stripe.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect::<Vec<_>>())
+            .flat_map(|stripe| {
+                stripe.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -190,11 +214,7 @@ impl LocalSubscribers {
 
     /// Calls `f` with each session that gets a message, and the pattern through which it does.
     pub fn for_each(&self, audience: Audience, channel: &[u8], mut f: impl FnMut(Slot, Option<&[u8]>)) {
-        let direct = match audience {
-            Audience::Channel => Subscription::Channel,
-            Audience::Shard => Subscription::Shard,
-        };
-        if let Some(slots) = self.by_name[direct as usize].get(channel) {
+        if let Some(slots) = self.by_name[direct(audience) as usize].get(channel) {
             slots.iter().for_each(|slot| f(*slot, None));
         }
         if audience == Audience::Channel {
@@ -208,13 +228,7 @@ impl LocalSubscribers {
 }
 
 /// Writes the message as a subscriber gets it.
-pub fn write_message(
-    reply: &mut Reply,
-    audience: Audience,
-    pattern: Option<&[u8]>,
-    channel: &[u8],
-    payload: &[u8],
-) {
+pub fn write_message(reply: &mut Reply, audience: Audience, pattern: Option<&[u8]>, channel: &[u8], payload: &[u8]) {
     let (kind, words) = match (audience, pattern) {
         (Audience::Shard, _) => ("smessage", 3),
         (Audience::Channel, Some(_)) => ("pmessage", 4),

@@ -61,8 +61,8 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
     };
     let writes = match command.run {
         Run::Read(_) => false,
-        Run::Write(_) | Run::Wait(_) => true,
-        Run::Session(_) | Run::Script(_) | Run::Group(_) => command.flags.has(Flags::WRITE),
+        Run::Write(_) => true,
+        Run::Wait(_) | Run::Session(_) | Run::Script(_) | Run::Group(_) => command.all_flags().has(Flags::WRITE),
     };
     Registered {
         command,
@@ -110,8 +110,10 @@ impl Registered {
         let command = self.command;
         let flags = self.flags;
         let mut names = Vec::new();
-        let parent_group = self.parent.map_or(command.group, |parent| parent.group);
-        names.extend(parent_group.category());
+        match command.categories {
+            Some(categories) => names.extend(categories),
+            None => names.extend(self.parent.map_or(command.group, |parent| parent.group).category()),
+        }
         if flags.has(Flags::WRITE) {
             names.push("write");
         }

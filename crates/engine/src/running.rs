@@ -12,9 +12,9 @@ use crate::registry;
 use crate::scripting::{Interpreter, Interrupt, ScriptHost, ScriptOptions, shebang};
 use crate::scripts::Sha;
 use kelda_resp::{Protocol, Writer};
+use kelda_store::sync::{AtomicU8, Mutex, MutexGuard, Ordering::Relaxed};
 use kelda_store::txn::{Key, Txn};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// Bytes that scripts of one thread may hold, at most.
 const MEMORY_BYTES_MAX: usize = 1 << 30;
@@ -22,10 +22,29 @@ const MEMORY_BYTES_MAX: usize = 1 << 30;
 const ALONE_US: u64 = 1_000;
 
 /// A script that has been running for a while.
-#[derive(Default)]
 struct Long {
-    killed: AtomicBool,
-    wrote: AtomicBool,
+    /// `KILLABLE` until either it writes or it is killed, whichever comes first: no script is killed half way.
+    state: AtomicU8,
+}
+
+const KILLABLE: u8 = 0;
+const WROTE: u8 = 1;
+const KILLED: u8 = 2;
+
+impl Long {
+    fn is_killed(&self) -> bool {
+        self.state.load(Relaxed) == KILLED
+    }
+
+    /// Notes a write. `false` if the script was killed before it.
+    fn may_write(&self) -> bool {
+        self.state.compare_exchange(KILLABLE, WROTE, Relaxed, Relaxed) != Err(KILLED)
+    }
+
+    /// `false` if the script has written.
+    fn kill(&self) -> bool {
+        self.state.compare_exchange(KILLABLE, KILLED, Relaxed, Relaxed) != Err(WROTE)
+    }
 }
 
 /// The scripts that have been running for a while, for SCRIPT KILL.
@@ -55,13 +74,10 @@ impl RunningScripts {
         let long = self.lock();
         let mut outcome = Outcome::NothingRuns;
         for script in long.iter() {
-            if script.wrote.load(Relaxed) {
-                if outcome == Outcome::NothingRuns {
-                    outcome = Outcome::HasWritten;
-                }
-            } else {
-                script.killed.store(true, Relaxed);
+            if script.kill() {
                 outcome = Outcome::Killed;
+            } else if outcome == Outcome::NothingRuns {
+                outcome = Outcome::HasWritten;
             }
         }
         outcome
@@ -69,7 +85,7 @@ impl RunningScripts {
 
     /// Asks all running scripts to end, whatever they have done: the server is ending.
     pub fn kill_all(&self) {
-        self.lock().iter().for_each(|script| script.killed.store(true, Relaxed));
+        self.lock().iter().for_each(|script| script.state.store(KILLED, Relaxed));
     }
 
     /// How many there are.
@@ -206,7 +222,7 @@ impl Script<'_, '_, '_, '_> {
                 exec::check_memory(self.ctx.worker)?;
             }
         }
-        let mut held = !command.command.whole_keyspace || self.txn.holds_all();
+        let mut held = !command.command.needs_all_shards(words) || self.txn.holds_all();
         let txn = &*self.txn;
         command.find_keys(words, &mut |at, _| held &= txn.holds(Key::new(words[at])));
         if !held {
@@ -214,8 +230,8 @@ impl Script<'_, '_, '_, '_> {
         }
         if command.writes {
             self.wrote = true;
-            if let Some(long) = &self.long {
-                long.wrote.store(true, Relaxed);
+            if self.long.as_ref().is_some_and(|long| !long.may_write()) {
+                return Err(Error::text("ERR Script killed by user with SCRIPT KILL..."));
             }
         }
         exec::run_inside(self.ctx, self.txn, command, words, writer)
@@ -252,13 +268,12 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
         }
         let engine = self.ctx.worker.engine.clone();
         let long = self.long.get_or_insert_with(|| {
-            let long = Arc::new(Long { killed: AtomicBool::new(false), wrote: AtomicBool::new(self.wrote) });
+            let long = Arc::new(Long { state: AtomicU8::new(if self.wrote { WROTE } else { KILLABLE }) });
             engine.running.lock().push(long.clone());
+            self.txn.will_take_long();
             long
         });
-        if long.killed.load(Relaxed) || engine.ending.load(Relaxed) {
-            return Err(Interrupt::Kill);
-        }
+        let long = long.clone();
         let limit_us = self.ctx.worker.settings.busy_reply_threshold * 1000;
         if !self.busy && limit_us != 0 && now - self.started_us > limit_us {
             self.busy = true;
@@ -269,10 +284,31 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
         let host = &mut *self.ctx.host;
         host.serve_others(self.ctx.worker);
         self.served_us = engine.clock.monotonic_us();
-        Ok(())
+        if long.is_killed() || engine.ending.load(Relaxed) { Err(Interrupt::Kill) } else { Ok(()) }
     }
 
     fn acl_check(&mut self, words: &[&[u8]]) -> Option<bool> {
         exec::resolve(words).ok().map(|_| true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_either_killed_or_writes() {
+        let long = || Arc::new(Long { state: AtomicU8::new(KILLABLE) });
+        let (first, second, scripts) = (long(), long(), RunningScripts::default());
+        assert_eq!(scripts.kill(), Outcome::NothingRuns);
+        scripts.lock().push(first.clone());
+        assert!(first.may_write() && first.may_write());
+        assert_eq!(scripts.kill(), Outcome::HasWritten);
+        assert!(!first.is_killed());
+        scripts.lock().push(second.clone());
+        assert_eq!(scripts.kill(), Outcome::Killed);
+        assert!(second.is_killed() && !second.may_write());
+        scripts.kill_all();
+        assert!(first.is_killed());
     }
 }

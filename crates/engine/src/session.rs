@@ -1,8 +1,7 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
 use crate::clients::ClientInfo;
-use crate::command::Nothing;
-use crate::mailbox::SessionRef;
+use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, RequestParser, Writer};
@@ -32,14 +31,22 @@ pub struct Watching {
     pub keys: Vec<DbKey>,
 }
 
+/// A message that is published later.
+pub struct Published {
+    /// Whom it is for.
+    pub audience: Audience,
+    /// The channel.
+    pub channel: Box<[u8]>,
+    /// The message.
+    pub payload: Box<[u8]>,
+}
+
 /// A session blocked on keys.
 pub struct Blocked {
     /// Its place in the queues.
     pub waiter: Arc<Waiter>,
     /// When its time is over, in the worker's monotonic µs.
     pub deadline_us: Option<u64>,
-    /// The reply then.
-    pub otherwise: Nothing,
 }
 
 /// CLIENT REPLY.
@@ -91,6 +98,9 @@ pub struct Session {
     pub reply: Writer,
     /// Bytes of `reply` already sent.
     pub written: usize,
+    /// Messages published by the script or transaction that is running, handed on when it commits: a script that is rolled
+    /// back and run again publishes once.
+    pub outbox: Vec<Published>,
     /// When its output went over the soft limit, in monotonic µs.
     pub over_soft_limit_since_us: Option<u64>,
     /// The last command looked up: pipelines repeat themselves.
@@ -118,6 +128,7 @@ impl Session {
             needs: 0,
             reply: Writer::new(Protocol::Resp2),
             written: 0,
+            outbox: Vec::new(),
             over_soft_limit_since_us: None,
             last_command: None,
         }

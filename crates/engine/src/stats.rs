@@ -1,6 +1,7 @@
 //! Counters: each worker writes its own, INFO adds them up.
 
 use crate::registry;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A counter that one thread writes and any thread reads.
@@ -36,7 +37,12 @@ pub struct CommandCounters {
     pub rejected: Counter,
     /// Ran and replied with an error.
     pub failed: Counter,
+    /// Calls that took at most 1, 2, 4 … µs (the last: or more).
+    pub latency: [Counter; LATENCY_BUCKETS],
 }
+
+/// Powers of two of microseconds that latencies are counted by.
+pub const LATENCY_BUCKETS: usize = 32;
 
 /// One worker's counters.
 #[repr(align(128))]
@@ -112,6 +118,35 @@ impl Stats {
             for counter in [&command.calls, &command.usec, &command.rejected, &command.failed] {
                 counter.reset();
             }
+            command.latency.iter().for_each(Counter::reset);
         }
+    }
+}
+
+/// Figures that only grow, looked at from time to time, to tell how fast they do.
+#[derive(Default)]
+pub struct Rates {
+    /// When (µs) the figures were what.
+    samples: VecDeque<(u64, [u64; 3])>,
+}
+
+impl Rates {
+    /// Notes what the figures are now.
+    pub fn add(&mut self, now_us: u64, figures: [u64; 3]) {
+        /// Samples kept: at ten a second, some 1.6 s.
+        const SAMPLES: usize = 16;
+        self.samples.push_back((now_us, figures));
+        if self.samples.len() > SAMPLES {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Growth a second between the first and last sample kept.
+    pub fn per_second(&self) -> [u64; 3] {
+        let (Some((from_us, from)), Some((to_us, to))) = (self.samples.front(), self.samples.back()) else {
+            return [0; 3];
+        };
+        let us = to_us.saturating_sub(*from_us).max(1);
+        std::array::from_fn(|index| (to[index].saturating_sub(from[index]) as u128 * 1_000_000 / u128::from(us)) as u64)
     }
 }

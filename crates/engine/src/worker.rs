@@ -8,7 +8,7 @@ use crate::clients::ClientInfo;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::exec;
-use crate::mailbox::{Message, SessionRef};
+use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
 use crate::session::{Session, Watching};
@@ -96,7 +96,13 @@ pub struct Worker {
     held_back: Vec<(SessionRef, Vec<u8>)>,
     touched: Vec<Slot>,
     retry: Vec<SessionRef>,
+    /// Sessions that CLIENT PAUSE holds back.
+    paused: Vec<SessionRef>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
+    /// How many timers there may be before those that mean nothing any more are sought out.
+    pub(crate) timers_tidied: usize,
+    /// Messages that met a busy shard: they are read again at the next turn.
+    pub(crate) late: Vec<Message>,
     /// Waits of sessions that are gone, whose shards were busy.
     pub(crate) orphans: Vec<Arc<Waiter>>,
     /// Watches of sessions that gave them up while their shards were busy.
@@ -127,7 +133,10 @@ impl Worker {
             held_back: Vec::new(),
             touched: Vec::new(),
             retry: Vec::new(),
+            paused: Vec::new(),
             timers: BinaryHeap::new(),
+            timers_tidied: 0,
+            late: Vec::new(),
             orphans: Vec::new(),
             old_watches: Vec::new(),
             subscribers: LocalSubscribers::default(),
@@ -139,7 +148,7 @@ impl Worker {
             seed,
             now_us: engine.clock.unix_us(),
             next_cron_us: 0,
-            next_shard: index,
+            next_shard: index % SHARDS,
             garbage: VecDeque::new(),
             settings,
             index,
@@ -155,6 +164,7 @@ impl Worker {
         let settings = &self.settings;
         self.env = Env {
             limits: settings.limits,
+            string_bytes_max: settings.proto_max_bulk_len,
             events: EventClasses(settings.notify_keyspace_events.0),
             log_changes: self.engine.sink().is_some(),
             lfu: settings.maxmemory_policy.is_lfu(),
@@ -216,6 +226,7 @@ impl Worker {
     pub fn disconnect(&mut self, slot: Slot) {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         self.end_wait(&mut session);
+        self.leave_pause(&session);
         exec::unwatch(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
@@ -309,6 +320,7 @@ impl Worker {
     fn run_session(&mut self, slot: Slot, host: &mut dyn Host) {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         session.put_aside = false;
+        self.leave_pause(&session);
         exec::run(self, &mut session, host);
         self.put_back(session);
     }
@@ -318,7 +330,12 @@ impl Worker {
         self.old_watches.push(watching);
     }
 
-    fn put_back(&mut self, mut session: Box<Session>) {
+    /// Takes a session out of its place, if it is there, until [`Worker::put_back`].
+    pub(crate) fn take_session(&mut self, at: SessionRef) -> Option<Box<Session>> {
+        self.sessions.get_mut(at.slot)?.take_if(|session| session.at.id == at.id)
+    }
+
+    pub(crate) fn put_back(&mut self, mut session: Box<Session>) {
         let at = session.at;
         let mut index = 0;
         while index < self.held_back.len() {
@@ -344,6 +361,32 @@ impl Worker {
             session.put_aside = true;
             self.stats().put_aside.add(1);
             self.retry.push(session.at);
+        }
+    }
+
+    /// Holds a session back until CLIENT PAUSE is over.
+    pub(crate) fn pause(&mut self, session: &mut Session) {
+        session.put_aside = true;
+        session.info.blocked.store(true, Relaxed);
+        session.info.paused.store(true, Relaxed);
+        self.engine.clients.blocked.fetch_add(1, Relaxed);
+        self.paused.push(session.at);
+    }
+
+    /// Lets the sessions go on that CLIENT PAUSE held back, if it is over.
+    fn end_pause(&mut self) {
+        if self.paused.is_empty() || self.engine.pause.left_ms(self.now_ms()).is_some() {
+            return;
+        }
+        self.retry.append(&mut self.paused);
+    }
+
+    /// A paused session is run again, perhaps because more input came, or is gone.
+    fn leave_pause(&mut self, session: &Session) {
+        if session.info.paused.swap(false, Relaxed) {
+            self.paused.retain(|at| *at != session.at);
+            session.info.blocked.store(false, Relaxed);
+            self.engine.clients.blocked.fetch_sub(1, Relaxed);
         }
     }
 
@@ -423,6 +466,11 @@ impl Worker {
         !self.garbage.is_empty()
     }
 
+    /// Bytes that this worker's Lua interpreter holds.
+    pub fn lua_bytes(&self) -> usize {
+        self.interpreter.as_ref().map_or(0, |interpreter| interpreter.used_memory())
+    }
+
     /// Values waiting to be freed.
     pub fn garbage_len(&self) -> usize {
         self.garbage.len()
@@ -443,9 +491,13 @@ impl Worker {
     /// Drains the mailbox and runs what is due. Called after every turn of the event loop.
     pub fn wake(&mut self) {
         self.refresh();
+        for message in std::mem::take(&mut self.late) {
+            self.receive(message);
+        }
         self.read_mail();
         let now = self.engine.clock.monotonic_us();
         self.run_timers(now);
+        self.end_pause();
         self.expire_keys();
         self.free_garbage();
         if now >= self.next_cron_us {
@@ -456,16 +508,23 @@ impl Worker {
 
     /// How long the event loop may sleep, in µs; `None` for ever.
     pub fn next_timer_us(&self) -> Option<u64> {
-        if !self.garbage.is_empty() || !self.touched.is_empty() {
+        // Its own expiry and timers may have sent this worker mail, which wakes nobody.
+        let mail = self.engine.mailbox(self.index).is_some_and(Mailbox::has_mail);
+        if mail || !self.garbage.is_empty() || !self.touched.is_empty() {
             return Some(0);
         }
-        if !self.retry.is_empty() || !self.orphans.is_empty() {
+        if !self.retry.is_empty() || !self.late.is_empty() {
             return Some(RETRY_US);
         }
         let now = self.engine.clock.monotonic_us();
         let mut wait = self.next_cron_us.saturating_sub(now);
         if let Some(Reverse(timer)) = self.timers.peek() {
             wait = wait.min(timer.at_us.saturating_sub(now));
+        }
+        if !self.paused.is_empty()
+            && let Some(left_ms) = self.engine.pause.left_ms(self.engine.clock.unix_us() / 1000)
+        {
+            wait = wait.min(left_ms as u64 * 1000);
         }
         Some(wait)
     }
@@ -487,7 +546,9 @@ impl Worker {
                 self.subscribers.for_each(audience, &channel, |slot, pattern| {
                     receivers.push((slot, pattern.map(Box::<[u8]>::from)));
                 });
-                let mut encoded: Vec<(Protocol, Option<Box<[u8]>>, Vec<u8>)> = Vec::new();
+                /// A message as the sessions of a protocol get it through a pattern or none.
+                type Encoded = (Protocol, Option<Box<[u8]>>, Vec<u8>);
+                let mut encoded: Vec<Encoded> = Vec::new();
                 for (slot, pattern) in receivers {
                     let protocol = match &self.sessions[slot] {
                         Some(session) => session.protocol,
@@ -506,12 +567,7 @@ impl Worker {
                 }
             }
             Message::Served { session: at, reply } => {
-                let Some(session) = self.session_of(at) else { return };
-                session.blocked = None;
-                session.info.blocked.store(false, Relaxed);
-                session.reply.raw(&reply);
-                self.engine.clients.blocked.fetch_sub(1, Relaxed);
-                self.resume(at);
+                self.unblocked(at, &reply);
             }
             Message::Unblock { session, with_error } => self.unblock(session, with_error),
             Message::Kill { session: at } => {
@@ -596,7 +652,7 @@ impl Worker {
     }
 
     fn expire_keys(&mut self) {
-        if !self.engine.active_expire.load(Relaxed) {
+        if !self.engine.active_expire.load(Relaxed) || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
         let engine = self.engine.clone();
@@ -609,7 +665,11 @@ impl Worker {
         for _ in 0..LOOKS.div_ceil(workers) {
             let shard = self.next_shard;
             if engine.keyspace.due(shard) < now_ms {
-                let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) else { break };
+                let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) else {
+                    // Busy, perhaps for long: its turn comes again after the others'.
+                    self.pass_shard();
+                    break;
+                };
                 let taken = txn.expire_due(shard, EXPIRE_BATCH);
                 self.commit(txn);
                 removed += taken;
@@ -620,14 +680,23 @@ impl Worker {
                     continue;
                 }
             }
-            self.next_shard += workers;
-            if self.next_shard >= SHARDS {
-                self.next_shard = self.index;
-            }
+            self.pass_shard();
+        }
+    }
+
+    /// Goes on to the next shard whose due keys this worker removes.
+    fn pass_shard(&mut self) {
+        self.next_shard += self.engine.worker_count();
+        if self.next_shard >= SHARDS {
+            self.next_shard = self.index % SHARDS;
         }
     }
 
     fn cron(&mut self) {
+        if self.index == 0 {
+            self.engine.note_memory();
+            self.engine.note_rates();
+        }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());
         self.orphans = orphans;

@@ -66,3 +66,30 @@ fn scripts_run_and_roll_back_to_take_undeclared_keys() {
          EVALSHA ffffffffffffffffffffffffffffffffffffffff 0 => -NOSCRIPT No matching script. Please use EVAL."#,
     );
 }
+
+#[test]
+fn a_script_that_is_run_again_publishes_once() {
+    let mut console = Console::default();
+    console.ask("sub", "SUBSCRIBE ch");
+    console.check(
+        r#"EVAL 'redis.call("publish", "ch", "hi") redis.call("set", "undeclared", 1) return 1' 0 => :1
+         MULTI => +OK
+         PUBLISH ch ho => +QUEUED
+         EXEC => *1 :1"#,
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&console.raw("sub")),
+        "*3\r\n$7\r\nmessage\r\n$2\r\nch\r\n$2\r\nhi\r\n*3\r\n$7\r\nmessage\r\n$2\r\nch\r\n$2\r\nho\r\n"
+    );
+}
+
+#[test]
+fn a_key_that_is_due_when_a_waiter_is_served_is_gone_at_once() {
+    let mut console = Console::default();
+    console.check("RPUSH to x => :1\nPEXPIRE to 5 => :1");
+    assert_eq!(console.ask("w", "BLMOVE from to LEFT RIGHT 0"), "");
+    console.clock.advance_ms(10);
+    // Nothing else has looked at `to` since it came due.
+    console.check("RPUSH from y => :1\nGET other => $-1\nLRANGE to 0 -1 => *1 $1 y");
+    assert_eq!(String::from_utf8_lossy(&console.raw("w")), "$1\r\ny\r\n");
+}

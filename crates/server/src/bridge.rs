@@ -14,6 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Makes the worker of each thread.
 pub struct Threads {
@@ -73,6 +74,9 @@ struct Bridge<'a>(&'a mut dyn Others<Worker>);
 impl Host for Bridge<'_> {
     fn serve_others(&mut self, worker: &mut Worker) {
         self.0.serve_others(worker);
+        if self.0.is_stopping() {
+            worker.engine.ending.store(true, Relaxed);
+        }
     }
 }
 
@@ -97,6 +101,9 @@ impl Sessions for Worker {
     }
     fn fate(&self, slot: Slot) -> Fate {
         Worker::fate(self, slot)
+    }
+    fn is_put_aside(&self, slot: Slot) -> bool {
+        Worker::session(self, slot).is_some_and(|session| session.put_aside)
     }
     fn disconnect(&mut self, slot: Slot) {
         Worker::disconnect(self, slot);

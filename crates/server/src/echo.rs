@@ -1,7 +1,7 @@
 //! Sessions that send back what they read: what the event loop is tested with.
 //!
 //! Lines that begin with `!` do something else: `!quit` closes after the reply, `!drop` closes at once, `!big N` sends N
-//! bytes, `!nest` serves the other sessions until one of them sends `!go`.
+//! bytes, `!later X` sends X once another session has sent `!go`, `!nest` serves the other sessions until one of them sends `!go`.
 
 use crate::sessions::{Others, Sessions};
 use kelda_engine::worker::{Fate, Peer, Slot};
@@ -13,6 +13,7 @@ struct Session {
     written: usize,
     fate: Option<Fate>,
     busy: bool,
+    later: Option<String>,
 }
 
 /// The sessions of one thread.
@@ -47,6 +48,7 @@ impl Echo {
                 self.session(slot).output.resize_with(bytes, || b'x');
             }
             ("!go", _) => self.go = true,
+            ("!later", text) => return self.session(slot).later = Some(format!("{text}\n")),
             ("!nest", _) => {
                 self.session(slot).busy = true;
                 while !std::mem::take(&mut self.go) {
@@ -125,6 +127,9 @@ impl Sessions for Echo {
             .and_then(|s| s.fate)
             .unwrap_or(Fate::Open)
     }
+    fn is_put_aside(&self, slot: Slot) -> bool {
+        self.sessions[slot].as_ref().is_some_and(|s| s.later.is_some())
+    }
     fn disconnect(&mut self, slot: Slot) {
         assert!(!self.session(slot).busy, "a session under way was touched");
         self.sessions[slot] = None;
@@ -132,7 +137,17 @@ impl Sessions for Echo {
     fn touched(&mut self, into: &mut Vec<Slot>) {
         into.append(&mut self.touched);
     }
-    fn runnable(&mut self, _: &mut Vec<Slot>) {}
+    fn runnable(&mut self, into: &mut Vec<Slot>) {
+        if self.go {
+            for (slot, session) in self.sessions.iter_mut().enumerate() {
+                let Some(session) = session else { continue };
+                if let Some(text) = session.later.take() {
+                    session.output.extend_from_slice(text.as_bytes());
+                    into.push(slot);
+                }
+            }
+        }
+    }
     fn wake(&mut self) {}
     fn next_timer_us(&self) -> Option<u64> {
         None

@@ -429,6 +429,7 @@ impl EventLoop {
                 Ok((read, _)) => conn.readable = read == room || conn.hangup,
                 Err(Errno::AGAIN) => conn.readable = false,
                 Err(Errno::INTR) => {}
+                Err(_) if sessions.is_put_aside(slot) => conn.ended = true,
                 Err(_) => return self.close(sessions, slot),
             }
             self.process(sessions, slot);
@@ -468,7 +469,8 @@ impl EventLoop {
         match sessions.fate(slot) {
             Fate::Close => self.close(sessions, slot),
             Fate::CloseAfterWrite if drained => self.close(sessions, slot),
-            Fate::Open if ended && drained => self.close(sessions, slot),
+            // What the client sent before it hung up is run, as it would be had no shard been busy.
+            Fate::Open if ended && drained && !sessions.is_put_aside(slot) => self.close(sessions, slot),
             fate if (fate == Fate::Open && readable) || (!drained && writable) => self.queue(slot),
             _ => {}
         }
@@ -486,6 +488,10 @@ impl EventLoop {
 impl<S: Sessions> Others<S> for EventLoop {
     fn serve_others(&mut self, sessions: &mut S) {
         self.turn(sessions, false);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.shared.is_stopping()
     }
 }
 

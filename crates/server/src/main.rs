@@ -13,6 +13,7 @@ mod process;
 mod sessions;
 mod start;
 
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
 

@@ -21,6 +21,8 @@ pub trait Sessions: Sized {
     fn written(&mut self, slot: Slot, bytes: usize);
     /// What is to become of the connection.
     fn fate(&self, slot: Slot) -> Fate;
+    /// Whether the session has commands that it was given and could not run yet: they run even if the client is gone.
+    fn is_put_aside(&self, slot: Slot) -> bool;
     /// Ends a session; its slot may come back for another.
     fn disconnect(&mut self, slot: Slot);
     /// Moves out the sessions whose output or fate changed other than by their own `process`.
@@ -38,4 +40,6 @@ pub trait Sessions: Sized {
 pub trait Others<S> {
     /// Serves the other sessions for one turn, without waiting.
     fn serve_others(&mut self, sessions: &mut S);
+    /// Whether the loop is about to end, which a long command holds up.
+    fn is_stopping(&self) -> bool;
 }

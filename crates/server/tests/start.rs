@@ -1,7 +1,7 @@
 //! The binary, from its command line to its end.
 
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -163,6 +163,26 @@ fn starts_says_so_and_ends_cleanly() {
         assert!(rest.contains(text), "{text}: {rest}");
     }
     assert!(!std::fs::exists(&pidfile).expect("asks") && !std::fs::exists(&socket).expect("asks"));
+}
+
+#[test]
+fn a_script_without_end_does_not_keep_the_server_from_ending() {
+    let folder = Folder::new("endless");
+    let port = free_port();
+    let options = ["--bind", "127.0.0.1", "--port", &port, "--threads", "2", "--busy-reply-threshold", "1"];
+    let server = starts(&folder, &options);
+    let connect = || TcpStream::connect(format!("127.0.0.1:{port}")).expect("connects");
+    let mut scripted = connect();
+    scripted.write_all(b"EVAL \"redis.call('set', KEYS[1], 1) while true do end\" 1 k\r\n").expect("sends");
+    let mut other = BufReader::new(connect());
+    let mut answer = String::new();
+    while !answer.starts_with("-BUSY") {
+        other.get_mut().write_all(b"EXISTS k\r\n").expect("sends");
+        answer.clear();
+        other.read_line(&mut answer).expect("an answer");
+    }
+    let log = server.end(Signal::TERM);
+    assert!(log.contains("ready to exit"), "{log}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub mod set;
 pub mod shard;
 pub mod str;
 pub mod stream;
+pub mod sync;
 pub mod table;
 pub mod txn;
 #[cfg(test)]

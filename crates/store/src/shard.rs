@@ -2,20 +2,22 @@
 //!
 //! Invariants: a shard's data is reached only through a [`Guard`] that holds the shard's lock; a thread that waits for a
 //! shard either holds nothing or asks for its shards in ascending order, and gives up after a bounded time, so that no
-//! deadlock can be built and nobody waits long. `shard_of` depends on the key alone, not on the database: a key's copies
+//! deadlock can be built and nobody waits long; who knows that it will hold its shards for long says so, and nobody waits
+//! for it at all. `shard_of` depends on the key alone, not on the database: a key's copies
 //! in all databases live in one shard, which keeps MOVE and SWAPDB local.
 
 use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
+use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::{BucketHint, Table, prefetch};
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
-use std::cell::UnsafeCell;
-use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, Ordering};
+use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicPtr, AtomicU32};
 
-/// Number of shards; a power of two.
-pub const SHARDS: usize = 1024;
+/// Number of shards; a power of two. A model checker needs few, or it would see nothing but locks being taken.
+pub const SHARDS: usize = if cfg!(kelda_model) { 4 } else { 1024 };
 
 /// Which shard holds the key with this hash. The table inside the shard uses other bits.
 #[inline]
@@ -148,9 +150,8 @@ impl ShardData {
 /// A shard: its lock and its data, on cache lines of their own. The first line has all that a look at a key needs.
 #[repr(C, align(128))]
 struct Shard {
-    locked: AtomicBool,
-    /// How many sessions wait in this shard; readable without the lock as a hint.
-    waiting: AtomicU32,
+    /// `FREE`, `HELD` or `HELD_LONG`.
+    lock: AtomicU8,
     /// When the shard's next key may be due (Unix ms); readable without the lock as a hint.
     due: AtomicI64,
     /// Where the buckets of database 0 lie; readable without the lock as a hint.
@@ -159,21 +160,26 @@ struct Shard {
     data: UnsafeCell<ShardData>,
 }
 
-const _: () = assert!(std::mem::offset_of!(Shard, data) + size_of::<Db>() <= 64);
+const _: () = assert!(cfg!(kelda_model) || std::mem::offset_of!(Shard, data) + size_of::<Db>() <= 64);
 
-// SAFETY: `data` is reached only by the holder of `locked` (see `Guard`), and what it holds can move between threads.
+// SAFETY: `data` is reached only by the holder of `lock` (see `Guard`), and what it holds can move between threads.
 unsafe impl Sync for Shard {}
 
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+/// Held by a script that has been running for a while: waiting is pointless, and without end if it is this thread's own.
+const HELD_LONG: u8 = 2;
+
 /// How many times a lock is tried before its holder's thread may be assumed to be off its core or in a long command.
-const SPINS: u32 = 200;
+const SPINS: u32 = if cfg!(kelda_model) { 1 } else { 200 };
 /// How many times the waiting thread then gives its core away before it reports the shard as busy.
-const YIELDS: u32 = 8;
+const YIELDS: u32 = if cfg!(kelda_model) { 1 } else { 8 };
 
 impl Shard {
     #[inline]
     fn try_lock(&self) -> bool {
-        !self.locked.load(Ordering::Relaxed)
-            && self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.lock.load(Ordering::Relaxed) == FREE
+            && self.lock.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[inline]
@@ -188,9 +194,12 @@ impl Shard {
                 if self.try_lock() {
                     return true;
                 }
+                if self.lock.load(Ordering::Relaxed) == HELD_LONG {
+                    return false;
+                }
                 spin_loop();
             }
-            std::thread::yield_now();
+            yield_now();
         }
         false
     }
@@ -201,13 +210,12 @@ impl Shard {
         let hint = data.first.table.hint();
         self.array.store(hint.array.cast_mut(), Ordering::Relaxed);
         self.buckets.store(hint.buckets, Ordering::Relaxed);
-        self.waiting.store(data.waiters.len() as u32, Ordering::Relaxed);
         self.due.store(data.expiry.next_due().unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     #[inline]
     fn unlock(&self) {
-        self.locked.store(false, Ordering::Release);
+        self.lock.store(FREE, Ordering::Release);
     }
 }
 
@@ -293,8 +301,7 @@ impl Keyspace {
     pub fn new(databases: u32) -> Keyspace {
         let shards = (0..SHARDS)
             .map(|_| Shard {
-                locked: AtomicBool::new(false),
-                waiting: AtomicU32::new(0),
+                lock: AtomicU8::new(FREE),
                 due: AtomicI64::new(i64::MAX),
                 array: AtomicPtr::new(std::ptr::null_mut()),
                 buckets: AtomicU32::new(0),
@@ -313,11 +320,7 @@ impl Keyspace {
     #[inline]
     pub fn lock(&self, want: ShardSet) -> Option<Guard<'_>> {
         if let ShardSet::One(shard) = want {
-            if !self.shards[usize::from(shard)].lock_soon() {
-                return None;
-            }
-            // Not `then_some`: a guard made in vain would give back, when dropped, what another thread holds.
-            return Some(Guard { keyspace: self, held: want, changed: false });
+            return self.shards[usize::from(shard)].lock_soon().then(|| Guard::new(self, want));
         }
         for shard in want.iter() {
             if !self.shards[shard].lock_soon() {
@@ -327,15 +330,14 @@ impl Keyspace {
                 return None;
             }
         }
-        Some(Guard { keyspace: self, held: want, changed: false })
+        Some(Guard::new(self, want))
     }
 
     /// Has the processor fetch the shard of a key, as [`Keyspace::prefetch`] wants it.
     #[inline]
     pub fn prefetch_shard(&self, hash: u64) {
         let shard = std::ptr::from_ref(&self.shards[shard_of(hash)]).cast::<u8>();
-        prefetch(shard);
-        prefetch(shard.wrapping_add(64));
+        (0..size_of::<Shard>()).step_by(64).for_each(|line| prefetch(shard.wrapping_add(line)));
     }
 
     /// Has the processor fetch the buckets and then the entries of up to [`PREFETCH_MAX`] keys; further ones, and those of
@@ -376,12 +378,6 @@ impl Keyspace {
         ones(locked).for_each(|at| shard(at).unlock());
     }
 
-    /// Whether any session waits in a shard. Exact for who holds the shard and has not changed it yet, else a hint.
-    #[inline]
-    pub fn has_waiters(&self, shard: usize) -> bool {
-        self.shards[shard].waiting.load(Ordering::Relaxed) != 0
-    }
-
     /// When the next key of a shard may be due, as a hint.
     pub fn due(&self, shard: usize) -> i64 {
         self.shards[shard].due.load(Ordering::Relaxed)
@@ -394,9 +390,23 @@ pub struct Guard<'k> {
     held: ShardSet,
     /// Whether anything was borrowed to be changed.
     changed: bool,
+    /// Entries note their use through shared references: a guard must not be shared between threads.
+    not_sync: PhantomData<Cell<()>>,
 }
 
 impl<'k> Guard<'k> {
+    /// Who calls this has locked the shards.
+    fn new(keyspace: &'k Keyspace, held: ShardSet) -> Guard<'k> {
+        Guard { keyspace, held, changed: false, not_sync: PhantomData }
+    }
+
+    /// Says that the shards will stay held for long: from now on nobody waits for them.
+    pub fn will_take_long(&self) {
+        for index in self.held.iter() {
+            self.keyspace.shards[index].lock.store(HELD_LONG, Ordering::Relaxed);
+        }
+    }
+
     /// The keyspace that the shards belong to.
     pub fn keyspace(&self) -> &'k Keyspace {
         self.keyspace
@@ -469,7 +479,7 @@ mod tests {
         let mut guard = keyspace.lock(ShardSet::All).expect("free");
         for (n, &hash) in hashes.iter().enumerate() {
             let key = n.to_string();
-            let entry = Entry::new(key.as_bytes(), crate::Value::Int(1), None);
+            let entry = Entry::new(key.as_bytes(), crate::value::Value::Int(1), None);
             guard.shard_mut(shard_of(hash)).db_or_new(n as u32 % 2).table.insert(hash, entry);
         }
         drop(guard);
@@ -482,6 +492,16 @@ mod tests {
         assert!(keyspace.lock(ShardSet::One(3)).is_none());
         drop(guard);
         assert!(keyspace.lock(ShardSet::All).is_some());
+    }
+
+    #[test]
+    fn a_shard_held_for_long_is_free_afterwards() {
+        let keyspace = Keyspace::new(1);
+        let guard = keyspace.lock(ShardSet::One(5)).expect("free");
+        guard.will_take_long();
+        assert!(keyspace.lock(ShardSet::One(5)).is_none());
+        drop(guard);
+        assert!(keyspace.lock(ShardSet::One(5)).is_some());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The stream type: entries in the order of their ids, and consumer groups that read them.
 //!
 //! Entries lie in packed nodes (`node`) in a map by the id with which each node began. A node that loses its last entry
-//! goes. Counters and their rules (`entries_added`, `max_deleted_id`, a group's lag) are Redis's.
+//! goes. A clone shares nodes and groups with the original until either changes them, so that it costs little. Counters and their rules (`entries_added`, `max_deleted_id`, a group's lag) are Redis's.
 //!
 //! Times are milliseconds since the Unix epoch and come in as arguments.
 
 mod group;
-mod rebuild;
 mod node;
+mod rebuild;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +18,7 @@ use crate::Limits;
 use node::Node;
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
+use std::sync::Arc;
 
 /// The id of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,7 +84,7 @@ pub struct Trim {
 }
 
 /// Nodes by the id with which each began, which is not above any entry's in it.
-type Nodes = BTreeMap<StreamId, Node>;
+type Nodes = BTreeMap<StreamId, Arc<Node>>;
 
 /// What the position of a consumer group is judged by.
 struct Counters {
@@ -102,7 +103,7 @@ pub struct Stream {
     last_id: StreamId,
     max_deleted_id: StreamId,
     entries_added: u64,
-    groups: BTreeMap<Box<[u8]>, Group>,
+    groups: BTreeMap<Box<[u8]>, Arc<Group>>,
 }
 
 const _: () = {
@@ -180,21 +181,30 @@ impl Stream {
         match self.nodes.last_entry() {
             Some(mut last) if last.get().has_room(&fields, limits) => {
                 let base = *last.key();
-                last.get_mut().push(base, id, &fields);
+                Arc::make_mut(last.get_mut()).push(base, id, &fields);
             }
             last => {
                 if let Some(mut last) = last {
-                    last.get_mut().shrink_to_fit();
+                    Arc::make_mut(last.get_mut()).shrink_to_fit();
                 }
                 let mut node = Node::new(&fields);
                 node.push(id, id, &fields);
-                self.nodes.insert(id, node);
+                self.nodes.insert(id, Arc::new(node));
             }
         }
         self.len += 1;
         self.entries_added += 1;
         self.last_id = id;
         true
+    }
+
+    /// Takes the last entry back as if it had never been added, when the last id was `last_id`. O(log n).
+    pub fn take_back(&mut self, last_id: StreamId) {
+        let max_deleted_id = self.max_deleted_id;
+        if self.delete(self.last_id) {
+            self.entries_added -= 1;
+        }
+        (self.last_id, self.max_deleted_id) = (last_id, max_deleted_id);
     }
 
     /// The entry `id`. O(log n).
@@ -222,7 +232,7 @@ impl Stream {
         let Some((&base, node)) = self.nodes.range_mut(..=id).next_back() else {
             return false;
         };
-        if !node.delete(base, id) {
+        if !Arc::make_mut(node).delete(base, id) {
             return false;
         }
         if node.is_empty() {
@@ -248,7 +258,7 @@ impl Stream {
             }
             if excess < entries {
                 if !trim.approximate {
-                    first.get_mut().remove_first(excess);
+                    Arc::make_mut(first.get_mut()).remove_first(excess);
                     self.len -= excess;
                     removed += excess;
                 }
@@ -263,7 +273,7 @@ impl Stream {
 
     /// Bytes on the heap; of groups an estimate. O(n / 100).
     pub fn memory_bytes(&self) -> usize {
-        let node = |node: &Node| node.memory_bytes() + size_of::<(StreamId, Node)>();
+        let node = |node: &Arc<Node>| node.memory_bytes() + size_of::<(StreamId, Node)>() + 3 * size_of::<usize>();
         let group = |(name, group): (&[u8], &Group)| name.len() + size_of::<Group>() + group.memory_bytes();
         size_of::<Stream>() + self.nodes.values().map(node).sum::<usize>() + self.groups().map(group).sum::<usize>()
     }
@@ -277,7 +287,8 @@ impl Stream {
                 self.len -= node.len();
                 freed += node.len() as usize;
             } else if let Some(mut group) = self.groups.first_entry() {
-                let some = group.get_mut().free_some(n - freed);
+                // What a clone shares is the clone's to free.
+                let some = Arc::get_mut(group.get_mut()).map_or(0, |group| group.free_some(n - freed));
                 if some == 0 {
                     group.remove();
                 }
@@ -302,7 +313,7 @@ fn range(nodes: &Nodes, start: StreamId, end: StreamId, reverse: bool) -> Range<
 
 /// Entries with ids between two bounds, in one direction.
 pub struct Range<'a> {
-    nodes: btree_map::Range<'a, StreamId, Node>,
+    nodes: btree_map::Range<'a, StreamId, Arc<Node>>,
     node: Option<node::Iter<'a>>,
     start: StreamId,
     end: StreamId,

@@ -4,10 +4,10 @@
 //! only there.
 
 use hashbrown::HashMap;
+use crate::sync::{AtomicBool, Ordering};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A key of a database, as the registers hold it.
 pub type DbKey = (u32, Box<[u8]>);
@@ -21,12 +21,13 @@ pub struct Waiter {
     /// What the engine needs to run the command again.
     pub payload: Arc<dyn Any + Send + Sync>,
     gone: AtomicBool,
+    abandoned: AtomicBool,
 }
 
 impl Waiter {
     /// A waiter on `keys` whose command reaches the keys with the hashes `reaches`.
     pub fn new(keys: Vec<DbKey>, reaches: Vec<u64>, payload: Arc<dyn Any + Send + Sync>) -> Arc<Waiter> {
-        Arc::new(Waiter { keys, reaches, payload, gone: AtomicBool::new(false) })
+        Arc::new(Waiter { keys, reaches, payload, gone: AtomicBool::new(false), abandoned: AtomicBool::new(false) })
     }
 
     fn reaches_out(&self) -> bool {
@@ -41,6 +42,17 @@ impl Waiter {
     /// Whether it was served or gave up. Exact only for the holder of one of its shards.
     pub fn is_retired(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Notes, without any lock, that nobody is there any more to take what this waiter gets. It stays in its queues until
+    /// somebody who holds its shards takes it out.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody waits for what this waiter gets.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 }
 

@@ -1,6 +1,553 @@
-//! CLIENT and its subcommands.
+//! CLIENT: what clients are connected, what they call themselves, and how they are treated.
 
-use crate::command::Command;
+use crate::args::Args;
+use crate::clients::ClientInfo;
+use crate::command::{Command, Flags, Group, Reply, Run};
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::mailbox::Message;
+use crate::registry;
+use crate::session::ReplyMode;
+use crate::worker::Fate;
+use kelda_resp::number;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+const BASE: Command = Command { group: Group::Connection, ..Command::BASE };
+const COMMON: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
+const BUSY: Flags = COMMON.and(Flags::ALLOW_BUSY);
+const ADMIN: Flags = COMMON.and(Flags::ADMIN);
+
+type RunFn = fn(&mut Ctx, &Args, &mut Reply) -> Result;
+
+const fn sub(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    since: &'static str,
+    syntax: &'static str,
+    summary: &'static str,
+    run: RunFn,
+) -> Command {
+    Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..BASE }
+}
+
+/// The options by which CLIENT LIST and CLIENT KILL choose.
+const FILTERS: &str = "[ID client-id [client-id ...]] [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] \
+    [USER username] [ADDR ip:port] [LADDR ip:port] [SKIPME <YES | NO>] [MAXAGE maxage] [NAME name] [IDLE idle] \
+    [FLAGS flags] [LIB-NAME lib-name] [LIB-VER lib-ver] [DB db] [IP ip]";
 
 /// The family.
-pub static COMMANDS: &[Command] = &[];
+pub static COMMANDS: &[Command] = &[Command {
+    name: "CLIENT",
+    arity: -2,
+    since: "2.4.0",
+    summary: "Container of commands about clients.",
+    complexity: "That of the subcommand",
+    run: Run::Group(&[
+        sub("ID", 2, BUSY, "5.0.0", "", "Tells the connection's number.", |ctx, _, reply| {
+            reply.int(ctx.session.at.id as i64);
+            Ok(())
+        }),
+        sub("GETNAME", 2, BUSY, "2.6.9", "", "Tells the connection's name.", |ctx, _, reply| {
+            match ctx.session.info.labels().name.as_str() {
+                "" => reply.null(),
+                name => reply.bulk(name.as_bytes()),
+            }
+            Ok(())
+        }),
+        Command {
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            ..sub("SETNAME", 3, BUSY, "2.6.9", "connection-name", "Names the connection.", set_name)
+        },
+        Command {
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            ..sub(
+                "SETINFO",
+                4,
+                BUSY,
+                "7.2.0",
+                "<LIB-NAME libname | LIB-VER libver>",
+                "Tells the server about the client's library.",
+                set_info,
+            )
+        },
+        Command {
+            tips: &["nondeterministic_output"],
+            ..sub("INFO", 2, COMMON, "6.2.0", "", "Tells about this connection.", |ctx, _, reply| {
+                let line = describe(&ctx.session.info.clone(), ctx.worker.now_ms());
+                reply.verbatim("txt", format!("{line}\n").as_bytes());
+                Ok(())
+            })
+        },
+        Command {
+            complexity: "O(N) in the number of connections",
+            tips: &["nondeterministic_output"],
+            ..sub("LIST", -2, ADMIN, "2.4.0", FILTERS, "Lists connections.", list)
+        },
+        Command {
+            complexity: "O(N) in the number of connections",
+            ..sub("KILL", -3, ADMIN, "2.4.0", KILL_SYNTAX, "Closes connections.", kill)
+        },
+        sub(
+            "NO-EVICT",
+            3,
+            BUSY.and(Flags::ADMIN),
+            "7.0.0",
+            "<ON | OFF>",
+            "Spares the connection when memory is short.",
+            |ctx, args, reply| set_switch(args, reply, &ctx.session.info.no_evict),
+        ),
+        sub(
+            "NO-TOUCH",
+            3,
+            BUSY,
+            "7.2.0",
+            "<ON | OFF>",
+            "Keeps the connection's reads from counting as uses of keys.",
+            |ctx, args, reply| set_switch(args, reply, &ctx.session.info.no_touch),
+        ),
+        sub(
+            "REPLY",
+            3,
+            BUSY.and(Flags::NO_MULTI),
+            "3.2.0",
+            "<ON | OFF | SKIP>",
+            "Chooses whether replies are sent.",
+            reply_mode,
+        ),
+        sub(
+            "UNBLOCK",
+            -3,
+            ADMIN,
+            "5.0.0",
+            "client-id [TIMEOUT | ERROR]",
+            "Ends the wait of a blocked client.",
+            unblock,
+        ),
+        sub("PAUSE", -3, ADMIN, "3.0.0", "timeout [WRITE | ALL]", "Has commands of all clients wait.", pause),
+        Command {
+            complexity: "O(N) in the number of waiting clients",
+            ..sub("UNPAUSE", 2, ADMIN, "6.2.0", "", "Ends CLIENT PAUSE.", |ctx, _, reply| {
+                ctx.worker.engine.pause.end();
+                ctx.worker.engine.wake_all();
+                reply.ok();
+                Ok(())
+            })
+        },
+        sub("GETREDIR", 2, BUSY, "6.0.0", "", "Tells where invalidation messages go.", |_, _, reply| {
+            reply.int(-1);
+            Ok(())
+        }),
+        sub("TRACKING", -3, COMMON, "6.0.0", TRACKING_SYNTAX, "Turns server-assisted caching on or off.", tracking),
+        sub("TRACKINGINFO", 2, COMMON, "6.2.0", "", "Tells about server-assisted caching.", |_, _, reply| {
+            reply.map(3);
+            reply.bulk(b"flags");
+            reply.set(1);
+            reply.bulk(b"off");
+            reply.bulk(b"redirect");
+            reply.int(-1);
+            reply.bulk(b"prefixes");
+            reply.array(0);
+            Ok(())
+        }),
+        sub(
+            "CACHING",
+            3,
+            BUSY,
+            "6.0.0",
+            "<YES | NO>",
+            "Chooses whether the next command's keys are tracked.",
+            |_, _, _| {
+                Err(Error::text(
+                    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
+                ))
+            },
+        ),
+        sub(
+            "CAPA",
+            -3,
+            BUSY,
+            "8.0.0",
+            "capability [capability ...]",
+            "Tells the server what the client can do.",
+            |_, _, reply| {
+                reply.ok();
+                Ok(())
+            },
+        ),
+        sub("HELP", 2, Flags::LOADING.and(Flags::STALE), "5.0.0", "", "Explains the subcommands.", help),
+    ]),
+    ..BASE
+}];
+
+const KILL_SYNTAX: &str = "<ip:port | <[ID client-id [client-id ...]] | [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] | \
+    [USER username] | [ADDR addr] | [LADDR laddr] | [SKIPME <YES | NO>] | [MAXAGE maxage] [<[ID client-id [client-id ...]] | \
+    [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] | [USER username] | [ADDR addr] | [LADDR laddr] | [SKIPME <YES | NO>] | \
+    [MAXAGE maxage]> ...]>>";
+const TRACKING_SYNTAX: &str =
+    "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]";
+
+/// A text that a client gives itself: printable ASCII without blanks.
+pub(super) fn label(what: &str, text: &[u8]) -> Result<String> {
+    if !text.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Err(Error::owned(format!("ERR {what} cannot contain spaces, newlines or special characters.")));
+    }
+    Ok(String::from_utf8_lossy(text).into_owned())
+}
+
+fn set_name(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let name = label("Client names", &args[2])?;
+    ctx.session.info.labels().name = name;
+    reply.ok();
+    Ok(())
+}
+
+fn set_info(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if args.is(2, "lib-name") {
+        let text = label("lib-name", &args[3])?;
+        ctx.session.info.labels().lib_name = text;
+    } else if args.is(2, "lib-ver") {
+        let text = label("lib-ver", &args[3])?;
+        ctx.session.info.labels().lib_version = text;
+    } else {
+        return Err(Error::owned(format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(&args[2]))));
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn set_switch(args: &Args, reply: &mut Reply, switch: &AtomicBool) -> Result {
+    match (args.is(2, "on"), args.is(2, "off")) {
+        (true, _) => switch.store(true, Relaxed),
+        (_, true) => switch.store(false, Relaxed),
+        _ => return Err(Error::Syntax),
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn reply_mode(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let mode = &mut ctx.session.reply_mode;
+    if args.is(2, "on") {
+        *mode = ReplyMode::On;
+        reply.ok();
+    } else if args.is(2, "off") {
+        *mode = ReplyMode::Off;
+    } else if args.is(2, "skip") {
+        if *mode != ReplyMode::Off {
+            // This command's own reply, which is empty, uses up the first step.
+            *mode = ReplyMode::SkipNext;
+        }
+    } else {
+        return Err(Error::Syntax);
+    }
+    Ok(())
+}
+
+/// The letters of CLIENT LIST's `flags`.
+fn flags(info: &ClientInfo) -> String {
+    let subscribed = info.subscriptions.iter().any(|count| count.load(Relaxed) != 0);
+    let shown: String = [
+        (subscribed, 'P'),
+        (info.queued.load(Relaxed) >= 0, 'x'),
+        (info.blocked.load(Relaxed), 'b'),
+        (info.killed.load(Relaxed), 'A'),
+        (info.no_evict.load(Relaxed), 'e'),
+        (info.no_touch.load(Relaxed), 'T'),
+        (info.peer.unix, 'U'),
+    ]
+    .into_iter()
+    .filter_map(|(is, letter)| is.then_some(letter))
+    .collect();
+    if shown.is_empty() { "N".into() } else { shown }
+}
+
+/// A client as CLIENT LIST shows it: the fields of Redis 8.
+fn describe(info: &ClientInfo, now_ms: i64) -> String {
+    /// What a session takes besides its buffers, about.
+    const SESSION_BYTES: usize = 1024;
+    let labels = info.labels().clone();
+    let command = match info.command.load(Relaxed) {
+        0 => "NULL",
+        place => registry::all().get(place - 1).map_or("NULL", |command| command.name.as_str()),
+    };
+    let [sub, psub, ssub] = info.subscriptions.each_ref().map(|count| count.load(Relaxed));
+    let [net_in, net_out, commands] = info.totals.each_ref().map(|count| count.load(Relaxed));
+    let (input, output) = (info.input_bytes.load(Relaxed), info.output_bytes.load(Relaxed));
+    let seconds = |since_ms: i64| (now_ms - since_ms).max(0) / 1000;
+    format!(
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} \
+         watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs={output} rbp={output} obl={output} oll=0 omem=0 tot-mem={} \
+         events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={net_in} \
+         tot-net-out={net_out} tot-cmds={commands}",
+        info.at.id,
+        info.peer.addr,
+        info.peer.laddr,
+        info.peer.fd,
+        labels.name,
+        seconds(info.connected_ms),
+        seconds(info.active_ms.load(Relaxed)),
+        flags(info),
+        info.db.load(Relaxed),
+        info.queued.load(Relaxed),
+        info.watched.load(Relaxed),
+        SESSION_BYTES + input + output,
+        labels.user,
+        info.resp.load(Relaxed),
+        labels.lib_name,
+        labels.lib_version,
+        info.at.worker,
+    )
+}
+
+/// What CLIENT LIST and CLIENT KILL look for.
+#[derive(Default)]
+struct Filter {
+    ids: Vec<u64>,
+    not_ids: Vec<u64>,
+    kind: Option<&'static str>,
+    user: Option<String>,
+    addr: Option<String>,
+    laddr: Option<String>,
+    name: Option<String>,
+    lib_name: Option<String>,
+    lib_version: Option<String>,
+    ip: Option<String>,
+    flags: Option<String>,
+    db: Option<i64>,
+    age_min: Option<i64>,
+    idle_min: Option<i64>,
+    /// Whether the client that asks is left out, if it said so.
+    skip_me: Option<bool>,
+    /// Whether any filter but SKIPME was given.
+    given: bool,
+}
+
+fn positive(word: &[u8], name: &str, zero: bool) -> Result<i64> {
+    match number::parse_i64(word) {
+        None => Err(Error::owned(format!("ERR {name} is not an integer or out of range"))),
+        Some(number) if number < 0 || (number == 0 && !zero) => {
+            Err(Error::owned(format!("ERR {name} should be greater than 0")))
+        }
+        Some(number) => Ok(number),
+    }
+}
+
+fn client_id(word: &[u8]) -> Result<u64> {
+    let id = number::parse_i64(word).filter(|id| *id > 0);
+    id.map(|id| id as u64).ok_or(Error::text("ERR client-id should be greater than 0"))
+}
+
+impl Filter {
+    /// Reads options in pairs; ID takes as many numbers as follow.
+    fn parse(mut rest: &[&[u8]]) -> Result<Filter> {
+        let mut filter = Filter::default();
+        while let [option, word, after @ ..] = rest {
+            rest = after;
+            let text = || Some(String::from_utf8_lossy(word).into_owned());
+            let option = option.to_ascii_uppercase();
+            filter.given |= option != b"SKIPME";
+            match option.as_slice() {
+                b"ID" | b"NOT-ID" => {
+                    let ids = if option == b"ID" { &mut filter.ids } else { &mut filter.not_ids };
+                    ids.push(client_id(word)?);
+                    while let [word, after @ ..] = rest
+                        && word.first().is_some_and(u8::is_ascii_digit)
+                    {
+                        ids.push(client_id(word)?);
+                        rest = after;
+                    }
+                }
+                b"TYPE" => filter.kind = Some(kind_named(word)?),
+                b"USER" => {
+                    if *word != b"default" {
+                        let name = String::from_utf8_lossy(word);
+                        return Err(Error::owned(format!("ERR No such user '{name}'")));
+                    }
+                    filter.user = text();
+                }
+                b"ADDR" => filter.addr = text(),
+                b"LADDR" => filter.laddr = text(),
+                b"NAME" => filter.name = text(),
+                b"LIB-NAME" => filter.lib_name = text(),
+                b"LIB-VER" => filter.lib_version = text(),
+                b"IP" => filter.ip = text(),
+                b"FLAGS" => filter.flags = text(),
+                b"DB" => filter.db = Some(positive(word, "DB", true)?),
+                b"MAXAGE" => filter.age_min = Some(positive(word, "maxage", false)?),
+                b"IDLE" => filter.idle_min = Some(positive(word, "idle", false)?),
+                b"SKIPME" if word.eq_ignore_ascii_case(b"yes") => filter.skip_me = Some(true),
+                b"SKIPME" if word.eq_ignore_ascii_case(b"no") => filter.skip_me = Some(false),
+                _ => return Err(Error::Syntax),
+            }
+        }
+        if rest.is_empty() { Ok(filter) } else { Err(Error::Syntax) }
+    }
+
+    fn matches(&self, info: &ClientInfo, now_ms: i64) -> bool {
+        let labels = info.labels();
+        let is = |wanted: &Option<String>, have: &str| wanted.as_ref().is_none_or(|wanted| wanted == have);
+        let at_least =
+            |wanted: Option<i64>, since_ms: i64| wanted.is_none_or(|wanted| (now_ms - since_ms) / 1000 >= wanted);
+        let ip = info.peer.addr.rsplit_once(':').map_or("", |(ip, _)| ip);
+        (self.ids.is_empty() || self.ids.contains(&info.at.id))
+            && !self.not_ids.contains(&info.at.id)
+            && self.kind.is_none_or(|kind| kind == kind_of(info))
+            && is(&self.user, &labels.user)
+            && is(&self.addr, &info.peer.addr)
+            && is(&self.laddr, &info.peer.laddr)
+            && is(&self.name, &labels.name)
+            && is(&self.lib_name, &labels.lib_name)
+            && is(&self.lib_version, &labels.lib_version)
+            && is(&self.ip, ip)
+            && self.flags.as_ref().is_none_or(|wanted| wanted.chars().all(|letter| flags(info).contains(letter)))
+            && self.db.is_none_or(|db| db == i64::from(info.db.load(Relaxed)))
+            && at_least(self.age_min, info.connected_ms)
+            && at_least(self.idle_min, info.active_ms.load(Relaxed))
+    }
+}
+
+fn kind_named(word: &[u8]) -> Result<&'static str> {
+    let kinds = [
+        ("normal", "normal"),
+        ("pubsub", "pubsub"),
+        ("master", "master"),
+        ("primary", "master"),
+        ("replica", "replica"),
+        ("slave", "replica"),
+    ];
+    match kinds.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes())) {
+        Some((_, kind)) => Ok(kind),
+        None => Err(Error::owned(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(word)))),
+    }
+}
+
+fn kind_of(info: &ClientInfo) -> &'static str {
+    if info.subscriptions.iter().any(|count| count.load(Relaxed) != 0) { "pubsub" } else { "normal" }
+}
+
+fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let filter = Filter::parse(args.from(2))?;
+    let now_ms = ctx.worker.now_ms();
+    let mut text = String::new();
+    for info in ctx.worker.engine.clients.all() {
+        let me = filter.skip_me == Some(true) && info.at.id == ctx.session.at.id;
+        if !me && filter.matches(&info, now_ms) {
+            text.push_str(&describe(&info, now_ms));
+            text.push('\n');
+        }
+    }
+    reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+fn kill(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let now_ms = ctx.worker.now_ms();
+    let all = ctx.worker.engine.clients.all();
+    let me = ctx.session.at.id;
+    if let [addr] = args.from(2) {
+        let found = all.iter().find(|info| info.peer.addr.as_bytes() == *addr);
+        let info = found.ok_or(Error::text("ERR No such client"))?;
+        end(ctx, info);
+        reply.ok();
+        return Ok(());
+    }
+    let filter = Filter::parse(args.from(2))?;
+    let skip_me = filter.skip_me.unwrap_or(true);
+    let chosen: Vec<&Arc<ClientInfo>> =
+        all.iter().filter(|info| !(skip_me && info.at.id == me) && filter.matches(info, now_ms)).collect();
+    chosen.iter().for_each(|info| end(ctx, info));
+    reply.int(chosen.len() as i64);
+    Ok(())
+}
+
+/// Closes a client; this one once its reply is sent.
+fn end(ctx: &mut Ctx, info: &ClientInfo) {
+    if info.at == ctx.session.at {
+        ctx.session.fate = Fate::CloseAfterWrite;
+        return;
+    }
+    info.killed.store(true, Relaxed);
+    let engine = ctx.engine();
+    engine.post(ctx.worker.index, info.at.worker, Message::Kill { session: info.at });
+}
+
+fn unblock(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let with_error = match args.from(3) {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"timeout") => false,
+        [word] if word.eq_ignore_ascii_case(b"error") => true,
+        [_] => return Err(Error::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => return Err(Error::Syntax),
+    };
+    let id = args.int(2)?;
+    let engine = ctx.engine();
+    // A client held back by CLIENT PAUSE shows as blocked too, but waits for no key.
+    let found = u64::try_from(id).ok().and_then(|id| engine.clients.get(id));
+    let found = found.filter(|info| info.blocked.load(Relaxed) && !info.paused.load(Relaxed));
+    if let Some(info) = &found {
+        engine.post(ctx.worker.index, info.at.worker, Message::Unblock { session: info.at, with_error });
+    }
+    reply.int(found.is_some().into());
+    Ok(())
+}
+
+fn pause(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let all = match args.from(3) {
+        [] => true,
+        [word] if word.eq_ignore_ascii_case(b"all") => true,
+        [word] if word.eq_ignore_ascii_case(b"write") => false,
+        [_] => return Err(Error::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        _ => return Err(Error::Syntax),
+    };
+    let ms = number::parse_i64(&args[2]).ok_or(Error::text("ERR timeout is not an integer or out of range"))?;
+    if ms < 0 {
+        return Err(Error::text("ERR timeout is negative"));
+    }
+    let now_ms = ctx.worker.now_ms();
+    let until_ms = now_ms.checked_add(ms).ok_or(Error::text("ERR timeout is out of range"))?;
+    ctx.worker.engine.pause.begin(now_ms, until_ms, all);
+    reply.ok();
+    Ok(())
+}
+
+fn tracking(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if args.is(2, "off") && args.len() == 3 {
+        reply.ok();
+        return Ok(());
+    }
+    if !args.is(2, "on") && !args.is(2, "off") {
+        return Err(Error::Syntax);
+    }
+    Err(Error::text("ERR client tracking is not supported by this server"))
+}
+
+fn help(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    super::help(
+        reply,
+        "CLIENT",
+        &[
+            ("CACHING (YES|NO)", "Chooses whether the next command's keys are tracked."),
+            ("CAPA <option> [<option> ...]", "Tells what the client can do."),
+            ("GETREDIR", "Tells where invalidation messages go."),
+            ("GETNAME", "Tells the name of this connection."),
+            ("ID", "Tells the number of this connection."),
+            ("INFO", "Tells about this connection."),
+            ("KILL <ip:port>", "Closes the connection from <ip:port>."),
+            ("KILL <option> <value> [<option> <value> [...]]", "Closes the connections that all options fit."),
+            ("LIST [<option> <value> ...]", "Lists the connections that all options fit."),
+            ("NO-EVICT (ON|OFF)", "Spares this connection when memory is short."),
+            ("NO-TOUCH (ON|OFF)", "Keeps this connection's reads from counting as uses of keys."),
+            ("PAUSE <timeout> [WRITE|ALL]", "Has commands, or only writes, wait for <timeout> milliseconds."),
+            ("REPLY (ON|OFF|SKIP)", "Chooses whether replies are sent to this connection."),
+            ("SETINFO <option> <value>", "Tells about the client's library: LIB-NAME or LIB-VER."),
+            ("SETNAME <name>", "Names this connection."),
+            ("TRACKING (ON|OFF) [<option> ...]", "Turns server-assisted caching on or off."),
+            ("TRACKINGINFO", "Tells about server-assisted caching."),
+            ("UNBLOCK <clientid> [TIMEOUT|ERROR]", "Ends the wait of a blocked client."),
+            ("UNPAUSE", "Ends CLIENT PAUSE."),
+        ],
+    );
+    Ok(())
+}

@@ -2,10 +2,11 @@
 
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
-use crate::ctx::{Ctx, Origin};
+use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::mailbox::Audience;
 use crate::pubsub::Subscription;
+use crate::session::Published;
 use kelda_resp::glob_match;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -273,9 +274,15 @@ pub(super) fn drop_all(ctx: &mut Ctx) {
 
 fn publish(ctx: &mut Ctx, args: &Args, reply: &mut Reply, audience: Audience) -> Result {
     let engine = ctx.engine();
+    if ctx.txn.is_some() {
+        reply.int(engine.pubsub.receivers(audience, &args[1]) as i64);
+        let (channel, payload) = (args[1].into(), args[2].into());
+        ctx.session.outbox.push(Published { audience, channel, payload });
+        return Ok(());
+    }
     let receivers = engine.pubsub.publish(&engine, ctx.worker.index, audience, &args[1], &args[2]);
     // Whoever listens to what it publishes gets the message before the reply, as in Redis.
-    if receivers != 0 && ctx.origin == Origin::Client && ctx.session.subscription_count() != 0 {
+    if receivers != 0 && ctx.session.subscription_count() != 0 {
         ctx.worker.read_mail();
         let held = ctx.worker.take_held_back(ctx.session.at);
         reply.raw(&held);

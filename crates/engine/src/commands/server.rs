@@ -1,6 +1,420 @@
-//! INFO, CONFIG, TIME, SHUTDOWN and other commands about the server.
+//! The server as a whole: INFO, CONFIG, TIME, SHUTDOWN, saving, and the answers of a server without replicas, modules
+//! or cluster.
 
-use crate::command::Command;
+use crate::args::Args;
+use crate::command::{Command, Flags, Group, Reply, Run};
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::info;
+use crate::version::REDIS_VERSION;
+use crate::worker::Fate;
+use kelda_resp::number;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+const BASE: Command = Command { group: Group::Server, ..Command::BASE };
+const ANYTIME: Flags = Flags::LOADING.and(Flags::STALE);
+const ADMIN: Flags = ANYTIME.and(Flags::ADMIN).and(Flags::NOSCRIPT);
+const OFFLINE: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_ASYNC_LOADING);
+
+type RunFn = fn(&mut Ctx, &Args, &mut Reply) -> Result;
+
+const fn plain(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    since: &'static str,
+    syntax: &'static str,
+    summary: &'static str,
+    run: RunFn,
+) -> Command {
+    Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..BASE }
+}
+
+const fn container(
+    name: &'static str,
+    since: &'static str,
+    summary: &'static str,
+    subcommands: &'static [Command],
+) -> Command {
+    Command {
+        name,
+        arity: -2,
+        since,
+        summary,
+        complexity: "That of the subcommand",
+        run: Run::Group(subcommands),
+        ..BASE
+    }
+}
+
+const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
 /// The family.
-pub static COMMANDS: &[Command] = &[];
+pub static COMMANDS: &[Command] = &[
+    Command {
+        // It counts the keys.
+        whole_keyspace: true,
+        tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+        ..plain(
+            "INFO",
+            -1,
+            ANYTIME.and(Flags::DANGEROUS),
+            "1.0.0",
+            "[section [section ...]]",
+            "Tells figures about the server.",
+            |ctx, args, reply| {
+                let text = info::text(ctx, args.from(1))?;
+                reply.verbatim("txt", text.as_bytes());
+                Ok(())
+            },
+        )
+    },
+    container(
+        "CONFIG",
+        "2.0.0",
+        "Container of commands about the configuration.",
+        &[
+            Command {
+                complexity: "O(N) in the number of directives",
+                ..plain(
+                    "GET",
+                    -3,
+                    ADMIN,
+                    "2.0.0",
+                    "parameter [parameter ...]",
+                    "Tells the values of directives.",
+                    config_get,
+                )
+            },
+            Command {
+                complexity: "O(N) in the number of directives",
+                tips: ALL_NODES,
+                ..plain(
+                    "SET",
+                    -4,
+                    ADMIN,
+                    "2.0.0",
+                    "parameter value [parameter value ...]",
+                    "Changes directives: all of them or none.",
+                    config_set,
+                )
+            },
+            Command {
+                tips: ALL_NODES,
+                ..plain(
+                    "RESETSTAT",
+                    2,
+                    ADMIN,
+                    "2.0.0",
+                    "",
+                    "Sets the figures of INFO that count back to zero.",
+                    |ctx, _, reply| {
+                        let engine = ctx.engine();
+                        engine.stats.iter().for_each(|stats| stats.reset());
+                        engine.errors.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                        reply.ok();
+                        Ok(())
+                    },
+                )
+            },
+            Command {
+                tips: ALL_NODES,
+                ..plain("REWRITE", 2, ADMIN, "2.8.0", "", "Writes the configuration to its file.", |ctx, _, reply| {
+                    ctx.worker.engine.config.rewrite().map_err(Error::owned)?;
+                    reply.ok();
+                    Ok(())
+                })
+            },
+            plain("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
+                super::help(
+                    reply,
+                    "CONFIG",
+                    &[
+                        ("GET <pattern> [<pattern> ...]", "Tells the directives that match, and their values."),
+                        (
+                            "SET <directive> <value> [<directive> <value> ...]",
+                            "Changes directives: all of them or none.",
+                        ),
+                        ("RESETSTAT", "Sets the figures of INFO that count back to zero."),
+                        ("REWRITE", "Writes the configuration to its file."),
+                    ],
+                );
+                Ok(())
+            }),
+        ],
+    ),
+    Command {
+        tips: &["nondeterministic_output"],
+        ..plain("TIME", 1, ANYTIME.and(Flags::FAST), "2.6.0", "", "Tells the time.", |ctx, _, reply| {
+            let now_us = ctx.worker.engine.clock.unix_us();
+            reply.array(2);
+            reply.bulk_int(now_us.div_euclid(1_000_000));
+            reply.bulk_int(now_us.rem_euclid(1_000_000));
+            Ok(())
+        })
+    },
+    Command {
+        complexity: "O(1), as nothing is saved",
+        ..plain(
+            "SHUTDOWN",
+            -1,
+            ADMIN.and(Flags::ALLOW_BUSY).and(Flags::NO_MULTI),
+            "1.0.0",
+            "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
+            "Ends the server.",
+            shutdown,
+        )
+    },
+    Command {
+        tips: &["nondeterministic_output"],
+        ..plain(
+            "LASTSAVE",
+            1,
+            ANYTIME.and(Flags::FAST).and(Flags::ADMIN),
+            "1.0.0",
+            "",
+            "Tells when data was last saved.",
+            |ctx, _, reply| {
+                reply.int(ctx.worker.engine.last_save.load(Relaxed));
+                Ok(())
+            },
+        )
+    },
+    plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", |_, _, _| Err(NO_SAVING)),
+    plain("BGSAVE", -1, OFFLINE, "1.0.0", "[SCHEDULE]", "Saves a snapshot in the background.", |_, args, _| match args
+        .from(1)
+    {
+        [] => Err(NO_SAVING),
+        [word] if word.eq_ignore_ascii_case(b"schedule") => Err(NO_SAVING),
+        _ => Err(Error::Syntax),
+    }),
+    plain("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |_, _, _| Err(NO_SAVING)),
+    plain("ROLE", 1, ADMIN.and(Flags::FAST), "2.8.12", "", "Tells the server's part in replication.", |_, _, reply| {
+        reply.array(3);
+        reply.bulk(b"master");
+        reply.int(0);
+        reply.array(0);
+        Ok(())
+    }),
+    plain(
+        "REPLICAOF",
+        3,
+        OFFLINE.and(Flags::STALE),
+        "5.0.0",
+        "<host port | NO ONE>",
+        "Makes the server a replica, or no longer one.",
+        replica_of,
+    ),
+    plain(
+        "SLAVEOF",
+        3,
+        OFFLINE.and(Flags::STALE),
+        "1.0.0",
+        "<host port | NO ONE>",
+        "The old name of REPLICAOF.",
+        replica_of,
+    ),
+    plain(
+        "FAILOVER",
+        -1,
+        Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE),
+        "6.2.0",
+        "[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
+        "Hands the lead over to a replica.",
+        |_, args, _| match args.from(1) {
+            [word] if word.eq_ignore_ascii_case(b"abort") => Err(Error::text("ERR No failover in progress.")),
+            _ => Err(Error::text("ERR FAILOVER requires connected replicas.")),
+        },
+    ),
+    plain(
+        "LOLWUT",
+        -1,
+        Flags::READONLY.and(Flags::FAST),
+        "5.0.0",
+        "[VERSION version]",
+        "Shows the version, for fun.",
+        |_, args, reply| {
+            if args.is(1, "version") && args.len() > 2 {
+                for index in 2..args.len() {
+                    args.int(index)?;
+                }
+            }
+            reply.verbatim("txt", format!("Redis ver. {REDIS_VERSION}\n").as_bytes());
+            Ok(())
+        },
+    ),
+    container(
+        "MODULE",
+        "4.0.0",
+        "Container of commands about modules.",
+        &[
+            Command {
+                tips: &["nondeterministic_output_order"],
+                ..plain(
+                    "LIST",
+                    2,
+                    Flags::ADMIN.and(Flags::NOSCRIPT),
+                    "4.0.0",
+                    "",
+                    "Lists modules: there are none.",
+                    |_, _, reply| {
+                        reply.array(0);
+                        Ok(())
+                    },
+                )
+            },
+            plain("LOAD", -3, OFFLINE, "4.0.0", "path [arg [arg ...]]", "Loads a module.", no_modules),
+            plain(
+                "LOADEX",
+                -3,
+                OFFLINE,
+                "7.0.0",
+                "path [CONFIG name value [CONFIG name value ...]] [ARGS args [args ...]]",
+                "Loads a module with settings.",
+                no_modules,
+            ),
+            plain("UNLOAD", 3, OFFLINE, "4.0.0", "name", "Unloads a module.", no_modules),
+            plain("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
+                super::help(reply, "MODULE", &[("LIST", "Lists modules: there are none, and none can be loaded.")]);
+                Ok(())
+            }),
+        ],
+    ),
+    Command {
+        group: Group::Cluster,
+        ..container(
+            "CLUSTER",
+            "3.0.0",
+            "Container of commands about a cluster.",
+            &[
+                cluster("COUNTKEYSINSLOT", 3, Flags::STALE, "3.0.0", "slot", "Counts the keys of a hash slot."),
+                cluster("GETKEYSINSLOT", 4, Flags::STALE, "3.0.0", "slot count", "Lists keys of a hash slot."),
+                cluster("INFO", 2, ANYTIME, "3.0.0", "", "Tells the state of the cluster."),
+                cluster("KEYSLOT", 3, Flags::STALE, "3.0.0", "key", "Tells the hash slot of a key."),
+                cluster("LINKS", 2, Flags::STALE, "7.0.0", "", "Lists the links between nodes."),
+                cluster("MEET", -4, OFFLINE_NODE, "3.0.0", "ip port [cluster-bus-port]", "Joins a node."),
+                cluster("MYID", 2, ANYTIME, "3.0.0", "", "Tells the node's id."),
+                cluster("MYSHARDID", 2, ANYTIME, "7.2.0", "", "Tells the shard's id."),
+                cluster("NODES", 2, ANYTIME, "3.0.0", "", "Lists the nodes."),
+                cluster("RESET", -2, ADMIN_NODE, "3.0.0", "[HARD | SOFT]", "Leaves the cluster."),
+                cluster("SHARDS", 2, ANYTIME, "7.0.0", "", "Lists the shards."),
+                cluster("SLOTS", 2, ANYTIME, "3.0.0", "", "Lists the hash slots and their nodes."),
+                cluster("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands."),
+            ],
+        )
+    },
+    Command {
+        group: Group::Cluster,
+        ..plain("ASKING", 1, Flags::FAST, "3.0.0", "", "Allows the next command on a moving slot.", no_cluster)
+    },
+    Command {
+        group: Group::Cluster,
+        ..plain("READONLY", 1, CONNECTION, "3.0.0", "", "Allows reads from a replica.", no_cluster)
+    },
+    Command { group: Group::Cluster, ..plain("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", no_cluster) },
+];
+
+const CONNECTION: Flags = ANYTIME.and(Flags::FAST);
+const OFFLINE_NODE: Flags = Flags::ADMIN.and(Flags::NO_ASYNC_LOADING).and(Flags::STALE);
+const ADMIN_NODE: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE);
+const NO_SAVING: Error = Error::text("ERR saving is not available: this server keeps its data in memory only");
+
+const fn cluster(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    since: &'static str,
+    syntax: &'static str,
+    summary: &'static str,
+) -> Command {
+    Command { group: Group::Cluster, ..plain(name, arity, flags, since, syntax, summary, no_cluster) }
+}
+
+fn no_cluster(_: &mut Ctx, _: &Args, _: &mut Reply) -> Result {
+    Err(Error::text("ERR This instance has cluster support disabled"))
+}
+
+fn no_modules(ctx: &mut Ctx, _: &Args, _: &mut Reply) -> Result {
+    if !ctx.worker.settings.enable_module_command.allows(is_local(ctx)) {
+        return Err(Error::text(
+            "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it from a \
+             local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+        ));
+    }
+    Err(Error::text("ERR this server has no modules"))
+}
+
+/// Whether the client is on this machine.
+pub(super) fn is_local(ctx: &Ctx) -> bool {
+    let peer = &ctx.session.info.peer;
+    peer.unix || peer.addr.starts_with("127.") || peer.addr.starts_with("[::1]")
+}
+
+fn config_get(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let patterns: Vec<String> = args.from(2).iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+    let found = ctx.worker.engine.config.get(&patterns);
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    Ok(())
+}
+
+fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let words: Vec<String> = args.from(2).iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let (pairs, rest) = words.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(Error::Syntax);
+    }
+    let pairs: Vec<(&str, &str)> = pairs.iter().map(|[name, value]| (name.as_str(), value.as_str())).collect();
+    ctx.worker.engine.config.set(&pairs, is_local(ctx)).map_err(Error::owned)?;
+    ctx.worker.refresh();
+    reply.ok();
+    Ok(())
+}
+
+fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
+    let (mut save, mut no_save, mut now, mut force, mut abort) = (false, false, false, false, false);
+    for word in args.from(1) {
+        match word.to_ascii_uppercase().as_slice() {
+            b"NOSAVE" => no_save = true,
+            b"SAVE" => save = true,
+            b"NOW" => now = true,
+            b"FORCE" => force = true,
+            b"ABORT" => abort = true,
+            _ => return Err(Error::Syntax),
+        }
+    }
+    if (save && no_save) || (abort && (save || no_save || now || force)) {
+        return Err(Error::Syntax);
+    }
+    if abort {
+        // Nothing has to be waited for, so that none is ever under way.
+        return Err(Error::text("ERR No shutdown in progress."));
+    }
+    if save && !force {
+        return Err(NO_SAVING);
+    }
+    let engine = ctx.engine();
+    engine.platform.log(2, "User requested shutdown...");
+    engine.ending.store(true, Relaxed);
+    engine.running.kill_all();
+    engine.platform.shutdown();
+    engine.wake_all();
+    ctx.session.fate = Fate::Close;
+    Ok(())
+}
+
+fn replica_of(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if args.is(1, "no") && args.is(2, "one") {
+        reply.ok();
+        return Ok(());
+    }
+    match number::parse_i64(&args[2]) {
+        Some(1..=65_535) => Err(Error::text("ERR replication is not available in this server")),
+        _ => Err(Error::text("ERR Invalid master port")),
+    }
+}

@@ -285,6 +285,12 @@ pub struct Settings {
     /// Microseconds; negative turns the log off.
     pub slowlog_log_slower_than: i64,
     pub slowlog_max_len: usize,
+    /// Bytes; negative turns the log off.
+    pub commandlog_request_larger_than: i64,
+    pub commandlog_large_request_max_len: usize,
+    /// Bytes; negative turns the log off.
+    pub commandlog_reply_larger_than: i64,
+    pub commandlog_large_reply_max_len: usize,
     /// Milliseconds; zero turns it off.
     pub latency_monitor_threshold: u64,
     pub latency_tracking: bool,
@@ -353,6 +359,10 @@ impl Settings {
             busy_reply_threshold: 0,
             slowlog_log_slower_than: 0,
             slowlog_max_len: 0,
+            commandlog_request_larger_than: 0,
+            commandlog_large_request_max_len: 0,
+            commandlog_reply_larger_than: 0,
+            commandlog_large_reply_max_len: 0,
             latency_monitor_threshold: 0,
             latency_tracking: false,
             latency_tracking_info_percentiles: Vec::new(),

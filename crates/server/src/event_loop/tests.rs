@@ -168,6 +168,23 @@ fn a_half_closed_client_gets_all_it_asked_for() {
 }
 
 #[test]
+fn what_a_client_sent_is_run_though_it_hung_up_and_was_put_aside() {
+    let server = start(1, 10);
+    let mut client = server.client();
+    send(&mut client, "!later x\n");
+    client.get_ref().shutdown(Shutdown::Write).expect("a half-close");
+    let mut other = server.client();
+    // Several turns, in which the loop sees the end of the first client's input.
+    for _ in 0..5 {
+        send(&mut other, "a\n");
+        assert_eq!(line(&mut other), "a\n");
+    }
+    send(&mut other, "!go\n");
+    assert_eq!(rest(&mut client), b"x\n");
+    server.stop();
+}
+
+#[test]
 fn a_pipeline_longer_than_all_buffers_is_served_while_the_client_only_writes() {
     let server = start(1, 10);
     let mut client = server.client();

@@ -194,7 +194,7 @@ impl Group {
     /// Claims `id`, an entry of the stream, for `consumer`, which exists; whether it did.
     fn claim(&mut self, id: StreamId, actor: &Actor<'_>, claim: &Claim) -> bool {
         let deliveries = match self.pending.get(&id) {
-            Some(pending) if actor.now - pending.delivery_time < claim.min_idle => return false,
+            Some(pending) if claim.min_idle > 0 && actor.now - pending.delivery_time < claim.min_idle => return false,
             Some(pending) => pending.delivery_count,
             None if claim.force => 1,
             None => return false,
@@ -229,17 +229,17 @@ impl Group {
 impl Stream {
     /// The groups by name, in order.
     pub fn groups(&self) -> impl ExactSizeIterator<Item = (&[u8], &Group)> {
-        self.groups.iter().map(|(name, group)| (&**name, group))
+        self.groups.iter().map(|(name, group)| (&**name, &**group))
     }
 
     /// The group `name`.
     pub fn group(&self, name: &[u8]) -> Option<&Group> {
-        self.groups.get(name)
+        self.groups.get(name).map(|group| &**group)
     }
 
     /// The group `name`.
     pub fn group_mut(&mut self, name: &[u8]) -> Option<&mut Group> {
-        self.groups.get_mut(name)
+        self.groups.get_mut(name).map(Arc::make_mut)
     }
 
     /// Creates a group that has read up to `last_delivered`; false, and nothing changes, if there is one of that name.
@@ -247,7 +247,8 @@ impl Stream {
         let new = !self.groups.contains_key(name);
         if new {
             let (pending, consumers) = (BTreeMap::new(), BTreeMap::new());
-            self.groups.insert(name.into(), Group { last_delivered, entries_read, pending, consumers });
+            let group = Group { last_delivered, entries_read, pending, consumers };
+            self.groups.insert(name.into(), Arc::new(group));
         }
         new
     }
@@ -281,7 +282,7 @@ impl Stream {
         mut each: impl FnMut(Entry<'_>),
     ) -> usize {
         let counters = self.counters();
-        let Some(group) = self.groups.get_mut(actor.group) else {
+        let Some(group) = self.groups.get_mut(actor.group).map(Arc::make_mut) else {
             return 0;
         };
         let Some(start) = group.last_delivered.next() else {
@@ -319,7 +320,7 @@ impl Stream {
         count: usize,
         mut each: impl FnMut(StreamId, Option<Entry<'_>>),
     ) {
-        let Some(Group { pending, consumers, .. }) = self.groups.get_mut(actor.group) else {
+        let Some(Group { pending, consumers, .. }) = self.groups.get_mut(actor.group).map(Arc::make_mut) else {
             return;
         };
         let Some(consumer) = consumers.get(actor.consumer) else {
@@ -339,7 +340,7 @@ impl Stream {
 
     /// XCLAIM of one entry for the actor. A pending entry that is no longer in the stream is acknowledged.
     pub fn claim(&mut self, actor: &Actor<'_>, id: StreamId, claim: &Claim) -> Claimed<'_> {
-        let Some(group) = self.groups.get_mut(actor.group) else {
+        let Some(group) = self.groups.get_mut(actor.group).map(Arc::make_mut) else {
             return Claimed::No;
         };
         match range(&self.nodes, id, id, false).next() {
@@ -360,7 +361,7 @@ impl Stream {
         claim: &Claim,
         mut each: impl FnMut(StreamId, Option<Entry<'_>>),
     ) -> StreamId {
-        let Some(group) = self.groups.get_mut(actor.group) else {
+        let Some(group) = self.groups.get_mut(actor.group).map(Arc::make_mut) else {
             return StreamId::MIN;
         };
         let mut left = count;

@@ -41,6 +41,8 @@ impl EventClasses {
 pub struct Env {
     /// Thresholds of the packed encodings.
     pub limits: Limits,
+    /// Length that no string may exceed (`proto-max-bulk-len`), in bytes.
+    pub string_bytes_max: usize,
     /// Which keyspace events anybody wants.
     pub events: EventClasses,
     /// Whether anybody reads the changes.
@@ -297,6 +299,7 @@ impl Context {
         self.events.clear();
         self.ready.clear();
         self.dirty = 0;
+        self.expired = 0;
     }
 }
 

@@ -7,11 +7,12 @@
 use super::context::score_text;
 use super::undo::UndoOp;
 use super::{EventClasses, Key, Txn, WrongType};
+use crate::Str;
 use crate::entry::Entry;
 use crate::hash::Hash;
 use crate::list::{End, List};
 use crate::set::Set;
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamId, Trim};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
@@ -132,14 +133,19 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
         self.txn.undo.is_some()
     }
 
-    /// Emits `name key args…`, and marks the key as touched once.
-    fn emit(&mut self, name: &[u8], args: &[&[u8]]) {
+    fn emit_change(&mut self, name: &[u8], args: &[&[u8]]) {
         if self.txn.view.cx.env.log_changes {
-            let mut argv = Vec::with_capacity(args.len() + 2);
-            argv.extend_from_slice(&[name, self.key.bytes]);
+            let mut argv: Vec<&[u8]> = name.split(|byte| *byte == b' ').collect();
+            argv.push(self.key.bytes);
             argv.extend_from_slice(args);
             self.txn.emit(&argv);
         }
+    }
+
+    /// Emits `name key args…`, and marks the key as touched once. The name may be two words: of a container and of its
+    /// subcommand.
+    fn emit(&mut self, name: &[u8], args: &[&[u8]]) {
+        self.emit_change(name, args);
         if self.changed {
             self.txn.view.cx.dirty += 1;
         } else {
@@ -184,6 +190,38 @@ impl Edit<'_, '_, List> {
         }
         self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[]);
         Some(item)
+    }
+
+    /// Adds the elements of one command at one end, one after another; there must be at least one.
+    pub fn push_all(&mut self, end: End, items: &[&[u8]]) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().push_all(end, items.iter().copied(), &limits);
+        let index = if end == End::Front { 0 } else { self.len() - items.len() };
+        self.record(|| UndoOp::ListInserted { index, count: items.len() });
+        self.emit(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, items);
+        self.txn.view.cx.dirty += items.len() as u64 - 1;
+    }
+
+    /// Takes up to `count` elements off one end, each shown to `taken` as it would go. How many.
+    pub fn pop_many(&mut self, end: End, count: usize, mut taken: impl FnMut(Str)) -> usize {
+        let limits = self.txn.view.cx.env.limits;
+        let count = count.min(self.len());
+        if count == 0 {
+            return 0;
+        }
+        let index = if end == End::Front { 0 } else { self.len() - count };
+        match end {
+            End::Front => self.iter().take(count).for_each(&mut taken),
+            End::Back => self.iter_rev().take(count).for_each(&mut taken),
+        }
+        if self.undoable() {
+            let items = self.iter_from(index).take(count).map(|item| item.to_vec()).collect();
+            self.record(|| UndoOp::ListRemoved { index, items });
+        }
+        self.value().remove_range(index, count, &limits);
+        self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[count.to_string().as_bytes()]);
+        self.txn.view.cx.dirty += count as u64 - 1;
+        count
     }
 
     /// Replaces the element at an index; the index must be in range.
@@ -269,6 +307,12 @@ impl Edit<'_, '_, List> {
 }
 
 impl Edit<'_, '_, Hash> {
+    /// Announces that `fields` fields are about to be set; see [`Hash::reserve`].
+    pub fn reserve(&mut self, fields: usize) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().reserve(fields, &limits);
+    }
+
     /// Sets a field. Whether it is new.
     pub fn set(&mut self, field: &[u8], text: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
@@ -292,6 +336,12 @@ impl Edit<'_, '_, Hash> {
 }
 
 impl Edit<'_, '_, Set> {
+    /// Announces that `count` members are about to be added, `first` being the first; see [`Set::reserve`].
+    pub fn reserve(&mut self, first: &[u8], count: usize) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().reserve(first, count, &limits);
+    }
+
     /// Adds a member. Whether it is new.
     pub fn add(&mut self, member: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
@@ -362,6 +412,53 @@ impl Edit<'_, '_, Stream> {
         }
         let result = operation(self.value());
         self.emit(name, args);
+        result
+    }
+
+    /// Adds an entry, whose id must be above the last, of fields and values by turns; then trims. How many entries were
+    /// trimmed.
+    pub fn append(&mut self, id: StreamId, words: &[&[u8]], trim: Option<&Trim>) -> u64 {
+        let limits = self.txn.view.cx.env.limits;
+        let last_id = self.last_id();
+        let image = (self.undoable() && trim.is_some()).then(|| Box::new((**self).clone()));
+        self.record(|| match image {
+            Some(image) => UndoOp::Stream(image),
+            None => UndoOp::StreamAppended { last_id },
+        });
+        let stream = self.value();
+        let added = stream.append(id, words.chunks_exact(2).map(|pair| (pair[0], pair[1])), &limits);
+        debug_assert!(added, "the id is above the last");
+        let trimmed = trim.map_or(0, |trim| stream.trim(trim));
+        let (id, len) = (id.to_string(), stream.len().to_string());
+        let mut args: Vec<&[u8]> = Vec::with_capacity(words.len() + 4);
+        if trimmed != 0 {
+            args.extend_from_slice(&[b"MAXLEN", b"=", len.as_bytes()]);
+        }
+        args.push(id.as_bytes());
+        args.extend_from_slice(words);
+        self.emit(b"XADD", &args);
+        trimmed
+    }
+
+    /// Changes the stream by `operation`, which tells itself for which commands that stands (as `name, args` of `name key
+    /// args…`; none if nothing changed). Wakes nobody: for changes that bring nothing to read.
+    pub fn apply_quietly<R>(
+        &mut self,
+        operation: impl FnOnce(&mut Stream, &mut dyn FnMut(&[u8], &[&[u8]])) -> R,
+    ) -> R {
+        if self.undoable() {
+            let image = Box::new((**self).clone());
+            self.record(|| UndoOp::Stream(image));
+        }
+        let mut commands: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
+        let result = operation(self.value(), &mut |name, args| {
+            commands.push((name.to_vec(), args.iter().map(|arg| arg.to_vec()).collect()));
+        });
+        for (name, args) in &commands {
+            let args: Vec<&[u8]> = args.iter().map(|arg| &arg[..]).collect();
+            self.emit_change(name, &args);
+            self.txn.changed(self.key);
+        }
         result
     }
 

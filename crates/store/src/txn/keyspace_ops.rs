@@ -16,6 +16,16 @@ impl View<'_> {
         self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db)).map(|db| db.volatile).sum()
     }
 
+    /// Memory of the hash tables of the database, in bytes, without the keys and values. O(shards).
+    pub fn table_bytes(&self) -> usize {
+        self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db)).map(|db| db.table.memory_bytes()).sum()
+    }
+
+    /// Memory of the index of expiry times of all databases, in bytes. O(shards).
+    pub fn expiry_index_bytes(&self) -> usize {
+        self.held_shards().map(|shard| self.guard.shard(shard).expiry.memory_bytes()).sum()
+    }
+
     fn held_shards(&self) -> impl Iterator<Item = usize> + '_ {
         self.guard.held().iter()
     }
@@ -95,9 +105,11 @@ impl Txn<'_> {
             self.bury(db, part);
         }
         self.view.cx.dirty += count as u64;
-        let before = self.select(db);
-        self.emit(&[b"FLUSHDB"]);
-        self.select(before);
+        if count != 0 {
+            let before = self.select(db);
+            self.emit(&[b"FLUSHDB"]);
+            self.select(before);
+        }
         count
     }
 

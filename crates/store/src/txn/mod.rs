@@ -19,7 +19,7 @@ use crate::hash::Hash;
 use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
-use crate::shard::{Guard, ShardData, shard_of};
+use crate::shard::{Guard, ShardData, ShardSet, shard_of};
 use crate::stream::Stream;
 use crate::table::SlotMut;
 use crate::value::{Value, ValueRef};
@@ -105,7 +105,17 @@ impl<'k> View<'k> {
 
     /// Whether the whole keyspace is held.
     pub fn holds_all(&self) -> bool {
-        *self.guard.held() == crate::shard::ShardSet::All
+        *self.guard.held() == ShardSet::All
+    }
+
+    /// Whether all these shards are held.
+    pub fn holds_shards(&self, set: &ShardSet) -> bool {
+        self.holds_all() || *set != ShardSet::All && set.iter().all(|shard| self.guard.held().contains(shard))
+    }
+
+    /// Says that the transaction will hold its shards for long: from now on nobody waits for them.
+    pub fn will_take_long(&self) {
+        self.guard.will_take_long();
     }
 
     fn shard(&self, key: Key) -> &ShardData {
@@ -124,11 +134,18 @@ impl<'k> View<'k> {
         Some(entry)
     }
 
+    /// The entry of a live key; counts a hit or miss, but not a use: for commands that only look (EXISTS, TYPE, OBJECT).
+    #[inline]
+    pub fn look(&self, key: Key) -> Option<EntryRef<'_>> {
+        let entry = self.peek(key);
+        self.cx.count_look(entry.is_some());
+        entry
+    }
+
     /// The entry of a live key; counts a hit or miss, and the key as used.
     #[inline]
     pub fn get(&self, key: Key) -> Option<EntryRef<'_>> {
-        let entry = self.peek(key);
-        self.cx.count_look(entry.is_some());
+        let entry = self.look(key);
         if let Some(entry) = entry {
             self.use_entry(entry);
         }
@@ -139,6 +156,16 @@ impl<'k> View<'k> {
         if !self.cx.env.no_touch {
             let random = if self.cx.env.lfu { self.random() } else { 0 };
             entry.set_access(self.cx.access_clock(self.now_ms).used(entry.access(), random));
+        }
+    }
+
+    /// The string at a key about to be changed: counted neither as hit or miss nor as a use, which the change itself is.
+    #[inline]
+    pub fn peek_string(&self, key: Key) -> Result<Option<Str<'_>>, WrongType> {
+        match self.peek(key).map(|entry| entry.value()) {
+            None => Ok(None),
+            Some(ValueRef::String(text)) => Ok(Some(text)),
+            Some(_) => Err(WrongType),
         }
     }
 
@@ -258,14 +285,21 @@ impl<'k> Txn<'k> {
         }
     }
 
-    /// Tells watches and waiters that the key changed, and counts the change.
-    fn touched(&mut self, key: Key) {
+    /// Tells watches that the key changed, and counts the change.
+    fn changed(&mut self, key: Key) {
         let db = self.view.db;
         self.view.cx.dirty += 1;
         let shard = self.view.guard.shard(key.shard());
         if !shard.watchers.is_empty() {
             shard.watchers.touch(db, key.bytes);
         }
+    }
+
+    /// Tells watches and waiters that the key changed, and counts the change.
+    fn touched(&mut self, key: Key) {
+        self.changed(key);
+        let db = self.view.db;
+        let shard = self.view.guard.shard(key.shard());
         if shard.waiters.awaits(db, key.bytes) {
             self.view.cx.ready.push_back((db, key.bytes.into()));
         }
@@ -426,6 +460,8 @@ impl<'k> Txn<'k> {
         {
             self.discard(key, entry);
             self.emit(&[b"DEL", key.bytes]);
+        } else {
+            self.event(EventClasses::NEW, "new", key.bytes);
         }
         let db = self.view.db;
         self.view.cx.emit_value(db, key.bytes, &value, expire_at);
@@ -453,40 +489,41 @@ impl<'k> Txn<'k> {
         overwrite: impl FnOnce(&mut SlotMut<'_, Entry>),
         make: impl FnOnce() -> Value,
     ) {
-        let old = match self.slot(key) {
-            Some(slot) => {
+        let clock = self.view.cx.access_clock(self.view.now_ms);
+        let random = if clock.lfu { self.view.random() } else { 0 };
+        let (undoable, mut in_place, mut old_at) = (self.undo.is_some(), false, None);
+        let found = match self.slot(key) {
+            Some(mut slot) => {
                 let entry = slot.get();
-                Some((entry.kind(), entry.expire_at()))
+                old_at = entry.expire_at();
+                in_place = !undoable && entry.kind() == crate::value::Kind::String;
+                if in_place {
+                    overwrite(&mut slot);
+                    let entry = slot.get();
+                    entry.set_access(clock.used(entry.access(), random));
+                }
+                true
             }
-            None => None,
+            None => false,
         };
         let at = match ttl {
             Ttl::Clear => None,
-            Ttl::Keep => old.and_then(|(_, at)| at),
+            Ttl::Keep => old_at,
             Ttl::At(at) => Some(at),
         };
-        match old {
-            Some((crate::value::Kind::String, old_at)) if self.undo.is_none() => {
-                let clock = self.view.cx.access_clock(self.view.now_ms);
-                if let Some(mut slot) = self.slot(key) {
-                    overwrite(&mut slot);
-                    let entry = slot.get();
-                    if !clock.lfu {
-                        entry.set_access(clock.used(entry.access(), 0));
-                    }
-                }
-                if at != old_at {
-                    self.write_expiry(key, at);
-                }
+        if in_place {
+            if at != old_at {
+                self.write_expiry(key, at);
             }
-            _ => {
-                if old.is_some()
-                    && let Some(entry) = self.remove(key)
-                {
+        } else {
+            if found {
+                if let Some(entry) = self.remove(key) {
                     self.discard(key, entry);
                 }
-                self.insert(key, Entry::new(key.bytes, make(), at));
+            } else {
+                self.event(EventClasses::NEW, "new", key.bytes);
             }
+            self.insert(key, Entry::new(key.bytes, make(), at));
         }
         if self.view.cx.env.log_changes {
             match at {
@@ -515,7 +552,10 @@ impl<'k> Txn<'k> {
         modify: impl FnOnce(&mut SlotMut<'_, Entry>),
     ) -> Result<usize, WrongType> {
         match self.slot(key).map(|slot| slot.get().kind()) {
-            None => self.insert(key, Entry::new(key.bytes, Value::String { bytes: Vec::new(), raw: false }, None)),
+            None => {
+                self.insert(key, Entry::new(key.bytes, Value::String { bytes: Vec::new(), raw: false }, None));
+                self.event(EventClasses::NEW, "new", key.bytes);
+            }
             Some(crate::value::Kind::String) => {
                 if self.undo.is_some()
                     && let Some(image) = self.slot(key).map(|slot| slot.get().to_owned_entry())

@@ -6,7 +6,7 @@
 use super::{Key, Txn};
 use crate::entry::Entry;
 use crate::list::End;
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamId};
 use crate::value::ValueMut;
 
 /// One record.
@@ -34,6 +34,8 @@ pub(super) enum UndoOp {
     Member { member: Box<[u8]>, present: bool },
     /// Give the member its old score; `None` removes it.
     Score { member: Box<[u8]>, old: Option<f64> },
+    /// Take the last entry off the stream, whose last id was this before it.
+    StreamAppended { last_id: StreamId },
     /// The stream as it was.
     Stream(Box<Stream>),
 }
@@ -97,6 +99,7 @@ impl Undo {
             (UndoOp::Score { member, old: None }, ValueMut::ZSet(zset)) => {
                 zset.remove(&member);
             }
+            (UndoOp::StreamAppended { last_id }, ValueMut::Stream(stream)) => stream.take_back(last_id),
             (UndoOp::Stream(image), ValueMut::Stream(stream)) => *stream = *image,
             _ => debug_assert!(false, "an undo record met a value of another type"),
         }

@@ -1,0 +1,396 @@
+//! INFO: the sections, and the figures in them.
+
+use crate::ctx::Ctx;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::pubsub::Subscription;
+use crate::registry;
+use crate::stats::{CommandCounters, LATENCY_BUCKETS};
+use crate::version::{KELDA_VERSION, REDIS_VERSION};
+use kelda_store::shard::{SHARDS, ShardSet};
+use std::fmt::Write;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+type Section = fn(&mut Ctx, &mut String) -> Result;
+
+/// Every section: its name, its title, whether INFO without arguments shows it, and what writes it.
+const SECTIONS: &[(&str, &str, bool, Section)] = &[
+    ("server", "Server", true, server),
+    ("clients", "Clients", true, clients),
+    ("memory", "Memory", true, memory),
+    ("persistence", "Persistence", true, persistence),
+    ("stats", "Stats", true, stats),
+    ("replication", "Replication", true, replication),
+    ("cpu", "CPU", true, cpu),
+    ("modules", "Modules", true, |_, _| Ok(())),
+    ("commandstats", "Commandstats", false, command_stats),
+    ("errorstats", "Errorstats", true, error_stats),
+    ("latencystats", "Latencystats", false, latency_stats),
+    ("cluster", "Cluster", true, cluster),
+    ("keyspace", "Keyspace", true, keyspace),
+];
+
+/// The text of the sections asked for, in the fixed order; of the default ones if none is.
+///
+/// # Errors
+/// `Again` when the keyspace is busy.
+pub fn text(ctx: &mut Ctx, asked: &[&[u8]]) -> Result<String> {
+    let is = |name: &str| asked.iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes()));
+    let all = is("all") || is("everything");
+    let default = asked.is_empty() || is("default");
+    let mut text = String::new();
+    for (name, title, by_default, write) in SECTIONS {
+        if all || (default && *by_default) || is(name) {
+            if !text.is_empty() {
+                text.push_str("\r\n");
+            }
+            let _ = write!(text, "# {title}\r\n");
+            write(ctx, &mut text)?;
+        }
+    }
+    Ok(text)
+}
+
+/// Appends lines of `name:value`. Writing to a `String` cannot fail.
+macro_rules! lines {
+    ($text:expr, $($name:literal: $value:expr),* $(,)?) => {
+        $(let _ = write!($text, "{}:{}\r\n", $name, $value);)*
+    };
+}
+
+fn server(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let process = engine.process.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let settings = &ctx.worker.settings;
+    let now_us = engine.clock.unix_us();
+    let up = (now_us - engine.started_us).max(0) / 1_000_000;
+    let port = if process.port != 0 { process.port } else { settings.port };
+    lines!(text,
+        "redis_version": REDIS_VERSION,
+        "server_name": "kelda",
+        "kelda_version": KELDA_VERSION,
+        "redis_git_sha1": "00000000",
+        "redis_git_dirty": 0,
+        "redis_build_id": "0",
+        "redis_mode": "standalone",
+        "os": process.os,
+        "arch_bits": usize::BITS,
+        "monotonic_clock": "POSIX clock_gettime",
+        "multiplexing_api": "epoll",
+        "process_id": process.pid,
+        "process_supervised": "no",
+        "run_id": process.run_id,
+        "tcp_port": port,
+        "server_time_usec": now_us,
+        "uptime_in_seconds": up,
+        "uptime_in_days": up / 86_400,
+        "hz": settings.hz,
+        "configured_hz": settings.hz,
+        "lru_clock": (now_us / 1_000_000) & 0xff_ffff,
+        "executable": process.executable,
+        "config_file": process.config_file,
+        "io_threads_active": 0,
+        "threads": process.threads,
+    );
+    if !settings.bind.is_empty() && port != 0 {
+        let _ = write!(text, "listener0:name=tcp");
+        settings.bind.iter().for_each(|address| {
+            let _ = write!(text, ",bind={address}");
+        });
+        let _ = write!(text, ",port={port}\r\n");
+    }
+    Ok(())
+}
+
+fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let all = engine.clients.all();
+    let subscribed = all.iter().filter(|info| info.subscriptions.iter().any(|count| count.load(Relaxed) != 0));
+    let watching = all.iter().filter(|info| info.watched.load(Relaxed) != 0);
+    let watched: usize = all.iter().map(|info| info.watched.load(Relaxed)).sum();
+    let largest =
+        |bytes: fn(&crate::clients::ClientInfo) -> usize| all.iter().map(|info| bytes(info)).max().unwrap_or(0);
+    let pause = engine.pause.left_ms(ctx.worker.now_ms());
+    let actions = match pause {
+        None => "none",
+        Some(_) if engine.pause.is_of_all() => "all",
+        Some(_) => "write",
+    };
+    lines!(text,
+        "connected_clients": all.len(),
+        "cluster_connections": 0,
+        "maxclients": ctx.worker.settings.maxclients,
+        "client_recent_max_input_buffer": largest(|info| info.input_bytes.load(Relaxed)),
+        "client_recent_max_output_buffer": largest(|info| info.output_bytes.load(Relaxed)),
+        "blocked_clients": engine.clients.blocked.load(Relaxed),
+        "tracking_clients": 0,
+        "pubsub_clients": subscribed.count(),
+        "watching_clients": watching.count(),
+        "clients_in_timeout_table": 0,
+        "total_watched_keys": watched,
+        "paused_reason": if pause.is_some() { "client_pause" } else { "none" },
+        "paused_actions": actions,
+        "paused_timeout_milliseconds": pause.unwrap_or(0),
+    );
+    Ok(())
+}
+
+/// Bytes as `1.50M`.
+fn human(bytes: usize) -> String {
+    let units = ["K", "M", "G", "T", "P"];
+    let mut figure = bytes as f64;
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    let mut unit = "B";
+    for name in units {
+        if figure < 1024.0 {
+            break;
+        }
+        figure /= 1024.0;
+        unit = name;
+    }
+    format!("{figure:.2}{unit}")
+}
+
+fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let settings = ctx.worker.settings.clone();
+    let used = engine.platform.used_memory();
+    let peak = engine.note_memory();
+    let rss = match engine.platform.resident_memory() {
+        0 => used,
+        rss => rss,
+    };
+    let policies = ctx.worker.engine.config.get(&["maxmemory-policy"]);
+    let policy = policies.first().map_or("", |(_, value)| value.as_str());
+    let lua = ctx.worker.lua_bytes();
+    let max = settings.maxmemory as usize;
+    lines!(text,
+        "used_memory": used,
+        "used_memory_human": human(used),
+        "used_memory_rss": rss,
+        "used_memory_rss_human": human(rss),
+        "used_memory_peak": peak,
+        "used_memory_peak_human": human(peak),
+        "used_memory_peak_perc": format_args!("{:.2}%", used as f64 * 100.0 / peak.max(1) as f64),
+        "used_memory_lua": lua,
+        "used_memory_lua_human": human(lua),
+        "number_of_cached_scripts": engine.scripts.size().0,
+        "maxmemory": max,
+        "maxmemory_human": human(max),
+        "maxmemory_policy": policy,
+        "mem_fragmentation_ratio": format_args!("{:.2}", rss as f64 / used.max(1) as f64),
+        "mem_fragmentation_bytes": rss as i64 - used as i64,
+        "mem_not_counted_for_evict": 0,
+        "mem_replication_backlog": 0,
+        "mem_total_replication_buffers": 0,
+        "mem_clients_slaves": 0,
+        "mem_cluster_links": 0,
+        "mem_aof_buffer": 0,
+        "mem_allocator": "mimalloc",
+        "active_defrag_running": 0,
+        "lazyfree_pending_objects": ctx.worker.garbage_len(),
+    );
+    Ok(())
+}
+
+fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let dirty = engine.total(|stats| stats.dirty.get()).saturating_sub(engine.dirty_at_save.load(Relaxed));
+    lines!(text,
+        "loading": 0,
+        "async_loading": 0,
+        "rdb_changes_since_last_save": dirty,
+        "rdb_bgsave_in_progress": 0,
+        "rdb_last_save_time": engine.last_save.load(Relaxed),
+        "rdb_last_bgsave_status": "ok",
+        "rdb_last_bgsave_time_sec": -1,
+        "rdb_current_bgsave_time_sec": -1,
+        "rdb_saves": 0,
+        "rdb_last_cow_size": 0,
+        "rdb_last_load_keys_expired": 0,
+        "rdb_last_load_keys_loaded": 0,
+        "aof_enabled": 0,
+        "aof_rewrite_in_progress": 0,
+        "aof_rewrite_scheduled": 0,
+        "aof_last_rewrite_time_sec": -1,
+        "aof_current_rewrite_time_sec": -1,
+        "aof_last_bgrewrite_status": "ok",
+        "aof_rewrites": 0,
+        "aof_last_write_status": "ok",
+        "aof_last_cow_size": 0,
+    );
+    Ok(())
+}
+
+fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let [operations, input, output] = engine.rates();
+    lines!(text,
+        "total_connections_received": engine.total(|stats| stats.connections.get()),
+        "total_commands_processed": engine.total(|stats| stats.commands.get()),
+        "instantaneous_ops_per_sec": operations,
+        "total_net_input_bytes": engine.total(|stats| stats.input_bytes.get()),
+        "total_net_output_bytes": engine.total(|stats| stats.output_bytes.get()),
+        "total_net_repl_input_bytes": 0,
+        "total_net_repl_output_bytes": 0,
+        "instantaneous_input_kbps": format_args!("{:.2}", input as f64 / 1024.0),
+        "instantaneous_output_kbps": format_args!("{:.2}", output as f64 / 1024.0),
+        "rejected_connections": engine.total(|stats| stats.rejected_connections.get()),
+        "sync_full": 0,
+        "sync_partial_ok": 0,
+        "sync_partial_err": 0,
+        "expired_keys": engine.total(|stats| stats.expired.get()),
+        "evicted_keys": engine.total(|stats| stats.evicted.get()),
+        "evicted_clients": 0,
+        "keyspace_hits": engine.total(|stats| stats.hits.get()),
+        "keyspace_misses": engine.total(|stats| stats.misses.get()),
+        "pubsub_channels": engine.pubsub.channels(Subscription::Channel).len(),
+        "pubsub_patterns": engine.pubsub.pattern_count(),
+        "pubsubshard_channels": engine.pubsub.channels(Subscription::Shard).len(),
+        "latest_fork_usec": 0,
+        "total_forks": 0,
+        "migrate_cached_sockets": 0,
+        "slave_expires_tracked_keys": 0,
+        "tracking_total_keys": 0,
+        "tracking_total_items": 0,
+        "tracking_total_prefixes": 0,
+        "unexpected_error_replies": 0,
+        "total_error_replies": engine.total(|stats| stats.errors.get()),
+        "total_reads_processed": engine.total(|stats| stats.reads.get()),
+        "total_writes_processed": engine.total(|stats| stats.writes.get()),
+        "client_query_buffer_limit_disconnections": engine.total(|stats| stats.query_limit_disconnections.get()),
+        "client_output_buffer_limit_disconnections": engine.total(|stats| stats.output_limit_disconnections.get()),
+        "commands_put_aside": engine.total(|stats| stats.put_aside.get()),
+    );
+    Ok(())
+}
+
+fn replication(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let process = engine.process.lock().unwrap_or_else(PoisonError::into_inner);
+    lines!(text,
+        "role": "master",
+        "connected_slaves": 0,
+        "master_failover_state": "no-failover",
+        "master_replid": process.run_id,
+        "master_replid2": "0".repeat(40),
+        "master_repl_offset": 0,
+        "second_repl_offset": -1,
+        "repl_backlog_active": 0,
+        "repl_backlog_size": 0,
+        "repl_backlog_first_byte_offset": 0,
+        "repl_backlog_histlen": 0,
+    );
+    Ok(())
+}
+
+fn cpu(ctx: &mut Ctx, text: &mut String) -> Result {
+    let (user, system) = ctx.worker.engine.platform.cpu_us();
+    let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    lines!(text,
+        "used_cpu_sys": seconds(system),
+        "used_cpu_user": seconds(user),
+        "used_cpu_sys_children": "0.000000",
+        "used_cpu_user_children": "0.000000",
+    );
+    Ok(())
+}
+
+/// A figure of one command over all workers.
+fn sum(engine: &Engine, id: usize, figure: impl Fn(&CommandCounters) -> u64) -> u64 {
+    engine.total(|stats| stats.by_command.get(id).map_or(0, &figure))
+}
+
+fn command_stats(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    for command in registry::all() {
+        let of = |figure: fn(&CommandCounters) -> u64| sum(&engine, command.id, figure);
+        let (calls, usec) = (of(|c| c.calls.get()), of(|c| c.usec.get()));
+        let (rejected, failed) = (of(|c| c.rejected.get()), of(|c| c.failed.get()));
+        if calls + rejected + failed != 0 {
+            let average = if calls == 0 { 0.0 } else { usec as f64 / calls as f64 };
+            let _ = write!(
+                text,
+                "cmdstat_{}:calls={calls},usec={usec},usec_per_call={average:.2},rejected_calls={rejected},\
+                 failed_calls={failed}\r\n",
+                command.name
+            );
+        }
+    }
+    Ok(())
+}
+
+fn error_stats(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let errors = engine.errors.lock().unwrap_or_else(PoisonError::into_inner);
+    for (code, count) in errors.iter() {
+        let _ = write!(text, "errorstat_{code}:count={count}\r\n");
+    }
+    Ok(())
+}
+
+/// How many calls of a command took at most 1, 2, 4 … µs (each not counting those before), over all workers.
+pub fn latency(engine: &Engine, id: usize) -> [u64; LATENCY_BUCKETS] {
+    std::array::from_fn(|bucket| sum(engine, id, |counters| counters.latency[bucket].get()))
+}
+
+fn latency_stats(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let settings = ctx.worker.settings.clone();
+    if !settings.latency_tracking {
+        return Ok(());
+    }
+    for command in registry::all() {
+        let buckets = latency(&engine, command.id);
+        let calls: u64 = buckets.iter().sum();
+        if calls == 0 {
+            continue;
+        }
+        let percentiles = settings.latency_tracking_info_percentiles.iter().map(|percent| {
+            let wanted = (calls as f64 * percent / 100.0).ceil() as u64;
+            let mut seen = 0;
+            let bucket = buckets.iter().position(|count| {
+                seen += count;
+                seen >= wanted.max(1)
+            });
+            format!("p{percent}={}.000", 1u64 << bucket.unwrap_or(LATENCY_BUCKETS - 1))
+        });
+        let percentiles: Vec<String> = percentiles.collect();
+        let _ = write!(text, "latency_percentiles_usec_{}:{}\r\n", command.name, percentiles.join(","));
+    }
+    Ok(())
+}
+
+fn cluster(_: &mut Ctx, text: &mut String) -> Result {
+    lines!(text, "cluster_enabled": 0);
+    Ok(())
+}
+
+fn keyspace(ctx: &mut Ctx, text: &mut String) -> Result {
+    let databases = ctx.worker.engine.keyspace.databases();
+    let mut counts = vec![(0, 0); databases as usize];
+    let mut add = |txn: &mut kelda_store::txn::Txn| {
+        let before = txn.db();
+        for (db, count) in counts.iter_mut().enumerate() {
+            txn.select(db as u32);
+            count.0 += txn.key_count();
+            count.1 += txn.volatile_count();
+        }
+        txn.select(before);
+    };
+    if ctx.txn.is_some() {
+        ctx.with_shards(ShardSet::All, &mut add)?;
+    } else {
+        // Shard by shard, so that nobody has to wait for it.
+        for shard in 0..SHARDS {
+            ctx.with_shards(ShardSet::One(shard as u16), &mut add)?;
+        }
+    }
+    for (db, (keys, expires)) in counts.iter().enumerate().filter(|(_, (keys, _))| *keys != 0) {
+        let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0,subexpiry=0\r\n");
+    }
+    Ok(())
+}

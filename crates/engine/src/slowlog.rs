@@ -1,0 +1,243 @@
+//! How long commands take: the statistics of each, the logs of those that were slow or big, and latency events.
+//!
+//! Reading the clock costs more than a fast command does. So fast commands are timed one call in [`SAMPLE`], which then
+//! counts for all, unless the threshold of the slow log is so low that any of them could belong there; all others are
+//! timed always.
+
+use crate::clients::ClientInfo;
+use crate::command::Flags;
+use crate::registry::Registered;
+use crate::stats::LATENCY_BUCKETS;
+use crate::worker::Worker;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Of so many calls of a fast command, one is timed.
+const SAMPLE: u64 = 64;
+/// A slow log's threshold up to which fast commands are timed always, in µs.
+const FAST_US: i64 = 1_000;
+
+/// Times one call of a command.
+pub struct Stopwatch {
+    started_us: Option<u64>,
+    weight: u64,
+}
+
+impl Stopwatch {
+    /// Starts, if this call is to be timed.
+    #[inline]
+    pub fn start(worker: &Worker, command: &Registered) -> Stopwatch {
+        let mut weight = 1;
+        if command.flags.has(Flags::FAST) && !(0..=FAST_US).contains(&worker.settings.slowlog_log_slower_than) {
+            if !worker.stats().by_command[command.id].calls.get().is_multiple_of(SAMPLE) {
+                return Stopwatch { started_us: None, weight };
+            }
+            weight = SAMPLE;
+        }
+        Stopwatch { started_us: Some(worker.engine.clock.monotonic_us()), weight }
+    }
+
+    /// Stops, and notes what there is to note about a call that replied with so many bytes.
+    #[inline]
+    pub fn stop(self, worker: &Worker, client: &ClientInfo, command: &Registered, words: &[&[u8]], reply_bytes: usize) {
+        let settings = &worker.settings;
+        let over = |bytes: usize, threshold: i64| threshold >= 0 && bytes as i64 >= threshold;
+        let request_bytes = words.iter().map(|word| word.len()).sum();
+        if self.started_us.is_some()
+            || over(request_bytes, settings.commandlog_request_larger_than)
+            || over(reply_bytes, settings.commandlog_reply_larger_than)
+        {
+            self.note(worker, client, command, words, [request_bytes, reply_bytes]);
+        }
+    }
+
+    #[cold]
+    fn note(self, worker: &Worker, client: &ClientInfo, command: &Registered, words: &[&[u8]], bytes: [usize; 2]) {
+        let settings = &worker.settings;
+        let logged = !command.flags.has(Flags::SKIP_SLOWLOG);
+        let log = |kind: LogKind, figure: i64, threshold: i64, len_max: usize| {
+            if logged && threshold >= 0 && figure >= threshold && len_max != 0 {
+                worker.engine.slowlog.add(kind, Entry::new(worker, client, words, figure), len_max);
+            }
+        };
+        if let Some(started_us) = self.started_us {
+            let us = worker.engine.clock.monotonic_us().saturating_sub(started_us);
+            let counters = &worker.stats().by_command[command.id];
+            counters.usec.add(us * self.weight);
+            let bucket = (us.max(1).next_power_of_two().trailing_zeros() as usize).min(LATENCY_BUCKETS - 1);
+            counters.latency[bucket].add(self.weight);
+            log(LogKind::Slow, us as i64, settings.slowlog_log_slower_than, settings.slowlog_max_len);
+            let threshold_ms = settings.latency_monitor_threshold;
+            if threshold_ms != 0 && us / 1000 >= threshold_ms {
+                let event = if command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
+                worker.engine.latency.add(event, worker.now_us() / 1_000_000, us / 1000);
+            }
+        }
+        let [request_bytes, reply_bytes] = bytes;
+        log(
+            LogKind::LargeRequest,
+            request_bytes as i64,
+            settings.commandlog_request_larger_than,
+            settings.commandlog_large_request_max_len,
+        );
+        log(
+            LogKind::LargeReply,
+            reply_bytes as i64,
+            settings.commandlog_reply_larger_than,
+            settings.commandlog_large_reply_max_len,
+        );
+    }
+}
+
+/// The logs of COMMANDLOG; the first is SLOWLOG's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogKind {
+    /// Commands that took long, in µs.
+    Slow,
+    /// Commands with long requests, in bytes.
+    LargeRequest,
+    /// Commands with long replies, in bytes.
+    LargeReply,
+}
+
+/// One command in a log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Counted from 0 in its log.
+    pub id: u64,
+    /// Unix s.
+    pub at: i64,
+    /// What was too much: µs or bytes.
+    pub figure: i64,
+    /// The words, shortened.
+    pub words: Vec<Vec<u8>>,
+    /// The client's address.
+    pub addr: String,
+    /// The client's name.
+    pub name: String,
+}
+
+impl Entry {
+    fn new(worker: &Worker, client: &ClientInfo, words: &[&[u8]], figure: i64) -> Entry {
+        /// Words that are kept.
+        const WORDS: usize = 32;
+        let kept = if words.len() > WORDS { WORDS - 1 } else { words.len() };
+        let mut shown: Vec<Vec<u8>> = words.iter().take(kept).map(|word| shorten(word)).collect();
+        if kept < words.len() {
+            shown.push(format!("... ({} more arguments)", words.len() - kept).into_bytes());
+        }
+        Entry {
+            id: 0,
+            at: worker.now_us() / 1_000_000,
+            figure,
+            words: shown,
+            addr: client.peer.addr.clone(),
+            name: client.labels().name.clone(),
+        }
+    }
+}
+
+fn shorten(word: &[u8]) -> Vec<u8> {
+    /// Bytes of a word that are kept.
+    const BYTES: usize = 128;
+    match word.get(..BYTES) {
+        Some(start) if word.len() > BYTES => {
+            [start, format!("... ({} more bytes)", word.len() - BYTES).as_bytes()].concat()
+        }
+        _ => word.to_vec(),
+    }
+}
+
+/// The three logs.
+#[derive(Default)]
+pub struct SlowLogs {
+    logs: Mutex<[Log; 3]>,
+}
+
+/// One log, the newest first.
+#[derive(Default)]
+struct Log {
+    entries: VecDeque<Entry>,
+    next_id: u64,
+}
+
+impl SlowLogs {
+    fn lock(&self) -> MutexGuard<'_, [Log; 3]> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, kind: LogKind, mut entry: Entry, len_max: usize) {
+        let log = &mut self.lock()[kind as usize];
+        entry.id = log.next_id;
+        log.next_id += 1;
+        log.entries.push_front(entry);
+        log.entries.truncate(len_max);
+    }
+
+    /// The newest entries.
+    pub fn newest(&self, kind: LogKind, count: usize) -> Vec<Entry> {
+        self.lock()[kind as usize].entries.iter().take(count).cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self, kind: LogKind) -> usize {
+        self.lock()[kind as usize].entries.len()
+    }
+
+    /// Whether a log has none.
+    pub fn is_empty(&self, kind: LogKind) -> bool {
+        self.len(kind) == 0
+    }
+
+    /// Forgets all; numbers go on.
+    pub fn clear(&self, kind: LogKind) {
+        self.lock()[kind as usize].entries.clear();
+    }
+}
+
+/// One kind of latency event: when (Unix s) and how long (ms), the newest last, and the longest of all time.
+#[derive(Clone, Debug, Default)]
+pub struct LatencySeries {
+    /// The last events, one a second.
+    pub samples: VecDeque<(i64, u64)>,
+    /// The longest ever, ms.
+    pub max_ms: u64,
+}
+
+/// What took longer than `latency-monitor-threshold`, by the event's name.
+#[derive(Default)]
+pub struct LatencyEvents {
+    series: Mutex<BTreeMap<&'static str, LatencySeries>>,
+}
+
+impl LatencyEvents {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, LatencySeries>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an event; of several in one second the longest is kept.
+    pub fn add(&self, event: &'static str, at: i64, ms: u64) {
+        /// Events kept of each kind.
+        const SAMPLES: usize = 160;
+        let mut all = self.lock();
+        let series = all.entry(event).or_default();
+        series.max_ms = series.max_ms.max(ms);
+        match series.samples.back_mut() {
+            Some((last, longest)) if *last == at => *longest = ms.max(*longest),
+            _ => series.samples.push_back((at, ms)),
+        }
+        if series.samples.len() > SAMPLES {
+            series.samples.pop_front();
+        }
+    }
+
+    /// All series, by name.
+    pub fn all(&self) -> Vec<(&'static str, LatencySeries)> {
+        self.lock().iter().map(|(name, series)| (*name, series.clone())).collect()
+    }
+
+    /// Forgets one kind of event. Whether there was one.
+    pub fn clear(&self, event: &str) -> bool {
+        self.lock().remove(event).is_some()
+    }
+}

@@ -1,0 +1,121 @@
+//! CLIENT: expectations asked from Redis 7.0.15 and Valkey 9.1.2.
+
+use kelda_engine::testing::Console;
+
+#[test]
+fn names_and_switches() {
+    let mut console = Console::default();
+    console.check(
+        "CLIENT ID => :1
+         CLIENT GETNAME => $-1
+         CLIENT SETNAME me => +OK
+         CLIENT GETNAME => $2 me
+         CLIENT SETNAME 'a b' => -ERR Client names cannot contain spaces, newlines or special characters.
+         CLIENT SETINFO lib-name redis-py => +OK
+         CLIENT SETINFO LIB-VER 8.1 => +OK
+         CLIENT SETINFO foo x => -ERR Unrecognized option 'foo'
+         CLIENT SETINFO lib-name 'x y' => -ERR lib-name cannot contain spaces, newlines or special characters.
+         CLIENT NO-EVICT foo => -ERR syntax error
+         CLIENT NO-EVICT on => +OK
+         CLIENT NO-TOUCH on => +OK
+         CLIENT NO-TOUCH off => +OK
+         CLIENT NO-EVICT off => +OK
+         CLIENT GETREDIR => :-1
+         CLIENT TRACKING off => +OK
+         CLIENT TRACKING foo => -ERR syntax error
+         CLIENT TRACKINGINFO => *6 $5 flags *1 $3 off $8 redirect :-1 $8 prefixes *0
+         CLIENT MAINT_NOTIFICATIONS ON => -ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.
+         CLIENT => -ERR wrong number of arguments for 'client' command",
+    );
+}
+
+#[test]
+fn a_line_of_client_list_has_the_fields_of_redis() {
+    let mut console = Console::default();
+    console.check("CLIENT SETNAME me => +OK\nSELECT 3 => +OK");
+    let line = console.ask("a", "CLIENT INFO");
+    let fields: Vec<&str> =
+        line.split(' ').skip(1).filter_map(|field| field.split_once('=').map(|(name, _)| name)).collect();
+    let want = "id addr laddr fd name age idle flags db sub psub ssub multi watch qbuf qbuf-free argv-mem multi-mem rbs rbp obl \
+                oll omem tot-mem events cmd user redir resp lib-name lib-ver io-thread tot-net-in tot-net-out tot-cmds";
+    assert_eq!(fields.join(" "), want);
+    for part in [
+        " name=me ",
+        " db=3 ",
+        " flags=N ",
+        " multi=-1 ",
+        " cmd=client|info ",
+        " user=default ",
+        " resp=2 ",
+        " qbuf=26 ",
+        " tot-cmds=2",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+}
+
+#[test]
+fn clients_are_listed_and_killed_by_filters() {
+    let mut console = Console::default();
+    console.check(
+        "CLIENT LIST TYPE foo => -ERR Unknown client type 'foo'
+         CLIENT LIST TYPE => -ERR syntax error
+         CLIENT LIST ID 99999 => $0
+         CLIENT LIST foo bar => -ERR syntax error
+         CLIENT KILL 1.1.1.1:1 => -ERR No such client
+         CLIENT KILL ID x => -ERR client-id should be greater than 0
+         CLIENT KILL ID 0 => -ERR client-id should be greater than 0
+         CLIENT KILL ID 9999 => :0
+         CLIENT KILL USER foo => -ERR No such user 'foo'
+         CLIENT KILL SKIPME foo => -ERR syntax error
+         CLIENT KILL SKIPME yes => :0
+         CLIENT KILL MAXAGE x => -ERR maxage is not an integer or out of range
+         CLIENT KILL MAXAGE -1 => -ERR maxage should be greater than 0
+         CLIENT KILL ID 1 ADDR => -ERR syntax error",
+    );
+    assert_eq!(console.ask("b", "CLIENT SETNAME bee"), "+OK");
+    assert_eq!(console.ask("c", "SUBSCRIBE x"), "*3 $9 subscribe $1 x :1");
+    assert!(
+        console.ask("a", "CLIENT LIST TYPE pubsub").contains(" id=3 ")
+            || console.ask("a", "CLIENT LIST TYPE pubsub").contains("id=3 ")
+    );
+    console.check("CLIENT KILL NAME bee => :1\nCLIENT KILL TYPE pubsub => :1");
+    assert!(console.is_closed("b") && console.is_closed("c"));
+    console.check("CLIENT KILL ID 1 SKIPME no => :1");
+    assert!(console.is_closed("a"));
+}
+
+#[test]
+fn replies_can_be_turned_off() {
+    let mut console = Console::default();
+    console.check("CLIENT REPLY foo => -ERR syntax error");
+    console.send("a", b"CLIENT REPLY SKIP\r\nPING\r\nPING\r\n");
+    assert_eq!(console.raw("a"), b"+PONG\r\n");
+    console.send("a", b"CLIENT REPLY OFF\r\nPING\r\nPING\r\n");
+    assert_eq!(console.raw("a"), b"");
+    console.send("a", b"CLIENT REPLY ON\r\nPING\r\n");
+    assert_eq!(console.raw("a"), b"+OK\r\n+PONG\r\n");
+}
+
+#[test]
+fn a_pause_holds_writes_or_everything_back() {
+    let mut console = Console::default();
+    console.check(
+        "CLIENT PAUSE x => -ERR timeout is not an integer or out of range
+         CLIENT PAUSE -1 => -ERR timeout is negative
+         CLIENT PAUSE 1 foo => -ERR CLIENT PAUSE mode must be WRITE or ALL
+         CLIENT PAUSE 1000 WRITE => +OK
+         GET k => $-1",
+    );
+    assert_eq!(console.ask("b", "SET k 1"), "");
+    assert!(console.ask("a", "INFO clients").contains("blocked_clients:1"));
+    console.check("CLIENT UNPAUSE => +OK");
+    console.turn();
+    assert_eq!(console.raw("b"), b"+OK\r\n");
+    console.check("CLIENT PAUSE 1000 => +OK");
+    assert_eq!(console.ask("a", "GET k"), "");
+    console.advance_ms(1001);
+    assert_eq!(console.raw("a"), b"$1\r\n1\r\n");
+    console
+        .check("CLIENT UNBLOCK 2 => :0\nCLIENT UNBLOCK 2 foo => -ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+}
