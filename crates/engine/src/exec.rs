@@ -215,7 +215,8 @@ fn resolve_subcommand(found: &'static Registered, words: &[&[u8]]) -> Result<&'s
 
 fn unknown_command(words: &[&[u8]]) -> Error {
     let shorten = |word: &[u8]| String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..])));
+    let mut text =
+        format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..])));
     /// Bytes of arguments shown, at most.
     const SHOWN: usize = 128;
     let mut shown = 0;
@@ -234,7 +235,8 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
-        last.parent.is_none() && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
+        last.parent.is_none()
+            && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
     });
     let found = match repeated {
         Some(found) => resolve_subcommand(found, words),
@@ -312,8 +314,14 @@ pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
 /// Counts an error reply by its code, for INFO errorstats.
 pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
     worker.stats().errors.add(1);
-    let code: Vec<u8> =
-        line.get(1..).unwrap_or_default().iter().copied().take_while(|byte| !b" \r\n".contains(byte)).take(64).collect();
+    let code: Vec<u8> = line
+        .get(1..)
+        .unwrap_or_default()
+        .iter()
+        .copied()
+        .take_while(|byte| !b" \r\n".contains(byte))
+        .take(64)
+        .collect();
     let code = String::from_utf8_lossy(&code).into_owned();
     let mut errors = worker.engine.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     *errors.entry(code).or_default() += 1;
@@ -449,13 +457,13 @@ fn busy(worker: &mut Worker, session: &mut Session, reply: &mut Reply) -> Flow {
     if worker.engine.busy_scripts.load(Relaxed) == 0 {
         return Flow::Again;
     }
-    const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    let text = worker.engine.running.busy();
     // Of the commands that reach for keys only EXEC runs within MULTI.
     if session.multi.is_some() {
         end_multi(worker, session);
-        reply.error(&format!("EXECABORT Transaction discarded because of: {BUSY}"));
+        reply.error(&format!("EXECABORT Transaction discarded because of: {text}"));
     } else {
-        reply.error(BUSY);
+        reply.error(text);
     }
     Flow::Next
 }
@@ -534,13 +542,8 @@ fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: 
         }
         Run::Session(run) => {
             let before = ctx.session.db;
-            let mut inner = Ctx {
-                worker: ctx.worker,
-                session: ctx.session,
-                host: ctx.host,
-                txn: Some(txn),
-                origin: ctx.origin,
-            };
+            let mut inner =
+                Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: Some(txn), origin: ctx.origin };
             let result = run(&mut inner, args, reply);
             if ctx.session.db != before {
                 txn.select(ctx.session.db);
@@ -616,8 +619,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
 
 fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words: &[&[u8]], reply: &mut Reply) {
     let mark = reply.len();
-    let mut inner =
-        Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
+    let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
         reply.error(&error.to_string());
