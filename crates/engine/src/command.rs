@@ -27,7 +27,8 @@ pub struct Command {
     pub arity: i32,
     /// Where its keys are.
     pub keys: &'static [Keys],
-    /// Finds the keys where `keys` cannot say it (SORT's STORE …). Positions in the words, with what is done to each.
+    /// Finds the keys where `keys` cannot say it: how many there are (SORT's STORE …), or what these words do to them
+    /// (SET without GET reads nothing). Positions in the words, with what is done to each.
     pub find_keys: Option<FindKeys>,
     /// Whether it needs every shard (KEYS, FLUSHALL …).
     pub whole_keyspace: bool,

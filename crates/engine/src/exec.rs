@@ -209,18 +209,22 @@ fn resolve_subcommand(found: &'static Registered, words: &[&[u8]]) -> Result<&'s
 }
 
 fn unknown_command(words: &[&[u8]]) -> Error {
-    let shorten = |word: &[u8]| String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..])));
-    /// Bytes of arguments shown, at most.
+    /// Bytes of the name shown, and of the arguments together, at most.
     const SHOWN: usize = 128;
+    // As C prints a string: up to the first zero byte.
+    let shorten = |word: &[u8], most: usize| {
+        let end = word.iter().take(most).position(|byte| *byte == 0);
+        String::from_utf8_lossy(&word[..end.unwrap_or(most.min(word.len()))]).into_owned()
+    };
+    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..]), SHOWN));
     let mut shown = 0;
     for word in words.iter().skip(1) {
         if shown >= SHOWN {
             break;
         }
-        let part = &word[..word.len().min(SHOWN - shown)];
-        text.push_str(&format!("'{}' ", String::from_utf8_lossy(part)));
-        shown += part.len() + 3;
+        let before = text.len();
+        text.push_str(&format!("'{}' ", shorten(word, SHOWN - shown)));
+        shown += text.len() - before;
     }
     Error::owned(text)
 }
@@ -314,7 +318,7 @@ pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
 }
 
 /// Replies that a command was refused before it ran; a transaction being queued is spoilt by it.
-fn refuse(worker: &Worker, session: &mut Session, command: Option<&Registered>, error: &Error, reply: &mut Reply) {
+fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registered>, error: &Error, reply: &mut Reply) {
     if let Some(queue) = &mut session.multi {
         queue.broken = true;
     }
@@ -322,7 +326,15 @@ fn refuse(worker: &Worker, session: &mut Session, command: Option<&Registered>, 
         worker.stats().by_command[command.id].rejected.add(1);
     }
     let mark = reply.len();
-    reply.error(&error.to_string());
+    let text = error.to_string();
+    if command.is_some_and(|command| command.name == "exec") {
+        // An EXEC that cannot run leaves no transaction behind.
+        end_multi(worker, session);
+        let why = text.strip_prefix("ERR ").unwrap_or(&text);
+        reply.error(&format!("EXECABORT Transaction discarded because of: {why}"));
+    } else {
+        reply.error(&text);
+    }
     count_error(worker, &reply.buf[mark..]);
     suppress(session, reply, mark);
 }

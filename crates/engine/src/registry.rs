@@ -52,8 +52,8 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         Some(parent) => format!("{}|{}", parent.name, command.name),
         None => command.name.to_string(),
     };
-    let single_key = match (command.keys, command.find_keys) {
-        ([keys], None) => match (keys.begin, keys.find) {
+    let single_key = match command.keys {
+        [keys] => match (keys.begin, keys.find) {
             (Begin::Index(at), Find::Range { last: 0, .. }) if !keys.not_key => Some(at),
             _ => None,
         },

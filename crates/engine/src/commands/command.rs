@@ -142,7 +142,7 @@ fn info(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     for name in args.from(2) {
         match named(name) {
             Some(command) => write_info(reply, command),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())
