@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
+/// How long we wait for a reply: blocking commands time out in it.
+const WAIT_MS: u64 = 1000;
+
 /// An engine with one worker, and what each client got from it and has not read yet.
 #[derive(Default)]
 struct InProcess {
@@ -32,17 +35,18 @@ impl Conversant for InProcess {
 
     fn receive(&mut self, client: &str) -> io::Result<Value> {
         let unread = self.unread.entry(client.into()).or_default();
-        unread.extend(self.console.raw(client));
-        let parsed = Value::parse(unread).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        match parsed {
-            Some((value, length)) => {
+        for _ in 0..=WAIT_MS {
+            unread.extend(self.console.raw(client));
+            if let Some((value, length)) = Value::parse(unread).map_err(io::Error::other)? {
                 unread.drain(..length);
-                Ok(value)
+                return Ok(value);
             }
-            None if self.console.is_closed(client) => Err(io::ErrorKind::UnexpectedEof.into()),
-            // The engine has done all it can until something else happens.
-            None => Err(io::ErrorKind::WouldBlock.into()),
+            if self.console.is_closed(client) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.console.advance_ms(1);
         }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     fn send_blocking(&mut self, client: &str, bytes: &[u8]) -> io::Result<()> {
