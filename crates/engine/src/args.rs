@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use kelda_resp::number;
+use kelda_store::hasher;
 use kelda_store::txn::Key;
 use std::ops::Index;
 
@@ -9,12 +10,29 @@ use std::ops::Index;
 #[derive(Clone, Copy)]
 pub struct Args<'a> {
     words: &'a [&'a [u8]],
+    /// A word and its hash, if one was hashed before.
+    hashed: (usize, u64),
 }
 
 impl<'a> Args<'a> {
     /// Arguments over these words.
     pub fn new(words: &'a [&'a [u8]]) -> Args<'a> {
-        Args { words }
+        Args { words, hashed: (usize::MAX, 0) }
+    }
+
+    /// Arguments of which the word at `index` was hashed already: `hash` is what [`Key::new`] finds.
+    #[inline]
+    pub fn with_hash(words: &'a [&'a [u8]], index: usize, hash: u64) -> Args<'a> {
+        Args { words, hashed: (index, hash) }
+    }
+
+    /// The hash of the word at `index`.
+    ///
+    /// # Panics
+    /// Like indexing.
+    #[inline]
+    pub fn hash(&self, index: usize) -> u64 {
+        if self.hashed.0 == index { self.hashed.1 } else { hasher::hash(self.words[index]) }
     }
 
     /// Number of words, the command's name included.
@@ -44,7 +62,7 @@ impl<'a> Args<'a> {
     /// Like indexing: the arity check guarantees the word.
     #[inline]
     pub fn key(&self, index: usize) -> Key<'a> {
-        Key::new(self.words[index])
+        Key { bytes: self.words[index], hash: self.hash(index) }
     }
 
     /// Whether the word at `index` is this option, in any case.

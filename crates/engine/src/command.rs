@@ -182,6 +182,8 @@ flags! {
     UNQUEUED = 24 "";
     /// In the ACL category of dangerous commands though not an administrator's.
     DANGEROUS = 25 "";
+    /// In the ACL categories of administrators though it has not their flag (ROLE).
+    ADMIN_CATEGORY = 27 "";
     /// Allowed while a RESP2 session is subscribed.
     IN_PUBSUB = 26 "";
 }

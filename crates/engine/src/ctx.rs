@@ -6,6 +6,7 @@ use crate::session::Session;
 use crate::worker::{Host, Worker};
 use kelda_store::shard::ShardSet;
 use kelda_store::txn::{Key, Txn};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Where a command comes from.
@@ -35,7 +36,7 @@ pub struct Ctx<'a, 'k> {
 
 impl Ctx<'_, '_> {
     /// The shared state.
-    pub fn engine(&self) -> Arc<Engine> {
+    pub fn engine(&self) -> Rc<Arc<Engine>> {
         self.worker.engine.clone()
     }
 

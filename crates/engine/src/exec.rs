@@ -33,11 +33,13 @@ enum Flow {
     End,
 }
 
-/// A command of a batch: its words are `spans[first..end]`, its last byte is before `consumed`.
+/// A command of a batch: its words are `first..end` of the batch's, its last byte is before `consumed`.
 struct Parsed {
     first: usize,
     end: usize,
     consumed: usize,
+    /// The hash of its second word, if that was computed.
+    hash: Option<u64>,
     inline: Option<Vec<Vec<u8>>>,
 }
 
@@ -49,12 +51,12 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let input = std::mem::take(&mut session.input);
     session.info.input_bytes.store(input.len(), Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
-    let mut spans: SmallVec<[Span; 4 * BATCH]> = SmallVec::new();
-    let mut consumed = 0;
-    let mut scratch: Vec<Span> = Vec::new();
+    let mut spans: Vec<Span> = Vec::new();
+    let mut words: SmallVec<[&[u8]; 4 * BATCH]> = SmallVec::new();
     let mut batch: SmallVec<[Parsed; BATCH]> = SmallVec::new();
+    let mut consumed = 0;
     'batches: loop {
-        spans.clear();
+        words.clear();
         batch.clear();
         let limits = RequestLimits {
             bulk_bytes_max: worker.settings.proto_max_bulk_len,
@@ -64,19 +66,19 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
         let mut failure = None;
         let mut at = consumed;
         while batch.len() < BATCH {
-            scratch.clear();
-            let step = session.parser.next(&input[at..], &limits, &mut scratch);
-            let first = spans.len();
+            spans.clear();
+            let rest = &input[at..];
+            let step = session.parser.next(rest, &limits, &mut spans);
+            let first = words.len();
             match step {
                 Ok(Step::Command { consumed: bytes }) => {
-                    let offset = at as u32;
-                    spans.extend(scratch.iter().map(|span| Span { start: span.start + offset, end: span.end + offset }));
+                    words.extend(spans.iter().map(|span| span.of(rest)));
                     at += bytes;
-                    batch.push(Parsed { first, end: spans.len(), consumed: at, inline: None });
+                    batch.push(Parsed { first, end: words.len(), consumed: at, hash: None, inline: None });
                 }
                 Ok(Step::Inline { consumed: bytes, args }) => {
                     at += bytes;
-                    batch.push(Parsed { first, end: first, consumed: at, inline: Some(args) });
+                    batch.push(Parsed { first, end: first, consumed: at, hash: None, inline: Some(args) });
                 }
                 Ok(Step::Skip { consumed: bytes }) => {
                     at += bytes;
@@ -95,19 +97,22 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             }
         }
         if batch.len() > 1 {
-            prefetch(worker, session, &input, &spans, &batch);
+            prefetch(worker, session, &words, &mut batch);
         }
         let whole = batch.len() == BATCH;
         for parsed in &batch {
             let flow = match &parsed.inline {
                 None => {
-                    let words: SmallVec<[&[u8]; 8]> =
-                        spans[parsed.first..parsed.end].iter().map(|span| span.of(&input)).collect();
-                    execute(worker, session, host, &words, &mut reply)
+                    let words = &words[parsed.first..parsed.end];
+                    let args = match parsed.hash {
+                        Some(hash) => Args::with_hash(words, 1, hash),
+                        None => Args::new(words),
+                    };
+                    execute(worker, session, host, args, &mut reply)
                 }
                 Some(words) => {
                     let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &word[..]).collect();
-                    execute(worker, session, host, &words, &mut reply)
+                    execute(worker, session, host, Args::new(&words), &mut reply)
                 }
             };
             match flow {
@@ -134,6 +139,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             break;
         }
     }
+    drop(words);
     finish_turn(worker, session, input, consumed, reply);
 }
 
@@ -171,21 +177,20 @@ fn check_input(worker: &Worker, session: &mut Session) {
     }
 }
 
-/// Has the memory fetch what the batch's keys need: first all buckets, then all entries.
-fn prefetch(worker: &Worker, session: &Session, input: &[u8], spans: &[Span], batch: &[Parsed]) {
+/// Has the memory fetch what the batch's keys need: first all shards, then all buckets, then all entries. Each key's hash is
+/// kept for its command.
+fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Parsed]) {
     let keyspace = &worker.engine.keyspace;
-    // The first key of nearly every command is its second word; for others a useless line is fetched.
-    let hashes: SmallVec<[u64; BATCH]> = batch
-        .iter()
-        .filter(|parsed| parsed.end - parsed.first > 1)
-        .map(|parsed| hasher::hash(spans[parsed.first + 1].of(input)))
-        .collect();
-    for &hash in &hashes {
-        keyspace.prefetch_bucket(session.db, hash);
+    for parsed in batch.iter_mut() {
+        // The first key of nearly every command is its second word; for others useless lines are fetched.
+        if parsed.end - parsed.first > 1 {
+            let hash = hasher::hash(words[parsed.first + 1]);
+            keyspace.prefetch_shard(hash);
+            parsed.hash = Some(hash);
+        }
     }
-    for &hash in &hashes {
-        keyspace.prefetch_entry(session.db, hash);
-    }
+    let hashes: SmallVec<[u64; BATCH]> = batch.iter().filter_map(|parsed| parsed.hash).collect();
+    keyspace.prefetch(session.db, &hashes);
 }
 
 /// Finds the command of these words, through its container if it has one.
@@ -226,7 +231,8 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 }
 
 /// Runs one command of a client, or queues or refuses it.
-fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, words: &[&[u8]], reply: &mut Reply) -> Flow {
+fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
+    let words = args.words();
     let repeated = session.last_command.filter(|last| {
         last.parent.is_none() && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
     });
@@ -263,7 +269,7 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, word
     let mark = reply.len();
     session.info.command.store(command.id + 1, Relaxed);
     let watch = Stopwatch::start(worker, command);
-    let flow = dispatch(worker, session, host, command, words, reply);
+    let flow = dispatch(worker, session, host, command, args, reply);
     if flow != Flow::Again {
         watch.stop(worker, &session.info, command, words, reply.len() - mark);
         let stats = worker.stats();
@@ -360,18 +366,15 @@ pub(crate) fn check_memory(worker: &Worker) -> Result {
 }
 
 /// The shards of the command's keys.
-pub(crate) fn shards_of(command: &Registered, words: &[&[u8]]) -> ShardSet {
-    if command.command.needs_all_shards(words) {
+pub(crate) fn shards_of(command: &Registered, args: &Args) -> ShardSet {
+    if command.command.needs_all_shards(args.words()) {
         return ShardSet::All;
     }
     let mut set = ShardSet::None;
     match command.single_key {
-        Some(at) => {
-            if let Some(word) = words.get(at) {
-                set.add(hasher::hash(word));
-            }
-        }
-        None => command.find_keys(words, &mut |at, _| set.add(hasher::hash(words[at]))),
+        Some(at) if at < args.len() => set.add(args.hash(at)),
+        Some(_) => {}
+        None => command.find_keys(args.words(), &mut |at, _| set.add(args.hash(at))),
     }
     set
 }
@@ -381,10 +384,14 @@ fn dispatch(
     session: &mut Session,
     host: &mut dyn Host,
     command: &'static Registered,
-    words: &[&[u8]],
+    mut args: Args,
     reply: &mut Reply,
 ) -> Flow {
-    let args = Args::new(words);
+    if let Some(at) = command.single_key
+        && at < args.len()
+    {
+        args = Args::with_hash(args.words(), at, args.hash(at));
+    }
     let mark = reply.len();
     let result = match command.command.run {
         Run::Session(run) => {
@@ -394,7 +401,7 @@ fn dispatch(
         Run::Script(_) => run_script(worker, session, host, command, &args, reply),
         Run::Read(_) | Run::Write(_) | Run::Wait(_) => {
             let engine = worker.engine.clone();
-            let Some(mut txn) = worker.begin(&engine.keyspace, shards_of(command, words), session.db) else {
+            let Some(mut txn) = worker.begin(&engine.keyspace, shards_of(command, &args), session.db) else {
                 return busy(worker, session, reply);
             };
             if session.info.no_touch.load(Relaxed) {
@@ -473,7 +480,7 @@ fn run_script(
     let Run::Script(run) = command.command.run else { return Err(Error::Syntax) };
     let engine = worker.engine.clone();
     let mark = reply.len();
-    let mut set = shards_of(command, args.words());
+    let mut set = shards_of(command, args);
     loop {
         let whole = set == ShardSet::All;
         let mut txn = worker.begin(&engine.keyspace, set, session.db).ok_or(Error::Again)?;
@@ -572,7 +579,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
             }
             set = ShardSet::All;
         }
-        match shards_of(command, &scratch) {
+        match shards_of(command, &Args::new(&scratch)) {
             ShardSet::All => set = ShardSet::All,
             _ => command.find_keys(&scratch, &mut |at, _| set.add(hasher::hash(scratch[at]))),
         }

@@ -112,6 +112,8 @@ impl Registered {
         let mut names = Vec::new();
         match command.categories {
             Some(categories) => names.extend(categories),
+            // A container does nothing by itself, unless it can run without a subcommand.
+            None if matches!(command.run, Run::Group(_)) && command.bare.is_none() => {}
             None => names.extend(self.parent.map_or(command.group, |parent| parent.group).category()),
         }
         if flags.has(Flags::WRITE) {
@@ -120,12 +122,12 @@ impl Registered {
         if flags.has(Flags::READONLY) && command.group != crate::command::Group::Scripting {
             names.push("read");
         }
-        if flags.has(Flags::ADMIN) {
+        if flags.has(Flags::ADMIN) || flags.has(Flags::ADMIN_CATEGORY) {
             names.extend(["admin", "dangerous"]);
         } else if flags.has(Flags::DANGEROUS) {
             names.push("dangerous");
         }
-        if flags.has(Flags::PUBSUB) && !names.contains(&"pubsub") {
+        if flags.has(Flags::PUBSUB) && !matches!(command.run, Run::Group(_)) && !names.contains(&"pubsub") {
             names.push("pubsub");
         }
         names.push(if flags.has(Flags::FAST) { "fast" } else { "slow" });

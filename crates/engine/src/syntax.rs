@@ -110,7 +110,8 @@ impl<'a> Reader<'a> {
             self.at += 1;
             options.push(self.sequence()?);
         }
-        if options.len() == 1 {
+        options.retain(|option| !option.is_empty());
+        if options.len() <= 1 {
             return Ok(options.pop().unwrap_or_default());
         }
         let options: Vec<Argument> = options.into_iter().map(block).collect();
@@ -148,8 +149,10 @@ impl<'a> Reader<'a> {
                 Some("...") => {
                     // `[item ...]`: any number of it, none too.
                     self.at += 1;
-                    let last = items.last_mut().ok_or("nothing to repeat")?;
-                    last.multiple = true;
+                    // Alone it stands for the alternatives that were said before (BITFIELD).
+                    if let Some(last) = items.last_mut() {
+                        last.multiple = true;
+                    }
                     continue;
                 }
                 Some(word) if is_token(word) => {

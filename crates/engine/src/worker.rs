@@ -19,6 +19,7 @@ use kelda_store::txn::{Context, Env, EventClasses, Txn};
 use kelda_store::waiting::Waiter;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -83,8 +84,8 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// The engine's side of one thread.
 pub struct Worker {
-    /// The shared state.
-    pub engine: Arc<Engine>,
+    /// The shared state, counted by this thread alone: an atomic count would be every thread's busiest cache line.
+    pub engine: Rc<Arc<Engine>>,
     /// Which worker this is.
     pub index: usize,
     /// The settings as of the last look.
@@ -119,6 +120,7 @@ pub struct Worker {
     seed: u64,
     now_us: i64,
     next_cron_us: u64,
+    next_expiry_us: u64,
     next_shard: usize,
     garbage: VecDeque<kelda_store::txn::Garbage>,
 }
@@ -148,11 +150,12 @@ impl Worker {
             seed,
             now_us: engine.clock.unix_us(),
             next_cron_us: 0,
+            next_expiry_us: 0,
             next_shard: index % SHARDS,
             garbage: VecDeque::new(),
             settings,
             index,
-            engine,
+            engine: Rc::new(engine),
         };
         worker.read_settings();
         worker
@@ -498,7 +501,9 @@ impl Worker {
         let now = self.engine.clock.monotonic_us();
         self.run_timers(now);
         self.end_pause();
-        self.expire_keys();
+        if now >= self.next_expiry_us {
+            self.expire_keys(now);
+        }
         self.free_garbage();
         if now >= self.next_cron_us {
             self.next_cron_us = now + CRON_US;
@@ -517,7 +522,7 @@ impl Worker {
             return Some(RETRY_US);
         }
         let now = self.engine.clock.monotonic_us();
-        let mut wait = self.next_cron_us.saturating_sub(now);
+        let mut wait = self.next_cron_us.min(self.next_expiry_us).saturating_sub(now);
         if let Some(Reverse(timer)) = self.timers.peek() {
             wait = wait.min(timer.at_us.saturating_sub(now));
         }
@@ -651,37 +656,46 @@ impl Worker {
         }
     }
 
-    fn expire_keys(&mut self) {
+    /// Removes due keys of this worker's shards, for a bounded time.
+    fn expire_keys(&mut self, now_us: u64) {
+        /// Between two rounds while nothing is due, in µs.
+        const ROUND_US: u64 = 10_000;
+        /// Keys removed in one round, at most: some 100 µs.
+        const KEYS: usize = 8 * EXPIRE_BATCH;
+        self.next_expiry_us = now_us + CRON_US;
         if !self.engine.active_expire.load(Relaxed) || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
         let engine = self.engine.clone();
         let now_ms = self.now_ms();
-        /// Shards looked at in one turn beyond those that are due.
-        const LOOKS: usize = SHARDS;
-        /// Keys removed in one turn, at most.
-        const KEYS: usize = 16 * EXPIRE_BATCH;
-        let (workers, mut removed) = (engine.worker_count(), 0);
-        for _ in 0..LOOKS.div_ceil(workers) {
+        let (mut removed, mut soonest_ms) = (0, i64::MAX);
+        for _ in 0..SHARDS.div_ceil(engine.worker_count()) {
             let shard = self.next_shard;
-            if engine.keyspace.due(shard) < now_ms {
-                let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) else {
-                    // Busy, perhaps for long: its turn comes again after the others'.
-                    self.pass_shard();
-                    break;
-                };
+            let due = engine.keyspace.due(shard);
+            if due >= now_ms {
+                soonest_ms = soonest_ms.min(due);
+            } else if let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) {
                 let taken = txn.expire_due(shard, EXPIRE_BATCH);
                 self.commit(txn);
                 removed += taken;
+                soonest_ms = soonest_ms.min(engine.keyspace.due(shard));
+                if removed >= KEYS {
+                    // More may be due: goes on when three times as long has passed as this round took.
+                    let spent = engine.clock.monotonic_us().saturating_sub(now_us);
+                    self.next_expiry_us = now_us + 4 * spent;
+                    return;
+                }
                 if taken == EXPIRE_BATCH {
-                    if removed >= KEYS {
-                        break;
-                    }
                     continue;
                 }
+            } else {
+                // Busy, perhaps for long: its turn comes again after the others'.
+                soonest_ms = now_ms;
             }
             self.pass_shard();
         }
+        let ahead_us = soonest_ms.saturating_sub(now_ms).saturating_mul(1000).clamp(0, CRON_US as i64) as u64;
+        self.next_expiry_us = now_us + ahead_us.max(ROUND_US);
     }
 
     /// Goes on to the next shard whose due keys this worker removes.

@@ -127,7 +127,7 @@ fn a_command() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn changes_rebuild_the_stream(commands in prop::collection::vec((a_command(), 0..20u64), 1..60)) {
@@ -768,4 +768,51 @@ fn events_name_what_happened() {
     ] {
         assert_eq!(after(command), want, "{command}");
     }
+}
+
+#[test]
+fn resp3_has_maps_and_nulls() {
+    let mut console = Console::default();
+    console.ask("a", "HELLO 3");
+    console.check(
+        r#"XREAD STREAMS s 0 => _
+         XGROUP CREATE s g 0 MKSTREAM => +OK
+         XREADGROUP GROUP g c STREAMS s > => _
+         XPENDING s g => *4 :0 _ _ _
+         XADD s 1-1 n 1 => $3 1-1
+         XADD t 1-1 n 2 => $3 1-1
+         XADD none NOMKSTREAM 1-1 n 2 => _
+         XREAD STREAMS s t 0 0 => %2 $1 s *1 *2 $3 1-1 *2 $1 n $1 1 $1 t *1 *2 $3 1-1 *2 $1 n $1 2
+         XREADGROUP GROUP g c STREAMS s > => %1 $1 s *1 *2 $3 1-1 *2 $1 n $1 1
+         XDEL s 1-1 => :1
+         XREADGROUP GROUP g c STREAMS s 0 => %1 $1 s *1 *2 $3 1-1 _
+         XRANGE s - + COUNT 0 => _
+         XINFO STREAM s => %10 $6 length :0 $15 radix-tree-keys :0 $16 radix-tree-nodes :1 $17 last-generated-id $3 1-1 $20 max-deleted-entry-id $3 1-1 $13 entries-added :1 $23 recorded-first-entry-id $3 0-0 $6 groups :1 $11 first-entry _ $10 last-entry _
+         XGROUP SETID s g 0 => +OK
+         XINFO GROUPS s => *1 %6 $4 name $1 g $9 consumers :1 $7 pending :1 $17 last-delivered-id $3 0-0 $12 entries-read _ $3 lag :0
+         XINFO CONSUMERS s g => *1 %4 $4 name $1 c $7 pending :1 $4 idle :0 $8 inactive :0"#,
+    );
+}
+
+#[test]
+fn a_wait_ends_when_the_key_goes() {
+    let mut console = Console::default();
+    console.check("XGROUP CREATE s g $ MKSTREAM => +OK");
+    assert_eq!(console.ask("member", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"), "");
+    assert_eq!(console.ask("reader", "XREAD BLOCK 0 STREAMS s $"), "");
+    console.check("DEL s => :1");
+    let gone = "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option";
+    assert_eq!(got(&mut console, "member"), gone);
+    assert_eq!(got(&mut console, "reader"), "");
+    console.check("XADD s 1-1 n 1 => $3 1-1");
+    assert_eq!(got(&mut console, "reader"), "*1 *2 $1 s *1 *2 $3 1-1 *2 $1 n $1 1");
+}
+
+#[test]
+fn keys_are_found_as_the_command_finds_them() {
+    Console::default().check(
+        "COMMAND GETKEYS XREAD COUNT 1 BLOCK 5 STREAMS a b 0 0 => *2 $1 a $1 b
+         COMMAND GETKEYS XREADGROUP NOACK GROUP STREAMS STREAMS STREAMS a > => *1 $1 a
+         COMMAND GETKEYS XGROUP CREATE a g 0 => *1 $1 a",
+    );
 }

@@ -9,11 +9,12 @@
 use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
 use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
-use crate::table::Table;
+use crate::table::{BucketHint, Table, prefetch};
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
 use std::cell::{Cell, UnsafeCell};
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicPtr, AtomicU32};
 
 /// Number of shards; a power of two. A model checker needs few, or it would see nothing but locks being taken.
 pub const SHARDS: usize = if cfg!(kelda_model) { 4 } else { 1024 };
@@ -26,6 +27,7 @@ pub fn shard_of(hash: u64) -> usize {
 
 /// One database's part of a shard.
 #[derive(Default)]
+#[repr(C)]
 pub struct Db {
     /// The keys.
     pub table: Table<Entry>,
@@ -33,51 +35,83 @@ pub struct Db {
     pub volatile: usize,
 }
 
-/// What a shard's lock guards.
+/// What a shard's lock guards. What every command looks at lies in front.
+#[repr(C)]
 pub struct ShardData {
-    dbs: Vec<Option<Box<Db>>>,
-    /// When keys are due, over all databases.
-    pub expiry: ExpiryIndex,
+    /// Database 0, which most servers use alone: no pointer on the way to its table.
+    first: Db,
     /// Sessions that watch keys of this shard.
     pub watchers: Watchers,
     /// Sessions blocked on keys of this shard.
     pub waiters: Waiters,
+    /// When keys are due, over all databases.
+    pub expiry: ExpiryIndex,
+    /// Databases from 1 on.
+    others: Vec<Option<Box<Db>>>,
 }
 
 impl ShardData {
+    fn new() -> ShardData {
+        ShardData {
+            first: Db::default(),
+            watchers: Watchers::default(),
+            waiters: Waiters::default(),
+            expiry: ExpiryIndex::default(),
+            others: Vec::new(),
+        }
+    }
+
     /// The database's part, if it ever held a key.
     #[inline]
     pub fn db(&self, db: u32) -> Option<&Db> {
-        self.dbs.get(db as usize)?.as_deref()
+        match db {
+            0 => Some(&self.first),
+            _ => self.others.get(db as usize - 1)?.as_deref(),
+        }
     }
 
     /// The database's part, if it ever held a key.
     #[inline]
     pub fn db_mut(&mut self, db: u32) -> Option<&mut Db> {
-        self.dbs.get_mut(db as usize)?.as_deref_mut()
+        match db {
+            0 => Some(&mut self.first),
+            _ => self.others.get_mut(db as usize - 1)?.as_deref_mut(),
+        }
     }
 
     /// The database's part, made if need be.
     #[inline]
     pub fn db_or_new(&mut self, db: u32) -> &mut Db {
-        let index = db as usize;
-        if index >= self.dbs.len() {
-            self.dbs.resize_with(index + 1, || None);
+        match db {
+            0 => &mut self.first,
+            _ => self.other(db).get_or_insert_with(Box::default),
         }
-        self.dbs[index].get_or_insert_with(Box::default)
+    }
+
+    /// The place of a database from 1 on.
+    fn other(&mut self, db: u32) -> &mut Option<Box<Db>> {
+        let index = db as usize - 1;
+        if index >= self.others.len() {
+            self.others.resize_with(index + 1, || None);
+        }
+        &mut self.others[index]
     }
 
     /// Rebuilds the expiry index when stale registrations outnumber the keys that need one. O(1) amortised.
     pub fn tidy_expiry(&mut self, now_ms: i64) {
         /// Registrations that are never worth a rebuild.
         const SMALL: usize = 256;
-        let volatile: usize = self.dbs.iter().flatten().map(|db| db.volatile).sum();
+        let others: usize = self.others.iter().flatten().map(|db| db.volatile).sum();
+        let volatile = self.first.volatile + others;
         if self.expiry.len() <= SMALL + 2 * volatile {
             return;
         }
-        let dbs = &self.dbs;
+        let (first, others) = (&self.first, &self.others);
         self.expiry.rebuild(now_ms, |db, hash| {
-            let db = dbs.get(db as usize)?.as_ref()?;
+            let db = match db {
+                0 => first,
+                _ => others.get(db as usize - 1)?.as_ref()?,
+            };
             let mut at = None;
             db.table.find_by_hash(hash, |entry| {
                 at = entry.expire_at();
@@ -89,28 +123,44 @@ impl ShardData {
 
     /// Takes a database's part out, leaving it empty.
     pub fn take_db(&mut self, db: u32) -> Option<Box<Db>> {
-        self.dbs.get_mut(db as usize)?.take()
+        match db {
+            0 if self.first.table.is_empty() => None,
+            0 => Some(Box::new(std::mem::take(&mut self.first))),
+            _ => self.others.get_mut(db as usize - 1)?.take(),
+        }
     }
 
     /// Exchanges two databases' parts.
     pub fn swap_dbs(&mut self, a: u32, b: u32) {
-        let last = a.max(b) as usize;
-        if last >= self.dbs.len() {
-            self.dbs.resize_with(last + 1, || None);
+        match (a.min(b), a.max(b)) {
+            (0, 0) => {}
+            (0, other) => {
+                let mut part = self.other(other).take().unwrap_or_default();
+                std::mem::swap(&mut self.first, &mut part);
+                *self.other(other) = Some(part);
+            }
+            (low, high) => {
+                self.other(high);
+                self.others.swap(low as usize - 1, high as usize - 1);
+            }
         }
-        self.dbs.swap(a as usize, b as usize);
     }
 }
 
-/// A shard: its lock and its data, on cache lines of their own.
-#[repr(align(128))]
+/// A shard: its lock and its data, on cache lines of their own. The first line has all that a look at a key needs.
+#[repr(C, align(128))]
 struct Shard {
     /// `FREE`, `HELD` or `HELD_LONG`.
     lock: AtomicU8,
     /// When the shard's next key may be due (Unix ms); readable without the lock as a hint.
     due: AtomicI64,
+    /// Where the buckets of database 0 lie; readable without the lock as a hint.
+    array: AtomicPtr<u8>,
+    buckets: AtomicU32,
     data: UnsafeCell<ShardData>,
 }
+
+const _: () = assert!(cfg!(kelda_model) || std::mem::offset_of!(Shard, data) + size_of::<Db>() <= 64);
 
 // SAFETY: `data` is reached only by the holder of `lock` (see `Guard`), and what it holds can move between threads.
 unsafe impl Sync for Shard {}
@@ -152,6 +202,15 @@ impl Shard {
             yield_now();
         }
         false
+    }
+
+    /// Writes the hints that may be read without the lock.
+    #[inline]
+    fn publish(&self, data: &ShardData) {
+        let hint = data.first.table.hint();
+        self.array.store(hint.array.cast_mut(), Ordering::Relaxed);
+        self.buckets.store(hint.buckets, Ordering::Relaxed);
+        self.due.store(data.expiry.next_due().unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     #[inline]
@@ -216,6 +275,21 @@ impl ShardSet {
     }
 }
 
+/// Keys that [`Keyspace::prefetch`] takes at once.
+pub const PREFETCH_MAX: usize = 64;
+/// Chunks of a bucket's chain that it looks at, at most.
+const PREFETCH_LINKS: usize = 2;
+
+/// The positions of the bits that are set.
+#[inline]
+fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (at < u64::BITS).then_some(at as usize)
+    })
+}
+
 /// All shards.
 pub struct Keyspace {
     shards: Box<[Shard]>,
@@ -229,12 +303,9 @@ impl Keyspace {
             .map(|_| Shard {
                 lock: AtomicU8::new(FREE),
                 due: AtomicI64::new(i64::MAX),
-                data: UnsafeCell::new(ShardData {
-                    dbs: Vec::new(),
-                    expiry: ExpiryIndex::default(),
-                    watchers: Watchers::default(),
-                    waiters: Waiters::default(),
-                }),
+                array: AtomicPtr::new(std::ptr::null_mut()),
+                buckets: AtomicU32::new(0),
+                data: UnsafeCell::new(ShardData::new()),
             })
             .collect();
         Keyspace { shards, databases }
@@ -262,34 +333,49 @@ impl Keyspace {
         Some(Guard::new(self, want))
     }
 
-    /// Has the processor fetch the bucket where a key would be. Does nothing when the shard is busy.
+    /// Has the processor fetch the shard of a key, as [`Keyspace::prefetch`] wants it.
     #[inline]
-    pub fn prefetch_bucket(&self, db: u32, hash: u64) {
-        self.peek(hash, |data| {
-            if let Some(db) = data.db(db) {
-                db.table.prefetch_bucket(hash);
-            }
-        });
+    pub fn prefetch_shard(&self, hash: u64) {
+        let shard = std::ptr::from_ref(&self.shards[shard_of(hash)]).cast::<u8>();
+        (0..size_of::<Shard>()).step_by(64).for_each(|line| prefetch(shard.wrapping_add(line)));
     }
 
-    /// Has the processor fetch the entry where a key would be, once its bucket is in the cache.
+    /// Has the processor fetch the buckets and then the entries of up to [`PREFETCH_MAX`] keys; further ones, and those of
+    /// shards that are busy, are left out. Their shards have been prefetched.
+    ///
+    /// All misses of a step overlap, which makes the batch several times as fast as its keys one by one. An atomic
+    /// read-modify-write is a fence that would keep them apart, hence: the buckets are fetched by hints that need no lock,
+    /// and the locks that a look into them does need are all taken first (by trying, so that nobody waits) and given back
+    /// within a microsecond.
     #[inline]
-    pub fn prefetch_entry(&self, db: u32, hash: u64) {
-        self.peek(hash, |data| {
-            if let Some(db) = data.db(db) {
-                db.table.prefetch_item(hash);
-            }
-        });
-    }
-
-    #[inline]
-    fn peek(&self, hash: u64, look: impl FnOnce(&ShardData)) {
-        let shard = &self.shards[shard_of(hash)];
-        if shard.try_lock() {
-            // SAFETY: the lock is held until the line below.
-            look(unsafe { &*shard.data.get() });
-            shard.unlock();
+    pub fn prefetch(&self, db: u32, hashes: &[u64]) {
+        let hashes = &hashes[..hashes.len().min(PREFETCH_MAX)];
+        let shard = |at: usize| &self.shards[shard_of(hashes[at])];
+        for (at, &hash) in hashes.iter().enumerate() {
+            let shard = shard(at);
+            let array = shard.array.load(Ordering::Relaxed);
+            BucketHint { array, buckets: shard.buckets.load(Ordering::Relaxed) }.prefetch(hash);
         }
+        // Bit `at` is for `hashes[at]`.
+        let (mut locked, mut held) = (0u64, 0u64);
+        for (at, &hash) in hashes.iter().enumerate() {
+            if shard(at).try_lock() {
+                locked |= 1 << at;
+                held |= 1 << at;
+            } else if ones(locked).any(|other| shard_of(hashes[other]) == shard_of(hash)) {
+                held |= 1 << at;
+            }
+        }
+        for links in 0..PREFETCH_LINKS {
+            for at in ones(held) {
+                // SAFETY: this thread holds the shard until the loop below.
+                let data = unsafe { &*shard(at).data.get() };
+                if !data.db(db).is_some_and(|db| db.table.prefetch_item(hashes[at], links)) {
+                    held &= !(1 << at);
+                }
+            }
+        }
+        ones(locked).for_each(|at| shard(at).unlock());
     }
 
     /// When the next key of a shard may be due, as a hint.
@@ -302,6 +388,8 @@ impl Keyspace {
 pub struct Guard<'k> {
     keyspace: &'k Keyspace,
     held: ShardSet,
+    /// Whether anything was borrowed to be changed.
+    changed: bool,
     /// Entries note their use through shared references: a guard must not be shared between threads.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -309,7 +397,7 @@ pub struct Guard<'k> {
 impl<'k> Guard<'k> {
     /// Who calls this has locked the shards.
     fn new(keyspace: &'k Keyspace, held: ShardSet) -> Guard<'k> {
-        Guard { keyspace, held, not_sync: PhantomData }
+        Guard { keyspace, held, changed: false, not_sync: PhantomData }
     }
 
     /// Says that the shards will stay held for long: from now on nobody waits for them.
@@ -347,6 +435,7 @@ impl<'k> Guard<'k> {
     #[inline]
     pub fn shard_mut(&mut self, index: usize) -> &mut ShardData {
         assert!(self.held.contains(index), "shard {index} is not held");
+        self.changed = true;
         // SAFETY: the lock is held, and `&mut self` makes this the only reference.
         unsafe { &mut *self.keyspace.shards[index].data.get() }
     }
@@ -357,9 +446,10 @@ impl Drop for Guard<'_> {
     fn drop(&mut self) {
         for index in self.held.iter() {
             let shard = &self.keyspace.shards[index];
-            // SAFETY: the lock is still held and no reference into the shard outlives the guard.
-            let data = unsafe { &*shard.data.get() };
-            shard.due.store(data.expiry.next_due().unwrap_or(i64::MAX), Ordering::Relaxed);
+            if self.changed {
+                // SAFETY: the lock is still held and no reference into the shard outlives the guard.
+                shard.publish(unsafe { &*shard.data.get() });
+            }
             shard.unlock();
         }
     }
@@ -379,6 +469,29 @@ mod tests {
         drop(guard);
         assert!(keyspace.lock(ShardSet::All).is_some());
         assert!(keyspace.lock(ShardSet::One(5)).is_some());
+    }
+
+    #[test]
+    fn any_hash_can_be_prefetched_and_leaves_no_shard_locked() {
+        let keyspace = Keyspace::new(2);
+        // Some in the same shard, some in a shard that is held, more than are taken at once.
+        let hashes: Vec<u64> = (0..100u64).map(|n| (n % 40) << 54 | n << 46 | n).collect();
+        let mut guard = keyspace.lock(ShardSet::All).expect("free");
+        for (n, &hash) in hashes.iter().enumerate() {
+            let key = n.to_string();
+            let entry = Entry::new(key.as_bytes(), crate::value::Value::Int(1), None);
+            guard.shard_mut(shard_of(hash)).db_or_new(n as u32 % 2).table.insert(hash, entry);
+        }
+        drop(guard);
+        let guard = keyspace.lock(ShardSet::One(3)).expect("free");
+        for db in 0..3 {
+            hashes.iter().for_each(|&hash| keyspace.prefetch_shard(hash));
+            keyspace.prefetch(db, &hashes);
+            keyspace.prefetch(db, &[]);
+        }
+        assert!(keyspace.lock(ShardSet::One(3)).is_none());
+        drop(guard);
+        assert!(keyspace.lock(ShardSet::All).is_some());
     }
 
     #[test]

@@ -200,11 +200,18 @@ impl Stream {
 
     /// Takes the last entry back as if it had never been added, when the last id was `last_id`. O(log n).
     pub fn take_back(&mut self, last_id: StreamId) {
-        let max_deleted_id = self.max_deleted_id;
-        if self.delete(self.last_id) {
-            self.entries_added -= 1;
+        if let Some(mut last) = self.nodes.last_entry() {
+            let base = *last.key();
+            let node = Arc::make_mut(last.get_mut());
+            if node.take_back(base, self.last_id) {
+                self.len -= 1;
+                self.entries_added -= 1;
+            }
+            if node.is_empty() {
+                last.remove();
+            }
         }
-        (self.last_id, self.max_deleted_id) = (last_id, max_deleted_id);
+        self.last_id = last_id;
     }
 
     /// The entry `id`. O(log n).

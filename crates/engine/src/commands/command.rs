@@ -12,6 +12,7 @@ use kelda_resp::glob_match;
 const BASE: Command = Command {
     group: Group::Server,
     flags: Flags::LOADING.and(Flags::STALE),
+    categories: Some(&["connection"]),
     since: "2.8.13",
     complexity: "O(N) in the number of commands asked for",
     ..Command::BASE

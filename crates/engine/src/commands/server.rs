@@ -171,7 +171,7 @@ pub static COMMANDS: &[Command] = &[
         ..plain(
             "LASTSAVE",
             1,
-            ANYTIME.and(Flags::FAST).and(Flags::ADMIN),
+            ANYTIME.and(Flags::FAST).and(Flags::ADMIN_CATEGORY),
             "1.0.0",
             "",
             "Tells when data was last saved.",
@@ -190,13 +190,21 @@ pub static COMMANDS: &[Command] = &[
         _ => Err(Error::Syntax),
     }),
     plain("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |_, _, _| Err(NO_SAVING)),
-    plain("ROLE", 1, ADMIN.and(Flags::FAST), "2.8.12", "", "Tells the server's part in replication.", |_, _, reply| {
-        reply.array(3);
-        reply.bulk(b"master");
-        reply.int(0);
-        reply.array(0);
-        Ok(())
-    }),
+    plain(
+        "ROLE",
+        1,
+        ANYTIME.and(Flags::FAST).and(Flags::NOSCRIPT).and(Flags::ADMIN_CATEGORY),
+        "2.8.12",
+        "",
+        "Tells the server's part in replication.",
+        |_, _, reply| {
+            reply.array(3);
+            reply.bulk(b"master");
+            reply.int(0);
+            reply.array(0);
+            Ok(())
+        },
+    ),
     plain(
         "REPLICAOF",
         3,
@@ -289,30 +297,57 @@ pub static COMMANDS: &[Command] = &[
             "Container of commands about a cluster.",
             &[
                 cluster("COUNTKEYSINSLOT", 3, Flags::STALE, "3.0.0", "slot", "Counts the keys of a hash slot."),
-                cluster("GETKEYSINSLOT", 4, Flags::STALE, "3.0.0", "slot count", "Lists keys of a hash slot."),
-                cluster("INFO", 2, ANYTIME, "3.0.0", "", "Tells the state of the cluster."),
+                Command {
+                    tips: &["nondeterministic_output"],
+                    ..cluster("GETKEYSINSLOT", 4, Flags::STALE, "3.0.0", "slot count", "Lists keys of a hash slot.")
+                },
+                Command {
+                    tips: &["nondeterministic_output"],
+                    ..cluster("INFO", 2, ANYTIME, "3.0.0", "", "Tells the state of the cluster.")
+                },
                 cluster("KEYSLOT", 3, Flags::STALE, "3.0.0", "key", "Tells the hash slot of a key."),
-                cluster("LINKS", 2, Flags::STALE, "7.0.0", "", "Lists the links between nodes."),
+                Command {
+                    tips: &["nondeterministic_output"],
+                    ..cluster("LINKS", 2, Flags::STALE, "7.0.0", "", "Lists the links between nodes.")
+                },
                 cluster("MEET", -4, OFFLINE_NODE, "3.0.0", "ip port [cluster-bus-port]", "Joins a node."),
                 cluster("MYID", 2, ANYTIME, "3.0.0", "", "Tells the node's id."),
-                cluster("MYSHARDID", 2, ANYTIME, "7.2.0", "", "Tells the shard's id."),
-                cluster("NODES", 2, ANYTIME, "3.0.0", "", "Lists the nodes."),
+                Command {
+                    tips: &["nondeterministic_output"],
+                    ..cluster("MYSHARDID", 2, ANYTIME, "7.2.0", "", "Tells the shard's id.")
+                },
+                Command {
+                    tips: &["nondeterministic_output"],
+                    ..cluster("NODES", 2, ANYTIME, "3.0.0", "", "Lists the nodes.")
+                },
                 cluster("RESET", -2, ADMIN_NODE, "3.0.0", "[HARD | SOFT]", "Leaves the cluster."),
-                cluster("SHARDS", 2, ANYTIME, "7.0.0", "", "Lists the shards."),
-                cluster("SLOTS", 2, ANYTIME, "3.0.0", "", "Lists the hash slots and their nodes."),
+                Command {
+                    tips: &["nondeterministic_output"],
+                    ..cluster("SHARDS", 2, ANYTIME, "7.0.0", "", "Lists the shards.")
+                },
+                Command {
+                    tips: &["nondeterministic_output"],
+                    ..cluster("SLOTS", 2, ANYTIME, "3.0.0", "", "Lists the hash slots and their nodes.")
+                },
                 cluster("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands."),
             ],
         )
     },
     Command {
         group: Group::Cluster,
+        categories: Some(&["connection"]),
         ..plain("ASKING", 1, Flags::FAST, "3.0.0", "", "Allows the next command on a moving slot.", no_cluster)
     },
     Command {
         group: Group::Cluster,
+        categories: Some(&["connection"]),
         ..plain("READONLY", 1, CONNECTION, "3.0.0", "", "Allows reads from a replica.", no_cluster)
     },
-    Command { group: Group::Cluster, ..plain("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", no_cluster) },
+    Command {
+        group: Group::Cluster,
+        categories: Some(&["connection"]),
+        ..plain("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", no_cluster)
+    },
 ];
 
 const CONNECTION: Flags = ANYTIME.and(Flags::FAST);

@@ -246,6 +246,13 @@ impl Node {
         false
     }
 
+    /// Deletes the entry `id`, the last, as if it had never been written; whether it was there.
+    pub(super) fn take_back(&mut self, base: StreamId, id: StreamId) -> bool {
+        let was_there = self.delete(base, id);
+        self.written -= u32::from(was_there);
+        was_there
+    }
+
     /// How many entries have an id below `id`.
     pub(super) fn count_below(&self, base: StreamId, id: StreamId) -> u64 {
         self.iter(base, false).take_while(|entry| entry.id < id).count() as u64

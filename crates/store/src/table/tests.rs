@@ -114,14 +114,26 @@ fn check(table: &Table<Box<Cell>>) {
 }
 
 #[test]
-fn segments_are_contiguous_and_of_their_layout() {
-    let (mut segment, mut offset) = (0, 0);
-    for bucket in 0..100_000 {
-        assert_eq!(segment_of(bucket), (segment, offset), "bucket {bucket}");
-        offset += 1;
-        if offset * 64 == segment_layout(segment).size() {
-            (segment, offset) = (segment + 1, 0);
+fn an_array_has_room_and_not_much_more() {
+    for buckets in 1..=ARRAY_BUCKETS {
+        let room = array_layout(buckets).size() / 64;
+        assert!((buckets..=buckets + buckets / 4).contains(&room), "{buckets} buckets, room for {room}");
+    }
+    assert_eq!(array_layout(ARRAY_BUCKETS).size(), ARRAY_BUCKETS * 64);
+}
+
+#[test]
+fn short_and_long_keys_are_compared_whole() {
+    let text: Vec<u8> = (0..100).collect();
+    for len in 0..=text.len() {
+        let key = &text[..len];
+        assert!(same_bytes(key, &text.clone()[..len]));
+        for changed in 0..len {
+            let mut other = key.to_vec();
+            other[changed] ^= 1;
+            assert!(!same_bytes(key, &other), "byte {changed} of {len}");
         }
+        assert!(!same_bytes(key, &text[..len.saturating_sub(1)]) || len == 0);
     }
 }
 
@@ -330,7 +342,9 @@ proptest! {
             let got = table.get(hashes.of(key), &key.to_le_bytes()).map(|cell| cell.value);
             assert_eq!(got, model.get(&key).copied());
             table.prefetch_bucket(hashes.of(key));
-            table.prefetch_item(hashes.of(key));
+            table.hint().prefetch(hashes.of(key));
+            let chunks = (0..).take_while(|&links| table.prefetch_item(hashes.of(key), links)).count();
+            assert!(chunks < 100 && (got.is_some() || chunks > 0 || table.len() < 400));
         }
         drop(table);
         assert_eq!(std::rc::Rc::strong_count(&live), 1);
