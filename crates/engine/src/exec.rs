@@ -63,9 +63,11 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             authenticated: session.authenticated,
             ..RequestLimits::default()
         };
+        // Before AUTH the limits are narrow, and the very next command may lift them.
+        let most = if session.authenticated { BATCH } else { 1 };
         let mut failure = None;
         let mut at = consumed;
-        while batch.len() < BATCH {
+        while batch.len() < most {
             spans.clear();
             let rest = &input[at..];
             let step = session.parser.next(rest, &limits, &mut spans);
@@ -99,7 +101,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
         if batch.len() > 1 {
             prefetch(worker, session, &words, &mut batch);
         }
-        let whole = batch.len() == BATCH;
+        let whole = batch.len() == most;
         for parsed in &batch {
             let flow = match &parsed.inline {
                 None => {
@@ -319,8 +321,12 @@ pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
     let code: Vec<u8> =
         line.get(1..).unwrap_or_default().iter().copied().take_while(|byte| !b" \r\n".contains(byte)).take(64).collect();
     let code = String::from_utf8_lossy(&code).into_owned();
+    /// Codes told apart, at most: scripts make up their own.
+    const CODES: usize = 128;
     let mut errors = worker.engine.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    *errors.entry(code).or_default() += 1;
+    if errors.len() < CODES || errors.contains_key(&code) {
+        *errors.entry(code).or_default() += 1;
+    }
 }
 
 /// Replies that a command was refused before it ran; a transaction being queued is spoilt by it.
