@@ -271,6 +271,8 @@ unsafe fn command(state: *mut lua_State) -> bool {
     // may collect garbage, but scripts have no finalizers that could call a command.
     unsafe {
         let mut input = std::slice::from_raw_parts(start, length);
+        // As many arguments as Lua's stack holds leave no room otherwise.
+        ffi::lua_settop(state, 0);
         ffi::luaL_checkstack(state, (MAX_REPLY_DEPTH * 4 + 8) as c_int, c"too deep".as_ptr());
         if push_reply(state, &mut input, 0).is_none() {
             ffi::lua_pushboolean(state, 0);
