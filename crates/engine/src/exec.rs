@@ -386,7 +386,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
 }
 
 /// Refuses writes when there are fewer replicas than `min-replicas-to-write` asks for: there is none.
-fn check_replicas(worker: &Worker) -> Result {
+pub(crate) fn check_replicas(worker: &Worker) -> Result {
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),

@@ -261,6 +261,9 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
     if flags.present && read_only && !flags.no_writes {
         return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
     }
+    if flags.present && !flags.no_writes {
+        exec::check_replicas(ctx.worker)?;
+    }
     let no_memory = exec::check_memory(ctx.worker).is_err();
     if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {
         return Err(Error::text(
@@ -366,12 +369,16 @@ impl Script<'_, '_, '_, '_> {
         if !command.command.takes(words.len()) {
             return Err(Error::text("ERR Wrong number of args calling Redis command from script"));
         }
-        if command.flags.has(Flags::NOSCRIPT) || matches!(command.command.run, Run::Script(_)) {
+        let denied = command.flags.has(Flags::NOSCRIPT) && !self.ctx.worker.engine.scripts_call_all.load(Relaxed);
+        if denied || matches!(command.command.run, Run::Script(_)) {
             return Err(Error::text("ERR This Redis command is not allowed from script"));
         }
         if command.writes || command.flags.has(Flags::MAY_REPLICATE) {
             if self.read_only && command.writes {
                 return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
+            }
+            if command.writes {
+                exec::check_replicas(self.ctx.worker)?;
             }
             if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
                 exec::check_memory(self.ctx.worker)?;

@@ -135,6 +135,8 @@ impl Interpreter {
         }
         let library_face = current_host::protect(&lua, &globals, Some(current_host::protect(&lua, &missing, None)?))?;
         current_host::arm_hook(&lua)?;
+        // What building it left behind.
+        lua.gc_collect()?;
         if options.memory_limit > 0 {
             lua.set_memory_limit(options.memory_limit)?;
         }
