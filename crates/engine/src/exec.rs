@@ -63,9 +63,11 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             authenticated: session.authenticated,
             ..RequestLimits::default()
         };
+        // Before AUTH the limits are narrow, and the very next command may lift them.
+        let most = if session.authenticated { BATCH } else { 1 };
         let mut failure = None;
         let mut at = consumed;
-        while batch.len() < BATCH {
+        while batch.len() < most {
             spans.clear();
             let rest = &input[at..];
             let step = session.parser.next(rest, &limits, &mut spans);
@@ -99,7 +101,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
         if batch.len() > 1 {
             prefetch(worker, session, &words, &mut batch);
         }
-        let whole = batch.len() == BATCH;
+        let whole = batch.len() == most;
         for parsed in &batch {
             let flow = match &parsed.inline {
                 None => {
@@ -214,18 +216,22 @@ fn resolve_subcommand(found: &'static Registered, words: &[&[u8]]) -> Result<&'s
 }
 
 fn unknown_command(words: &[&[u8]]) -> Error {
-    let shorten = |word: &[u8]| String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..])));
-    /// Bytes of arguments shown, at most.
+    /// Bytes of the name shown, and of the arguments together, at most.
     const SHOWN: usize = 128;
+    // As C prints a string: up to the first zero byte.
+    let shorten = |word: &[u8], most: usize| {
+        let end = word.iter().take(most).position(|byte| *byte == 0);
+        String::from_utf8_lossy(&word[..end.unwrap_or(most.min(word.len()))]).into_owned()
+    };
+    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..]), SHOWN));
     let mut shown = 0;
     for word in words.iter().skip(1) {
         if shown >= SHOWN {
             break;
         }
-        let part = &word[..word.len().min(SHOWN - shown)];
-        text.push_str(&format!("'{}' ", String::from_utf8_lossy(part)));
-        shown += part.len() + 3;
+        let before = text.len();
+        text.push_str(&format!("'{}' ", shorten(word, SHOWN - shown)));
+        shown += text.len() - before;
     }
     Error::owned(text)
 }
@@ -315,12 +321,16 @@ pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
     let code: Vec<u8> =
         line.get(1..).unwrap_or_default().iter().copied().take_while(|byte| !b" \r\n".contains(byte)).take(64).collect();
     let code = String::from_utf8_lossy(&code).into_owned();
+    /// Codes told apart, at most: scripts make up their own.
+    const CODES: usize = 128;
     let mut errors = worker.engine.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    *errors.entry(code).or_default() += 1;
+    if errors.len() < CODES || errors.contains_key(&code) {
+        *errors.entry(code).or_default() += 1;
+    }
 }
 
 /// Replies that a command was refused before it ran; a transaction being queued is spoilt by it.
-fn refuse(worker: &Worker, session: &mut Session, command: Option<&Registered>, error: &Error, reply: &mut Reply) {
+fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registered>, error: &Error, reply: &mut Reply) {
     if let Some(queue) = &mut session.multi {
         queue.broken = true;
     }
@@ -328,7 +338,15 @@ fn refuse(worker: &Worker, session: &mut Session, command: Option<&Registered>, 
         worker.stats().by_command[command.id].rejected.add(1);
     }
     let mark = reply.len();
-    reply.error(&error.to_string());
+    let text = error.to_string();
+    if command.is_some_and(|command| command.name == "exec") {
+        // An EXEC that cannot run leaves no transaction behind.
+        end_multi(worker, session);
+        let why = text.strip_prefix("ERR ").unwrap_or(&text);
+        reply.error(&format!("EXECABORT Transaction discarded because of: {why}"));
+    } else {
+        reply.error(&text);
+    }
     count_error(worker, &reply.buf[mark..]);
     suppress(session, reply, mark);
 }

@@ -173,6 +173,7 @@ pub static COMMANDS: &[Command] = &[
                 arity: 2,
                 flags: Flags::LOADING.and(Flags::STALE),
                 since: "6.2.0",
+                categories: Some(&[]),
                 summary: "Explains the subcommands.",
                 run: Run::Session(|_, _, reply| {
                     super::help(
@@ -293,7 +294,10 @@ fn publish(ctx: &mut Ctx, args: &Args, reply: &mut Reply, audience: Audience) ->
 
 fn channels(ctx: &mut Ctx, args: &Args, reply: &mut Reply, kind: Subscription) -> Result {
     if args.len() > 3 {
-        return Err(Error::Arity(format!("pubsub|{}", String::from_utf8_lossy(&args[1]).to_lowercase())));
+        return Err(Error::owned(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try PUBSUB HELP.",
+            String::from_utf8_lossy(&args[1])
+        )));
     }
     let mut names = ctx.worker.engine.pubsub.channels(kind);
     if let Some(pattern) = args.get(2) {
