@@ -27,7 +27,7 @@ struct Family {
     global: bool,
 }
 
-use How::{Exactly as E, Near, Shape as S, Unordered as U};
+use How::{Exactly as E, Near, Scores, Shape as S, Unordered as U};
 
 const FAMILIES: &[Family] = &[
     Family {
@@ -243,7 +243,7 @@ const ZSETS: &[(How, &str)] = &[
     (E, "ZDIFFSTORE $k 2 $k $k"),
     (E, "ZINTERCARD 2 $k $k [ LIMIT $c ]"),
     (S, "ZRANDMEMBER $k [ $n ]"),
-    (U, "ZSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
+    (Scores, "ZSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
     (E, "SORT $k ALPHA [ { ASC | DESC } ]"),
 ];
 
