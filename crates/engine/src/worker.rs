@@ -15,7 +15,7 @@ use crate::session::{Session, Watching};
 use crate::stats::Stats;
 use kelda_resp::Protocol;
 use kelda_store::shard::{Keyspace, SHARDS, ShardSet};
-use kelda_store::txn::{Context, Env, EventClasses, Txn};
+use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
 use kelda_store::waiting::Waiter;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -122,7 +122,7 @@ pub struct Worker {
     next_cron_us: u64,
     next_expiry_us: u64,
     next_shard: usize,
-    garbage: VecDeque<kelda_store::txn::Garbage>,
+    garbage: VecDeque<Garbage>,
 }
 
 impl Worker {
@@ -430,6 +430,7 @@ impl Worker {
         stats.hits.add(cx.hits.take());
         stats.misses.add(cx.misses.take());
         if !cx.garbage.is_empty() {
+            stats.lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
             self.garbage.extend(cx.garbage.drain(..));
             self.free_garbage();
         }

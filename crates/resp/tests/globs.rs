@@ -130,3 +130,12 @@ proptest! {
         let _ = glob_match(&pattern, &text, nocase);
     }
 }
+
+#[test]
+fn a_thousand_stars_are_enough() {
+    let text = "a".repeat(2000);
+    assert!(glob_match("*a".repeat(1000).as_bytes(), text.as_bytes(), false));
+    assert!(!glob_match("*a".repeat(1001).as_bytes(), text.as_bytes(), false));
+    assert!(glob_match(format!("{}*", "*a".repeat(1000)).as_bytes(), text.as_bytes(), false));
+    assert!(glob_match("*".repeat(3000).as_bytes(), text.as_bytes(), false));
+}

@@ -173,6 +173,7 @@ pub static COMMANDS: &[Command] = &[
                 arity: 2,
                 flags: Flags::LOADING.and(Flags::STALE),
                 since: "6.2.0",
+                categories: Some(&[]),
                 summary: "Explains the subcommands.",
                 run: Run::Session(|_, _, reply| {
                     super::help(

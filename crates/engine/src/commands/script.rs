@@ -9,14 +9,14 @@ use crate::scripts::ScriptCache;
 use kelda_store::txn::Txn;
 
 const BASE: Command = Command { group: Group::Scripting, since: "2.6.0", ..Command::BASE };
-const EVAL: Flags = Flags::NOSCRIPT.and(Flags::STALE).and(Flags::SKIP_MONITOR).and(Flags::NO_ASYNC_LOADING);
+const EVAL: Flags = Flags::NOSCRIPT.and(Flags::STALE).and(Flags::SKIP_MONITOR).and(Flags::NO_MANDATORY_KEYS);
 
 /// The family.
 pub static COMMANDS: &[Command] = &[
     Command {
         name: "EVAL",
         arity: -3,
-        keys: &[Keys::numkeys(2).update_read().variable()],
+        keys: &[Keys::numkeys(2).update_read()],
         flags: EVAL.and(Flags::MAY_REPLICATE),
         syntax: "script numkeys [key [key ...]] [arg [arg ...]]",
         summary: "Runs a Lua script.",
@@ -39,7 +39,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "EVALSHA",
         arity: -3,
-        keys: &[Keys::numkeys(2).update_read().variable()],
+        keys: &[Keys::numkeys(2).update_read()],
         flags: EVAL.and(Flags::MAY_REPLICATE),
         syntax: "sha1 numkeys [key [key ...]] [arg [arg ...]]",
         summary: "Runs a cached Lua script by its SHA-1.",
@@ -72,6 +72,7 @@ pub static COMMANDS: &[Command] = &[
                 syntax: "script",
                 summary: "Puts a script into the cache.",
                 complexity: "O(N) in the script's length",
+                tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
                 run: Run::Session(load),
                 ..BASE
             },
@@ -82,6 +83,7 @@ pub static COMMANDS: &[Command] = &[
                 syntax: "sha1 [sha1 ...]",
                 summary: "Tells which scripts are in the cache.",
                 complexity: "O(N) in the number of scripts asked for",
+                tips: &["request_policy:all_shards", "response_policy:agg_logical_and"],
                 run: Run::Session(exists),
                 ..BASE
             },
@@ -89,9 +91,10 @@ pub static COMMANDS: &[Command] = &[
                 name: "FLUSH",
                 arity: -2,
                 flags: Flags::NOSCRIPT,
-                syntax: "[ASYNC | SYNC]",
+                syntax: "flush-type:[ASYNC | SYNC]",
                 summary: "Empties the cache of scripts.",
                 complexity: "O(N) in the number of scripts",
+                tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
                 run: Run::Session(flush),
                 ..BASE
             },
@@ -100,13 +103,14 @@ pub static COMMANDS: &[Command] = &[
                 arity: 2,
                 flags: Flags::NOSCRIPT.and(Flags::ALLOW_BUSY),
                 summary: "Ends the running script, if it has not written yet.",
+                tips: &["request_policy:all_shards", "response_policy:one_succeeded"],
                 run: Run::Session(kill),
                 ..BASE
             },
             Command {
                 name: "SHOW",
                 arity: 3,
-                flags: Flags::NOSCRIPT,
+                flags: Flags::NOSCRIPT.and(Flags::STALE),
                 since: "8.0.0",
                 syntax: "sha1",
                 summary: "Shows a cached script.",
@@ -118,7 +122,7 @@ pub static COMMANDS: &[Command] = &[
                 arity: 3,
                 flags: Flags::NOSCRIPT,
                 since: "3.2.0",
-                syntax: "<YES | SYNC | NO>",
+                syntax: "mode:<YES | SYNC | NO>",
                 summary: "Chooses the debugging mode of scripts; there is no debugger here, so only NO is possible.",
                 run: Run::Session(debug),
                 ..BASE

@@ -25,7 +25,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "EXEC",
         arity: 1,
-        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::UNQUEUED),
+        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::SKIP_SLOWLOG).and(Flags::UNQUEUED),
         since: "1.2.0",
         summary: "Runs all queued commands as one.",
         complexity: "That of the queued commands",

@@ -42,11 +42,20 @@ impl View<'_> {
         }
     }
 
-    /// One step of a scan over a held shard: calls `f` with each live key of some bucket, and gives the cursor of the
-    /// next, 0 at the end of the shard.
-    pub fn scan_shard(&self, shard: usize, cursor: u64, f: &mut dyn FnMut(EntryRef<'_>)) -> u64 {
+    /// One step of a scan over a held shard: calls `f` with each live key of some bucket that `wanted` lets through, and
+    /// gives the cursor of the next, 0 at the end of the shard. Of the due keys only those that are wanted get removed.
+    pub fn scan_shard(
+        &self,
+        shard: usize,
+        cursor: u64,
+        mut wanted: impl FnMut(EntryRef<'_>) -> bool,
+        mut f: impl FnMut(EntryRef<'_>),
+    ) -> u64 {
         let Some(db) = self.guard.shard(shard).db(self.db) else { return 0 };
         db.table.scan(cursor, &mut |entry| {
+            if !wanted(entry) {
+                return;
+            }
             if entry.expire_at().is_none_or(|at| at >= self.now_ms) {
                 f(entry);
             } else {

@@ -73,7 +73,7 @@ pub struct View<'k> {
 }
 
 impl<'k> View<'k> {
-    /// Unix time in ms at which the transaction runs; the same throughout.
+    /// Unix time in ms at which the transaction runs; the same throughout a session's commands.
     pub fn now(&self) -> i64 {
         self.now_ms
     }
@@ -246,6 +246,11 @@ impl<'k> Txn<'k> {
     /// From here on, records how to undo every change.
     pub fn keep_undo(&mut self) {
         self.undo.get_or_insert_with(Vec::new);
+    }
+
+    /// Goes on at a later time, between the commands of one session and those of another.
+    pub fn go_on_at(&mut self, now_ms: i64) {
+        self.view.now_ms = self.view.now_ms.max(now_ms);
     }
 
     /// Undoes every change since [`Txn::keep_undo`], and forgets the effects collected since.
