@@ -155,8 +155,10 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
+type Words<'a> = &'a [&'a [u8]];
+
 /// The keys and arguments after `numkeys`.
-fn split<'a>(args: &Args<'a>) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]])> {
+fn split<'a>(args: &Args<'a>) -> Result<(Words<'a>, Words<'a>)> {
     let count = args.int(2)?;
     let rest = args.from(3);
     if count > rest.len() as i64 {
