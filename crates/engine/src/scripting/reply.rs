@@ -30,6 +30,11 @@ pub fn write_error(out: &mut Vec<u8>, text: &[u8]) {
     write_line(out, b'-', text);
 }
 
+/// What Redis takes of the texts of `ok` and `err`: as C prints a string, up to the first zero byte.
+fn until_zero(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 fn write_line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
     out.push(kind);
     out.extend(text.iter().map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
@@ -89,11 +94,11 @@ impl Writer<'_> {
             return Ok(());
         }
         if let Value::String(text) = table.raw_get("err")? {
-            write_error(self.out, &text.as_bytes());
+            write_error(self.out, until_zero(&text.as_bytes()));
             return Ok(());
         }
         if let Value::String(text) = table.raw_get("ok")? {
-            write_line(self.out, b'+', &text.as_bytes());
+            write_line(self.out, b'+', until_zero(&text.as_bytes()));
             return Ok(());
         }
         let double: Value = table.raw_get("double")?;
