@@ -286,8 +286,12 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         commands.store(commands.load(Relaxed) + 1, Relaxed);
         if reply.buf.get(mark) == Some(&b'-') {
             stats.by_command[command.id].failed.add(1);
-            count_error(worker, &reply.buf[mark..]);
+            // A script passes on an error that the command that it called has counted.
+            if !session.error_counted {
+                count_error(worker, &reply.buf[mark..]);
+            }
         }
+        session.error_counted = false;
         // The reply of a session that is blocked comes later.
         if session.reply_mode != ReplyMode::On && flow != Flow::Blocked {
             let keep = command.flags.has(Flags::PUSHES);

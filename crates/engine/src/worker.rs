@@ -177,6 +177,7 @@ impl Worker {
             lfu_log_factor: settings.lfu_log_factor,
             lfu_decay_minutes: settings.lfu_decay_time,
             no_touch: false,
+            scripted: false,
         };
     }
 

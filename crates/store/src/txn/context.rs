@@ -55,6 +55,8 @@ pub struct Env {
     pub lfu_decay_minutes: u32,
     /// Whether looks leave the access field alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// Whether a script runs: what it sees must not depend on the order in which a set happens to lie.
+    pub scripted: bool,
 }
 
 /// One ordinary Redis command that, run by a replica on the same key, makes the same change.
