@@ -163,7 +163,11 @@ fn in_import_mode_the_source_decides_when_a_key_goes() {
          APPEND a 3 => :1
          TTL a => :-1
          CLIENT IMPORT-SOURCE ON => +OK
-         RESET => +RESET
+         RESET => +RESET",
+    );
+    console.advance_ms(1000);
+    console.check(
+        "DBSIZE => :2
          CONFIG SET import-mode no => +OK",
     );
     console.advance_ms(1000);
