@@ -187,6 +187,7 @@ impl Worker {
             no_touch: false,
             keep_due: settings.import_mode,
             see_due: false,
+            scripted: false,
         };
     }
 

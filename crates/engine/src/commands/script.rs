@@ -224,6 +224,7 @@ fn flush(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::text("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
     }
     ctx.worker.engine.scripts.flush();
+    running::follow_flush(ctx);
     reply.ok();
     Ok(())
 }

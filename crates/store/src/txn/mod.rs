@@ -141,6 +141,11 @@ impl<'k> View<'k> {
         Some(entry)
     }
 
+    /// The entry of a key, even one that is due and was not noticed yet: for DEBUG.
+    pub fn peek_even_due(&self, key: Key) -> Option<EntryRef<'_>> {
+        self.shard(key).db(self.db)?.table.get(key.hash, key.bytes)
+    }
+
     /// The entry of a live key; counts a hit or miss, but not a use: for commands that only look (EXISTS, TYPE, OBJECT).
     #[inline]
     pub fn look(&self, key: Key) -> Option<EntryRef<'_>> {
