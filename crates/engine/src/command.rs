@@ -43,7 +43,8 @@ pub struct Command {
     pub categories: Option<&'static [&'static str]>,
     /// The Redis version that introduced it.
     pub since: &'static str,
-    /// Its arguments, in the notation of the Redis documentation (`key [NX | XX] value …`), without the name.
+    /// Its arguments, in the notation of the Redis documentation (`key [NX | XX] value …`) with the marks of
+    /// [`crate::syntax`], without the name.
     pub syntax: &'static str,
     /// What it does, in one sentence.
     pub summary: &'static str,
@@ -169,8 +170,8 @@ flags! {
     FAST = 12 "fast";
     /// Allowed before AUTH.
     NO_AUTH = 13 "no_auth";
-    /// May be sent to replicas though no write.
-    MAY_REPLICATE = 14 "may_replicate";
+    /// May be sent to replicas though no write. COMMAND INFO does not show it.
+    MAY_REPLICATE = 14 "";
     /// Not inside MULTI.
     NO_MULTI = 15 "no_multi";
     /// Keys cannot be told from positions alone. Follows from `keys`.
@@ -179,12 +180,16 @@ flags! {
     ALLOW_BUSY = 17 "allow_busy";
     /// Not while a replica loads.
     NO_ASYNC_LOADING = 18 "no_async_loading";
+    /// May name no key at all though it takes keys.
+    NO_MANDATORY_KEYS = 19 "no_mandatory_keys";
     /// Not counted as a use of its own by MULTI: runs at once instead of being queued.
     UNQUEUED = 24 "";
     /// In the ACL category of dangerous commands though not an administrator's.
     DANGEROUS = 25 "";
     /// In the ACL categories of administrators though it has not their flag (ROLE).
     ADMIN_CATEGORY = 27 "";
+    /// Its replies are pushes: CLIENT REPLY OFF does not concern them.
+    PUSHES = 27 "";
     /// Allowed while a RESP2 session is subscribed.
     IN_PUBSUB = 26 "";
 }
@@ -462,6 +467,7 @@ impl Keys {
     /// The words are no keys but share their place with them.
     pub const fn not_key(mut self) -> Keys {
         self.not_key = true;
+        self.access = Access(0);
         self
     }
 

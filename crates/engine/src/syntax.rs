@@ -3,16 +3,23 @@
 //! The notation is that of the Redis documentation: a lower-case word is an argument, an upper-case one stands for
 //! itself, `[x]` may be left out, `<a | b>` is a choice, and `x [x ...]` may be repeated. `<` `>` may be left out where
 //! `[` `]` hold a whole choice already.
+//!
+//! Where the tree has what that notation cannot say, marks say it: `name:` before a word or bracket is the argument's name
+//! (which else follows from the text), `word/kind` what it is, and `word#1` which key specification it belongs to.
 
 /// One argument or group of arguments.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Argument {
     /// Lower-case name.
     pub name: String,
+    /// What it is called in the text, if it is a single word.
+    pub display: String,
     /// What it is.
     pub kind: Kind,
     /// The word before it that stands for itself.
     pub token: Option<String>,
+    /// Its key specification, where that is not simply the next one.
+    pub key_spec: Option<usize>,
     /// May be left out.
     pub optional: bool,
     /// May be repeated.
@@ -37,6 +44,10 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Those that hold no others.
+    const SIMPLE: &[Kind] =
+        &[Kind::Key, Kind::String, Kind::Integer, Kind::Double, Kind::Pattern, Kind::UnixTime, Kind::PureToken];
+
     /// The name in COMMAND DOCS.
     pub fn name(&self) -> &'static str {
         match self {
@@ -73,7 +84,14 @@ pub fn parse(text: &str) -> Result<Vec<Argument>, String> {
             _ => spaced.push(letter),
         }
     }
-    let mut reader = Reader { words: spaced.split_whitespace().collect(), at: 0 };
+    let mut reader = Reader { words: Vec::new(), at: 0 };
+    let mut name = None;
+    for word in spaced.split_whitespace() {
+        match word.strip_suffix(':') {
+            Some(label) => name = Some(label),
+            None => reader.words.push(Word::new(word, name.take())),
+        }
+    }
     let arguments = reader.choice()?;
     match reader.peek() {
         None => Ok(arguments),
@@ -81,8 +99,34 @@ pub fn parse(text: &str) -> Result<Vec<Argument>, String> {
     }
 }
 
+/// A word or bracket, with its marks.
+#[derive(Debug)]
+struct Word<'a> {
+    text: &'a str,
+    name: Option<&'a str>,
+    kind: Option<Kind>,
+    key_spec: Option<usize>,
+}
+
+impl<'a> Word<'a> {
+    fn new(word: &'a str, name: Option<&'a str>) -> Word<'a> {
+        let (name, rest) = word.split_once(':').map_or((name, word), |(name, rest)| (Some(name), rest));
+        let (rest, key_spec) = rest.split_once('#').map_or((rest, None), |(rest, spec)| (rest, spec.parse().ok()));
+        let (text, kind) = rest.split_once('/').map_or((rest, None), |(text, kind)| (text, Some(kind)));
+        let kind = kind.and_then(|kind| Kind::SIMPLE.iter().find(|known| known.name() == kind).cloned());
+        Word { text, name, kind, key_spec }
+    }
+
+    /// The argument that a word in lower case is.
+    fn argument(&self) -> Argument {
+        let kind = self.kind.clone().unwrap_or_else(|| kind_of(self.text));
+        let name = self.name.unwrap_or(self.text);
+        Argument { display: self.text.into(), key_spec: self.key_spec, ..plain(name.into(), kind) }
+    }
+}
+
 struct Reader<'a> {
-    words: Vec<&'a str>,
+    words: Vec<Word<'a>>,
     at: usize,
 }
 
@@ -92,7 +136,19 @@ fn is_token(word: &str) -> bool {
 
 impl<'a> Reader<'a> {
     fn peek(&self) -> Option<&'a str> {
-        self.words.get(self.at).copied()
+        self.words.get(self.at).map(|word| word.text)
+    }
+
+    /// Takes the next word if it is a bracket that opens, with what is in it up to `close`.
+    fn bracket(&mut self, close: &str) -> Result<Argument, String> {
+        let name = self.words.get(self.at).and_then(|word| word.name);
+        self.at += 1;
+        let mut argument = block(self.choice()?);
+        self.expect(close)?;
+        if let Some(name) = name {
+            argument.name = name.into();
+        }
+        Ok(argument)
     }
 
     fn expect(&mut self, word: &str) -> Result<(), String> {
@@ -134,17 +190,12 @@ impl<'a> Reader<'a> {
                         spans.truncate(items.len().max(1));
                         continue;
                     }
-                    self.at += 1;
-                    let mut argument = block(self.choice()?);
-                    self.expect("]")?;
+                    let mut argument = self.bracket("]")?;
                     argument.optional = true;
                     items.push(argument);
                 }
                 Some("<") => {
-                    self.at += 1;
-                    let argument = block(self.choice()?);
-                    self.expect(">")?;
-                    items.push(argument);
+                    items.push(self.bracket(">")?);
                 }
                 Some("...") => {
                     // `[item ...]`: any number of it, none too.
@@ -156,37 +207,34 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 Some(word) if is_token(word) => {
+                    let name = self.words.get(self.at).and_then(|word| word.name);
                     self.at += 1;
-                    let name = word.to_lowercase();
-                    let mut argument = self.after_token(word)?.unwrap_or(plain(name, Kind::PureToken));
+                    let name = name.map_or_else(|| word.to_lowercase(), String::from);
+                    let mut argument = self.after_token()?.unwrap_or(plain(name, Kind::PureToken));
                     argument.token = Some(word.into());
                     items.push(argument);
                 }
-                Some(word) => {
-                    self.at += 1;
-                    items.push(plain(word.into(), kind_of(word)));
-                }
+                Some(_) => items.extend(self.word()),
             }
             spans.push((start, self.at));
         }
     }
 
     /// The argument that belongs to a token just read, if one follows.
-    fn after_token(&mut self, _: &str) -> Result<Option<Argument>, String> {
+    fn after_token(&mut self) -> Result<Option<Argument>, String> {
         match self.peek() {
-            Some("<") => {
-                self.at += 1;
-                let argument = block(self.choice()?);
-                self.expect(">")?;
-                Ok(Some(argument))
-            }
+            Some("<") => self.bracket(">").map(Some),
             Some("[" | "]" | ">" | "|" | "...") | None => Ok(None),
             Some(word) if is_token(word) => Ok(None),
-            Some(word) => {
-                self.at += 1;
-                Ok(Some(plain(word.into(), kind_of(word))))
-            }
+            Some(_) => Ok(self.word()),
         }
+    }
+
+    /// Takes the next word as an argument.
+    fn word(&mut self) -> Option<Argument> {
+        let argument = self.words.get(self.at)?.argument();
+        self.at += 1;
+        Some(argument)
     }
 
     /// At `[x ...]` where `x` are the words of the last items: skips it, and tells the first of the items and whether
@@ -194,7 +242,7 @@ impl<'a> Reader<'a> {
     fn repetition(&mut self, spans: &[(usize, usize)]) -> Option<(usize, bool)> {
         let (mut depth, mut end) = (0, self.at);
         loop {
-            match *self.words.get(end)? {
+            match self.words.get(end)?.text {
                 "[" => depth += 1,
                 "]" => depth -= 1,
                 _ => {}
@@ -204,19 +252,21 @@ impl<'a> Reader<'a> {
             }
             end += 1;
         }
-        let inner = self.words.get(self.at + 1..end)?;
-        let (last, repeated) = inner.split_last()?;
-        if *last != "..." {
+        let texts = |range: std::ops::Range<usize>| -> Option<Vec<&str>> {
+            Some(self.words.get(range)?.iter().map(|word| word.text).collect())
+        };
+        let mut repeated = texts(self.at + 1..end)?;
+        if repeated.pop()? != "..." {
             return None;
         }
         for first in (0..spans.len()).rev() {
-            let before = self.words.get(spans[first].0..self.at)?;
+            let before = texts(spans[first].0..self.at)?;
             let token = before.first().is_some_and(|word| is_token(word));
             if before == repeated {
                 self.at = end + 1;
-                return Some((first, token && first + 1 == spans.len()));
+                return Some((first, token));
             }
-            if token && first + 1 == spans.len() && before.get(1..) == Some(repeated) {
+            if token && first + 1 == spans.len() && before.get(1..) == Some(&repeated[..]) {
                 self.at = end + 1;
                 return Some((first, false));
             }
@@ -227,17 +277,22 @@ impl<'a> Reader<'a> {
 
 /// Marks the items from `first` on as repeated, several as one block.
 fn repeat(items: &mut Vec<Argument>, first: usize, with_token: bool) {
+    let several = items.len() > first + 1;
     let mut argument = block(items.split_off(first));
+    if several {
+        argument.name = "data".into();
+    }
     argument.multiple = true;
     argument.multiple_token = with_token;
     items.push(argument);
 }
 
 fn plain(name: String, kind: Kind) -> Argument {
-    Argument { name, kind, token: None, optional: false, multiple: false, multiple_token: false }
+    let display = name.clone();
+    Argument { name, display, kind, token: None, key_spec: None, optional: false, multiple: false, multiple_token: false }
 }
 
-/// Several arguments as one.
+/// Several arguments as one. A token that the first of them needs is then that of all.
 fn block(mut items: Vec<Argument>) -> Argument {
     if items.len() == 1
         && let Some(item) = items.pop()
@@ -245,7 +300,10 @@ fn block(mut items: Vec<Argument>) -> Argument {
         return item;
     }
     let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).take(3).collect();
-    plain(names.join("-"), Kind::Block(items))
+    let name = names.join("-");
+    let token = items.first_mut().filter(|first| first.kind != Kind::PureToken && !first.optional);
+    let token = token.and_then(|first| first.token.take());
+    Argument { token, ..plain(name, Kind::Block(items)) }
 }
 
 /// What an argument of this name is: the documentation's names are consistent.
@@ -257,14 +315,14 @@ fn kind_of(name: &str) -> Kind {
         "unix-time-seconds" | "unix-time-milliseconds" | "timestamp-seconds" | "timestamp-milliseconds" => {
             Kind::UnixTime
         }
-        "min" | "max" | "score" | "weight" | "longitude" | "latitude" | "radius" | "width" | "height" | "timeout" => {
+        "min" | "max" | "score" | "longitude" | "latitude" | "radius" | "width" | "height" | "timeout" => {
             Kind::Double
         }
         "seconds" | "milliseconds" | "count" | "numkeys" | "index" | "start" | "stop" | "end" | "offset" | "bit"
         | "rank" | "num-matches" | "len" | "maxlen" | "num" | "increment" | "decrement" | "cursor" | "client-id"
         | "threshold" | "db" | "index1" | "index2" | "destination-db" | "protover" | "numfields" | "maxage" | "ms"
         | "min-idle-time" | "port" | "bits" | "frequency" | "numreplicas" | "numlocal" | "slot" | "size"
-        | "version" => Kind::Integer,
+        | "version" | "weight" => Kind::Integer,
         _ => Kind::String,
     }
 }
@@ -320,11 +378,26 @@ mod tests {
         reads("key <LEFT | RIGHT> [COUNT count]", "key oneof(LEFT:pure-token RIGHT:pure-token) COUNT:integer?");
         reads("[ID client-id [client-id ...]]", "ID:integer?*");
         reads("key [GET pattern [GET pattern ...]]", "key GET:pattern?*+");
-        reads("[LIMIT offset count]", "block(LIMIT:integer integer)?");
+        reads("[LIMIT offset count]", "LIMIT:block(integer integer)?");
+        reads("[TO host port [FORCE]]", "TO:block(string integer FORCE:pure-token?)?");
+        reads("[GET a b [GET a b ...]]", "GET:block(string string)?*+");
         reads("[pattern]", "pattern?");
         reads("[arg [arg ...]]", "string?*");
         reads("[AGGREGATE <SUM | MIN | MAX>]", "AGGREGATE:oneof(SUM:pure-token MIN:pure-token MAX:pure-token)?");
+        reads("min/string range:[LIMIT x:offset/double#2]", "string LIMIT:double?");
         assert!(parse("[key").is_err());
         assert!(parse("key ]").is_err());
+    }
+
+    #[test]
+    fn marks_name_what_the_text_does_not() {
+        let read = parse("a:b/double#2 where:<LEFT | RIGHT> [change:CH] trim:[operator:[equal:= | about:~] threshold] x y [x y ...]");
+        let read = read.unwrap();
+        let names: Vec<&str> = read.iter().map(|argument| argument.name.as_str()).collect();
+        assert_eq!(names, ["a", "where", "change", "trim", "data"]);
+        assert_eq!((read[0].display.as_str(), &read[0].kind, read[0].key_spec), ("b", &Kind::Double, Some(2)));
+        assert_eq!((read[2].kind == Kind::PureToken, read[2].token.as_deref()), (true, Some("CH")));
+        let operator = &read[3].kind.inner()[0];
+        assert_eq!((operator.name.as_str(), operator.kind.inner()[0].name.as_str()), ("operator", "equal"));
     }
 }

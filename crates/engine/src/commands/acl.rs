@@ -107,7 +107,7 @@ pub static COMMANDS: &[Command] = &[Command {
             )
         },
         sub("GENPASS", -2, COMMON, "[bits]", "Makes up a password.", generate_password),
-        sub("LOG", -2, ADMIN, "[count | RESET]", "Shows what was refused to users.", |_, args, reply| {
+        sub("LOG", -2, ADMIN, "operation:[count | RESET]", "Shows what was refused to users.", |_, args, reply| {
             match args.len() {
                 2 => reply.array(0),
                 3 if args.is(2, "reset") => reply.ok(),

@@ -19,7 +19,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).update_read()],
         flags: Flags::DENYOOM,
         since: "2.2.0",
-        syntax: "key offset value",
+        syntax: "key offset value/integer",
         summary: "Sets or clears one bit of the string at a key; returns what it was.",
         run: Run::Write(setbit),
         ..BASE
@@ -40,7 +40,7 @@ pub static COMMANDS: &[Command] = &[
         arity: -2,
         keys: &[Keys::at(1).read()],
         since: "2.6.0",
-        syntax: "key [start [end [BYTE | BIT]]]",
+        syntax: "key range:[start end-unit-block:[end unit:[BYTE | BIT]]]",
         summary: "Counts the bits that are set in the string at a key, or in part of it.",
         complexity: "O(N) in the length of the part",
         run: Run::Read(bitcount),
@@ -51,7 +51,7 @@ pub static COMMANDS: &[Command] = &[
         arity: -3,
         keys: &[Keys::at(1).read()],
         since: "2.8.7",
-        syntax: "key bit [start [end [BYTE | BIT]]]",
+        syntax: "key bit range:[start end-unit-block:[end unit:[BYTE | BIT]]]",
         summary: "Finds the first bit that is set, or clear, in the string at a key or in part of it.",
         complexity: "O(N) in the length of the part",
         run: Run::Read(bitpos),
@@ -63,7 +63,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(2).overwrite(), Keys::range(3, -1, 1).read()],
         flags: Flags::DENYOOM,
         since: "2.6.0",
-        syntax: "AND | OR | XOR | NOT destkey key [key ...]",
+        syntax: "operation:<AND | OR | XOR | NOT> destkey key [key ...]",
         summary: "Combines strings bit by bit and stores the result.",
         complexity: "O(N) in the length of the longest string",
         run: Run::Write(bitop),
@@ -80,7 +80,8 @@ pub static COMMANDS: &[Command] = &[
         }),
         flags: Flags::DENYOOM,
         since: "3.2.0",
-        syntax: "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value | INCRBY encoding offset increment [...]]",
+        syntax: "key operation:[<get-block:<GET encoding offset> | write:<[OVERFLOW overflow-block:<WRAP | SAT | FAIL>] \
+                 write-operation:<set-block:<SET encoding offset value/integer> | incrby-block:<INCRBY encoding offset increment>>>> ...]",
         summary: "Reads and changes integers of any width inside the string at a key.",
         complexity: "O(1) for each operation",
         run: Run::Write(bitfield),
@@ -92,7 +93,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).read()],
         flags: Flags::FAST,
         since: "6.0.0",
-        syntax: "key [GET encoding offset [GET encoding offset ...]]",
+        syntax: "key get-block:[GET encoding offset [GET encoding offset ...]]",
         summary: "Reads integers of any width inside the string at a key.",
         complexity: "O(1) for each operation",
         run: Run::Read(bitfield_ro),
@@ -148,7 +149,7 @@ fn getbit(view: &View, args: &Args, reply: &mut Reply) -> Result {
 
 // ---- parts of a bitmap
 
-/// `[start [end [BYTE | BIT]]]` of BITCOUNT and BITPOS.
+/// `range:[start end-unit-block:[end unit:[BYTE | BIT]]]` of BITCOUNT and BITPOS.
 struct Part {
     start: i64,
     end: Option<i64>,

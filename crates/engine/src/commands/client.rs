@@ -33,9 +33,9 @@ const fn sub(
 }
 
 /// The options by which CLIENT LIST and CLIENT KILL choose.
-const FILTERS: &str = "[ID client-id [client-id ...]] [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] \
-    [USER username] [ADDR ip:port] [LADDR ip:port] [SKIPME <YES | NO>] [MAXAGE maxage] [NAME name] [IDLE idle] \
-    [FLAGS flags] [LIB-NAME lib-name] [LIB-VER lib-ver] [DB db] [IP ip]";
+const FILTERS: &str = "[TYPE client-type:<NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]] \
+    [USER username] [ADDR addr:ip:port] [LADDR laddr:ip:port] [SKIPME skipme:<YES | NO>] [MAXAGE maxage] [NAME name] \
+    [IDLE idle/integer] [FLAGS flags] [LIB-NAME lib-name] [LIB-VER lib-ver] [DB db] [IP ip]";
 
 /// The family.
 pub static COMMANDS: &[Command] = &[Command {
@@ -67,7 +67,7 @@ pub static COMMANDS: &[Command] = &[Command {
                 4,
                 BUSY,
                 "7.2.0",
-                "<LIB-NAME libname | LIB-VER libver>",
+                "attr:<LIB-NAME libname | LIB-VER libver>",
                 "Tells the server about the client's library.",
                 set_info,
             )
@@ -94,7 +94,7 @@ pub static COMMANDS: &[Command] = &[Command {
             3,
             BUSY.and(Flags::ADMIN),
             "7.0.0",
-            "<ON | OFF>",
+            "enabled:<ON | OFF>",
             "Spares the connection when memory is short.",
             |ctx, args, reply| set_switch(args, reply, &ctx.session.info.no_evict),
         ),
@@ -103,7 +103,7 @@ pub static COMMANDS: &[Command] = &[Command {
             3,
             BUSY,
             "7.2.0",
-            "<ON | OFF>",
+            "enabled:<ON | OFF>",
             "Keeps the connection's reads from counting as uses of keys.",
             |ctx, args, reply| set_switch(args, reply, &ctx.session.info.no_touch),
         ),
@@ -112,7 +112,7 @@ pub static COMMANDS: &[Command] = &[Command {
             3,
             BUSY.and(Flags::NO_MULTI),
             "3.2.0",
-            "<ON | OFF | SKIP>",
+            "action:<ON | OFF | SKIP>",
             "Chooses whether replies are sent.",
             reply_mode,
         ),
@@ -121,11 +121,11 @@ pub static COMMANDS: &[Command] = &[Command {
             -3,
             ADMIN,
             "5.0.0",
-            "client-id [TIMEOUT | ERROR]",
+            "client-id unblock-type:[TIMEOUT | ERROR]",
             "Ends the wait of a blocked client.",
             unblock,
         ),
-        sub("PAUSE", -3, ADMIN, "3.0.0", "timeout [WRITE | ALL]", "Has commands of all clients wait.", pause),
+        sub("PAUSE", -3, ADMIN, "3.0.0", "timeout/integer mode:[WRITE | ALL]", "Has commands of all clients wait.", pause),
         Command {
             complexity: "O(N) in the number of waiting clients",
             ..sub("UNPAUSE", 2, ADMIN, "6.2.0", "", "Ends CLIENT PAUSE.", |ctx, _, reply| {
@@ -156,7 +156,7 @@ pub static COMMANDS: &[Command] = &[Command {
             3,
             BUSY,
             "6.0.0",
-            "<YES | NO>",
+            "mode:<YES | NO>",
             "Chooses whether the next command's keys are tracked.",
             |_, _, _| {
                 Err(Error::text(
@@ -181,12 +181,12 @@ pub static COMMANDS: &[Command] = &[Command {
     ..BASE
 }];
 
-const KILL_SYNTAX: &str = "<ip:port | <[ID client-id [client-id ...]] | [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] | \
-    [USER username] | [ADDR addr] | [LADDR laddr] | [SKIPME <YES | NO>] | [MAXAGE maxage] [<[ID client-id [client-id ...]] | \
-    [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] | [USER username] | [ADDR addr] | [LADDR laddr] | [SKIPME <YES | NO>] | \
-    [MAXAGE maxage]> ...]>>";
+const KILL_SYNTAX: &str = "filter:<old-format:ip:port | new-format:<<[ID client-id [client-id ...]] | \
+    [TYPE client-type:<NORMAL | MASTER | PRIMARY | SLAVE | REPLICA | PUBSUB>] | [USER username] | [ADDR addr:ip:port] | \
+    [LADDR laddr:ip:port] | [SKIPME skipme:<YES | NO>] | [MAXAGE maxage] | [NAME name] | [IDLE idle/integer] | \
+    [FLAGS flags] | [LIB-NAME lib-name] | [LIB-VER lib-ver] | [DB db] | [IP ip]> ...>>";
 const TRACKING_SYNTAX: &str =
-    "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]";
+    "status:<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]";
 
 /// A text that a client gives itself: printable ASCII without blanks.
 pub(super) fn label(what: &str, text: &[u8]) -> Result<String> {

@@ -67,7 +67,7 @@ pub static COMMANDS: &[Command] = &[Command {
             name: "LIST",
             arity: -2,
             since: "7.0.0",
-            syntax: "[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]",
+            syntax: "[FILTERBY filterby:<MODULE module-name | ACLCAT category | PATTERN pattern>]",
             summary: "Lists the names of commands.",
             tips: ANY_ORDER,
             run: Run::Session(list),
@@ -290,7 +290,8 @@ fn write_arguments(reply: &mut Reply, arguments: &[Argument], specs: usize, next
     reply.array(arguments.len());
     for argument in arguments {
         let inner = argument.kind.inner();
-        let key = (argument.kind == Kind::Key && specs != 0).then_some(*next_key);
+        let next = || (argument.kind == Kind::Key && specs != 0).then(|| (*next_key).min(specs - 1));
+        let key = argument.key_spec.or_else(next);
         let marks: Vec<&str> = [
             (argument.optional, "optional"),
             (argument.multiple, "multiple"),
@@ -310,11 +311,11 @@ fn write_arguments(reply: &mut Reply, arguments: &[Argument], specs: usize, next
         text("name", &argument.name);
         text("type", argument.kind.name());
         if shows_text {
-            text("display_text", &argument.name);
+            text("display_text", &argument.display);
         }
         if let Some(index) = key {
             reply.bulk(b"key_spec_index");
-            reply.int(index.min(specs - 1) as i64);
+            reply.int(index as i64);
             *next_key += 1;
         }
         if let Some(token) = &argument.token {
@@ -336,7 +337,7 @@ fn write_arguments(reply: &mut Reply, arguments: &[Argument], specs: usize, next
 fn list(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let all = registry::all().iter();
     let found: Vec<&Registered> = match args.from(2) {
-        [] => commands(),
+        [] => all.collect(),
         [filter, kind, text] if filter.eq_ignore_ascii_case(b"filterby") => {
             if kind.eq_ignore_ascii_case(b"module") {
                 Vec::new()

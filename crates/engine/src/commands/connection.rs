@@ -86,7 +86,7 @@ pub static COMMANDS: &[Command] = &[
         arity: -1,
         flags: EARLY,
         since: "6.0.0",
-        syntax: "[protover [AUTH username password] [SETNAME clientname]]",
+        syntax: "arguments:[protover auth:[AUTH username password] [SETNAME clientname]]",
         summary: "Agrees on the protocol version, and tells about the server.",
         run: Run::Session(hello),
         ..BASE

@@ -14,7 +14,7 @@ const GETTER: Command =
 pub static COMMANDS: &[Command] = &[
     Command {
         name: "EXPIRE",
-        syntax: "key seconds [NX | XX | GT | LT]",
+        syntax: "key seconds condition:[NX | XX | GT | LT]",
         summary: "Has a key expire in some seconds.",
         run: Run::Write(|txn, args, reply| expire(txn, args, reply, "expire", true, true)),
         ..SETTER
@@ -22,7 +22,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "PEXPIRE",
         since: "2.6.0",
-        syntax: "key milliseconds [NX | XX | GT | LT]",
+        syntax: "key milliseconds condition:[NX | XX | GT | LT]",
         summary: "Has a key expire in some milliseconds.",
         run: Run::Write(|txn, args, reply| expire(txn, args, reply, "pexpire", false, true)),
         ..SETTER
@@ -30,7 +30,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "EXPIREAT",
         since: "1.2.0",
-        syntax: "key unix-time-seconds [NX | XX | GT | LT]",
+        syntax: "key unix-time-seconds condition:[NX | XX | GT | LT]",
         summary: "Has a key expire at a Unix time in seconds.",
         run: Run::Write(|txn, args, reply| expire(txn, args, reply, "expireat", true, false)),
         ..SETTER
@@ -38,7 +38,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "PEXPIREAT",
         since: "2.6.0",
-        syntax: "key unix-time-milliseconds [NX | XX | GT | LT]",
+        syntax: "key unix-time-milliseconds condition:[NX | XX | GT | LT]",
         summary: "Has a key expire at a Unix time in milliseconds.",
         run: Run::Write(|txn, args, reply| expire(txn, args, reply, "pexpireat", false, false)),
         ..SETTER
@@ -46,6 +46,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "TTL",
         summary: "Returns how long a key still lives, in seconds.",
+        tips: &["nondeterministic_output"],
         run: Run::Read(|view, args, reply| ttl(view, args, reply, |at, now| rounded_seconds((at - now).max(0)))),
         ..GETTER
     },
@@ -53,6 +54,7 @@ pub static COMMANDS: &[Command] = &[
         name: "PTTL",
         since: "2.6.0",
         summary: "Returns how long a key still lives, in milliseconds.",
+        tips: &["nondeterministic_output"],
         run: Run::Read(|view, args, reply| ttl(view, args, reply, |at, now| (at - now).max(0))),
         ..GETTER
     },
@@ -135,7 +137,8 @@ fn invalid(command: &str) -> Error {
 /// Gives a live key an expiry time, or deletes it if that is past already.
 pub(super) fn set_or_delete(txn: &mut Txn, key: Key, at: i64) {
     if at <= txn.now() {
-        txn.delete_with_event(key);
+        // Valkey counts it among `expired_keys`; Redis does not.
+        txn.cx().expired += u64::from(txn.delete_with_event(key));
     } else {
         txn.set_expiry(key, Some(at));
         txn.event(EventClasses::GENERIC, "expire", key.bytes);

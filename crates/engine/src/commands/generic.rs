@@ -33,6 +33,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [key ...]",
         summary: "Deletes keys.",
         complexity: "O(N) in the number of keys; the memory of big values is given back afterwards, in small steps",
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         run: Run::Write(del),
         ..BASE
     },
@@ -45,6 +46,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [key ...]",
         summary: "Deletes keys. Does the same as DEL, which here frees big values in small steps too.",
         complexity: "O(N) in the number of keys",
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         run: Run::Write(del),
         ..BASE
     },
@@ -56,6 +58,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [key ...]",
         summary: "Counts how many of the keys are there.",
         complexity: "O(N) in the number of keys",
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         run: Run::Read(|view, args, reply| count_keys(args, reply, |index| view.look(args.key(index)).is_some())),
         ..BASE
     },
@@ -68,7 +71,8 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [key ...]",
         summary: "Counts how many of the keys are there, and marks them as just used.",
         complexity: "O(N) in the number of keys",
-        run: Run::Read(|view, args, reply| count_keys(args, reply, |index| view.get(args.key(index)).is_some())),
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        run: Run::Read(|view, args, reply| count_keys(args, reply, |index| view.touch(args.key(index)))),
         ..BASE
     },
     Command {
@@ -125,9 +129,10 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "FLUSHDB",
         arity: -1,
-        syntax: "[ASYNC | SYNC]",
+        syntax: "flush-type:[ASYNC | SYNC]",
         summary: "Deletes all keys of the selected database.",
         complexity: "O(1); the memory is given back afterwards, in small steps",
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         run: Run::Write(|txn, args, reply| {
             check_flush_mode(args)?;
             txn.flush(txn.db());
@@ -139,9 +144,10 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "FLUSHALL",
         arity: -1,
-        syntax: "[ASYNC | SYNC]",
+        syntax: "flush-type:[ASYNC | SYNC]",
         summary: "Deletes all keys of all databases.",
         complexity: "O(1); the memory is given back afterwards, in small steps",
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         run: Run::Write(|txn, args, reply| {
             check_flush_mode(args)?;
             for db in 0..txn.databases() {
@@ -167,8 +173,9 @@ pub static COMMANDS: &[Command] = &[
         name: "WAIT",
         arity: 3,
         since: "3.0.0",
-        syntax: "numreplicas timeout",
+        syntax: "numreplicas timeout/integer",
         summary: "Waits until replicas have the writes of this connection; tells how many have them.",
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
         run: Run::Session(wait),
         ..WAITING
     },
@@ -176,8 +183,9 @@ pub static COMMANDS: &[Command] = &[
         name: "WAITAOF",
         arity: 4,
         since: "7.2.0",
-        syntax: "numlocal numreplicas timeout",
+        syntax: "numlocal numreplicas timeout/integer",
         summary: "Waits until the writes of this connection are on disk, here and on replicas.",
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
         run: Run::Session(waitaof),
         ..WAITING
     },

@@ -77,6 +77,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key",
         summary: "Returns all fields of a hash with their values.",
         complexity: "O(N) in the size of the hash",
+        tips: &["nondeterministic_output_order"],
         run: Run::Read(hgetall),
         ..BASE
     },
@@ -87,6 +88,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key",
         summary: "Returns the names of all fields of a hash.",
         complexity: "O(N) in the size of the hash",
+        tips: &["nondeterministic_output_order"],
         run: Run::Read(hkeys),
         ..BASE
     },
@@ -97,6 +99,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key",
         summary: "Returns the values of all fields of a hash.",
         complexity: "O(N) in the size of the hash",
+        tips: &["nondeterministic_output_order"],
         run: Run::Read(hvals),
         ..BASE
     },
@@ -148,7 +151,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).take()],
         flags: FAST,
         since: "8.0.0",
-        syntax: "key FIELDS numfields field [field ...]",
+        syntax: "key fields:<FIELDS numfields field [field ...]>",
         summary: "Returns the values of fields and removes them.",
         complexity: "O(N) in the number of fields named",
         run: Run::Write(hgetdel),
@@ -170,7 +173,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).update_read()],
         flags: GROWING,
         since: "2.6.0",
-        syntax: "key field increment",
+        syntax: "key field increment/double",
         summary: "Adds to the number in a field; one that is not there counts as 0.",
         run: Run::Write(hincrbyfloat),
         ..BASE
@@ -180,9 +183,10 @@ pub static COMMANDS: &[Command] = &[
         arity: -2,
         keys: &[Keys::at(1).read()],
         since: "6.2.0",
-        syntax: "key [count [WITHVALUES]]",
+        syntax: "key options:[count [WITHVALUES]]",
         summary: "Returns random fields of a hash: `count` different ones, or -`count` draws.",
         complexity: "O(N) in the number of fields returned",
+        tips: &["nondeterministic_output"],
         run: Run::Read(hrandfield),
         ..BASE
     },
@@ -194,6 +198,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key cursor [MATCH pattern] [COUNT count] [NOVALUES]",
         summary: "Goes through the fields of a hash in steps.",
         complexity: "O(1) for every call, O(N) for a whole iteration",
+        tips: &["nondeterministic_output"],
         run: Run::Read(hscan),
         ..BASE
     },

@@ -120,7 +120,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).insert()],
         flags: GROWS,
         since: "2.2.0",
-        syntax: "key <BEFORE | AFTER> pivot element",
+        syntax: "key where:<BEFORE | AFTER> pivot element",
         summary: "Puts an element beside the first that equals the pivot.",
         complexity: "O(N) in the distance of the pivot from the head",
         run: Run::Write(linsert),
@@ -173,7 +173,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).take(), Keys::at(2).insert()],
         flags: GROWS,
         since: "6.2.0",
-        syntax: "source destination <LEFT | RIGHT> <LEFT | RIGHT>",
+        syntax: "source destination wherefrom:<LEFT | RIGHT> whereto:<LEFT | RIGHT>",
         summary: "Moves an element from an end of one list to an end of another, and returns it.",
         run: Run::Write(lmove),
         ..BASE
@@ -194,7 +194,7 @@ pub static COMMANDS: &[Command] = &[
         arity: -4,
         keys: &[Keys::numkeys(1).take()],
         since: "7.0.0",
-        syntax: "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+        syntax: "numkeys key [key ...] where:<LEFT | RIGHT> [COUNT count]",
         summary: "Takes elements off an end of the first of several lists that has any.",
         complexity: "O(N+M): N the keys named, M the elements taken",
         run: Run::Write(lmpop),
@@ -228,7 +228,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).take(), Keys::at(2).insert()],
         flags: GROWS,
         since: "6.2.0",
-        syntax: "source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout",
+        syntax: "source destination wherefrom:<LEFT | RIGHT> whereto:<LEFT | RIGHT> timeout",
         summary: "Moves an element from one list to another as LMOVE does, and waits for one if there is none.",
         run: Run::Wait(blmove),
         ..BASE
@@ -249,7 +249,7 @@ pub static COMMANDS: &[Command] = &[
         arity: -5,
         keys: &[Keys::numkeys(2).take()],
         since: "7.0.0",
-        syntax: "timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+        syntax: "timeout numkeys key [key ...] where:<LEFT | RIGHT> [COUNT count]",
         summary: "Takes elements off the first of several lists that has any as LMPOP does, and waits for one if none has.",
         complexity: "O(N+M): N the keys named, M the elements taken",
         run: Run::Wait(blmpop),
@@ -594,6 +594,8 @@ fn move_one(txn: &mut Txn, source: Key, destination: Key, from: End, to: End, re
             reply.bulk(&item);
             list.event(EventClasses::LIST, push_event(to));
             list.event(EventClasses::LIST, pop_event(from));
+            drop(list);
+            count_as_one(txn);
         }
         return Ok(true);
     }
@@ -611,8 +613,14 @@ fn move_one(txn: &mut Txn, source: Key, destination: Key, from: End, to: End, re
         list.pop(from);
         list.event(EventClasses::LIST, pop_event(from));
     }
+    count_as_one(txn);
     reply.bulk(&item);
     Ok(true)
+}
+
+/// Taking an element off and adding it is one change in `rdb_changes_since_last_save`.
+fn count_as_one(txn: &mut Txn) {
+    txn.cx().dirty -= 1;
 }
 
 /// The arguments `numkeys key … side [COUNT count]` of LMPOP, ZMPOP and their blocking forms.

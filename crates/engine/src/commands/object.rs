@@ -40,6 +40,7 @@ static OBJECT: &[Command] = &[
     Command {
         name: "ENCODING",
         summary: "Tells how the value of a key is kept in memory.",
+        tips: &["nondeterministic_output"],
         run: Run::Read(encoding),
         ..ABOUT_KEY
     },
@@ -47,18 +48,21 @@ static OBJECT: &[Command] = &[
         name: "FREQ",
         since: "4.0.0",
         summary: "Returns the logarithmic counter of how often a key was used.",
+        tips: &["nondeterministic_output"],
         run: Run::Read(freq),
         ..ABOUT_KEY
     },
     Command {
         name: "IDLETIME",
         summary: "Returns the time since a key was last used, in seconds.",
+        tips: &["nondeterministic_output"],
         run: Run::Read(idletime),
         ..ABOUT_KEY
     },
     Command {
         name: "REFCOUNT",
         summary: "Returns the number of references to the value of a key.",
+        tips: &["nondeterministic_output"],
         run: Run::Read(refcount),
         ..ABOUT_KEY
     },
@@ -84,6 +88,7 @@ const OBJECT_HELP: &[(&str, &str)] = &[
 ];
 
 const MEMORY_BASE: Command = Command { arity: 2, group: Group::Server, since: "4.0.0", ..Command::BASE };
+const FIGURES: &[&str] = &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
 
 static MEMORY: &[Command] = &[
     Command {
@@ -96,12 +101,19 @@ static MEMORY: &[Command] = &[
         run: Run::Read(usage),
         ..MEMORY_BASE
     },
-    Command { name: "DOCTOR", summary: "Tells about problems with memory.", run: Run::Session(doctor), ..MEMORY_BASE },
+    Command {
+        name: "DOCTOR",
+        summary: "Tells about problems with memory.",
+        tips: FIGURES,
+        run: Run::Session(doctor),
+        ..MEMORY_BASE
+    },
     Command {
         name: "STATS",
         whole_keyspace: true,
         summary: "Returns figures about the memory in use.",
         complexity: "O(1) in the number of keys",
+        tips: FIGURES,
         run: Run::Session(stats),
         ..MEMORY_BASE
     },
@@ -109,6 +121,7 @@ static MEMORY: &[Command] = &[
         name: "MALLOC-STATS",
         flags: Flags::LOADING,
         summary: "Returns the allocator's figures.",
+        tips: FIGURES,
         run: Run::Session(malloc_stats),
         ..MEMORY_BASE
     },
@@ -116,6 +129,7 @@ static MEMORY: &[Command] = &[
         name: "PURGE",
         flags: Flags::LOADING,
         summary: "Accepted for compatibility: the allocator gives unused memory back by itself.",
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         run: Run::Session(|_, _, reply| {
             reply.ok();
             Ok(())

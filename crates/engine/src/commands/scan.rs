@@ -28,6 +28,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]",
         summary: "Goes through the keys of the database, some at each call.",
         complexity: "O(1) for each call; O(N) for all calls until the cursor is 0 again",
+        tips: &["nondeterministic_output", "request_policy:special", "response_policy:special"],
         run: Run::Session(scan),
         ..BASE
     },
@@ -38,6 +39,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "pattern",
         summary: "Returns all keys that match a pattern.",
         complexity: "O(N) in the number of keys of the database; O(1) for a pattern without special characters",
+        tips: &["request_policy:all_shards", "nondeterministic_output_order"],
         run: Run::Session(keys),
         ..BASE
     },
@@ -45,6 +47,7 @@ pub static COMMANDS: &[Command] = &[
         name: "RANDOMKEY",
         arity: 1,
         summary: "Returns a key of the database, picked at random.",
+        tips: &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"],
         run: Run::Read(randomkey),
         ..BASE
     },
@@ -55,6 +58,7 @@ pub static COMMANDS: &[Command] = &[
         group: Group::Server,
         categories: Some(&["keyspace"]),
         summary: "Counts the keys of the database.",
+        tips: &["request_policy:all_shards", "response_policy:agg_sum"],
         run: Run::Read(dbsize),
         ..BASE
     },
@@ -177,12 +181,12 @@ fn scan(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     while place.shard < SHARDS && seen < options.count && buckets_left != 0 {
         let step = ctx.with_shards(ShardSet::One(place.shard as u16), |txn| {
             while seen < options.count && buckets_left != 0 {
-                place.cursor = txn.scan_shard(place.shard, place.cursor, &mut |entry| {
+                let wanted = |entry: EntryRef| {
                     seen += 1;
-                    if options.takes(entry) {
-                        found.push(entry.key().into());
-                    }
-                });
+                    options.takes(entry)
+                };
+                place.cursor =
+                    txn.scan_shard(place.shard, place.cursor, wanted, |entry| found.push(entry.key().into()));
                 if place.cursor == 0 {
                     place.shard += 1;
                     break;

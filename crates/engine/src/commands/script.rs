@@ -4,19 +4,20 @@ use crate::args::Args;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::running::{self, Outcome};
-use crate::scripts::ScriptCache;
+use crate::running::{self, Code, Job, Kind, Outcome};
+use crate::scripting::shebang;
+use crate::scripts::{ScriptCache, Sha};
 use kelda_store::txn::Txn;
 
 const BASE: Command = Command { group: Group::Scripting, since: "2.6.0", ..Command::BASE };
-const EVAL: Flags = Flags::NOSCRIPT.and(Flags::STALE).and(Flags::SKIP_MONITOR).and(Flags::NO_ASYNC_LOADING);
+const EVAL: Flags = Flags::NOSCRIPT.and(Flags::STALE).and(Flags::SKIP_MONITOR).and(Flags::NO_MANDATORY_KEYS);
 
 /// The family.
 pub static COMMANDS: &[Command] = &[
     Command {
         name: "EVAL",
         arity: -3,
-        keys: &[Keys::numkeys(2).update_read().variable()],
+        keys: &[Keys::numkeys(2).update_read()],
         flags: EVAL.and(Flags::MAY_REPLICATE),
         syntax: "script numkeys [key [key ...]] [arg [arg ...]]",
         summary: "Runs a Lua script.",
@@ -39,7 +40,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "EVALSHA",
         arity: -3,
-        keys: &[Keys::numkeys(2).update_read().variable()],
+        keys: &[Keys::numkeys(2).update_read()],
         flags: EVAL.and(Flags::MAY_REPLICATE),
         syntax: "sha1 numkeys [key [key ...]] [arg [arg ...]]",
         summary: "Runs a cached Lua script by its SHA-1.",
@@ -72,6 +73,7 @@ pub static COMMANDS: &[Command] = &[
                 syntax: "script",
                 summary: "Puts a script into the cache.",
                 complexity: "O(N) in the script's length",
+                tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
                 run: Run::Session(load),
                 ..BASE
             },
@@ -82,6 +84,7 @@ pub static COMMANDS: &[Command] = &[
                 syntax: "sha1 [sha1 ...]",
                 summary: "Tells which scripts are in the cache.",
                 complexity: "O(N) in the number of scripts asked for",
+                tips: &["request_policy:all_shards", "response_policy:agg_logical_and"],
                 run: Run::Session(exists),
                 ..BASE
             },
@@ -89,9 +92,10 @@ pub static COMMANDS: &[Command] = &[
                 name: "FLUSH",
                 arity: -2,
                 flags: Flags::NOSCRIPT,
-                syntax: "[ASYNC | SYNC]",
+                syntax: "flush-type:[ASYNC | SYNC]",
                 summary: "Empties the cache of scripts.",
                 complexity: "O(N) in the number of scripts",
+                tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
                 run: Run::Session(flush),
                 ..BASE
             },
@@ -100,13 +104,14 @@ pub static COMMANDS: &[Command] = &[
                 arity: 2,
                 flags: Flags::NOSCRIPT.and(Flags::ALLOW_BUSY),
                 summary: "Ends the running script, if it has not written yet.",
-                run: Run::Session(kill),
+                tips: &["request_policy:all_shards", "response_policy:one_succeeded"],
+                run: Run::Session(|ctx, _, reply| kill(ctx, Kind::Script, reply)),
                 ..BASE
             },
             Command {
                 name: "SHOW",
                 arity: 3,
-                flags: Flags::NOSCRIPT,
+                flags: Flags::NOSCRIPT.and(Flags::STALE),
                 since: "8.0.0",
                 syntax: "sha1",
                 summary: "Shows a cached script.",
@@ -118,7 +123,7 @@ pub static COMMANDS: &[Command] = &[
                 arity: 3,
                 flags: Flags::NOSCRIPT,
                 since: "3.2.0",
-                syntax: "<YES | SYNC | NO>",
+                syntax: "mode:<YES | SYNC | NO>",
                 summary: "Chooses the debugging mode of scripts; there is no debugger here, so only NO is possible.",
                 run: Run::Session(debug),
                 ..BASE
@@ -151,9 +156,14 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
-/// The keys and arguments after `numkeys`.
-fn split<'a>(args: &Args<'a>) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]])> {
-    let count = args.int(2)?;
+type Words<'a> = &'a [&'a [u8]];
+
+/// The keys and arguments after `numkeys`; `not_a_number` is the error if that is none.
+pub(super) fn split_after_numkeys<'a>(
+    args: &Args<'a>,
+    not_a_number: &'static str,
+) -> Result<(Words<'a>, Words<'a>)> {
+    let count = args.int(2).map_err(|_| Error::text(not_a_number))?;
     let rest = args.from(3);
     if count > rest.len() as i64 {
         return Err(Error::text("ERR Number of keys can't be greater than number of args"));
@@ -163,21 +173,33 @@ fn split<'a>(args: &Args<'a>) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]])> {
 }
 
 fn eval(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, read_only: bool) -> Result {
-    let (keys, argv) = split(args)?;
     let body = &args[1];
     let sha = ScriptCache::sha(body);
-    running::prepare(ctx, &sha, body)?;
-    ctx.worker.engine.scripts.add(sha, body);
-    running::run(ctx, txn, &sha, body, keys, argv, read_only, reply)
+    run(ctx, txn, args, reply, &sha, body, read_only)
 }
 
 fn evalsha(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, read_only: bool) -> Result {
-    let (keys, argv) = split(args)?;
     let Some((sha, body)) = ctx.worker.engine.scripts.get(&args[1]) else {
         return Err(Error::text("NOSCRIPT No matching script. Please use EVAL."));
     };
-    running::prepare(ctx, &sha, &body)?;
-    running::run(ctx, txn, &sha, &body, keys, argv, read_only, reply)
+    run(ctx, txn, args, reply, &sha, &body, read_only)
+}
+
+fn run(
+    ctx: &mut Ctx,
+    txn: &mut Txn,
+    args: &Args,
+    reply: &mut Reply,
+    sha: &Sha,
+    body: &[u8],
+    read_only: bool,
+) -> Result {
+    let (keys, argv) = split_after_numkeys(args, "ERR value is not an integer or out of range")?;
+    let (flags, _) = shebang::parse(body).map_err(Error::owned)?;
+    running::prepare(ctx, sha, body)?;
+    ctx.worker.engine.scripts.add(*sha, body);
+    let code = Code::Script(std::str::from_utf8(sha).unwrap_or_default());
+    running::run(ctx, txn, Job { code, flags, keys, argv, read_only, words: args.words() }, reply)
 }
 
 fn load(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
@@ -206,10 +228,12 @@ fn flush(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn kill(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
-    match ctx.worker.engine.running.kill() {
+/// SCRIPT KILL and FUNCTION KILL.
+pub(super) fn kill(ctx: &mut Ctx, kind: Kind, reply: &mut Reply) -> Result {
+    match ctx.worker.engine.running.kill(kind) {
         Outcome::Killed => reply.ok(),
         Outcome::NothingRuns => return Err(Error::text("NOTBUSY No scripts in execution right now.")),
+        Outcome::OtherKind => return Err(Error::text(kind.other().busy())),
         Outcome::HasWritten => {
             return Err(Error::text(
                 "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \

@@ -161,7 +161,7 @@ pub static COMMANDS: &[Command] = &[
             -1,
             ADMIN.and(Flags::ALLOW_BUSY).and(Flags::NO_MULTI),
             "1.0.0",
-            "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
+            "save-selector:[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
             "Ends the server.",
             shutdown,
         )
@@ -210,7 +210,7 @@ pub static COMMANDS: &[Command] = &[
         3,
         OFFLINE.and(Flags::STALE),
         "5.0.0",
-        "<host port | NO ONE>",
+        "args:<host port | NO ONE>",
         "Makes the server a replica, or no longer one.",
         replica_of,
     ),
@@ -219,7 +219,7 @@ pub static COMMANDS: &[Command] = &[
         3,
         OFFLINE.and(Flags::STALE),
         "1.0.0",
-        "<host port | NO ONE>",
+        "args:<host port | NO ONE>",
         "The old name of REPLICAOF.",
         replica_of,
     ),
@@ -228,7 +228,7 @@ pub static COMMANDS: &[Command] = &[
         -1,
         Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE),
         "6.2.0",
-        "[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
+        "target:[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
         "Hands the lead over to a replica.",
         |_, args, _| match args.from(1) {
             [word] if word.eq_ignore_ascii_case(b"abort") => Err(Error::text("ERR No failover in progress.")),
@@ -278,7 +278,7 @@ pub static COMMANDS: &[Command] = &[
                 -3,
                 OFFLINE,
                 "7.0.0",
-                "path [CONFIG name value [CONFIG name value ...]] [ARGS args [args ...]]",
+                "path configs:[CONFIG name value [CONFIG name value ...]] [ARGS args [args ...]]",
                 "Loads a module with settings.",
                 no_modules,
             ),
@@ -305,12 +305,12 @@ pub static COMMANDS: &[Command] = &[
                     tips: &["nondeterministic_output"],
                     ..cluster("INFO", 2, ANYTIME, "3.0.0", "", "Tells the state of the cluster.")
                 },
-                cluster("KEYSLOT", 3, Flags::STALE, "3.0.0", "key", "Tells the hash slot of a key."),
+                cluster("KEYSLOT", 3, Flags::STALE, "3.0.0", "key/string", "Tells the hash slot of a key."),
                 Command {
                     tips: &["nondeterministic_output"],
                     ..cluster("LINKS", 2, Flags::STALE, "7.0.0", "", "Lists the links between nodes.")
                 },
-                cluster("MEET", -4, OFFLINE_NODE, "3.0.0", "ip port [cluster-bus-port]", "Joins a node."),
+                cluster("MEET", -4, OFFLINE_NODE, "3.0.0", "ip port [cluster-bus-port/integer]", "Joins a node."),
                 cluster("MYID", 2, ANYTIME, "3.0.0", "", "Tells the node's id."),
                 Command {
                     tips: &["nondeterministic_output"],
@@ -320,7 +320,7 @@ pub static COMMANDS: &[Command] = &[
                     tips: &["nondeterministic_output"],
                     ..cluster("NODES", 2, ANYTIME, "3.0.0", "", "Lists the nodes.")
                 },
-                cluster("RESET", -2, ADMIN_NODE, "3.0.0", "[HARD | SOFT]", "Leaves the cluster."),
+                cluster("RESET", -2, ADMIN_NODE, "3.0.0", "reset-type:[HARD | SOFT]", "Leaves the cluster."),
                 Command {
                     tips: &["nondeterministic_output"],
                     ..cluster("SHARDS", 2, ANYTIME, "7.0.0", "", "Lists the shards.")

@@ -51,6 +51,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key",
         summary: "Returns all members of a set.",
         complexity: "O(N) in the size of the set",
+        tips: &["nondeterministic_output_order"],
         run: Run::Read(smembers),
         ..BASE
     },
@@ -94,6 +95,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [count]",
         summary: "Takes random members out of a set and returns them.",
         complexity: "O(N) in the number of members taken",
+        tips: &["nondeterministic_output"],
         run: Run::Write(spop),
         ..BASE
     },
@@ -104,6 +106,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [count]",
         summary: "Returns random members of a set: `count` different ones, or -`count` draws.",
         complexity: "O(N) in the number of members returned",
+        tips: &["nondeterministic_output"],
         run: Run::Read(srandmember),
         ..BASE
     },
@@ -124,6 +127,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [key ...]",
         summary: "Returns the members that all of the sets have.",
         complexity: INTERSECTION_COST,
+        tips: &["nondeterministic_output_order"],
         run: Run::Read(sinter),
         ..BASE
     },
@@ -132,7 +136,7 @@ pub static COMMANDS: &[Command] = &[
         arity: -3,
         keys: &[Keys::numkeys(1).read()],
         since: "7.0.0",
-        syntax: "numkeys key [key ...] [LIMIT limit]",
+        syntax: "numkeys key [key ...] [LIMIT limit/integer]",
         summary: "Counts the members that all of the sets have, up to a limit.",
         complexity: INTERSECTION_COST,
         run: Run::Read(sintercard),
@@ -156,6 +160,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [key ...]",
         summary: "Returns the members that any of the sets has.",
         complexity: TOTAL_COST,
+        tips: &["nondeterministic_output_order"],
         run: Run::Read(sunion),
         ..BASE
     },
@@ -177,6 +182,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [key ...]",
         summary: "Returns the members of the first set that none of the others has.",
         complexity: TOTAL_COST,
+        tips: &["nondeterministic_output_order"],
         run: Run::Read(sdiff),
         ..BASE
     },
@@ -199,6 +205,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key cursor [MATCH pattern] [COUNT count]",
         summary: "Goes through the members of a set in steps.",
         complexity: "O(1) for every call, O(N) for a whole iteration",
+        tips: &["nondeterministic_output"],
         run: Run::Read(sscan),
         ..BASE
     },

@@ -235,8 +235,8 @@ pub static COMMANDS: &[Command] = &[
     ),
 ];
 
-const KIND: &str = "<SLOW | LARGE-REQUEST | LARGE-REPLY>";
-const KIND_AFTER_COUNT: &str = "count <SLOW | LARGE-REQUEST | LARGE-REPLY>";
+const KIND: &str = "type:<SLOW | LARGE-REQUEST | LARGE-REPLY>";
+const KIND_AFTER_COUNT: &str = "count type:<SLOW | LARGE-REQUEST | LARGE-REPLY>";
 
 fn count(args: &Args) -> Result<usize> {
     match args.int(2) {

@@ -31,7 +31,8 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).read(), BY_PATTERN.read(), BY_PATTERN.overwrite()],
         find_keys: Some(find_keys),
         flags: Flags::DENYOOM.and(Flags::DANGEROUS),
-        syntax: "key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA] [STORE destination]",
+        syntax: "key [BY by-pattern:pattern#1] limit:[LIMIT offset count] [GET get-pattern:pattern#1 [GET pattern ...]] \
+                 order:[ASC | DESC] [sorting:ALPHA] [STORE destination#2]",
         summary: "Sorts the elements of a list, set or sorted set, by themselves or by what other keys hold; may store the result.",
         run: Run::Write(sort_write),
         ..BASE
@@ -41,7 +42,8 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).read(), BY_PATTERN.read()],
         find_keys: Some(|_, f| f(1, Keys::at(1).read().access)),
         since: "7.0.0",
-        syntax: "key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA]",
+        syntax: "key [BY by-pattern:pattern#1] limit:[LIMIT offset count] [GET get-pattern:pattern#1 [GET pattern ...]] \
+                 order:[ASC | DESC] [sorting:ALPHA]",
         summary: "Sorts the elements of a list, set or sorted set, by themselves or by what other keys hold.",
         run: Run::Read(sort_read),
         ..BASE

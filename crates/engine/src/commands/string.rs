@@ -44,7 +44,7 @@ pub static COMMANDS: &[Command] = &[
             f(1, if reads { Keys::at(1).update_read() } else { Keys::at(1).overwrite() }.access);
         }),
         flags: Flags::DENYOOM,
-        syntax: "key value [NX | XX | IFEQ comparison-value] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+        syntax: "key value condition:[NX | XX | IFEQ comparison-value] [GET] expiration:[EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         summary: "Sets a key to a string, whatever it held before.",
         run: Run::Write(set),
         ..BASE
@@ -97,6 +97,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key [key ...]",
         summary: "Returns the strings at several keys, as of one moment.",
         complexity: "O(N) in the number of keys",
+        tips: &["request_policy:multi_shard"],
         run: Run::Read(mget),
         ..BASE
     },
@@ -109,6 +110,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key value [key value ...]",
         summary: "Sets several keys to strings, all at once.",
         complexity: "O(N) in the number of keys",
+        tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
         run: Run::Write(mset),
         ..BASE
     },
@@ -130,9 +132,10 @@ pub static COMMANDS: &[Command] = &[
         keys: &[COUNTED_PAIRS],
         flags: Flags::DENYOOM,
         since: "9.1.0",
-        syntax: "numkeys key value [key value ...] [NX | XX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+        syntax: "numkeys key value [key value ...] condition:[NX | XX] expiration:[EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         summary: "Sets several keys to strings, all at once, with one expiry time for all of them.",
         complexity: "O(N) in the number of keys",
+        tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
         run: Run::Write(msetex),
         ..BASE
     },
@@ -172,7 +175,7 @@ pub static COMMANDS: &[Command] = &[
         name: "INCRBYFLOAT",
         arity: 3,
         since: "2.6.0",
-        syntax: "key increment",
+        syntax: "key increment/double",
         summary: "Adds to the floating-point number at a key.",
         run: Run::Write(incrbyfloat),
         ..UPDATE
@@ -249,7 +252,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).update_read()],
         flags: Flags::FAST,
         since: "6.2.0",
-        syntax: "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
+        syntax: "key expiration:[EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
         summary: "Returns the string at a key and sets or removes the key's expiry time.",
         run: Run::Write(getex),
         ..BASE
@@ -270,7 +273,7 @@ pub static COMMANDS: &[Command] = &[
         arity: -3,
         keys: &[Keys::range(1, 1, 1).read()],
         since: "7.0.0",
-        syntax: "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]",
+        syntax: "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len/integer] [WITHMATCHLEN]",
         summary: "Finds the longest common subsequence of the strings at two keys.",
         complexity: "O(N*M) in the lengths of the two strings",
         run: Run::Read(lcs::lcs),

@@ -25,7 +25,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "EXEC",
         arity: 1,
-        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::UNQUEUED),
+        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::SKIP_SLOWLOG).and(Flags::UNQUEUED),
         since: "1.2.0",
         summary: "Runs all queued commands as one.",
         complexity: "That of the queued commands",
@@ -66,7 +66,8 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 fn multi(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
-    if ctx.session.multi.is_some() {
+    if let Some(queue) = &mut ctx.session.multi {
+        queue.broken = true;
         return Err(Error::text("ERR MULTI calls can not be nested"));
     }
     exec::begin_multi(ctx.session);
