@@ -391,6 +391,7 @@ fn state(address: &str, prefix: &str, encoding: bool) -> io::Result<State> {
                 b"list" => (How::Exactly, &[b"LRANGE", key, b"0", b"-1"]),
                 b"hash" => (How::Unordered, &[b"HGETALL", key]),
                 b"set" => (How::Unordered, &[b"SMEMBERS", key]),
+                b"stream" => (How::Exactly, &[b"XRANGE", key, b"-", b"+"]),
                 _ => (How::Exactly, &[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]),
             };
             let mut facts = vec![
