@@ -328,6 +328,11 @@ impl<'k> Txn<'k> {
     /// Tells watches and waiters that the key changed, and counts the change.
     fn touched(&mut self, key: Key) {
         self.changed(key);
+        self.wake(key);
+    }
+
+    /// Has who waits for the key look again.
+    fn wake(&mut self, key: Key) {
         let db = self.view.db;
         let shard = self.view.guard.shard(key.shard());
         if shard.waiters.awaits(db, key.bytes) {
