@@ -188,6 +188,8 @@ flags! {
     DANGEROUS = 25 "";
     /// In the ACL categories of administrators though it has not their flag (ROLE).
     ADMIN_CATEGORY = 27 "";
+    /// Its replies are pushes: CLIENT REPLY OFF does not concern them.
+    PUSHES = 27 "";
     /// Allowed while a RESP2 session is subscribed.
     IN_PUBSUB = 26 "";
 }

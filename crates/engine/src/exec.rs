@@ -240,7 +240,8 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
-        last.parent.is_none() && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
+        last.parent.is_none()
+            && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
     });
     let found = match repeated {
         Some(found) => resolve_subcommand(found, words),
@@ -289,7 +290,8 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         }
         // The reply of a session that is blocked comes later.
         if session.reply_mode != ReplyMode::On && flow != Flow::Blocked {
-            suppress(session, reply, mark);
+            let keep = command.flags.has(Flags::PUSHES);
+            suppress(session, reply, if keep { reply.len() } else { mark });
         }
     }
     if session.fate != Fate::Open && flow == Flow::Next { Flow::End } else { flow }
@@ -318,8 +320,14 @@ pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
 /// Counts an error reply by its code, for INFO errorstats.
 pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
     worker.stats().errors.add(1);
-    let code: Vec<u8> =
-        line.get(1..).unwrap_or_default().iter().copied().take_while(|byte| !b" \r\n".contains(byte)).take(64).collect();
+    let code: Vec<u8> = line
+        .get(1..)
+        .unwrap_or_default()
+        .iter()
+        .copied()
+        .take_while(|byte| !b" \r\n".contains(byte))
+        .take(64)
+        .collect();
     let code = String::from_utf8_lossy(&code).into_owned();
     /// Codes told apart, at most: scripts make up their own.
     const CODES: usize = 128;
@@ -370,6 +378,29 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     }
     if command.flags.has(Flags::DENYOOM) {
         check_memory(worker)?;
+    }
+    if command.writes {
+        check_replicas(worker)?;
+    }
+    Ok(())
+}
+
+/// Refuses writes when there are fewer replicas than `min-replicas-to-write` asks for: there is none.
+fn check_replicas(worker: &Worker) -> Result {
+    match worker.settings.min_replicas_to_write {
+        0 => Ok(()),
+        _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
+    }
+}
+
+/// Checks again, at EXEC, what may have changed since the commands were queued.
+fn check_queued(worker: &Worker, queue: &Queue) -> Result {
+    let any = |property: fn(&Registered) -> bool| queue.commands.iter().any(|(command, _)| property(command));
+    if any(|command| command.flags.has(Flags::DENYOOM)) {
+        check_memory(worker)?;
+    }
+    if any(|command| command.writes) {
+        check_replicas(worker)?;
     }
     Ok(())
 }
@@ -467,13 +498,13 @@ fn busy(worker: &mut Worker, session: &mut Session, reply: &mut Reply) -> Flow {
     if worker.engine.busy_scripts.load(Relaxed) == 0 {
         return Flow::Again;
     }
-    const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    let text = worker.engine.running.busy();
     // Of the commands that reach for keys only EXEC runs within MULTI.
     if session.multi.is_some() {
         end_multi(worker, session);
-        reply.error(&format!("EXECABORT Transaction discarded because of: {BUSY}"));
+        reply.error(&format!("EXECABORT Transaction discarded because of: {text}"));
     } else {
-        reply.error(BUSY);
+        reply.error(text);
     }
     Flow::Next
 }
@@ -552,13 +583,8 @@ fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: 
         }
         Run::Session(run) => {
             let before = ctx.session.db;
-            let mut inner = Ctx {
-                worker: ctx.worker,
-                session: ctx.session,
-                host: ctx.host,
-                txn: Some(txn),
-                origin: ctx.origin,
-            };
+            let mut inner =
+                Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: Some(txn), origin: ctx.origin };
             let result = run(&mut inner, args, reply);
             if ctx.session.db != before {
                 txn.select(ctx.session.db);
@@ -582,6 +608,10 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
     if queue.broken {
         end_multi(ctx.worker, ctx.session);
         return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
+    }
+    if let Err(error) = check_queued(ctx.worker, &queue) {
+        end_multi(ctx.worker, ctx.session);
+        return Err(Error::owned(format!("EXECABORT Transaction discarded because of: {error}")));
     }
     let mut set = ShardSet::None;
     let mut scratch: Vec<&[u8]> = Vec::new();
@@ -634,8 +664,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
 
 fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words: &[&[u8]], reply: &mut Reply) {
     let mark = reply.len();
-    let mut inner =
-        Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
+    let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
         reply.error(&error.to_string());

@@ -112,6 +112,8 @@ pub struct Worker {
     /// The Lua interpreter; absent while it runs a script, or before the first.
     pub(crate) interpreter: Option<Box<Interpreter>>,
     pub(crate) interpreter_generation: u64,
+    /// The generation of libraries that the interpreter was last rid of old ones for.
+    pub(crate) libraries_generation: u64,
     /// Whether a script is running on this worker.
     pub(crate) in_script: bool,
     /// The script that is running, for SCRIPT KILL and its like.
@@ -144,6 +146,7 @@ impl Worker {
             subscribers: LocalSubscribers::default(),
             interpreter: None,
             interpreter_generation: 0,
+            libraries_generation: 0,
             in_script: false,
             context: None,
             env: Env::default(),

@@ -91,7 +91,7 @@ fn ranges_compare_signed_bytes() {
 
 #[test]
 fn many_stars_take_no_exponential_time() {
-    let pattern = b"a*".repeat(2_000);
+    let pattern = b"a*".repeat(1_000);
     let text = b"a".repeat(20_000);
     assert!(glob_match(&pattern, &text, false));
     let pattern = [pattern.as_slice(), b"b"].concat();

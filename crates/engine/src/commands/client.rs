@@ -439,7 +439,8 @@ fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let mut text = String::new();
     for info in ctx.worker.engine.clients.all() {
         let me = filter.skip_me == Some(true) && info.at.id == ctx.session.at.id;
-        if !me && filter.matches(&info, now_ms) {
+        // One that was killed is gone, even if its thread has yet to notice.
+        if !me && !info.killed.load(Relaxed) && filter.matches(&info, now_ms) {
             text.push_str(&describe(&info, now_ms));
             text.push('\n');
         }
@@ -450,7 +451,8 @@ fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
 
 fn kill(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let now_ms = ctx.worker.now_ms();
-    let all = ctx.worker.engine.clients.all();
+    let mut all = ctx.worker.engine.clients.all();
+    all.retain(|info| !info.killed.load(Relaxed));
     let me = ctx.session.at.id;
     if let [addr] = args.from(2) {
         let found = all.iter().find(|info| info.peer.addr.as_bytes() == *addr);

@@ -337,7 +337,7 @@ fn write_arguments(reply: &mut Reply, arguments: &[Argument], specs: usize, next
 fn list(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let all = registry::all().iter();
     let found: Vec<&Registered> = match args.from(2) {
-        [] => commands(),
+        [] => all.collect(),
         [filter, kind, text] if filter.eq_ignore_ascii_case(b"filterby") => {
             if kind.eq_ignore_ascii_case(b"module") {
                 Vec::new()

@@ -136,13 +136,17 @@ impl Txn<'_> {
     /// Exchanges two databases. Needs every shard.
     pub fn swap_databases(&mut self, a: u32, b: u32) {
         debug_assert!(self.undo.is_none(), "SWAPDB is not allowed where a roll-back may follow");
+        let now_ms = self.now_ms;
         for shard in 0..SHARDS {
             let data = self.view.guard.shard_mut(shard);
-            // A watched key changed if it is there before or after.
-            for db in [a, b] {
-                data.watchers.touch_where(db, |key| {
+            // A watched key changed if it is there before or after. One that is due but was not noticed yet was there before
+            // (WATCH removes those that are due then), and is not there after.
+            for (own, other) in [(a, b), (b, a)] {
+                data.watchers.touch_where(own, |key| {
                     let hash = Key::new(key).hash;
-                    [a, b].iter().any(|&db| data.db(db).is_some_and(|part| part.table.get(hash, key).is_some()))
+                    let get = |db| data.db(db).and_then(|part| part.table.get(hash, key));
+                    get(own).is_some()
+                        || get(other).is_some_and(|entry| entry.expire_at().is_none_or(|at| at >= now_ms))
                 });
             }
             data.swap_dbs(a, b);

@@ -154,9 +154,22 @@ impl<'k> View<'k> {
 
     fn use_entry(&self, entry: EntryRef) {
         if !self.cx.env.no_touch {
-            let random = if self.cx.env.lfu { self.random() } else { 0 };
-            entry.set_access(self.cx.access_clock(self.now_ms).used(entry.access(), random));
+            self.mark_used(entry);
         }
+    }
+
+    fn mark_used(&self, entry: EntryRef) {
+        let random = if self.cx.env.lfu { self.random() } else { 0 };
+        entry.set_access(self.cx.access_clock(self.now_ms).used(entry.access(), random));
+    }
+
+    /// Counts the key as used whatever the session's mode; a hit or miss, too. Whether it is there.
+    pub fn touch(&self, key: Key) -> bool {
+        let entry = self.look(key);
+        if let Some(entry) = entry {
+            self.mark_used(entry);
+        }
+        entry.is_some()
     }
 
     /// The string at a key about to be changed: counted neither as hit or miss nor as a use, which the change itself is.
