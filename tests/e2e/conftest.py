@@ -27,7 +27,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (HARD, HARD))
 class Server:
     """A server process on a free port; `address` is what redis-py's constructors take."""
 
-    def __init__(self, *directives):
+    def __init__(self, *directives, binary=BINARY):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -36,7 +36,7 @@ class Server:
         self.log = open(pathlib.Path(self.directory.name) / "log", "w+")
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.directory.name]
         arguments += ["--enable-debug-command", "yes", *directives]
-        self.process = subprocess.Popen([BINARY, *arguments], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([binary, *arguments], stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while True:
             try:
@@ -46,7 +46,7 @@ class Server:
             except redis.RedisError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     self.log.seek(0)
-                    raise RuntimeError(f"{BINARY} does not answer: {self.log.read()}") from None
+                    raise RuntimeError(f"{binary} does not answer: {self.log.read()}") from None
 
     def stop(self):
         self.process.terminate()

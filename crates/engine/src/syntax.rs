@@ -391,12 +391,13 @@ mod tests {
 
     #[test]
     fn marks_name_what_the_text_does_not() {
-        let read = parse("a:b/double#2 where:<LEFT | RIGHT> [change:CH] trim:[operator:[equal:=] threshold] x y [x y ...]");
+        let read = parse("a:b/double#2 where:<LEFT | RIGHT> [change:CH] trim:[operator:[equal:= | about:~] threshold] x y [x y ...]");
         let read = read.unwrap();
         let names: Vec<&str> = read.iter().map(|argument| argument.name.as_str()).collect();
         assert_eq!(names, ["a", "where", "change", "trim", "data"]);
         assert_eq!((read[0].display.as_str(), &read[0].kind, read[0].key_spec), ("b", &Kind::Double, Some(2)));
         assert_eq!((read[2].kind == Kind::PureToken, read[2].token.as_deref()), (true, Some("CH")));
-        assert_eq!(read[3].kind.inner()[0].name, "equal");
+        let operator = &read[3].kind.inner()[0];
+        assert_eq!((operator.name.as_str(), operator.kind.inner()[0].name.as_str()), ("operator", "equal"));
     }
 }

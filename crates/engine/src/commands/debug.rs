@@ -336,6 +336,7 @@ fn populate(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
+#[expect(clippy::approx_constant, reason = "3.141 is what Redis replies")]
 fn protocol(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let resp3 = reply.protocol == Protocol::Resp3;
     match args[2].to_ascii_lowercase().as_slice() {
