@@ -55,6 +55,10 @@ pub struct Env {
     pub lfu_decay_minutes: u32,
     /// Whether looks leave the access field alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// Whether keys that are due stay until a write meets them (`import-mode`).
+    pub keep_due: bool,
+    /// Whether keys that are due are live (CLIENT IMPORT-SOURCE).
+    pub see_due: bool,
 }
 
 /// One ordinary Redis command that, run by a replica on the same key, makes the same change.
@@ -197,7 +201,9 @@ impl Context {
 
     #[cold]
     pub(super) fn note_stale(&self, db: u32, key: &[u8]) {
-        self.stale.borrow_mut().push((db, key.into()));
+        if !self.env.keep_due {
+            self.stale.borrow_mut().push((db, key.into()));
+        }
     }
 
     pub(super) fn take_stale(&mut self) -> Vec<DbKey> {
