@@ -106,7 +106,7 @@ def test_scripts(r, t):
 
 
 def test_script_kill(server):
-    """A script without end is BUSY to others after the threshold, and SCRIPT KILL ends it."""
+    """A script without end is BUSY to who wants its keys after the threshold, and SCRIPT KILL ends it."""
     client = redis.Redis(**server.address)
     client.config_set("busy-reply-threshold", 50)
     failure = []
@@ -114,7 +114,7 @@ def test_script_kill(server):
     def loop():
         with redis.Redis(**server.address) as other:
             try:
-                other.eval("while true do end", 0)
+                other.eval("while true do end", 1, "x")
             except redis.ResponseError as error:
                 failure.append(str(error))
 

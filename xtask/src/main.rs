@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask test|tidy|bench|record|replay`.
+//! Development tasks: `cargo xtask test|tidy|docs|bench|record|replay`.
 //!
 //! Each task is one module; none of them knows the others, except that `test` runs them as stages.
 
@@ -13,6 +13,7 @@ mod tidy;
 const USAGE: &str = "\
 cargo xtask test [STAGE...]      everything that must pass, as CI runs it
 cargo xtask tidy                 the rules of style that a machine can hold
+cargo xtask docs                 docs/commands.md and README's table of groups, from the commands' declarations
 cargo xtask bench [--quick] ...  Kelda, Valkey and Redis side by side; --help for its options
 cargo xtask record FILE...       fill in the replies of conversation files from Valkey, and ask Redis too
 cargo xtask replay SERVER [FILE...]  run conversations against kelda, valkey or redis";
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let outcome = match task {
         "test" => test::test(rest),
         "tidy" => tidy::tidy(),
+        "docs" => test::cargo(&["run", "--quiet", "-p", "kelda-engine", "--example", "commands_md"]),
         "bench" => bench::bench(rest),
         "record" => conversations::record(rest),
         "replay" => conversations::replay(rest),

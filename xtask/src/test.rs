@@ -108,7 +108,7 @@ fn run(command: &mut Command) -> Outcome {
     }
 }
 
-fn cargo(args: &[&str]) -> Outcome {
+pub fn cargo(args: &[&str]) -> Outcome {
     // Set by cargo for what it runs: the same toolchain again.
     run(Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(args))
 }

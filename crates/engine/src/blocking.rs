@@ -146,6 +146,8 @@ fn leave_queues(txn: &mut Txn, waiter: &Arc<Waiter>) {
 /// Runs the commands of sessions blocked on keys that this transaction changed, until none of them gets anything.
 pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
     let before = txn.db();
+    // What the transaction took its time to do may have outlived the keys.
+    txn.go_on_at(worker.engine.clock.unix_us() / 1000);
     while let Some((db, key)) = txn.cx().ready.pop_front() {
         let shard = Key::new(&key).shard();
         let mut place = 0;

@@ -27,7 +27,8 @@ pub struct Command {
     pub arity: i32,
     /// Where its keys are.
     pub keys: &'static [Keys],
-    /// Finds the keys where `keys` cannot say it (SORT's STORE …). Positions in the words, with what is done to each.
+    /// Finds the keys where `keys` cannot say it: how many there are (SORT's STORE …), or what these words do to them
+    /// (SET without GET reads nothing). Positions in the words, with what is done to each.
     pub find_keys: Option<FindKeys>,
     /// Whether it needs every shard (KEYS, FLUSHALL …).
     pub whole_keyspace: bool,
@@ -185,11 +186,24 @@ flags! {
     UNQUEUED = 24 "";
     /// In the ACL category of dangerous commands though not an administrator's.
     DANGEROUS = 25 "";
-    /// In the ACL categories of administrators though it has not their flag (ROLE).
-    ADMIN_CATEGORY = 27 "";
     /// Allowed while a RESP2 session is subscribed.
     IN_PUBSUB = 26 "";
+    /// In the ACL categories of administrators though it has not their flag (ROLE).
+    ADMIN_CATEGORY = 27 "";
+    /// Its replies are pushes: CLIENT REPLY OFF does not concern them.
+    PUSHES = 28 "";
 }
+
+// Every flag has a bit of its own.
+const _: () = {
+    let (mut seen, mut index) = (0, 0);
+    while index < Flags::NAMES.len() {
+        let bit = Flags::NAMES[index].0.0;
+        assert!(seen & bit == 0);
+        seen |= bit;
+        index += 1;
+    }
+};
 
 impl Flags {
     /// No property.

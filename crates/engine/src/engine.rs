@@ -2,6 +2,7 @@
 
 use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
+use crate::functions::Functions;
 use crate::mailbox::{Mailbox, Message};
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
@@ -101,6 +102,8 @@ pub struct Engine {
     pub clients: Clients,
     /// Scripts by SHA-1.
     pub scripts: ScriptCache,
+    /// Libraries of functions.
+    pub functions: Functions,
     /// Each worker's counters.
     pub stats: Vec<Stats>,
     /// Errors by code, for INFO errorstats.
@@ -150,6 +153,7 @@ impl Engine {
             pubsub: PubSub::default(),
             clients: Clients::default(),
             scripts: ScriptCache::default(),
+            functions: Functions::default(),
             stats: (0..options.workers).map(|_| Stats::default()).collect(),
             errors: Mutex::default(),
             dirty_at_save: AtomicU64::new(0),

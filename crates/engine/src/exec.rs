@@ -63,9 +63,11 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             authenticated: session.authenticated,
             ..RequestLimits::default()
         };
+        // Before AUTH the limits are narrow, and the very next command may lift them.
+        let most = if session.authenticated { BATCH } else { 1 };
         let mut failure = None;
         let mut at = consumed;
-        while batch.len() < BATCH {
+        while batch.len() < most {
             spans.clear();
             let rest = &input[at..];
             let step = session.parser.next(rest, &limits, &mut spans);
@@ -99,7 +101,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
         if batch.len() > 1 {
             prefetch(worker, session, &words, &mut batch);
         }
-        let whole = batch.len() == BATCH;
+        let whole = batch.len() == most;
         for parsed in &batch {
             let flow = match &parsed.inline {
                 None => {
@@ -214,18 +216,22 @@ fn resolve_subcommand(found: &'static Registered, words: &[&[u8]]) -> Result<&'s
 }
 
 fn unknown_command(words: &[&[u8]]) -> Error {
-    let shorten = |word: &[u8]| String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..])));
-    /// Bytes of arguments shown, at most.
+    /// Bytes of the name shown, and of the arguments together, at most.
     const SHOWN: usize = 128;
+    // As C prints a string: up to the first zero byte.
+    let shorten = |word: &[u8], most: usize| {
+        let end = word.iter().take(most).position(|byte| *byte == 0);
+        String::from_utf8_lossy(&word[..end.unwrap_or(most.min(word.len()))]).into_owned()
+    };
+    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..]), SHOWN));
     let mut shown = 0;
     for word in words.iter().skip(1) {
         if shown >= SHOWN {
             break;
         }
-        let part = &word[..word.len().min(SHOWN - shown)];
-        text.push_str(&format!("'{}' ", String::from_utf8_lossy(part)));
-        shown += part.len() + 3;
+        let before = text.len();
+        text.push_str(&format!("'{}' ", shorten(word, SHOWN - shown)));
+        shown += text.len() - before;
     }
     Error::owned(text)
 }
@@ -234,7 +240,8 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
-        last.parent.is_none() && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
+        last.parent.is_none()
+            && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
     });
     let found = match repeated {
         Some(found) => resolve_subcommand(found, words),
@@ -283,7 +290,8 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         }
         // The reply of a session that is blocked comes later.
         if session.reply_mode != ReplyMode::On && flow != Flow::Blocked {
-            suppress(session, reply, mark);
+            let keep = command.flags.has(Flags::PUSHES);
+            suppress(session, reply, if keep { reply.len() } else { mark });
         }
     }
     if session.fate != Fate::Open && flow == Flow::Next { Flow::End } else { flow }
@@ -312,15 +320,25 @@ pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
 /// Counts an error reply by its code, for INFO errorstats.
 pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
     worker.stats().errors.add(1);
-    let code: Vec<u8> =
-        line.get(1..).unwrap_or_default().iter().copied().take_while(|byte| !b" \r\n".contains(byte)).take(64).collect();
+    let code: Vec<u8> = line
+        .get(1..)
+        .unwrap_or_default()
+        .iter()
+        .copied()
+        .take_while(|byte| !b" \r\n".contains(byte))
+        .take(64)
+        .collect();
     let code = String::from_utf8_lossy(&code).into_owned();
+    /// Codes told apart, at most: scripts make up their own.
+    const CODES: usize = 128;
     let mut errors = worker.engine.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    *errors.entry(code).or_default() += 1;
+    if errors.len() < CODES || errors.contains_key(&code) {
+        *errors.entry(code).or_default() += 1;
+    }
 }
 
 /// Replies that a command was refused before it ran; a transaction being queued is spoilt by it.
-fn refuse(worker: &Worker, session: &mut Session, command: Option<&Registered>, error: &Error, reply: &mut Reply) {
+fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registered>, error: &Error, reply: &mut Reply) {
     if let Some(queue) = &mut session.multi {
         queue.broken = true;
     }
@@ -328,7 +346,15 @@ fn refuse(worker: &Worker, session: &mut Session, command: Option<&Registered>, 
         worker.stats().by_command[command.id].rejected.add(1);
     }
     let mark = reply.len();
-    reply.error(&error.to_string());
+    let text = error.to_string();
+    if command.is_some_and(|command| command.name == "exec") {
+        // An EXEC that cannot run leaves no transaction behind.
+        end_multi(worker, session);
+        let why = text.strip_prefix("ERR ").unwrap_or(&text);
+        reply.error(&format!("EXECABORT Transaction discarded because of: {why}"));
+    } else {
+        reply.error(&text);
+    }
     count_error(worker, &reply.buf[mark..]);
     suppress(session, reply, mark);
 }
@@ -352,6 +378,29 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     }
     if command.flags.has(Flags::DENYOOM) {
         check_memory(worker)?;
+    }
+    if command.writes {
+        check_replicas(worker)?;
+    }
+    Ok(())
+}
+
+/// Refuses writes when there are fewer replicas than `min-replicas-to-write` asks for: there is none.
+fn check_replicas(worker: &Worker) -> Result {
+    match worker.settings.min_replicas_to_write {
+        0 => Ok(()),
+        _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
+    }
+}
+
+/// Checks again, at EXEC, what may have changed since the commands were queued.
+fn check_queued(worker: &Worker, queue: &Queue) -> Result {
+    let any = |property: fn(&Registered) -> bool| queue.commands.iter().any(|(command, _)| property(command));
+    if any(|command| command.flags.has(Flags::DENYOOM)) {
+        check_memory(worker)?;
+    }
+    if any(|command| command.writes) {
+        check_replicas(worker)?;
     }
     Ok(())
 }
@@ -449,13 +498,13 @@ fn busy(worker: &mut Worker, session: &mut Session, reply: &mut Reply) -> Flow {
     if worker.engine.busy_scripts.load(Relaxed) == 0 {
         return Flow::Again;
     }
-    const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    let text = worker.engine.running.busy();
     // Of the commands that reach for keys only EXEC runs within MULTI.
     if session.multi.is_some() {
         end_multi(worker, session);
-        reply.error(&format!("EXECABORT Transaction discarded because of: {BUSY}"));
+        reply.error(&format!("EXECABORT Transaction discarded because of: {text}"));
     } else {
-        reply.error(BUSY);
+        reply.error(text);
     }
     Flow::Next
 }
@@ -534,13 +583,8 @@ fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: 
         }
         Run::Session(run) => {
             let before = ctx.session.db;
-            let mut inner = Ctx {
-                worker: ctx.worker,
-                session: ctx.session,
-                host: ctx.host,
-                txn: Some(txn),
-                origin: ctx.origin,
-            };
+            let mut inner =
+                Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: Some(txn), origin: ctx.origin };
             let result = run(&mut inner, args, reply);
             if ctx.session.db != before {
                 txn.select(ctx.session.db);
@@ -564,6 +608,10 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
     if queue.broken {
         end_multi(ctx.worker, ctx.session);
         return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
+    }
+    if let Err(error) = check_queued(ctx.worker, &queue) {
+        end_multi(ctx.worker, ctx.session);
+        return Err(Error::owned(format!("EXECABORT Transaction discarded because of: {error}")));
     }
     let mut set = ShardSet::None;
     let mut scratch: Vec<&[u8]> = Vec::new();
@@ -616,8 +664,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
 
 fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words: &[&[u8]], reply: &mut Reply) {
     let mark = reply.len();
-    let mut inner =
-        Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
+    let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
         reply.error(&error.to_string());

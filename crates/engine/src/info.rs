@@ -192,6 +192,7 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
         "mem_allocator": "mimalloc",
         "active_defrag_running": 0,
         "lazyfree_pending_objects": ctx.worker.garbage_len(),
+        "lazyfreed_objects": engine.total(|stats| stats.lazyfreed.get()),
     );
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod ctx;
 pub mod engine;
 pub mod error;
 mod exec;
+pub mod functions;
 pub mod info;
 pub mod mailbox;
 pub mod pubsub;

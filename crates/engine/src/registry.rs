@@ -21,6 +21,8 @@ pub struct Registered {
     pub single_key: Option<usize>,
     /// Whether it may change keys.
     pub writes: bool,
+    /// Whether timing one call of many is enough: it is always quick.
+    pub sampled: bool,
     /// First of its subcommands in [`all`].
     subcommands: usize,
 }
@@ -52,8 +54,8 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         Some(parent) => format!("{}|{}", parent.name, command.name),
         None => command.name.to_string(),
     };
-    let single_key = match (command.keys, command.find_keys) {
-        ([keys], None) => match (keys.begin, keys.find) {
+    let single_key = match command.keys {
+        [keys] => match (keys.begin, keys.find) {
             (Begin::Index(at), Find::Range { last: 0, .. }) if !keys.not_key => Some(at),
             _ => None,
         },
@@ -72,6 +74,8 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         flags: command.all_flags(),
         single_key,
         writes,
+        // SET is not among Redis's fast commands, but does as little as they do.
+        sampled: command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET"),
         subcommands: 0,
     }
 }

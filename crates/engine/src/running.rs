@@ -6,10 +6,11 @@
 
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::Ctx;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec;
 use crate::registry;
-use crate::scripting::{Interpreter, Interrupt, ScriptHost, ScriptOptions, shebang};
+use crate::scripting::{FunctionInfo, Interpreter, Interrupt, ScriptHost, ScriptOptions, shebang};
 use crate::scripts::Sha;
 use kelda_resp::{Protocol, Writer};
 use kelda_store::sync::{AtomicU8, Mutex, MutexGuard, Ordering::Relaxed};
@@ -21,10 +22,85 @@ const MEMORY_BYTES_MAX: usize = 1 << 30;
 /// For how long a script has its thread to itself, in µs.
 const ALONE_US: u64 = 1_000;
 
+/// For how long a library may take to load, in µs.
+const LOAD_US_MAX: u64 = 500_000;
+
+/// What a script is to those who want it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// EVAL and its like.
+    Script,
+    /// FCALL.
+    Function,
+}
+
+impl Kind {
+    /// The other one.
+    pub fn other(self) -> Kind {
+        match self {
+            Kind::Script => Kind::Function,
+            Kind::Function => Kind::Script,
+        }
+    }
+
+    /// The error of commands that need the keys of one that is over its time.
+    pub fn busy(self) -> &'static str {
+        match self {
+            Kind::Script => "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            Kind::Function => {
+                "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+            }
+        }
+    }
+}
+
+/// What runs.
+#[derive(Clone, Copy)]
+pub enum Code<'a> {
+    /// The script of this SHA-1, which [`prepare`] has compiled.
+    Script(&'a str),
+    /// A function of a library that [`prepare_library`] has loaded.
+    Function {
+        /// The library's number.
+        library: u64,
+        /// The function's name as registered.
+        name: &'a str,
+    },
+}
+
+/// One run to be.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// What runs.
+    pub code: Code<'a>,
+    /// What it declares.
+    pub flags: shebang::Flags,
+    /// Its keys,
+    pub keys: &'a [&'a [u8]],
+    /// and its other arguments.
+    pub argv: &'a [&'a [u8]],
+    /// Whether it came by EVAL_RO and the like.
+    pub read_only: bool,
+    /// The whole command, for FUNCTION STATS.
+    pub words: &'a [&'a [u8]],
+}
+
+/// A function that has been running for a while.
+pub struct RunningFunction {
+    /// Its name.
+    pub name: String,
+    /// The command that called it.
+    pub words: Vec<Vec<u8>>,
+    /// Since when, in monotonic µs.
+    pub started_us: u64,
+}
+
 /// A script that has been running for a while.
 struct Long {
     /// `KILLABLE` until either it writes or it is killed, whichever comes first: no script is killed half way.
     state: AtomicU8,
+    /// What it is, unless a script of EVAL.
+    function: Option<Arc<RunningFunction>>,
 }
 
 const KILLABLE: u8 = 0;
@@ -32,6 +108,22 @@ const WROTE: u8 = 1;
 const KILLED: u8 = 2;
 
 impl Long {
+    fn new(job: &Job, wrote: bool, started_us: u64) -> Arc<Long> {
+        let function = match job.code {
+            Code::Script(_) => None,
+            Code::Function { name, .. } => Some(Arc::new(RunningFunction {
+                name: name.to_string(),
+                words: job.words.iter().map(|word| word.to_vec()).collect(),
+                started_us,
+            })),
+        };
+        Arc::new(Long { state: AtomicU8::new(if wrote { WROTE } else { KILLABLE }), function })
+    }
+
+    fn kind(&self) -> Kind {
+        if self.function.is_some() { Kind::Function } else { Kind::Script }
+    }
+
     fn is_killed(&self) -> bool {
         self.state.load(Relaxed) == KILLED
     }
@@ -62,6 +154,8 @@ pub enum Outcome {
     NothingRuns,
     /// Those that run have written.
     HasWritten,
+    /// Those that run are of the other kind.
+    OtherKind,
 }
 
 impl RunningScripts {
@@ -69,18 +163,28 @@ impl RunningScripts {
         self.long.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the running scripts to end, but for those that have written.
-    pub fn kill(&self) -> Outcome {
+    /// Asks the running scripts of a kind to end, but for those that have written.
+    pub fn kill(&self, kind: Kind) -> Outcome {
         let long = self.lock();
-        let mut outcome = Outcome::NothingRuns;
-        for script in long.iter() {
+        let mut outcome = if long.is_empty() { Outcome::NothingRuns } else { Outcome::OtherKind };
+        for script in long.iter().filter(|script| script.kind() == kind) {
             if script.kill() {
                 outcome = Outcome::Killed;
-            } else if outcome == Outcome::NothingRuns {
+            } else if outcome != Outcome::Killed {
                 outcome = Outcome::HasWritten;
             }
         }
         outcome
+    }
+
+    /// The function that has been running for the longest time.
+    pub fn function(&self) -> Option<Arc<RunningFunction>> {
+        self.lock().iter().find_map(|script| script.function.clone())
+    }
+
+    /// The error of commands that need the keys of a script that is over its time.
+    pub fn busy(&self) -> &'static str {
+        self.lock().first().map_or(Kind::Script, |script| script.kind()).busy()
     }
 
     /// Asks all running scripts to end, whatever they have done: the server is ending.
@@ -94,8 +198,8 @@ impl RunningScripts {
     }
 }
 
-/// Has the script compiled on this worker.
-pub fn prepare(ctx: &mut Ctx, sha: &Sha, body: &[u8]) -> Result {
+/// The interpreter of this worker, made if there is none yet and rid of what is flushed.
+fn interpreter<'w>(ctx: &'w mut Ctx) -> Result<&'w mut Interpreter> {
     let worker = &mut *ctx.worker;
     if worker.in_script {
         // A script of this thread is running; this session has its turn while that one waits.
@@ -105,11 +209,8 @@ pub fn prepare(ctx: &mut Ctx, sha: &Sha, body: &[u8]) -> Result {
     let interpreter = match worker.interpreter.take() {
         Some(interpreter) => interpreter,
         None => {
-            let options = ScriptOptions {
-                memory_limit: MEMORY_BYTES_MAX,
-                seed: 0,
-                version: crate::version::REDIS_VERSION_PARTS,
-            };
+            let options =
+                ScriptOptions { memory_limit: MEMORY_BYTES_MAX, seed: 0, version: crate::version::REDIS_VERSION_PARTS };
             let made = Interpreter::new(&options);
             Box::new(made.map_err(|error| Error::owned(format!("ERR cannot start Lua: {error}")))?)
         }
@@ -119,6 +220,18 @@ pub fn prepare(ctx: &mut Ctx, sha: &Sha, body: &[u8]) -> Result {
         interpreter.flush();
         worker.interpreter_generation = generation;
     }
+    let generation = worker.engine.functions.generation();
+    if worker.libraries_generation != generation {
+        let libraries = worker.engine.functions.current();
+        interpreter.retain_libraries(|id| libraries.iter().any(|library| library.id == id));
+        worker.libraries_generation = generation;
+    }
+    Ok(interpreter)
+}
+
+/// Has the script compiled on this worker.
+pub fn prepare(ctx: &mut Ctx, sha: &Sha, body: &[u8]) -> Result {
+    let interpreter = interpreter(ctx)?;
     let name = std::str::from_utf8(sha).unwrap_or_default();
     if interpreter.has(name) {
         return Ok(());
@@ -126,32 +239,41 @@ pub fn prepare(ctx: &mut Ctx, sha: &Sha, body: &[u8]) -> Result {
     interpreter.load(name, body).map_err(Error::owned)
 }
 
-/// Runs a script that [`prepare`] has compiled.
-#[allow(clippy::too_many_arguments)]
-pub fn run(
-    ctx: &mut Ctx,
-    txn: &mut Txn,
-    sha: &Sha,
-    body: &[u8],
-    keys: &[&[u8]],
-    argv: &[&[u8]],
-    read_only: bool,
-    reply: &mut Reply,
-) -> Result {
-    let (flags, _) = shebang::parse(body).map_err(Error::owned)?;
+/// Has the library loaded on this worker.
+pub fn prepare_library(ctx: &mut Ctx, id: u64, code: &[u8]) -> Result {
+    if !interpreter(ctx)?.has_library(id) {
+        load_library(ctx, id, code)?;
+    }
+    Ok(())
+}
+
+/// Loads a library on this worker and tells what it registers.
+pub fn load_library(ctx: &mut Ctx, id: u64, code: &[u8]) -> Result<Vec<FunctionInfo>> {
+    let engine = ctx.engine();
+    let interpreter = interpreter(ctx)?;
+    let started_us = engine.clock.monotonic_us();
+    interpreter.load_library(id, code, &mut Loading { engine: Arc::clone(&engine), started_us }).map_err(Error::owned)
+}
+
+/// Runs a script that [`prepare`] has compiled, or a function that [`prepare_library`] has loaded.
+pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result {
+    let Job { code, flags, keys, argv, read_only, .. } = job;
+    if flags.present && read_only && !flags.no_writes {
+        return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
+    }
     let no_memory = exec::check_memory(ctx.worker).is_err();
-    if flags.present && no_memory && !flags.allow_oom && !flags.no_writes && !read_only {
+    if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {
         return Err(Error::text(
             "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
         ));
     }
     let Some(mut interpreter) = ctx.worker.interpreter.take() else { return Err(Error::Again) };
-    let name = std::str::from_utf8(sha).unwrap_or_default();
     let resp3 = ctx.session.protocol == Protocol::Resp3;
     let (db, started_us) = (ctx.session.db, ctx.worker.engine.clock.monotonic_us());
     ctx.worker.in_script = true;
     let mut script = Script {
         txn,
+        job,
         read_only: read_only || flags.no_writes,
         check_memory: no_memory && !flags.present,
         needs_all: false,
@@ -162,7 +284,12 @@ pub fn run(
         long: None,
         ctx,
     };
-    interpreter.run(name, keys, argv, &mut script, &mut reply.buf, resp3);
+    match code {
+        Code::Script(sha) => interpreter.run(sha, keys, argv, &mut script, &mut reply.buf, resp3),
+        Code::Function { library, name } => {
+            interpreter.call(library, name, keys, argv, &mut script, &mut reply.buf, resp3);
+        }
+    }
     let needs_all = script.needs_all;
     script.end();
     ctx.worker.in_script = false;
@@ -172,9 +299,35 @@ pub fn run(
     if needs_all { Err(Error::NeedsAllShards) } else { Ok(()) }
 }
 
+/// The world of a library that is being loaded: nothing but the log and the time.
+struct Loading {
+    engine: Arc<Engine>,
+    started_us: u64,
+}
+
+impl ScriptHost for Loading {
+    fn call(&mut self, _: &[&[u8]], _: bool, reply: &mut Vec<u8>) {
+        reply.extend_from_slice(b"-ERR no command can be called while a library is loaded\r\n");
+    }
+
+    fn log(&mut self, level: i64, text: &[u8]) {
+        self.engine.platform.log(u8::try_from(level).unwrap_or(3), &String::from_utf8_lossy(text));
+    }
+
+    fn poll(&mut self) -> std::result::Result<(), Interrupt> {
+        let passed_us = self.engine.clock.monotonic_us().saturating_sub(self.started_us);
+        if passed_us > LOAD_US_MAX { Err(Interrupt::Timeout) } else { Ok(()) }
+    }
+
+    fn acl_check(&mut self, _: &[&[u8]]) -> Option<bool> {
+        None
+    }
+}
+
 /// One run.
 struct Script<'s, 'a, 'k, 't> {
     ctx: &'s mut Ctx<'a, 'k>,
+    job: Job<'s>,
     txn: &'s mut Txn<'t>,
     read_only: bool,
     check_memory: bool,
@@ -202,7 +355,9 @@ impl Script<'_, '_, '_, '_> {
     fn try_call(&mut self, words: &[&[u8]], writer: &mut Writer) -> Result {
         let command = match exec::resolve(words) {
             Ok(command) => command,
-            Err(Error::Arity(_)) => return Err(Error::text("ERR Wrong number of args calling Redis command from script")),
+            Err(Error::Arity(_)) => {
+                return Err(Error::text("ERR Wrong number of args calling Redis command from script"));
+            }
             Err(_) if registry::find(words[0]).is_none() => {
                 return Err(Error::text("ERR Unknown Redis command called from script"));
             }
@@ -268,7 +423,7 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
         }
         let engine = self.ctx.worker.engine.clone();
         let long = self.long.get_or_insert_with(|| {
-            let long = Arc::new(Long { state: AtomicU8::new(if self.wrote { WROTE } else { KILLABLE }) });
+            let long = Long::new(&self.job, self.wrote, self.started_us);
             engine.running.lock().push(long.clone());
             self.txn.will_take_long();
             long
@@ -298,15 +453,16 @@ mod tests {
 
     #[test]
     fn a_script_is_either_killed_or_writes() {
-        let long = || Arc::new(Long { state: AtomicU8::new(KILLABLE) });
+        let long = || Arc::new(Long { state: AtomicU8::new(KILLABLE), function: None });
         let (first, second, scripts) = (long(), long(), RunningScripts::default());
-        assert_eq!(scripts.kill(), Outcome::NothingRuns);
+        assert_eq!(scripts.kill(Kind::Script), Outcome::NothingRuns);
         scripts.lock().push(first.clone());
+        assert_eq!(scripts.kill(Kind::Function), Outcome::OtherKind);
         assert!(first.may_write() && first.may_write());
-        assert_eq!(scripts.kill(), Outcome::HasWritten);
+        assert_eq!(scripts.kill(Kind::Script), Outcome::HasWritten);
         assert!(!first.is_killed());
         scripts.lock().push(second.clone());
-        assert_eq!(scripts.kill(), Outcome::Killed);
+        assert_eq!(scripts.kill(Kind::Script), Outcome::Killed);
         assert!(second.is_killed() && !second.may_write());
         scripts.kill_all();
         assert!(first.is_killed());

@@ -1,6 +1,6 @@
 //! How long commands take: the statistics of each, the logs of those that were slow or big, and latency events.
 //!
-//! Reading the clock costs more than a fast command does. So fast commands are timed one call in [`SAMPLE`], which then
+//! Reading the clock costs more than a fast command does. So fast commands (and SET) are timed one call in [`SAMPLE`], which then
 //! counts for all, unless the threshold of the slow log is so low that any of them could belong there; all others are
 //! timed always.
 
@@ -28,7 +28,7 @@ impl Stopwatch {
     #[inline]
     pub fn start(worker: &Worker, command: &Registered) -> Stopwatch {
         let mut weight = 1;
-        if command.flags.has(Flags::FAST) && !(0..=FAST_US).contains(&worker.settings.slowlog_log_slower_than) {
+        if command.sampled && !(0..=FAST_US).contains(&worker.settings.slowlog_log_slower_than) {
             if !worker.stats().by_command[command.id].calls.get().is_multiple_of(SAMPLE) {
                 return Stopwatch { started_us: None, weight };
             }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// A clock that moves only when told.
 pub struct HandClock {
     us: AtomicU64,
+    us_a_look: AtomicU64,
 }
 
 /// Where hand clocks start: 2026-01-01, in µs.
@@ -21,11 +22,16 @@ impl HandClock {
     pub fn advance_ms(&self, ms: u64) {
         self.us.fetch_add(ms * 1000, Relaxed);
     }
+
+    /// From now on, moves on whenever somebody asks for the Unix time: as if everything took that long.
+    pub fn set_ms_a_look(&self, ms: u64) {
+        self.us_a_look.store(ms * 1000, Relaxed);
+    }
 }
 
 impl Clock for HandClock {
     fn unix_us(&self) -> i64 {
-        self.monotonic_us() as i64
+        self.us.fetch_add(self.us_a_look.load(Relaxed), Relaxed) as i64
     }
 
     fn monotonic_us(&self) -> u64 {
@@ -77,7 +83,7 @@ impl Console {
             let accepted = config.parse_file_text(&format!("{name} {value}\n"), "test", &|_| Ok(Vec::new()));
             assert!(accepted.is_ok(), "{name} {value}");
         }
-        let clock = Arc::new(HandClock { us: AtomicU64::new(START_US) });
+        let clock = Arc::new(HandClock { us: AtomicU64::new(START_US), us_a_look: AtomicU64::new(0) });
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),

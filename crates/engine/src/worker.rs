@@ -15,7 +15,7 @@ use crate::session::{Session, Watching};
 use crate::stats::Stats;
 use kelda_resp::Protocol;
 use kelda_store::shard::{Keyspace, SHARDS, ShardSet};
-use kelda_store::txn::{Context, Env, EventClasses, Txn};
+use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
 use kelda_store::waiting::Waiter;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -112,6 +112,8 @@ pub struct Worker {
     /// The Lua interpreter; absent while it runs a script, or before the first.
     pub(crate) interpreter: Option<Box<Interpreter>>,
     pub(crate) interpreter_generation: u64,
+    /// The generation of libraries that the interpreter was last rid of old ones for.
+    pub(crate) libraries_generation: u64,
     /// Whether a script is running on this worker.
     pub(crate) in_script: bool,
     /// The script that is running, for SCRIPT KILL and its like.
@@ -122,7 +124,7 @@ pub struct Worker {
     next_cron_us: u64,
     next_expiry_us: u64,
     next_shard: usize,
-    garbage: VecDeque<kelda_store::txn::Garbage>,
+    garbage: VecDeque<Garbage>,
 }
 
 impl Worker {
@@ -144,6 +146,7 @@ impl Worker {
             subscribers: LocalSubscribers::default(),
             interpreter: None,
             interpreter_generation: 0,
+            libraries_generation: 0,
             in_script: false,
             context: None,
             env: Env::default(),
@@ -430,6 +433,7 @@ impl Worker {
         stats.hits.add(cx.hits.take());
         stats.misses.add(cx.misses.take());
         if !cx.garbage.is_empty() {
+            stats.lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
             self.garbage.extend(cx.garbage.drain(..));
             self.free_garbage();
         }

@@ -170,6 +170,28 @@ fn pushes_in_a_transaction_serve_after_exec() {
 }
 
 #[test]
+fn what_a_slow_transaction_outlives_serves_nobody() {
+    let mut console = Console::default();
+    check(
+        &mut console,
+        "b: BLPOP l 60 =>
+         a: MULTI => +OK
+         a: RPUSH l 1 => +QUEUED
+         a: PEXPIRE l 100 => +QUEUED",
+    );
+    console.clock.set_ms_a_look(1000);
+    console.ask("a", "EXEC");
+    console.clock.set_ms_a_look(0);
+    check(
+        &mut console,
+        "b: =>
+         a: EXISTS l => :0
+         a: RPUSH l 2 => :1
+         b: => *2 $1 l $1 2",
+    );
+}
+
+#[test]
 fn what_comes_and_goes_in_a_transaction_serves_nobody() {
     conversation(
         "b: BLPOP l 0 =>

@@ -76,7 +76,8 @@ fn conditions() {
 
 #[test]
 fn a_time_in_the_past_deletes() {
-    Console::default().check(
+    let mut console = Console::default();
+    console.check(
         r#"
          SET a x => +OK
          EXPIRE a 0 => :1
@@ -90,8 +91,12 @@ fn a_time_in_the_past_deletes() {
          SET a x => +OK
          PEXPIREAT a -9223372036854775808 => :1
          EXISTS a => :0
+         SET a x => +OK
+         GETEX a PXAT 1 => $1 x
+         EXISTS a => :0
         "#,
     );
+    assert!(console.ask("a", "INFO stats").contains(" expired_keys:5 "));
 }
 
 #[test]

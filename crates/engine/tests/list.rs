@@ -454,3 +454,19 @@ fn pushes_and_pops_of_many_are_undone() {
          LRANGE other 0 -1 => *1 $1 1"#,
     );
 }
+
+#[test]
+fn a_move_is_one_change() {
+    let mut console = Console::default();
+    let mut changes = |command: &str| {
+        console.ask("a", command);
+        let info = console.ask("a", "INFO persistence");
+        let text = info.split("rdb_changes_since_last_save:").nth(1).and_then(|rest| rest.split(' ').next());
+        text.and_then(|text| text.parse::<u64>().ok()).expect("the figure")
+    };
+    assert_eq!(changes("RPUSH a 1 2 3"), 3);
+    assert_eq!(changes("LMOVE a b LEFT RIGHT"), 4);
+    assert_eq!(changes("RPOPLPUSH a a"), 5);
+    assert_eq!(changes("BLMOVE a b LEFT RIGHT 0"), 6);
+    assert_eq!(changes("LMOVE nothing b LEFT RIGHT"), 6);
+}

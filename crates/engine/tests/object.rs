@@ -118,3 +118,31 @@ fn help() {
     assert!(console.ask("a", "OBJECT HELP").starts_with("*11 +OBJECT <subcommand> "));
     assert!(console.ask("a", "MEMORY HELP").starts_with("*13 +MEMORY <subcommand> "));
 }
+
+#[test]
+fn big_values_are_counted_as_freed_bit_by_bit() {
+    let mut console = Console::default();
+    let mut freed = |commands: &[&str]| {
+        commands.iter().for_each(|command| assert!(!console.ask("a", command).starts_with('-'), "{command}"));
+        let info = console.ask("a", "INFO memory");
+        let text = info.split("lazyfreed_objects:").nth(1).and_then(|rest| rest.split(' ').next());
+        text.and_then(|text| text.parse::<u64>().ok()).expect("the figure")
+    };
+    let members: String = (0..100).map(|number| format!(" {number}")).collect();
+    assert_eq!(freed(&["SADD small 1 2", "UNLINK small", "SET text x", "UNLINK text"]), 0);
+    assert_eq!(freed(&[&format!("SADD a{members}"), "UNLINK a"]), 1);
+    assert_eq!(freed(&["MSET a 1 b 2 c 3", "FLUSHALL ASYNC"]), 4);
+    assert_eq!(freed(&["CONFIG RESETSTAT"]), 0);
+}
+
+#[test]
+fn debug_object_tells_of_a_deque() {
+    let mut console = Console::new(&[("list-max-listpack-size", "2"), ("list-compress-depth", "3")]);
+    console.check("RPUSH a 1 2 3 => :3\nRPUSH b 1 => :1");
+    let shown = console.ask("a", "DEBUG OBJECT a");
+    assert!(
+        shown.ends_with(" ql_nodes:2 ql_avg_node:1.50 ql_listpack_max:2 ql_compressed:1 ql_uncompressed_size:3"),
+        "{shown}"
+    );
+    assert!(!console.ask("a", "DEBUG OBJECT b").contains("ql_"));
+}

@@ -163,6 +163,25 @@ fn a_key_that_is_due_is_not_seen() {
 }
 
 #[test]
+fn of_the_due_keys_a_scan_removes_those_it_asks_for() {
+    let mut console = Console::default();
+    console.check(
+        "SET a x PX 50 => +OK
+         HSET b f x => :1
+         PEXPIRE b 50 => :1
+         SET c x => +OK",
+    );
+    console.engine.active_expire.store(false, Relaxed);
+    console.advance_ms(51);
+    assert_eq!(scan_all(&mut console, "TYPE string COUNT 100", |_| {}).0.len(), 1);
+    console.check("DBSIZE => :2");
+    assert_eq!(scan_all(&mut console, "MATCH d* COUNT 100", |_| {}).0.len(), 0);
+    console.check("DBSIZE => :2");
+    assert_eq!(scan_all(&mut console, "COUNT 100", |_| {}).0.len(), 1);
+    console.check("DBSIZE => :1");
+}
+
+#[test]
 fn random_keys_and_their_number() {
     let mut console = Console::default();
     console.check(

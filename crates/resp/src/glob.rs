@@ -2,10 +2,14 @@
 //!
 //! `*` any bytes, `?` one byte, `[a-z]` and `[^a-z]` one byte of a class, `\x` the byte `x`. The quirks of Redis's
 //! matcher are kept: an unclosed class ends with the pattern, `]` can be the upper end of a range, ranges compare
-//! bytes as signed, an escape in a class ignores `nocase`, and `*` does not match an empty text.
+//! bytes as signed, an escape in a class ignores `nocase`, `*` does not match an empty text, and a match that needs more
+//! than a thousand runs of `*` is none.
 //!
 //! Every element but `*` takes exactly one byte, so on a mismatch only the last `*` need be tried again: time is at
 //! most O(pattern × text), without recursion.
+
+/// Runs of `*` that a match may get past. More are nobody's search but an attempt to keep the server busy.
+const STARS_MAX: usize = 1000;
 
 /// Whether `pattern` matches the whole of `text`; with `nocase`, regardless of the case of ASCII letters.
 pub fn glob_match(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
@@ -16,11 +20,16 @@ pub fn glob_match(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
     let (mut p, mut t) = (0, 0);
     // The pattern after the last `*` seen, and where in the text it was last tried.
     let mut retry: Option<(usize, usize)> = None;
+    let mut stars = 0;
     loop {
         if pattern.get(p) == Some(&b'*') {
-            p += 1;
+            p += pattern[p..].iter().take_while(|&&byte| byte == b'*').count();
             if p == pattern.len() {
                 return true;
+            }
+            stars += 1;
+            if stars > STARS_MAX {
+                return false;
             }
             retry = Some((p, t));
             continue;

@@ -5,7 +5,7 @@
 //! and errors found depend only on the bytes, never on how they were cut into reads.
 
 use crate::number::parse_i64;
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
 
 /// Most arguments a client may send before it has authenticated.
 const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
@@ -264,7 +264,8 @@ fn long_length_line(
     too_big: &str,
 ) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
     let window = &line[..line.len().min(limits.inline_bytes_max + 1)];
-    match memchr(b'\r', window) {
+    // Quirk: a NUL byte hides the line end, as in inline requests.
+    match memchr2(b'\r', 0, window).filter(|&end| window[end] == b'\r') {
         Some(end) if line.len() >= end + 2 => {
             Ok(Some((parse_i64(&line[1.min(end)..end]), at + end + 2)))
         }

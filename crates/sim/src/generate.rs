@@ -27,7 +27,7 @@ struct Family {
     global: bool,
 }
 
-use How::{Exactly as E, Near, Shape as S, Unordered as U};
+use How::{Exactly as E, Near, Scores, Shape as S, Unordered as U};
 
 const FAMILIES: &[Family] = &[
     Family {
@@ -172,7 +172,8 @@ const LISTS: &[(How, &str)] = &[
     (E, "LMPOP 2 $k $k { LEFT | RIGHT } [ COUNT $c ]"),
     (
         E,
-        "SORT $k [ LIMIT $n $n ] [ GET # ] [ { ASC | DESC } ] [ ALPHA ] [ STORE $k ]",
+        "SORT $k [ LIMIT $n $n ] [ GET # ] [ { ASC | DESC } ] [ ALPHA ]"),
+    (E, "SORT $k ALPHA [ LIMIT $n $n ] [ GET # ] STORE $k",
     ),
     (E, "SORT $k BY $Ps* [ { ASC | DESC } ] [ GET # GET $Ps* ]"),
     (E, "SORT_RO $k [ LIMIT $n $n ] [ { ASC | DESC } ] [ ALPHA ]"),
@@ -215,16 +216,16 @@ const ZSETS: &[(How, &str)] = &[
     (E, "ZRANGE $k 0 -1 WITHSCORES"),
     (
         E,
-        "ZRANGE $k $b $b BYSCORE [ REV ] [ LIMIT $n $n ] [ WITHSCORES ]",
+        "ZRANGE $k $b $b BYSCORE [ REV ] [ LIMIT $r $n ] [ WITHSCORES ]",
     ),
     (E, "ZREVRANGE $k $n $n [ WITHSCORES ]"),
     (
         E,
-        "{ ZRANGEBYSCORE | ZREVRANGEBYSCORE } $k $b $b [ WITHSCORES ] [ LIMIT $n $n ]",
+        "{ ZRANGEBYSCORE | ZREVRANGEBYSCORE } $k $b $b [ WITHSCORES ] [ LIMIT $r $n ]",
     ),
     (
         E,
-        "ZRANGESTORE $k $k { $n $n | $b $b BYSCORE } [ REV ] [ LIMIT $c $n ]",
+        "ZRANGESTORE $k $k { $n $n | $b $b BYSCORE } [ REV ] [ LIMIT $r $n ]",
     ),
     (E, "ZREMRANGEBYRANK $k $n $n"),
     (E, "ZREMRANGEBYSCORE $k $b $b"),
@@ -242,7 +243,7 @@ const ZSETS: &[(How, &str)] = &[
     (E, "ZDIFFSTORE $k 2 $k $k"),
     (E, "ZINTERCARD 2 $k $k [ LIMIT $c ]"),
     (S, "ZRANDMEMBER $k [ $n ]"),
-    (U, "ZSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
+    (Scores, "ZSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
     (E, "SORT $k ALPHA [ { ASC | DESC } ]"),
 ];
 
@@ -251,11 +252,11 @@ const LEXICAL: &[(How, &str)] = &[
     (E, "ZADD $k ( 0 $m )+"),
     (E, "ZREM $k ( $m )+"),
     (E, "ZLEXCOUNT $k $l $l"),
-    (E, "ZRANGE $k $l $l BYLEX [ REV ] [ LIMIT $n $n ]"),
-    (E, "ZRANGESTORE $k $k $l $l BYLEX [ REV ] [ LIMIT $c $n ]"),
+    (E, "ZRANGE $k $l $l BYLEX [ REV ] [ LIMIT $r $n ]"),
+    (E, "ZRANGESTORE $k $k $l $l BYLEX [ REV ] [ LIMIT $r $n ]"),
     (
         E,
-        "{ ZRANGEBYLEX | ZREVRANGEBYLEX } $k $l $l [ LIMIT $n $n ]",
+        "{ ZRANGEBYLEX | ZREVRANGEBYLEX } $k $l $l [ LIMIT $r $n ]",
     ),
     (E, "ZREMRANGEBYLEX $k $l $l"),
 ];
@@ -508,7 +509,7 @@ impl Generator {
         }
     }
 
-    /// One argument: `k` key, `v` value, `i` integer, `n` index, `c` count, `f` float, `m` member, `s` score,
+    /// One argument: `k` key, `v` value, `i` integer, `n` index, `c` count, `r` rank (Valkey and Redis disagree on negative ones), `f` float, `m` member, `s` score,
     /// `b` score bound, `l` lexical bound, `p` pattern, `d` database, `o` offset, `e` script; times far away:
     /// `t` s from now, `u` ms from now, `T` and `U` since 1970.
     fn argument(&mut self, kind: char, letter: char) -> Vec<u8> {
@@ -532,6 +533,7 @@ impl Generator {
             'n' => (rng.below(16) as i64 - 4).to_string(),
             'c' if rng.one_in(30) => "-1".into(),
             'c' => rng.below(6).to_string(),
+            'r' => rng.below(6).to_string(),
             'o' if rng.one_in(40) => (*rng.pick(&["-1", "536870912", "x"])).into(),
             'o' => rng.below(60).to_string(),
             'f' => (*rng.pick(FLOATS)).into(),

@@ -90,7 +90,7 @@ fn main() {
             tables[table_of(*hash)].prefetch_bucket(*hash);
         }
         for (_, hash) in &batch {
-            tables[table_of(*hash)].prefetch_item(*hash);
+            tables[table_of(*hash)].prefetch_item(*hash, 0);
         }
         for (key, hash) in &batch {
             black_box(

@@ -284,6 +284,14 @@ impl List {
         }
     }
 
+    /// Number of chunks of a deque; 1 for a single block. O(1).
+    pub fn chunk_count(&self) -> usize {
+        match &self.form {
+            Form::Packed(_) => 1,
+            Form::Chunks(chunks) => chunks.count(),
+        }
+    }
+
     /// Heap in use, in bytes. O(chunks).
     pub fn memory_bytes(&self) -> usize {
         match &self.form {

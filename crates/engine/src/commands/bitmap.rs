@@ -73,6 +73,11 @@ pub static COMMANDS: &[Command] = &[
         name: "BITFIELD",
         arity: -2,
         keys: &[Keys::at(1).update_read().variable()],
+        find_keys: Some(|words, f| {
+            let writes = |word: &&[u8]| word.eq_ignore_ascii_case(b"SET") || word.eq_ignore_ascii_case(b"INCRBY");
+            let writes = words.iter().skip(2).any(writes);
+            f(1, if writes { Keys::at(1).update_read() } else { Keys::at(1).read() }.access);
+        }),
         flags: Flags::DENYOOM,
         since: "3.2.0",
         syntax: "key operation:[<get-block:<GET encoding offset> | write:<[OVERFLOW overflow-block:<WRAP | SAT | FAIL>] \

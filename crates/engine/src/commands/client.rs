@@ -205,10 +205,10 @@ fn set_name(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
 
 fn set_info(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     if args.is(2, "lib-name") {
-        let text = label("lib-name", &args[3])?;
+        let text = label(&String::from_utf8_lossy(&args[2]), &args[3])?;
         ctx.session.info.labels().lib_name = text;
     } else if args.is(2, "lib-ver") {
-        let text = label("lib-ver", &args[3])?;
+        let text = label(&String::from_utf8_lossy(&args[2]), &args[3])?;
         ctx.session.info.labels().lib_version = text;
     } else {
         return Err(Error::owned(format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(&args[2]))));
@@ -334,14 +334,20 @@ fn positive(word: &[u8], name: &str, zero: bool) -> Result<i64> {
     }
 }
 
-fn client_id(word: &[u8]) -> Result<u64> {
+/// A client's number for CLIENT KILL.
+fn id_to_kill(word: &[u8]) -> Result<u64> {
     let id = number::parse_i64(word).filter(|id| *id > 0);
     id.map(|id| id as u64).ok_or(Error::text("ERR client-id should be greater than 0"))
 }
 
+/// A client's number for CLIENT LIST; 0 and less are numbers that no client has.
+fn id_to_list(word: &[u8]) -> Result<u64> {
+    number::parse_i64(word).map(|id| id.max(0) as u64).ok_or(Error::text("ERR Invalid client ID"))
+}
+
 impl Filter {
-    /// Reads options in pairs; ID takes as many numbers as follow.
-    fn parse(mut rest: &[&[u8]]) -> Result<Filter> {
+    /// Reads options in pairs; ID takes as many numbers as follow, each read by `id`.
+    fn parse(mut rest: &[&[u8]], id: fn(&[u8]) -> Result<u64>) -> Result<Filter> {
         let mut filter = Filter::default();
         while let [option, word, after @ ..] = rest {
             rest = after;
@@ -351,11 +357,11 @@ impl Filter {
             match option.as_slice() {
                 b"ID" | b"NOT-ID" => {
                     let ids = if option == b"ID" { &mut filter.ids } else { &mut filter.not_ids };
-                    ids.push(client_id(word)?);
+                    ids.push(id(word)?);
                     while let [word, after @ ..] = rest
                         && word.first().is_some_and(u8::is_ascii_digit)
                     {
-                        ids.push(client_id(word)?);
+                        ids.push(id(word)?);
                         rest = after;
                     }
                 }
@@ -428,12 +434,13 @@ fn kind_of(info: &ClientInfo) -> &'static str {
 }
 
 fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    let filter = Filter::parse(args.from(2))?;
+    let filter = Filter::parse(args.from(2), id_to_list)?;
     let now_ms = ctx.worker.now_ms();
     let mut text = String::new();
     for info in ctx.worker.engine.clients.all() {
         let me = filter.skip_me == Some(true) && info.at.id == ctx.session.at.id;
-        if !me && filter.matches(&info, now_ms) {
+        // One that was killed is gone, even if its thread has yet to notice.
+        if !me && !info.killed.load(Relaxed) && filter.matches(&info, now_ms) {
             text.push_str(&describe(&info, now_ms));
             text.push('\n');
         }
@@ -444,7 +451,8 @@ fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
 
 fn kill(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let now_ms = ctx.worker.now_ms();
-    let all = ctx.worker.engine.clients.all();
+    let mut all = ctx.worker.engine.clients.all();
+    all.retain(|info| !info.killed.load(Relaxed));
     let me = ctx.session.at.id;
     if let [addr] = args.from(2) {
         let found = all.iter().find(|info| info.peer.addr.as_bytes() == *addr);
@@ -453,7 +461,7 @@ fn kill(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         reply.ok();
         return Ok(());
     }
-    let filter = Filter::parse(args.from(2))?;
+    let filter = Filter::parse(args.from(2), id_to_kill)?;
     let skip_me = filter.skip_me.unwrap_or(true);
     let chosen: Vec<&Arc<ClientInfo>> =
         all.iter().filter(|info| !(skip_me && info.at.id == me) && filter.matches(info, now_ms)).collect();

@@ -143,7 +143,7 @@ fn info(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     for name in args.from(2) {
         match named(name) {
             Some(command) => write_info(reply, command),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())
@@ -337,7 +337,7 @@ fn write_arguments(reply: &mut Reply, arguments: &[Argument], specs: usize, next
 fn list(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let all = registry::all().iter();
     let found: Vec<&Registered> = match args.from(2) {
-        [] => commands(),
+        [] => all.collect(),
         [filter, kind, text] if filter.eq_ignore_ascii_case(b"filterby") => {
             if kind.eq_ignore_ascii_case(b"module") {
                 Vec::new()

@@ -153,17 +153,32 @@ fn encoding(entry: EntryRef) -> &'static str {
 
 fn object(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let key = args.key(2);
+    // The setting is kept for programs that ask; nothing is compressed.
+    let depth = ctx.worker.engine.config.get(&["list-compress-depth"]);
+    let compressed = u8::from(depth.first().is_some_and(|(_, depth)| depth != "0"));
     let line = ctx.with_keys(&[key], |txn| {
         let entry = txn.peek(key)?;
         let mut bytes = 0;
         each_part(entry, &mut |part| bytes += part.len());
         let idle = txn.cx.access_clock(txn.now()).idle_seconds(entry.access());
-        Some(format!(
+        let mut line = format!(
             "Value at:{:p} refcount:1 encoding:{} serializedlength:{bytes} lru:{} lru_seconds_idle:{idle}",
             entry.key().as_ptr(),
             encoding(entry),
             entry.access(),
-        ))
+        );
+        if let ValueRef::List(list) = entry.value()
+            && list.encoding() == "quicklist"
+        {
+            let nodes = list.chunk_count();
+            line += &format!(
+                " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{compressed} \
+                 ql_uncompressed_size:{bytes}",
+                list.len() as f64 / nodes.max(1) as f64,
+                txn.cx.env.limits.list_chunk,
+            );
+        }
+        Some(line)
     })?;
     reply.status(&line.ok_or(Error::NoSuchKey)?);
     Ok(())

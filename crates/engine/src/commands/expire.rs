@@ -137,7 +137,8 @@ fn invalid(command: &str) -> Error {
 /// Gives a live key an expiry time, or deletes it if that is past already.
 pub(super) fn set_or_delete(txn: &mut Txn, key: Key, at: i64) {
     if at <= txn.now() {
-        txn.delete_with_event(key);
+        // Valkey counts it among `expired_keys`; Redis does not.
+        txn.cx().expired += u64::from(txn.delete_with_event(key));
     } else {
         txn.set_expiry(key, Some(at));
         txn.event(EventClasses::GENERIC, "expire", key.bytes);

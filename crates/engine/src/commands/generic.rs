@@ -72,7 +72,7 @@ pub static COMMANDS: &[Command] = &[
         summary: "Counts how many of the keys are there, and marks them as just used.",
         complexity: "O(N) in the number of keys",
         tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
-        run: Run::Read(|view, args, reply| count_keys(args, reply, |index| view.get(args.key(index)).is_some())),
+        run: Run::Read(|view, args, reply| count_keys(args, reply, |index| view.touch(args.key(index)))),
         ..BASE
     },
     Command {

@@ -594,6 +594,8 @@ fn move_one(txn: &mut Txn, source: Key, destination: Key, from: End, to: End, re
             reply.bulk(&item);
             list.event(EventClasses::LIST, push_event(to));
             list.event(EventClasses::LIST, pop_event(from));
+            drop(list);
+            count_as_one(txn);
         }
         return Ok(true);
     }
@@ -611,8 +613,14 @@ fn move_one(txn: &mut Txn, source: Key, destination: Key, from: End, to: End, re
         list.pop(from);
         list.event(EventClasses::LIST, pop_event(from));
     }
+    count_as_one(txn);
     reply.bulk(&item);
     Ok(true)
+}
+
+/// Taking an element off and adding it is one change in `rdb_changes_since_last_save`.
+fn count_as_one(txn: &mut Txn) {
+    txn.cx().dirty -= 1;
 }
 
 /// The arguments `numkeys key … side [COUNT count]` of LMPOP, ZMPOP and their blocking forms.

@@ -10,6 +10,7 @@ mod command;
 mod connection;
 mod debug;
 mod expire;
+mod function;
 mod generic;
 mod geo;
 mod hash;
@@ -39,6 +40,7 @@ pub static FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     debug::COMMANDS,
     expire::COMMANDS,
+    function::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const BASE: Command = Command { group: Group::PubSub, since: "2.0.0", ..Command::BASE };
 const COMMON: Flags =
-    Flags::PUBSUB.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE).and(Flags::IN_PUBSUB);
+    Flags::PUBSUB.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE).and(Flags::IN_PUBSUB).and(Flags::PUSHES);
 const PUBLISHING: Flags =
     Flags::PUBSUB.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST).and(Flags::MAY_REPLICATE);
 const ASKING: Flags = Flags::PUBSUB.and(Flags::LOADING).and(Flags::STALE);
@@ -282,19 +282,22 @@ fn publish(ctx: &mut Ctx, args: &Args, reply: &mut Reply, audience: Audience) ->
         return Ok(());
     }
     let receivers = engine.pubsub.publish(&engine, ctx.worker.index, audience, &args[1], &args[2]);
-    // Whoever listens to what it publishes gets the message before the reply, as in Redis.
+    reply.int(receivers as i64);
+    // Whoever listens to what it publishes gets the message after the reply, as in Redis since 7.2.
     if receivers != 0 && ctx.session.subscription_count() != 0 {
         ctx.worker.read_mail();
         let held = ctx.worker.take_held_back(ctx.session.at);
         reply.raw(&held);
     }
-    reply.int(receivers as i64);
     Ok(())
 }
 
 fn channels(ctx: &mut Ctx, args: &Args, reply: &mut Reply, kind: Subscription) -> Result {
     if args.len() > 3 {
-        return Err(Error::Arity(format!("pubsub|{}", String::from_utf8_lossy(&args[1]).to_lowercase())));
+        return Err(Error::owned(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try PUBSUB HELP.",
+            String::from_utf8_lossy(&args[1])
+        )));
     }
     let mut names = ctx.worker.engine.pubsub.channels(kind);
     if let Some(pattern) = args.get(2) {

@@ -181,12 +181,12 @@ fn scan(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     while place.shard < SHARDS && seen < options.count && buckets_left != 0 {
         let step = ctx.with_shards(ShardSet::One(place.shard as u16), |txn| {
             while seen < options.count && buckets_left != 0 {
-                place.cursor = txn.scan_shard(place.shard, place.cursor, &mut |entry| {
+                let wanted = |entry: EntryRef| {
                     seen += 1;
-                    if options.takes(entry) {
-                        found.push(entry.key().into());
-                    }
-                });
+                    options.takes(entry)
+                };
+                place.cursor =
+                    txn.scan_shard(place.shard, place.cursor, wanted, |entry| found.push(entry.key().into()));
                 if place.cursor == 0 {
                     place.shard += 1;
                     break;

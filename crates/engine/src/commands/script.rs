@@ -4,8 +4,9 @@ use crate::args::Args;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::running::{self, Outcome};
-use crate::scripts::ScriptCache;
+use crate::running::{self, Code, Job, Kind, Outcome};
+use crate::scripting::shebang;
+use crate::scripts::{ScriptCache, Sha};
 use kelda_store::txn::Txn;
 
 const BASE: Command = Command { group: Group::Scripting, since: "2.6.0", ..Command::BASE };
@@ -104,7 +105,7 @@ pub static COMMANDS: &[Command] = &[
                 flags: Flags::NOSCRIPT.and(Flags::ALLOW_BUSY),
                 summary: "Ends the running script, if it has not written yet.",
                 tips: &["request_policy:all_shards", "response_policy:one_succeeded"],
-                run: Run::Session(kill),
+                run: Run::Session(|ctx, _, reply| kill(ctx, Kind::Script, reply)),
                 ..BASE
             },
             Command {
@@ -157,9 +158,12 @@ pub static COMMANDS: &[Command] = &[
 
 type Words<'a> = &'a [&'a [u8]];
 
-/// The keys and arguments after `numkeys`.
-fn split<'a>(args: &Args<'a>) -> Result<(Words<'a>, Words<'a>)> {
-    let count = args.int(2)?;
+/// The keys and arguments after `numkeys`; `not_a_number` is the error if that is none.
+pub(super) fn split_after_numkeys<'a>(
+    args: &Args<'a>,
+    not_a_number: &'static str,
+) -> Result<(Words<'a>, Words<'a>)> {
+    let count = args.int(2).map_err(|_| Error::text(not_a_number))?;
     let rest = args.from(3);
     if count > rest.len() as i64 {
         return Err(Error::text("ERR Number of keys can't be greater than number of args"));
@@ -169,21 +173,33 @@ fn split<'a>(args: &Args<'a>) -> Result<(Words<'a>, Words<'a>)> {
 }
 
 fn eval(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, read_only: bool) -> Result {
-    let (keys, argv) = split(args)?;
     let body = &args[1];
     let sha = ScriptCache::sha(body);
-    running::prepare(ctx, &sha, body)?;
-    ctx.worker.engine.scripts.add(sha, body);
-    running::run(ctx, txn, &sha, body, keys, argv, read_only, reply)
+    run(ctx, txn, args, reply, &sha, body, read_only)
 }
 
 fn evalsha(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, read_only: bool) -> Result {
-    let (keys, argv) = split(args)?;
     let Some((sha, body)) = ctx.worker.engine.scripts.get(&args[1]) else {
         return Err(Error::text("NOSCRIPT No matching script. Please use EVAL."));
     };
-    running::prepare(ctx, &sha, &body)?;
-    running::run(ctx, txn, &sha, &body, keys, argv, read_only, reply)
+    run(ctx, txn, args, reply, &sha, &body, read_only)
+}
+
+fn run(
+    ctx: &mut Ctx,
+    txn: &mut Txn,
+    args: &Args,
+    reply: &mut Reply,
+    sha: &Sha,
+    body: &[u8],
+    read_only: bool,
+) -> Result {
+    let (keys, argv) = split_after_numkeys(args, "ERR value is not an integer or out of range")?;
+    let (flags, _) = shebang::parse(body).map_err(Error::owned)?;
+    running::prepare(ctx, sha, body)?;
+    ctx.worker.engine.scripts.add(*sha, body);
+    let code = Code::Script(std::str::from_utf8(sha).unwrap_or_default());
+    running::run(ctx, txn, Job { code, flags, keys, argv, read_only, words: args.words() }, reply)
 }
 
 fn load(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
@@ -212,10 +228,12 @@ fn flush(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn kill(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
-    match ctx.worker.engine.running.kill() {
+/// SCRIPT KILL and FUNCTION KILL.
+pub(super) fn kill(ctx: &mut Ctx, kind: Kind, reply: &mut Reply) -> Result {
+    match ctx.worker.engine.running.kill(kind) {
         Outcome::Killed => reply.ok(),
         Outcome::NothingRuns => return Err(Error::text("NOTBUSY No scripts in execution right now.")),
+        Outcome::OtherKind => return Err(Error::text(kind.other().busy())),
         Outcome::HasWritten => {
             return Err(Error::text(
                 "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \

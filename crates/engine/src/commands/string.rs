@@ -39,6 +39,10 @@ pub static COMMANDS: &[Command] = &[
         name: "SET",
         arity: -3,
         keys: &[Keys::at(1).update_read().variable()],
+        find_keys: Some(|words, f| {
+            let reads = words.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"GET"));
+            f(1, if reads { Keys::at(1).update_read() } else { Keys::at(1).overwrite() }.access);
+        }),
         flags: Flags::DENYOOM,
         syntax: "key value condition:[NX | XX | IFEQ comparison-value] [GET] expiration:[EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         summary: "Sets a key to a string, whatever it held before.",

@@ -66,7 +66,8 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 fn multi(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
-    if ctx.session.multi.is_some() {
+    if let Some(queue) = &mut ctx.session.multi {
+        queue.broken = true;
         return Err(Error::text("ERR MULTI calls can not be nested"));
     }
     exec::begin_multi(ctx.session);

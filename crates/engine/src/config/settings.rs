@@ -295,6 +295,8 @@ pub struct Settings {
     pub latency_monitor_threshold: u64,
     pub latency_tracking: bool,
     pub latency_tracking_info_percentiles: Vec<f64>,
+    /// Writes are refused with fewer replicas.
+    pub min_replicas_to_write: usize,
     pub cluster_enabled: bool,
     /// As `host port`; empty for none.
     pub replicaof: String,
@@ -366,6 +368,7 @@ impl Settings {
             latency_monitor_threshold: 0,
             latency_tracking: false,
             latency_tracking_info_percentiles: Vec::new(),
+            min_replicas_to_write: 0,
             cluster_enabled: false,
             replicaof: String::new(),
         }

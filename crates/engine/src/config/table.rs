@@ -263,7 +263,9 @@ pub static TABLE: &[Row] = &[
     row("maxmemory-samples", Int(1, INT_MAX), "5").to(|s, v| s.maxmemory_samples = v.int() as usize),
     row("min-io-threads-avoid-copy-reply", Int(0, INT_MAX), "7").hidden(),
     row("min-replicas-max-lag", Int(0, INT_MAX), "10").alias("min-slaves-max-lag"),
-    row("min-replicas-to-write", Int(0, INT_MAX), "0").alias("min-slaves-to-write"),
+    row("min-replicas-to-write", Int(0, INT_MAX), "0")
+        .alias("min-slaves-to-write")
+        .to(|s, v| s.min_replicas_to_write = v.int() as usize),
     row("min-string-size-avoid-copy-reply", Int(0, INT_MAX), "16384").hidden(),
     row("mptcp", YesNo, "no").immutable(),
     row("no-appendfsync-on-rewrite", YesNo, "no"),

@@ -9,11 +9,7 @@ const TO_BITS: f64 = 6_755_399_441_055_744.0;
 
 fn word(arguments: &Arguments, index: usize) -> Native<u32> {
     let number = arguments.number(index)?;
-    Ok(if number.is_nan() {
-        0
-    } else {
-        (number + TO_BITS).to_bits() as u32
-    })
+    Ok(if number.is_nan() { 0 } else { (number + TO_BITS).to_bits() as u32 })
 }
 
 fn answer(bits: u32) -> Native {
@@ -34,17 +30,9 @@ fn shift(arguments: &Arguments, operation: fn(u32, u32) -> u32) -> Native {
 
 fn tohex(lua: &Lua, arguments: Arguments) -> Native {
     let bits = word(&arguments, 1)?;
-    let digits = if arguments.get(2).is_nil() {
-        8
-    } else {
-        word(&arguments, 2)? as i32
-    };
+    let digits = if arguments.get(2).is_nil() { 8 } else { word(&arguments, 2)? as i32 };
     let count = digits.unsigned_abs().min(8) as usize;
-    let text = if digits < 0 {
-        format!("{bits:08X}")
-    } else {
-        format!("{bits:08x}")
-    };
+    let text = if digits < 0 { format!("{bits:08X}") } else { format!("{bits:08x}") };
     Ok(vec![Value::String(lua.create_string(&text[8 - count..])?)])
 }
 

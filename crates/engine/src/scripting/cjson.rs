@@ -63,18 +63,12 @@ impl Encoder<'_> {
             Value::String(text) => self.string(&text.as_bytes()),
             Value::Integer(number) => self.number(*number as f64)?,
             Value::Number(number) => self.number(*number)?,
-            Value::Boolean(value) => {
-                self.out
-                    .extend_from_slice(if *value { b"true" } else { b"false" })
-            }
+            Value::Boolean(value) => self.out.extend_from_slice(if *value { b"true" } else { b"false" }),
             Value::Nil => self.out.extend_from_slice(b"null"),
             value if value.is_null() => self.out.extend_from_slice(b"null"),
             Value::Table(table) => self.table(table, depth + 1)?,
             other => {
-                return fail(format!(
-                    "Cannot serialise {}: type not supported",
-                    type_name(other)
-                ));
+                return fail(format!("Cannot serialise {}: type not supported", type_name(other)));
             }
         }
         Ok(())
@@ -93,8 +87,7 @@ impl Encoder<'_> {
                 12 => b"\\f",
                 13 => b"\\r",
                 0..=31 | 127 => {
-                    self.out
-                        .extend_from_slice(format!("\\u{byte:04x}").as_bytes());
+                    self.out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
                     continue;
                 }
                 _ => {
@@ -124,8 +117,7 @@ impl Encoder<'_> {
                 InvalidNumbers::Allow => {}
             }
         }
-        self.out
-            .extend_from_slice(general(number, self.config.precision as usize).as_bytes());
+        self.out.extend_from_slice(general(number, self.config.precision as usize).as_bytes());
         Ok(())
     }
 
@@ -182,10 +174,7 @@ impl Encoder<'_> {
             count += 1;
         }
         let config = self.config;
-        if config.sparse_ratio > 0
-            && highest > count * config.sparse_ratio
-            && highest > config.sparse_safe
-        {
+        if config.sparse_ratio > 0 && highest > count * config.sparse_ratio && highest > config.sparse_safe {
             if !config.sparse_convert {
                 return fail("Cannot serialise table: excessively sparse array");
             }
@@ -240,11 +229,7 @@ struct Decoder<'a> {
 
 impl Decoder<'_> {
     fn expected<T>(&self, wanted: &str, found: &Token) -> Native<T> {
-        fail(format!(
-            "Expected {wanted} but found {} at character {}",
-            found.name(),
-            self.token_at + 1
-        ))
+        fail(format!("Expected {wanted} but found {} at character {}", found.name(), self.token_at + 1))
     }
 
     fn next(&mut self) -> Token {
@@ -271,11 +256,7 @@ impl Decoder<'_> {
                 (Token::Error("invalid number"), 0)
             }
             b'-' | b'0'..=b'9' => number(rest),
-            b'+' | b'i' | b'I' | b'n' | b'N'
-                if self.config.decode_invalid && is_invalid_number(rest) =>
-            {
-                number(rest)
-            }
+            b'+' | b'i' | b'I' | b'n' | b'N' if self.config.decode_invalid && is_invalid_number(rest) => number(rest),
             _ => (Token::Error("invalid token"), 0),
         };
         self.at += length;
@@ -344,10 +325,7 @@ impl Decoder<'_> {
     fn descend(&mut self) -> Native<()> {
         self.depth += 1;
         if self.depth > self.config.decode_max_depth.min(HARD_DEPTH) {
-            return fail(format!(
-                "Found too many nested data structures ({}) at character {}",
-                self.depth, self.at
-            ));
+            return fail(format!("Found too many nested data structures ({}) at character {}", self.depth, self.at));
         }
         Ok(())
     }
@@ -400,9 +378,7 @@ impl Decoder<'_> {
 }
 
 fn number(text: &[u8]) -> (Token, usize) {
-    strtod(text).map_or((Token::Error("invalid number"), 0), |(number, length)| {
-        (Token::Number(number), length)
-    })
+    strtod(text).map_or((Token::Error("invalid number"), 0), |(number, length)| (Token::Number(number), length))
 }
 
 /// Numbers that `strtod` takes and JSON does not: a plus, hexadecimal, leading zeros, infinity and not-a-number.
@@ -415,9 +391,7 @@ fn is_invalid_number(text: &[u8]) -> bool {
     match digits.first() {
         Some(b'0') => matches!(digits.get(1), Some(b'x' | b'X' | b'0'..=b'9')),
         Some(byte) if *byte <= b'9' => false,
-        _ => digits.get(..3).is_some_and(|word| {
-            word.eq_ignore_ascii_case(b"inf") || word.eq_ignore_ascii_case(b"nan")
-        }),
+        _ => digits.get(..3).is_some_and(|word| word.eq_ignore_ascii_case(b"inf") || word.eq_ignore_ascii_case(b"nan")),
     }
 }
 
@@ -426,29 +400,21 @@ fn unicode(text: &[u8]) -> Option<(char, usize)> {
     let unit = |at: usize| -> Option<u32> {
         let escape = text.get(at..at + 6)?;
         let digits = escape.strip_prefix(b"\\u")?;
-        digits
-            .iter()
-            .try_fold(0, |unit, &b| Some(unit << 4 | (b as char).to_digit(16)?))
+        digits.iter().try_fold(0, |unit, &b| Some(unit << 4 | (b as char).to_digit(16)?))
     };
     let high = unit(0)?;
     if !(0xd800..0xdc00).contains(&high) {
         return Some((char::from_u32(high)?, 6));
     }
     let low = unit(6).filter(|low| (0xdc00..0xe000).contains(low))?;
-    Some((
-        char::from_u32(0x10000 + ((high & 0x3ff) << 10) + (low & 0x3ff))?,
-        12,
-    ))
+    Some((char::from_u32(0x10000 + ((high & 0x3ff) << 10) + (low & 0x3ff))?, 12))
 }
 
 fn encode(lua: &Lua, arguments: &Arguments, config: &Config) -> Native {
     if arguments.len() != 1 {
         return Err(arguments.bad(1, "expected 1 argument"));
     }
-    let mut encoder = Encoder {
-        config,
-        out: Vec::new(),
-    };
+    let mut encoder = Encoder { config, out: Vec::new() };
     encoder.value(arguments.get(1), 0)?;
     Ok(vec![Value::String(lua.create_string(encoder.out)?)])
 }
@@ -462,13 +428,7 @@ fn decode(lua: &Lua, arguments: &Arguments, config: &Config) -> Native {
     if text.len() >= 2 && (text[0] == 0 || text[1] == 0) {
         return fail("JSON parser does not support UTF-16 or UTF-32");
     }
-    let mut decoder = Decoder {
-        text: &text,
-        at: 0,
-        token_at: 0,
-        depth: 0,
-        config,
-    };
+    let mut decoder = Decoder { text: &text, at: 0, token_at: 0, depth: 0, config };
     let first = decoder.next();
     let value = decoder.value(lua, first)?;
     match decoder.next() {
@@ -479,28 +439,15 @@ fn decode(lua: &Lua, arguments: &Arguments, config: &Config) -> Native {
 
 /// No more than `most` arguments.
 fn at_most(arguments: &Arguments, most: usize) -> Native<()> {
-    if arguments.len() > most {
-        Err(arguments.bad(most + 1, "found too many arguments"))
-    } else {
-        Ok(())
-    }
+    if arguments.len() > most { Err(arguments.bad(most + 1, "found too many arguments")) } else { Ok(()) }
 }
 
 /// Changes an integer setting if argument `index` is there; answers what it is now.
-fn integer_option(
-    arguments: &Arguments,
-    index: usize,
-    setting: &mut i64,
-    lowest: i64,
-    highest: i64,
-) -> Native<Value> {
+fn integer_option(arguments: &Arguments, index: usize, setting: &mut i64, lowest: i64, highest: i64) -> Native<Value> {
     if !arguments.get(index).is_nil() {
         let value = arguments.integer(index)?;
         if !(lowest..=highest).contains(&value) {
-            return Err(arguments.bad(
-                1,
-                &format!("expected integer between {lowest} and {highest}"),
-            ));
+            return Err(arguments.bad(1, &format!("expected integer between {lowest} and {highest}")));
         }
         *setting = value;
     }
@@ -508,12 +455,7 @@ fn integer_option(
 }
 
 /// Changes a setting that is a boolean or one of `names` (off, on, …) if argument 1 is there; answers its index.
-fn choice(
-    lua: &Lua,
-    arguments: &Arguments,
-    current: usize,
-    names: &[&str],
-) -> Native<(usize, Value)> {
+fn choice(lua: &Lua, arguments: &Arguments, current: usize, names: &[&str]) -> Native<(usize, Value)> {
     let chosen = match arguments.get(1) {
         Value::Nil => current,
         Value::Boolean(on) => usize::from(*on),
@@ -525,11 +467,8 @@ fn choice(
             }
         }
     };
-    let answer = if chosen <= 1 {
-        Value::Boolean(chosen == 1)
-    } else {
-        Value::String(lua.create_string(names[chosen])?)
-    };
+    let answer =
+        if chosen <= 1 { Value::Boolean(chosen == 1) } else { Value::String(lua.create_string(names[chosen])?) };
     Ok((chosen, answer))
 }
 
@@ -544,31 +483,15 @@ const OPTIONS: &[(&str, Setter)] = &[
         let (convert, answer) = choice(lua, a, c.sparse_convert.into(), SWITCH)?;
         c.sparse_convert = convert == 1;
         let ratio = integer_option(a, 2, &mut c.sparse_ratio, 0, DEPTH)?;
-        Ok(vec![
-            answer,
-            ratio,
-            integer_option(a, 3, &mut c.sparse_safe, 0, DEPTH)?,
-        ])
+        Ok(vec![answer, ratio, integer_option(a, 3, &mut c.sparse_safe, 0, DEPTH)?])
     }),
     ("encode_max_depth", |_, a, c| {
         at_most(a, 1)?;
-        Ok(vec![integer_option(
-            a,
-            1,
-            &mut c.encode_max_depth,
-            1,
-            DEPTH,
-        )?])
+        Ok(vec![integer_option(a, 1, &mut c.encode_max_depth, 1, DEPTH)?])
     }),
     ("decode_max_depth", |_, a, c| {
         at_most(a, 1)?;
-        Ok(vec![integer_option(
-            a,
-            1,
-            &mut c.decode_max_depth,
-            1,
-            DEPTH,
-        )?])
+        Ok(vec![integer_option(a, 1, &mut c.decode_max_depth, 1, DEPTH)?])
     }),
     ("encode_number_precision", |_, a, c| {
         at_most(a, 1)?;
@@ -583,11 +506,7 @@ const OPTIONS: &[(&str, Setter)] = &[
     ("encode_invalid_numbers", |lua, a, c| {
         at_most(a, 1)?;
         let (chosen, answer) = choice(lua, a, c.encode_invalid as usize, &["off", "on", "null"])?;
-        c.encode_invalid = [
-            InvalidNumbers::Refuse,
-            InvalidNumbers::Allow,
-            InvalidNumbers::Null,
-        ][chosen];
+        c.encode_invalid = [InvalidNumbers::Refuse, InvalidNumbers::Allow, InvalidNumbers::Null][chosen];
         Ok(vec![answer])
     }),
     ("decode_invalid_numbers", |lua, a, c| {
@@ -603,33 +522,12 @@ pub fn open(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     let config = Rc::new(RefCell::new(Config::default()));
     let shared = Rc::clone(&config);
-    table.raw_set(
-        "encode",
-        function(
-            lua,
-            move |lua, a| encode(lua, &a, &shared.borrow()),
-            "encode",
-        )?,
-    )?;
+    table.raw_set("encode", function(lua, move |lua, a| encode(lua, &a, &shared.borrow()), "encode")?)?;
     let shared = Rc::clone(&config);
-    table.raw_set(
-        "decode",
-        function(
-            lua,
-            move |lua, a| decode(lua, &a, &shared.borrow()),
-            "decode",
-        )?,
-    )?;
+    table.raw_set("decode", function(lua, move |lua, a| decode(lua, &a, &shared.borrow()), "decode")?)?;
     for &(name, option) in OPTIONS {
         let shared = Rc::clone(&config);
-        table.raw_set(
-            name,
-            function(
-                lua,
-                move |lua, a| option(lua, &a, &mut shared.borrow_mut()),
-                name,
-            )?,
-        )?;
+        table.raw_set(name, function(lua, move |lua, a| option(lua, &a, &mut shared.borrow_mut()), name)?)?;
     }
     table.raw_set("null", Value::NULL)?;
     table.raw_set("_NAME", "cjson")?;

@@ -27,12 +27,7 @@ fn pack_value(out: &mut Vec<u8>, value: &Value, depth: usize) -> Native<()> {
         Value::Number(number) => pack_number(out, *number),
         Value::String(text) => {
             let text = text.as_bytes();
-            pack_length(
-                out,
-                text.len(),
-                (0xa0, 31),
-                [Some(0xd9), Some(0xda), Some(0xdb)],
-            );
+            pack_length(out, text.len(), (0xa0, 31), [Some(0xd9), Some(0xda), Some(0xdb)]);
             out.extend_from_slice(&text);
         }
         Value::Table(table) if depth < MAX_PACK_DEPTH => pack_table(out, table, depth)?,
@@ -47,9 +42,7 @@ fn pack_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Native<()> {
         count += 1;
         match key {
             Value::Integer(_) | Value::Number(_) => match as_number(&key) {
-                Some(number)
-                    if number > 0.0 && number.fract() == 0.0 && number <= f64::from(i32::MAX) =>
-                {
+                Some(number) if number > 0.0 && number.fract() == 0.0 && number <= f64::from(i32::MAX) => {
                     highest = highest.max(number)
                 }
                 _ => is_array = false,
@@ -95,9 +88,7 @@ fn pack_length(out: &mut Vec<u8>, length: usize, narrow: (u8, usize), wide: [Opt
 }
 
 fn pack_number(out: &mut Vec<u8>, number: f64) {
-    if number.fract() == 0.0
-        && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number)
-    {
+    if number.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
         return pack_integer(out, number as i64);
     }
     let single = number as f32;
@@ -144,19 +135,14 @@ struct Input<'a> {
 
 impl Input<'_> {
     fn bytes(&mut self, length: usize) -> Native<&[u8]> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or_else(|| Failure::Text("Missing bytes in input.".into()))?;
+        let (taken, rest) =
+            self.rest.split_at_checked(length).ok_or_else(|| Failure::Text("Missing bytes in input.".into()))?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn word<const N: usize>(&mut self) -> Native<u64> {
-        Ok(self
-            .bytes(N)?
-            .iter()
-            .fold(0, |word, &byte| word << 8 | u64::from(byte)))
+        Ok(self.bytes(N)?.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)))
     }
 
     fn value(&mut self, lua: &Lua, depth: usize) -> Native<Value> {
@@ -174,9 +160,7 @@ impl Input<'_> {
             0xd2 => number((self.word::<4>()? as i32).into()),
             0xc0 => Ok(Value::Nil),
             0xc2 | 0xc3 => Ok(Value::Boolean(code == 0xc3)),
-            0xca => Ok(Value::Number(
-                f32::from_bits(self.word::<4>()? as u32).into(),
-            )),
+            0xca => Ok(Value::Number(f32::from_bits(self.word::<4>()? as u32).into())),
             0xcb => Ok(Value::Number(f64::from_bits(self.word::<8>()?))),
             0xa0..=0xbf => self.text(lua, (code & 31).into()),
             0xd9..=0xdb => {
@@ -210,16 +194,12 @@ impl Input<'_> {
     }
 
     fn text(&mut self, lua: &Lua, length: u64) -> Native<Value> {
-        Ok(Value::String(
-            lua.create_string(self.bytes(length as usize)?)?,
-        ))
+        Ok(Value::String(lua.create_string(self.bytes(length as usize)?)?))
     }
 
     fn array(&mut self, lua: &Lua, count: u64, depth: usize) -> Native<Value> {
         if depth >= MAX_UNPACK_DEPTH {
-            return Err(Failure::Text(
-                "stack overflow (in function mp_decode_to_lua_array)".into(),
-            ));
+            return Err(Failure::Text("stack overflow (in function mp_decode_to_lua_array)".into()));
         }
         let table = lua.create_table_with_capacity((count as usize).min(self.rest.len()), 0)?;
         for index in 1..=count {
@@ -230,9 +210,7 @@ impl Input<'_> {
 
     fn map(&mut self, lua: &Lua, count: u64, depth: usize) -> Native<Value> {
         if depth >= MAX_UNPACK_DEPTH {
-            return Err(Failure::Text(
-                "stack overflow (in function mp_decode_to_lua_hash)".into(),
-            ));
+            return Err(Failure::Text("stack overflow (in function mp_decode_to_lua_hash)".into()));
         }
         let table = lua.create_table()?;
         for _ in 0..count {
@@ -256,33 +234,20 @@ fn unpack_from(lua: &Lua, arguments: &Arguments, limit: i64, offset: i64) -> Nat
     let data = data.as_bytes();
     if offset < 0 || limit < 0 {
         let length = data.len();
-        return Err(Failure::Text(format!(
-            "Invalid request to unpack with offset of {offset} and limit of {length}."
-        )));
+        return Err(Failure::Text(format!("Invalid request to unpack with offset of {offset} and limit of {length}.")));
     }
     let Some(rest) = data.get(offset as usize..) else {
-        return Err(Failure::Text(format!(
-            "Start offset {offset} greater than input length {}.",
-            data.len()
-        )));
+        return Err(Failure::Text(format!("Start offset {offset} greater than input length {}.", data.len())));
     };
     let everything = limit == 0 && offset == 0;
-    let limit = if everything {
-        usize::MAX
-    } else {
-        limit as usize
-    };
+    let limit = if everything { usize::MAX } else { limit as usize };
     let mut input = Input { rest };
     let mut results = Vec::new();
     while !input.rest.is_empty() && results.len() < limit {
         results.push(input.value(lua, 0)?);
     }
     if !everything {
-        let next = if input.rest.is_empty() {
-            -1.0
-        } else {
-            (data.len() - input.rest.len()) as f64
-        };
+        let next = if input.rest.is_empty() { -1.0 } else { (data.len() - input.rest.len()) as f64 };
         results.insert(0, Value::Number(next));
     }
     Ok(results)
@@ -297,12 +262,8 @@ pub fn open(lua: &Lua) -> mlua::Result<Table> {
         &[
             ("pack", pack),
             ("unpack", |lua, a| unpack_from(lua, &a, 0, 0)),
-            ("unpack_one", |lua, a| {
-                unpack_from(lua, &a, 1, a.optional_integer(2, 0)?)
-            }),
-            ("unpack_limit", |lua, a| {
-                unpack_from(lua, &a, a.integer(2)?, a.optional_integer(3, 0)?)
-            }),
+            ("unpack_one", |lua, a| unpack_from(lua, &a, 1, a.optional_integer(2, 0)?)),
+            ("unpack_limit", |lua, a| unpack_from(lua, &a, a.integer(2)?, a.optional_integer(3, 0)?)),
         ],
     )?;
     table.raw_set("_NAME", "cmsgpack")?;

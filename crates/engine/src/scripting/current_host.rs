@@ -133,7 +133,16 @@ unsafe fn raise(state: *mut lua_State, text: &[u8]) -> ! {
     }
 }
 
-/// Sets `KEYS` and `ARGV` in `globals` and calls `run(script)`; answers its two results.
+/// How a script gets its keys and arguments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handover {
+    /// As the globals `KEYS` and `ARGV`.
+    Globals,
+    /// As arguments; there are no such globals.
+    Arguments,
+}
+
+/// Calls `run(script)` with the globals `KEYS` and `ARGV` set, or `run(script, keys, argv)`; answers its two results.
 ///
 /// All in one protected call: with a memory limit each operation through `mlua` would be one of its own.
 pub(super) fn run(
@@ -141,8 +150,8 @@ pub(super) fn run(
     globals: &Table,
     run: &Function,
     script: &Function,
-    keys: &[&[u8]],
-    argv: &[&[u8]],
+    [keys, argv]: [&[&[u8]]; 2],
+    handover: Handover,
 ) -> mlua::Result<(bool, Value)> {
     // SAFETY: the three arguments are on the stack in order; the closure owns nothing that needs dropping; it leaves the two
     // results of `run`.
@@ -154,10 +163,13 @@ pub(super) fn run(
                     push_bytes(state, text);
                     ffi::lua_rawseti(state, -2, index);
                 }
+                if handover == Handover::Arguments {
+                    ffi::lua_pushnil(state);
+                }
                 // Index 1 is `globals`, whose metatable does not guard writes: the read-only face is another table.
                 ffi::lua_setfield(state, 1, name.as_ptr());
             }
-            ffi::lua_call(state, 1, 2);
+            ffi::lua_call(state, ffi::lua_gettop(state) - 2, 2);
             ffi::lua_remove(state, 1);
         })
     }
@@ -166,13 +178,7 @@ pub(super) fn run(
 /// The functions `call`, `pcall` and `acl_check_cmd` of the `redis` table.
 pub(super) fn command_functions(lua: &Lua) -> mlua::Result<[Function; 3]> {
     // SAFETY: the three follow Lua's C function protocol.
-    unsafe {
-        Ok([
-            lua.create_c_function(call)?,
-            lua.create_c_function(pcall)?,
-            lua.create_c_function(acl_check)?,
-        ])
-    }
+    unsafe { Ok([lua.create_c_function(call)?, lua.create_c_function(pcall)?, lua.create_c_function(acl_check)?]) }
 }
 
 unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
@@ -197,10 +203,7 @@ type Arguments<'a> = SmallVec<[&'a [u8]; 16]>;
 ///
 /// # Safety
 /// `state` must be live. The slices point into Lua strings that stay on Lua's stack, and into `f`'s caller's scratch.
-unsafe fn with_arguments<R>(
-    state: *mut lua_State,
-    f: impl FnOnce(&[&[u8]]) -> R,
-) -> Result<R, &'static [u8]> {
+unsafe fn with_arguments<R>(state: *mut lua_State, f: impl FnOnce(&[&[u8]]) -> R) -> Result<R, &'static [u8]> {
     // SAFETY: indexes are within the stack's top; `lua_tolstring` is called on strings only, so it neither converts nor raises.
     unsafe {
         let count = ffi::lua_gettop(state);
@@ -268,11 +271,9 @@ unsafe fn command(state: *mut lua_State) -> bool {
     // may collect garbage, but scripts have no finalizers that could call a command.
     unsafe {
         let mut input = std::slice::from_raw_parts(start, length);
-        ffi::luaL_checkstack(
-            state,
-            (MAX_REPLY_DEPTH * 4 + 8) as c_int,
-            c"too deep".as_ptr(),
-        );
+        // As many arguments as Lua's stack holds leave no room otherwise.
+        ffi::lua_settop(state, 0);
+        ffi::luaL_checkstack(state, (MAX_REPLY_DEPTH * 4 + 8) as c_int, c"too deep".as_ptr());
         if push_reply(state, &mut input, 0).is_none() {
             ffi::lua_pushboolean(state, 0);
         }
@@ -288,9 +289,7 @@ unsafe fn command(state: *mut lua_State) -> bool {
 unsafe extern "C-unwind" fn acl_check(state: *mut lua_State) -> c_int {
     // SAFETY: called by Lua with a live state; the answers are plain values by the time anything can raise.
     unsafe {
-        let answer = with_arguments(state, |arguments| {
-            with_host(|host| host.acl_check(arguments))
-        });
+        let answer = with_arguments(state, |arguments| with_host(|host| host.acl_check(arguments)));
         let text: &[u8] = match answer {
             Ok(Some(Some(allowed))) => {
                 ffi::lua_pushboolean(state, c_int::from(allowed));
@@ -432,15 +431,23 @@ pub(super) fn protect(lua: &Lua, target: &Table, shown: Option<Table>) -> mlua::
     let metatable = lua.create_table()?;
     metatable.raw_set("__index", target)?;
     // SAFETY: `readonly_newindex` follows Lua's C function protocol.
-    metatable.raw_set("__newindex", unsafe {
-        lua.create_c_function(readonly_newindex)?
-    })?;
+    metatable.raw_set("__newindex", unsafe { lua.create_c_function(readonly_newindex)? })?;
     metatable.raw_set("__metatable", shown)?;
     let marker = std::ptr::from_ref(&PROTECTED).cast_mut().cast();
     metatable.raw_set(mlua::LightUserData(marker), target)?;
     let facade = lua.create_table()?;
     facade.set_metatable(Some(metatable))?;
     Ok(facade)
+}
+
+/// Makes a table that `protect` made show another one.
+pub(super) fn retarget(facade: &Table, target: &Table) -> mlua::Result<()> {
+    let Some(metatable) = facade.metatable() else {
+        return Ok(());
+    };
+    metatable.raw_set("__index", target)?;
+    let marker = std::ptr::from_ref(&PROTECTED).cast_mut().cast();
+    metatable.raw_set(mlua::LightUserData(marker), target)
 }
 
 unsafe extern "C-unwind" fn readonly_newindex(state: *mut lua_State) -> c_int {
@@ -460,9 +467,7 @@ unsafe extern "C-unwind" fn readonly_newindex(state: *mut lua_State) -> c_int {
 unsafe fn push_target(state: *mut lua_State, index: c_int) -> bool {
     // SAFETY: by the caller's promise.
     unsafe {
-        if ffi::lua_type(state, index) != ffi::LUA_TTABLE
-            || ffi::lua_getmetatable(state, index) == 0
-        {
+        if ffi::lua_type(state, index) != ffi::LUA_TTABLE || ffi::lua_getmetatable(state, index) == 0 {
             return false;
         }
         ffi::lua_rawgetp(state, -1, std::ptr::from_ref(&PROTECTED).cast());
@@ -491,12 +496,7 @@ pub(super) enum Guard {
 }
 
 /// Wraps the C function `original`, which keeps its name and frame in error texts. `next` is the guarded `next` for `Pairs`.
-pub(super) fn guard(
-    lua: &Lua,
-    kind: Guard,
-    original: Function,
-    next: Option<Function>,
-) -> mlua::Result<Function> {
+pub(super) fn guard(lua: &Lua, kind: Guard, original: Function, next: Option<Function>) -> mlua::Result<Function> {
     let function: ffi::lua_CFunction = match kind {
         Guard::Read => guard_read,
         Guard::Write => guard_write,
@@ -505,11 +505,7 @@ pub(super) fn guard(
         Guard::TextOnly => guard_text_only,
     };
     // SAFETY: the two arguments are on the stack and become the closure's upvalues.
-    unsafe {
-        lua.exec_raw((original, next), |state| {
-            ffi::lua_pushcclosure(state, function, 2)
-        })
-    }
+    unsafe { lua.exec_raw((original, next), |state| ffi::lua_pushcclosure(state, function, 2)) }
 }
 
 /// Runs the guarded function in this very frame.
@@ -560,9 +556,7 @@ unsafe extern "C-unwind" fn guard_pairs(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn guard_metatable(state: *mut lua_State) -> c_int {
     // SAFETY: called by Lua with a live state.
     unsafe {
-        if push_target(state, 1)
-            && ffi::luaL_getmetafield(state, 1, c"__metatable".as_ptr()) == ffi::LUA_TNIL
-        {
+        if push_target(state, 1) && ffi::luaL_getmetafield(state, 1, c"__metatable".as_ptr()) == ffi::LUA_TNIL {
             ffi::lua_pushnil(state);
             return 1;
         }

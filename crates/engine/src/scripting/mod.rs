@@ -29,18 +29,21 @@ use std::collections::HashMap;
 
 use mlua::{Function, Lua, Table, Value};
 
-use self::current_host::Guard;
+use self::current_host::{Guard, Handover};
 use self::reply::Protocol;
 
 /// Garbage is collected a little after each so many runs, besides what Lua does by itself as it allocates.
 const RUNS_PER_COLLECTION: u32 = 50;
 const KILL_TEXT: &str = "ERR Script killed by user with SCRIPT KILL...";
+const FUNCTION_KILL_TEXT: &str = "ERR Script killed by user with FUNCTION KILL...";
 
 /// Why a running script must end at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     /// SCRIPT KILL, or the server is shutting down.
     Kill,
+    /// It took longer than it may.
+    Timeout,
 }
 
 /// What a running script may do to the world.
@@ -70,6 +73,17 @@ pub struct ScriptOptions {
     pub version: (u8, u8, u8),
 }
 
+/// A function that a library registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionInfo {
+    /// Its name as registered.
+    pub name: String,
+    /// What the library says about it.
+    pub description: Option<Vec<u8>>,
+    /// What it declares; `present` is set.
+    pub flags: shebang::Flags,
+}
+
 /// A Lua state with its compiled scripts. Belongs to one thread.
 pub struct Interpreter {
     lua: Lua,
@@ -77,7 +91,17 @@ pub struct Interpreter {
     globals: Table,
     /// Runs a script with the error handler in place.
     run: Function,
+    /// Calls a library's function, likewise.
+    call: Function,
+    /// Loads a library, likewise.
+    load: Function,
+    /// The globals of libraries: those of scripts, but for the time of loading.
+    library_face: Table,
+    /// What libraries see while they are loaded.
+    load_globals: Table,
     scripts: HashMap<Box<str>, Function>,
+    /// The functions of each library by name, by the library's id.
+    libraries: HashMap<u64, HashMap<Box<str>, Function>>,
     runs: u32,
     memory_limit: usize,
 }
@@ -89,10 +113,10 @@ impl Interpreter {
     /// When Lua has no memory.
     pub fn new(options: &ScriptOptions) -> Result<Self, mlua::Error> {
         let lua = current_host::new_lua();
-        let (globals, libraries, run) = lua
-            .load(include_str!("sandbox.lua"))
-            .set_name("=sandbox")
-            .call::<(Table, Table, Function)>(host_functions(&lua, options)?)?;
+        let (globals, libraries, entry) =
+            lua.load(include_str!("sandbox.lua"))
+                .set_name("=sandbox")
+                .call::<(Table, Table, Table)>(host_functions(&lua, options)?)?;
         for pair in libraries.pairs::<String, Table>() {
             let (name, library) = pair?;
             let facade = current_host::protect(&lua, &library, None)?;
@@ -101,7 +125,15 @@ impl Interpreter {
             }
             globals.raw_set(name, facade)?;
         }
-        seal(&lua, &globals, &libraries.raw_get("string")?)?;
+        let missing = seal(&lua, &globals, &libraries.raw_get("string")?)?;
+        let load_globals = lua.create_table()?;
+        load_globals.set_metatable(Some(missing.clone()))?;
+        for pair in entry.raw_get::<Table>("load_apis")?.pairs::<String, Table>() {
+            let (name, api) = pair?;
+            api.set_metatable(Some(missing.clone()))?;
+            load_globals.raw_set(name, current_host::protect(&lua, &api, None)?)?;
+        }
+        let library_face = current_host::protect(&lua, &globals, Some(current_host::protect(&lua, &missing, None)?))?;
         current_host::arm_hook(&lua)?;
         if options.memory_limit > 0 {
             lua.set_memory_limit(options.memory_limit)?;
@@ -109,8 +141,13 @@ impl Interpreter {
         Ok(Interpreter {
             lua,
             globals,
-            run,
+            run: entry.raw_get("run")?,
+            call: entry.raw_get("call")?,
+            load: entry.raw_get("load")?,
+            library_face,
+            load_globals,
             scripts: HashMap::new(),
+            libraries: HashMap::new(),
             runs: 0,
             memory_limit: options.memory_limit,
         })
@@ -128,18 +165,10 @@ impl Interpreter {
             .set_name("@user_script")
             .set_mode(mlua::chunk::ChunkMode::Text)
             .into_function();
-        match compiled {
-            Ok(script) => {
-                self.scripts.insert(sha.into(), script);
-                Ok(())
-            }
-            Err(mlua::Error::SyntaxError { message, .. }) => Err(format!(
-                "ERR Error compiling script (new function): {message}"
-            )),
-            Err(error) => Err(format!(
-                "ERR Error compiling script (new function): {error}"
-            )),
-        }
+        let script =
+            compiled.map_err(|error| format!("ERR Error compiling script (new function): {}", error_text(&error)))?;
+        self.scripts.insert(sha.into(), script);
+        Ok(())
     }
 
     /// Whether `sha` is compiled here.
@@ -157,17 +186,52 @@ impl Interpreter {
         reply: &mut Vec<u8>,
         client_resp3: bool,
     ) {
+        match self.scripts.get(sha).cloned() {
+            Some(script) => {
+                let (run, handover) = (self.run.clone(), Handover::Globals);
+                let code = Code { name: sha, run, script, handover, kill_text: KILL_TEXT };
+                self.enter(&code, [keys, argv], host, reply, client_resp3);
+            }
+            None => reply::write_error(reply, b"NOSCRIPT No matching script. Please use EVAL."),
+        }
+    }
+
+    /// Calls a function of a library that was loaded here, as [`Interpreter::run`] runs a script.
+    #[allow(clippy::too_many_arguments)]
+    pub fn call(
+        &mut self,
+        library: u64,
+        name: &str,
+        keys: &[&[u8]],
+        argv: &[&[u8]],
+        host: &mut dyn ScriptHost,
+        reply: &mut Vec<u8>,
+        client_resp3: bool,
+    ) {
+        match self.libraries.get(&library).and_then(|functions| functions.get(name)).cloned() {
+            Some(script) => {
+                let (run, handover) = (self.call.clone(), Handover::Arguments);
+                let code = Code { name, run, script, handover, kill_text: FUNCTION_KILL_TEXT };
+                self.enter(&code, [keys, argv], host, reply, client_resp3);
+            }
+            None => reply::write_error(reply, b"ERR Function not found"),
+        }
+    }
+
+    fn enter(
+        &mut self,
+        code: &Code,
+        words: [&[&[u8]]; 2],
+        host: &mut dyn ScriptHost,
+        reply: &mut Vec<u8>,
+        client_resp3: bool,
+    ) {
         let start = reply.len();
-        let outcome = current_host::enter(host, || {
-            self.run_inside(sha, keys, argv, reply, client_resp3)
-        });
+        let outcome = current_host::enter(host, || self.run_inside(code, words, reply, client_resp3));
         if let Err(error) = outcome {
             reply.truncate(start);
-            let text = match &error {
-                mlua::Error::MemoryError(_) => "not enough memory".to_string(),
-                error => error.to_string(),
-            };
-            reply::write_error(reply, format!("ERR {text} script: {sha}").as_bytes());
+            let text = error_text(&error);
+            reply::write_error(reply, format!("ERR {text} script: {}", code.name).as_bytes());
         }
         self.runs += 1;
         if self.memory_limit > 0 && self.lua.used_memory() > self.memory_limit / 4 {
@@ -179,38 +243,116 @@ impl Interpreter {
     }
 
     fn run_inside(
-        &mut self,
-        sha: &str,
-        keys: &[&[u8]],
-        argv: &[&[u8]],
+        &self,
+        code: &Code,
+        words: [&[&[u8]]; 2],
         reply: &mut Vec<u8>,
         client_resp3: bool,
     ) -> mlua::Result<()> {
-        let Some(script) = self.scripts.get(sha) else {
-            reply::write_error(reply, b"NOSCRIPT No matching script. Please use EVAL.");
-            return Ok(());
-        };
-        let (ok, value) =
-            current_host::run(&self.lua, &self.globals, &self.run, script, keys, argv)?;
+        let Code { name, run, script, handover, kill_text } = code;
+        let (ok, value) = current_host::run(&self.lua, &self.globals, run, script, words, *handover)?;
         if ok {
-            let protocol = Protocol {
-                client_resp3,
-                script_resp3: current_host::resp3(),
-            };
+            let protocol = Protocol { client_resp3, script_resp3: current_host::resp3() };
             return reply::write(reply, &value, protocol);
         }
         match value {
             _ if current_host::killed().is_some() => {
-                write_script_error(reply, KILL_TEXT.as_bytes(), sha, error_place(&value)?)
+                write_script_error(reply, kill_text.as_bytes(), name, error_place(&value)?)
             }
             Value::Table(ref error) => {
                 let text: mlua::LuaString = error.raw_get("err")?;
-                write_script_error(reply, &text.as_bytes(), sha, error_place(&value)?);
+                write_script_error(reply, &text.as_bytes(), name, error_place(&value)?);
             }
             // No handler runs when memory is out.
             _ => return Err(mlua::Error::MemoryError(String::new())),
         }
         Ok(())
+    }
+
+    /// Loads a library, whose first line is its metadata, under the number `id`: tells which functions it registers.
+    ///
+    /// # Errors
+    /// The error reply's text.
+    pub fn load_library(
+        &mut self,
+        id: u64,
+        code: &[u8],
+        host: &mut dyn ScriptHost,
+    ) -> Result<Vec<FunctionInfo>, String> {
+        // The metadata's newline stays, so that line numbers are right.
+        let start = code.iter().position(|&b| b == b'\n').unwrap_or(code.len());
+        let library = self
+            .lua
+            .load(&code[start..])
+            .set_name("@user_function")
+            .set_mode(mlua::chunk::ChunkMode::Text)
+            .set_environment(self.library_face.clone())
+            .into_function()
+            .map_err(|error| format!("ERR Error compiling function: {}", error_text(&error)))?;
+        let (registered, timeout) = current_host::enter(host, || {
+            let registered = self.register(&library);
+            (registered, current_host::killed() == Some(Interrupt::Timeout))
+        });
+        let registered = match registered {
+            _ if timeout => Err("ERR FUNCTION LOAD timeout".to_string()),
+            Ok(registered) => registered,
+            Err(error) => Err(format!("ERR {}", error_text(&error))),
+        };
+        let (infos, functions): (Vec<_>, HashMap<_, _>) = registered
+            .map_err(|text| format!("ERR Error registering functions: {text}"))?
+            .into_iter()
+            .map(|(info, function)| {
+                let name = info.name.as_str().into();
+                (info, (name, function))
+            })
+            .unzip();
+        if infos.is_empty() {
+            return Err("ERR No functions registered".to_string());
+        }
+        self.libraries.insert(id, functions);
+        Ok(infos)
+    }
+
+    /// Runs a library's text with the globals that are there for it. The inner error is that of the text.
+    fn register(&self, library: &Function) -> mlua::Result<Result<Vec<(FunctionInfo, Function)>, String>> {
+        current_host::retarget(&self.library_face, &self.load_globals)?;
+        let outcome = self.load.call::<(bool, Value)>(library);
+        current_host::retarget(&self.library_face, &self.globals)?;
+        let (ok, value) = outcome?;
+        let Value::Table(table) = value else {
+            return Err(mlua::Error::MemoryError(String::new()));
+        };
+        if !ok {
+            return Ok(Err(table.raw_get::<mlua::LuaString>("err")?.to_string_lossy()));
+        }
+        let mut registered = Vec::new();
+        for function in table.sequence_values::<Table>() {
+            let function = function?;
+            let mut flags = shebang::Flags { present: true, ..shebang::Flags::default() };
+            for name in function.raw_get::<Table>("flags")?.sequence_values::<String>() {
+                if let Some(flag) = flags.by_name(&name?) {
+                    *flag = true;
+                }
+            }
+            let description = function.raw_get::<Option<mlua::LuaString>>("description")?;
+            let info = FunctionInfo {
+                name: function.raw_get("name")?,
+                description: description.map(|text| text.as_bytes().to_vec()),
+                flags,
+            };
+            registered.push((info, function.raw_get("callback")?));
+        }
+        Ok(Ok(registered))
+    }
+
+    /// Whether the library with this number is loaded here.
+    pub fn has_library(&self, id: u64) -> bool {
+        self.libraries.contains_key(&id)
+    }
+
+    /// Drops the libraries that are not to be kept.
+    pub fn retain_libraries(&mut self, keep: impl Fn(u64) -> bool) {
+        self.libraries.retain(|&id, _| keep(id));
     }
 
     /// Drops one compiled script.
@@ -235,6 +377,24 @@ impl Interpreter {
     }
 }
 
+/// What one run enters Lua with.
+struct Code<'a> {
+    /// What error texts call it.
+    name: &'a str,
+    run: Function,
+    script: Function,
+    handover: Handover,
+    kill_text: &'static str,
+}
+
+fn error_text(error: &mlua::Error) -> String {
+    match error {
+        mlua::Error::SyntaxError { message, .. } => message.clone(),
+        mlua::Error::MemoryError(_) => "not enough memory".to_string(),
+        error => error.to_string(),
+    }
+}
+
 /// Where an error was raised: its source (`@user_script`) and line.
 fn error_place(value: &Value) -> mlua::Result<Option<(mlua::LuaString, i64)>> {
     let Value::Table(error) = value else {
@@ -247,12 +407,7 @@ fn error_place(value: &Value) -> mlua::Result<Option<(mlua::LuaString, i64)>> {
     })
 }
 
-fn write_script_error(
-    reply: &mut Vec<u8>,
-    text: &[u8],
-    sha: &str,
-    place: Option<(mlua::LuaString, i64)>,
-) {
+fn write_script_error(reply: &mut Vec<u8>, text: &[u8], sha: &str, place: Option<(mlua::LuaString, i64)>) {
     let mut line = text.to_vec();
     line.extend_from_slice(format!(" script: {sha}").as_bytes());
     if let Some((source, number)) = place {
@@ -270,45 +425,36 @@ fn host_functions(lua: &Lua, options: &ScriptOptions) -> mlua::Result<Table> {
     host.raw_set("call", call)?;
     host.raw_set("pcall", pcall)?;
     host.raw_set("acl_check_cmd", acl_check)?;
-    host.raw_set(
-        "killed",
-        lua.create_function(|_, ()| Ok(current_host::killed().is_some()))?,
-    )?;
+    host.raw_set("killed", lua.create_function(|_, ()| Ok(current_host::killed().is_some()))?)?;
     host.raw_set("kill_text", KILL_TEXT)?;
-    host.raw_set(
-        "where",
-        lua.create_function(|lua, ()| Ok(place_of_error(lua)))?,
-    )?;
+    host.raw_set("where", lua.create_function(|lua, ()| Ok(place_of_error(lua)))?)?;
     host.raw_set("redis", redis::open(lua)?)?;
     host.raw_set(
         "guard",
-        lua.create_function(
-            |lua, (kind, original, next): (String, Function, Option<Function>)| {
-                let kind = match kind.as_str() {
-                    "read" => Guard::Read,
-                    "write" => Guard::Write,
-                    "pairs" => Guard::Pairs,
-                    "metatable" => Guard::Metatable,
-                    _ => Guard::TextOnly,
-                };
-                current_host::guard(lua, kind, original, next)
-            },
-        )?,
+        lua.create_function(|lua, (kind, original, next): (String, Function, Option<Function>)| {
+            let kind = match kind.as_str() {
+                "read" => Guard::Read,
+                "write" => Guard::Write,
+                "pairs" => Guard::Pairs,
+                "metatable" => Guard::Metatable,
+                _ => Guard::TextOnly,
+            };
+            current_host::guard(lua, kind, original, next)
+        })?,
     )?;
-    host.raw_set(
-        "new_cjson",
-        lua.create_function(|lua, ()| cjson::open(lua))?,
-    )?;
+    host.raw_set("new_cjson", lua.create_function(|lua, ()| cjson::open(lua))?)?;
     host.raw_set("cmsgpack", cmsgpack::open(lua)?)?;
     host.raw_set("struct", structs::open(lua)?)?;
     host.raw_set("bit", bit::open(lua)?)?;
+    let function_flags = lua.create_table()?;
+    for name in shebang::Flags::NAMES {
+        function_flags.raw_set(name, true)?;
+    }
+    host.raw_set("function_flags", function_flags)?;
     host.raw_set("random", random::open(lua, options.seed)?)?;
     let (major, minor, patch) = options.version;
     host.raw_set("version", format!("{major}.{minor}.{patch}"))?;
-    host.raw_set(
-        "version_number",
-        u32::from(major) << 16 | u32::from(minor) << 8 | u32::from(patch),
-    )?;
+    host.raw_set("version_number", u32::from(major) << 16 | u32::from(minor) << 8 | u32::from(patch))?;
     Ok(host)
 }
 
@@ -318,14 +464,8 @@ fn place_of_error(lua: &Lua) -> (Option<String>, Option<usize>) {
     for level in 2.. {
         let place = lua.inspect_stack(level, |frame| {
             let source = frame.source();
-            let inside = source.source.as_deref() == Some("=sandbox")
-                || source.what != "Lua" && source.what != "main";
-            (!inside).then(|| {
-                (
-                    source.source.map(|text| text.into_owned()),
-                    frame.current_line(),
-                )
-            })
+            let inside = source.source.as_deref() == Some("=sandbox") || source.what != "Lua" && source.what != "main";
+            (!inside).then(|| (source.source.map(|text| text.into_owned()), frame.current_line()))
         });
         match place {
             None => break,
@@ -336,14 +476,12 @@ fn place_of_error(lua: &Lua) -> (Option<String>, Option<usize>) {
     (None, None)
 }
 
-/// Makes the globals, and the metatables that scripts can get at, read-only.
-fn seal(lua: &Lua, globals: &Table, string_library: &Table) -> mlua::Result<()> {
+/// Makes the globals, and the metatables that scripts can get at, read-only. Gives the metatable that makes reading a missing
+/// field an error.
+fn seal(lua: &Lua, globals: &Table, string_library: &Table) -> mlua::Result<Table> {
     let missing = lua.create_table()?;
     let message = lua.create_function(|_, name: Value| {
-        Ok(format!(
-            "Script attempted to access nonexistent global variable '{}'",
-            name.to_string()?
-        ))
+        Ok(format!("Script attempted to access nonexistent global variable '{}'", name.to_string()?))
     })?;
     let index: Function = lua
         .load("local message, error = ... return function(_, name) error(message(name), 2) end")
@@ -351,11 +489,7 @@ fn seal(lua: &Lua, globals: &Table, string_library: &Table) -> mlua::Result<()> 
         .call((message, lua.globals().get::<Function>("error")?))?;
     missing.raw_set("__index", index)?;
     globals.set_metatable(Some(missing.clone()))?;
-    let facade = current_host::protect(
-        lua,
-        globals,
-        Some(current_host::protect(lua, &missing, None)?),
-    )?;
+    let facade = current_host::protect(lua, globals, Some(current_host::protect(lua, &missing, None)?))?;
     globals.raw_set("_G", &facade)?;
     // Scripts reach the metatable of strings with getmetatable(''); its methods are the library's own.
     let strings = lua.create_table()?;
@@ -364,5 +498,6 @@ fn seal(lua: &Lua, globals: &Table, string_library: &Table) -> mlua::Result<()> 
     shown.raw_set("__index", globals.raw_get::<Table>("string")?)?;
     strings.raw_set("__metatable", current_host::protect(lua, &shown, None)?)?;
     lua.set_type_metatable::<mlua::LuaString>(Some(strings));
-    lua.set_globals(facade)
+    lua.set_globals(facade)?;
+    Ok(missing)
 }

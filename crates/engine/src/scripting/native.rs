@@ -40,10 +40,7 @@ pub fn function(
     name: &'static str,
 ) -> mlua::Result<Function> {
     let native = lua.create_function(move |lua, values: MultiValue| {
-        let arguments = Arguments {
-            values: values.into_vec(),
-            function: name,
-        };
+        let arguments = Arguments { values: values.into_vec(), function: name };
         let (text, how) = match body(lua, arguments) {
             Ok(mut results) => {
                 results.insert(0, Value::Nil);
@@ -54,10 +51,7 @@ pub fn function(
             Err(Failure::Bare(text)) => (text, RAISE_BARE),
             Err(Failure::Reply(text)) => (text.to_string(), RAISE_AS_REPLY),
         };
-        Ok(MultiValue::from_vec(vec![
-            Value::String(lua.create_string(text)?),
-            Value::Integer(how.into()),
-        ]))
+        Ok(MultiValue::from_vec(vec![Value::String(lua.create_string(text)?), Value::Integer(how.into())]))
     })?;
     lift(lua, native)
 }
@@ -113,20 +107,16 @@ impl Arguments {
 
     /// An integer, or `default` for nil and nothing.
     pub fn optional_integer(&self, index: usize, default: i64) -> Native<i64> {
-        if self.get(index).is_nil() {
-            Ok(default)
-        } else {
-            self.integer(index)
-        }
+        if self.get(index).is_nil() { Ok(default) } else { self.integer(index) }
     }
 
     /// A string, or a number as one.
     pub fn string(&self, lua: &Lua, index: usize) -> Native<LuaString> {
         match self.get(index) {
             Value::String(text) => Ok(text.clone()),
-            value @ (Value::Integer(_) | Value::Number(_)) => lua
-                .coerce_string(value.clone())?
-                .ok_or_else(|| self.wrong_type(index, "string")),
+            value @ (Value::Integer(_) | Value::Number(_)) => {
+                lua.coerce_string(value.clone())?.ok_or_else(|| self.wrong_type(index, "string"))
+            }
             _ => Err(self.wrong_type(index, "string")),
         }
     }
@@ -153,9 +143,7 @@ pub fn as_number(value: &Value) -> Option<f64> {
 
 /// Lua 5.1's reading of a number: blanks around, decimal or hexadecimal.
 fn parse_number(text: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(text)
-        .ok()?
-        .trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
+    let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
     let (number, length) = strtod(text.as_bytes())?;
     (length == text.len()).then_some(number)
 }
@@ -163,20 +151,10 @@ fn parse_number(text: &[u8]) -> Option<f64> {
 /// C's `strtod`: the number at the start of `text` and its length in bytes.
 pub fn strtod(text: &[u8]) -> Option<(f64, usize)> {
     let mut at = usize::from(matches!(text.first(), Some(b'-' | b'+')));
-    let sign = if text.first() == Some(&b'-') {
-        -1.0
-    } else {
-        1.0
-    };
-    let starts = |at: usize, word: &[u8]| {
-        text.get(at..at + word.len())
-            .is_some_and(|part| part.eq_ignore_ascii_case(word))
-    };
-    for (word, number) in [
-        (&b"infinity"[..], f64::INFINITY),
-        (b"inf", f64::INFINITY),
-        (b"nan", f64::NAN),
-    ] {
+    let sign = if text.first() == Some(&b'-') { -1.0 } else { 1.0 };
+    let starts =
+        |at: usize, word: &[u8]| text.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word));
+    for (word, number) in [(&b"infinity"[..], f64::INFINITY), (b"inf", f64::INFINITY), (b"nan", f64::NAN)] {
         if starts(at, word) {
             return Some((number.copysign(sign), at + word.len()));
         }

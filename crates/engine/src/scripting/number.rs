@@ -8,9 +8,7 @@ pub type Text = SmallVec<[u8; 32]>;
 /// A Lua number as a command's argument: plain when it is an integer in 64 bits, else its shortest text.
 pub fn argument(number: f64) -> Text {
     // The bounds are exact doubles; 2^63 itself does not fit.
-    if number.fract() == 0.0
-        && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number)
-    {
+    if number.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
         return Text::from_slice(itoa::Buffer::new().format(number as i64).as_bytes());
     }
     double(number)
@@ -58,11 +56,7 @@ pub fn double(number: f64) -> Text {
         }
         out.push(b'e');
         out.push(if exponent < 0 { b'-' } else { b'+' });
-        out.extend_from_slice(
-            itoa::Buffer::new()
-                .format(exponent.unsigned_abs())
-                .as_bytes(),
-        );
+        out.extend_from_slice(itoa::Buffer::new().format(exponent.unsigned_abs()).as_bytes());
     }
     out
 }
@@ -70,24 +64,13 @@ pub fn double(number: f64) -> Text {
 /// C's `%.{precision}g`, which is how Lua and cjson write numbers. `precision` is at least 1.
 pub fn general(number: f64, precision: usize) -> String {
     if number.is_nan() {
-        return if number.is_sign_negative() {
-            "-nan".into()
-        } else {
-            "nan".into()
-        };
+        return if number.is_sign_negative() { "-nan".into() } else { "nan".into() };
     }
     if number.is_infinite() {
-        return if number > 0.0 {
-            "inf".into()
-        } else {
-            "-inf".into()
-        };
+        return if number > 0.0 { "inf".into() } else { "-inf".into() };
     }
     let precision = precision.max(1);
-    if number.fract() == 0.0
-        && number.abs() < 1e14
-        && precision >= 14
-        && !(number == 0.0 && number.is_sign_negative())
+    if number.fract() == 0.0 && number.abs() < 1e14 && precision >= 14 && !(number == 0.0 && number.is_sign_negative())
     {
         return itoa::Buffer::new().format(number as i64).to_string();
     }
@@ -102,11 +85,7 @@ pub fn general(number: f64, precision: usize) -> String {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{}e{sign}{:02}", trim(mantissa), exponent.unsigned_abs());
     }
-    trim(&format!(
-        "{:.*}",
-        (precision as i32 - 1 - exponent).max(0) as usize,
-        number
-    ))
+    trim(&format!("{:.*}", (precision as i32 - 1 - exponent).max(0) as usize, number))
 }
 
 #[cfg(test)]

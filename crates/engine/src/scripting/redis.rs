@@ -19,13 +19,9 @@ fn sha1hex(lua: &Lua, arguments: Arguments) -> Native {
 
 fn log(lua: &Lua, arguments: Arguments) -> Native {
     if arguments.len() < 2 {
-        return Err(Failure::Reply(
-            "ERR redis.log() requires two arguments or more.",
-        ));
+        return Err(Failure::Reply("ERR redis.log() requires two arguments or more."));
     }
-    let level = arguments
-        .number(1)
-        .map_err(|_| Failure::Reply("ERR First argument must be a number (log level)."))?;
+    let level = arguments.number(1).map_err(|_| Failure::Reply("ERR First argument must be a number (log level)."))?;
     if !(0.0..4.0).contains(&level) {
         return Err(Failure::Reply("ERR Invalid log level."));
     }
@@ -57,9 +53,7 @@ fn setresp(_: &Lua, arguments: Arguments) -> Native {
 /// A script's effects are what is replicated, always: the flags are checked and have nothing left to choose.
 fn set_repl(_: &Lua, arguments: Arguments) -> Native {
     if arguments.len() != 1 {
-        return Err(Failure::Reply(
-            "ERR redis.set_repl() requires one argument.",
-        ));
+        return Err(Failure::Reply("ERR redis.set_repl() requires one argument."));
     }
     if !(0.0..4.0).contains(&arguments.number(1).unwrap_or(0.0)) {
         return Err(Failure::Reply(
@@ -72,15 +66,6 @@ fn set_repl(_: &Lua, arguments: Arguments) -> Native {
 /// A table of them.
 pub fn open(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    export(
-        lua,
-        &table,
-        &[
-            ("sha1hex", sha1hex),
-            ("log", log),
-            ("setresp", setresp),
-            ("set_repl", set_repl),
-        ],
-    )?;
+    export(lua, &table, &[("sha1hex", sha1hex), ("log", log), ("setresp", setresp), ("set_repl", set_repl)])?;
     Ok(table)
 }

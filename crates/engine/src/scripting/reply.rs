@@ -30,12 +30,14 @@ pub fn write_error(out: &mut Vec<u8>, text: &[u8]) {
     write_line(out, b'-', text);
 }
 
+/// What Redis takes of the texts of `ok` and `err`: as C prints a string, up to the first zero byte.
+fn until_zero(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 fn write_line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
     out.push(kind);
-    out.extend(
-        text.iter()
-            .map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
-    );
+    out.extend(text.iter().map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -62,17 +64,13 @@ impl Writer<'_> {
             Value::String(text) => write_bulk(self.out, &text.as_bytes()),
             Value::Integer(number) => self.integer(*number),
             // C's cast: what does not fit becomes the least integer.
-            Value::Number(number) if !(-9.3e18..9_223_372_036_854_775_808.0).contains(number) => {
-                self.integer(i64::MIN)
-            }
+            Value::Number(number) if !(-9.3e18..9_223_372_036_854_775_808.0).contains(number) => self.integer(i64::MIN),
             Value::Number(number) => self.integer(*number as i64),
-            Value::Boolean(value) if self.protocol.script_resp3 => {
-                match (self.protocol.client_resp3, value) {
-                    (true, true) => self.out.extend_from_slice(b"#t\r\n"),
-                    (true, false) => self.out.extend_from_slice(b"#f\r\n"),
-                    (false, value) => self.integer((*value).into()),
-                }
-            }
+            Value::Boolean(value) if self.protocol.script_resp3 => match (self.protocol.client_resp3, value) {
+                (true, true) => self.out.extend_from_slice(b"#t\r\n"),
+                (true, false) => self.out.extend_from_slice(b"#f\r\n"),
+                (false, value) => self.integer((*value).into()),
+            },
             Value::Boolean(true) => self.integer(1),
             Value::Table(table) => return self.table(table, depth),
             _ => self.null(),
@@ -82,17 +80,12 @@ impl Writer<'_> {
 
     fn integer(&mut self, number: i64) {
         self.out.push(b':');
-        self.out
-            .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         self.out.extend_from_slice(b"\r\n");
     }
 
     fn null(&mut self) {
-        self.out.extend_from_slice(if self.protocol.client_resp3 {
-            b"_\r\n"
-        } else {
-            b"$-1\r\n"
-        });
+        self.out.extend_from_slice(if self.protocol.client_resp3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
     fn table(&mut self, table: &Table, depth: usize) -> mlua::Result<()> {
@@ -101,11 +94,11 @@ impl Writer<'_> {
             return Ok(());
         }
         if let Value::String(text) = table.raw_get("err")? {
-            write_error(self.out, &text.as_bytes());
+            write_error(self.out, until_zero(&text.as_bytes()));
             return Ok(());
         }
         if let Value::String(text) = table.raw_get("ok")? {
-            write_line(self.out, b'+', &text.as_bytes());
+            write_line(self.out, b'+', until_zero(&text.as_bytes()));
             return Ok(());
         }
         let double: Value = table.raw_get("double")?;
@@ -125,11 +118,8 @@ impl Writer<'_> {
             return self.pairs(&set, false, depth);
         }
         if let Value::String(text) = table.raw_get("big_number")? {
-            let text: Vec<u8> = text
-                .as_bytes()
-                .iter()
-                .map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b })
-                .collect();
+            let text: Vec<u8> =
+                text.as_bytes().iter().map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }).collect();
             if self.protocol.client_resp3 {
                 write_line(self.out, b'(', &text);
             } else {
@@ -153,8 +143,7 @@ impl Writer<'_> {
         }
         write_length(self.out, b'=', text.len() + 4);
         // The format is exactly three bytes.
-        self.out
-            .extend((0..3).map(|i| format.get(i).copied().unwrap_or(b' ')));
+        self.out.extend((0..3).map(|i| format.get(i).copied().unwrap_or(b' ')));
         self.out.push(b':');
         self.out.extend_from_slice(text);
         self.out.extend_from_slice(b"\r\n");

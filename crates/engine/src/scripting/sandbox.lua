@@ -1,5 +1,6 @@
 -- Builds the world that scripts see out of Lua's libraries and the host's functions.
--- Called once with `host`, a table of Rust functions; returns the globals' real table, the table of all libraries, and `run`.
+-- Called once with `host`, a table of Rust functions; returns the globals' real table, the table of all libraries, and the
+-- functions through which the host enters.
 local host = ...
 local raw_pcall, raw_xpcall, raw_error = pcall, xpcall, error
 local type, rawget, tostring = type, rawget, tostring
@@ -127,4 +128,90 @@ local function on_error(err)
   return { err = rawget(err, 'err'), source = source, line = line }
 end
 
-return globals, libraries, function(script) return raw_xpcall(script, on_error) end
+-- FUNCTION LOAD: what the library in hand has registered so far; nil at any other time.
+local registered
+
+-- The two APIs differ in nothing but the name that their error texts give.
+local function new_register_function(api)
+  local own_name = api .. '.register_function'
+  local function fail(text) raw_error({ err = 'ERR ' .. text }, 0) end
+  local function named(arguments)
+    local name, callback, description, flags
+    for key, value in next, arguments do
+      if key == 'function_name' then
+        if type(value) ~= 'string' then fail('function_name argument given to ' .. own_name .. ' must be a string') end
+        name = value
+      elseif key == 'callback' then
+        if type(value) ~= 'function' then fail('callback argument given to ' .. own_name .. ' must be a function') end
+        callback = value
+      elseif key == 'description' then
+        if type(value) ~= 'string' then fail('description argument given to ' .. own_name .. ' must be a string') end
+        description = value
+      elseif key == 'flags' then
+        if type(value) ~= 'table' then
+          fail('flags argument to ' .. own_name .. ' must be a table representing function flags')
+        end
+        flags = value
+      else
+        fail('unknown argument given to ' .. own_name)
+      end
+    end
+    if not name then fail(own_name .. ' must get a function name argument') end
+    if not callback then fail(own_name .. ' must get a callback argument') end
+    return name, callback, description, flags
+  end
+  return function(...)
+    local count, name, callback = select('#', ...), ...
+    local description, flags
+    if not registered then fail(own_name .. ' can only be called on FUNCTION LOAD command') end
+    if count < 1 or count > 2 then fail('wrong number of arguments to ' .. own_name) end
+    if count == 1 then
+      if type(name) ~= 'table' then
+        fail('calling ' .. own_name .. ' with a single argument is only applicable to Lua table (representing named arguments).')
+      end
+      name, callback, description, flags = named(name)
+    else
+      if type(name) == 'number' then name = tostring(name) end
+      if type(name) ~= 'string' then fail('first argument to ' .. own_name .. ' must be a string') end
+      if type(callback) ~= 'function' then fail('second argument to ' .. own_name .. ' must be a function') end
+    end
+    if not name:find('^[%w_]+$') then
+      fail('Function names can only contain letters, numbers, or underscores(_) and must be at least one character long')
+    end
+    for _, have in ipairs(registered) do
+      if have.name:lower() == name:lower() then fail('Function already exists in the library') end
+    end
+    for _, flag in ipairs(flags or {}) do
+      if type(flag) ~= 'string' or not host.function_flags[flag] then fail('unknown flag given') end
+    end
+    registered[#registered + 1] = { name = name, callback = callback, description = description, flags = flags or {} }
+  end
+end
+
+-- All that a library sees of the world while it is loaded.
+local function new_load_api(api)
+  local table = { register_function = new_register_function(api) }
+  for _, name in ipairs {
+    'log', 'LOG_DEBUG', 'LOG_VERBOSE', 'LOG_NOTICE', 'LOG_WARNING', 'REDIS_VERSION', 'REDIS_VERSION_NUM',
+  } do
+    table[name] = redis[name]
+  end
+  return table
+end
+
+local entry = {
+  run = function(script) return raw_xpcall(script, on_error) end,
+  call = function(callback, keys, argv)
+    return raw_xpcall(function() return callback(keys, argv) end, on_error)
+  end,
+  load = function(library)
+    registered = {}
+    local ok, err = raw_xpcall(library, on_error)
+    local result = registered
+    registered = nil
+    return ok, ok and result or err
+  end,
+  load_apis = { redis = new_load_api('redis'), server = new_load_api('server') },
+}
+
+return globals, libraries, entry

@@ -18,6 +18,28 @@ pub struct Flags {
     pub allow_cross_slot_keys: bool,
 }
 
+impl Flags {
+    /// The names, in the order in which FUNCTION LIST shows them.
+    pub const NAMES: [&str; 5] = ["no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys"];
+
+    /// The flag of this name.
+    pub fn by_name(&mut self, name: &str) -> Option<&mut bool> {
+        Some(match name {
+            "no-writes" => &mut self.no_writes,
+            "allow-oom" => &mut self.allow_oom,
+            "allow-stale" => &mut self.allow_stale,
+            "no-cluster" => &mut self.no_cluster,
+            "allow-cross-slot-keys" => &mut self.allow_cross_slot_keys,
+            _ => return None,
+        })
+    }
+
+    /// The names of the flags that are set.
+    pub fn names(mut self) -> Vec<&'static str> {
+        Flags::NAMES.into_iter().filter(|name| self.by_name(name).is_some_and(|flag| *flag)).collect()
+    }
+}
+
 /// Reads the shebang line. Gives the flags and the offset of the Lua text, which starts with the line's own newline so that line
 /// numbers stay right.
 ///
@@ -27,49 +49,31 @@ pub fn parse(body: &[u8]) -> Result<(Flags, usize), String> {
     if !body.starts_with(b"#!") {
         return Ok((Flags::default(), 0));
     }
-    let end = body
-        .iter()
-        .position(|&b| b == b'\n')
-        .ok_or("ERR Invalid script shebang")?;
+    let end = body.iter().position(|&b| b == b'\n').ok_or("ERR Invalid script shebang")?;
     let line = String::from_utf8_lossy(&body[..end]);
     let words = words(&line).ok_or("ERR Invalid engine in script shebang")?;
     let mut words = words.iter();
     match words.next() {
         Some(engine) if engine == "#!lua" => {}
         engine => {
-            return Err(format!(
-                "ERR Unexpected engine in script shebang: {}",
-                engine.map_or("", String::as_str)
-            ));
+            return Err(format!("ERR Unexpected engine in script shebang: {}", engine.map_or("", String::as_str)));
         }
     }
-    let mut flags = Flags {
-        present: true,
-        ..Flags::default()
-    };
+    let mut flags = Flags { present: true, ..Flags::default() };
     for word in words {
-        let list = word
-            .strip_prefix("flags=")
-            .ok_or_else(|| format!("ERR Unknown lua shebang option: {word}"))?;
+        let list = word.strip_prefix("flags=").ok_or_else(|| format!("ERR Unknown lua shebang option: {word}"))?;
         if list.is_empty() {
             continue;
         }
         for flag in list.split(',') {
-            *match flag {
-                "no-writes" => &mut flags.no_writes,
-                "allow-oom" => &mut flags.allow_oom,
-                "allow-stale" => &mut flags.allow_stale,
-                "no-cluster" => &mut flags.no_cluster,
-                "allow-cross-slot-keys" => &mut flags.allow_cross_slot_keys,
-                _ => return Err(format!("ERR Unexpected flag in script shebang: {flag}")),
-            } = true;
+            *flags.by_name(flag).ok_or_else(|| format!("ERR Unexpected flag in script shebang: {flag}"))? = true;
         }
     }
     Ok((flags, end))
 }
 
 /// Splits at blanks; quotes group and vanish. `None` when a quote stays open.
-fn words(line: &str) -> Option<Vec<String>> {
+pub(crate) fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -97,38 +101,14 @@ mod tests {
     fn errors_as_redis_gives_them() {
         for (body, error) in [
             ("#!lua", "ERR Invalid script shebang"),
-            (
-                "#!not-lua\nreturn 1",
-                "ERR Unexpected engine in script shebang: #!not-lua",
-            ),
-            (
-                "#!\nreturn 1",
-                "ERR Unexpected engine in script shebang: #!",
-            ),
-            (
-                "#! lua\nreturn 1",
-                "ERR Unexpected engine in script shebang: #!",
-            ),
-            (
-                "#!lua badger=data\nreturn 1",
-                "ERR Unknown lua shebang option: badger=data",
-            ),
-            (
-                "#!lua flags\nreturn 1",
-                "ERR Unknown lua shebang option: flags",
-            ),
-            (
-                "#!lua flags=what?\nreturn 1",
-                "ERR Unexpected flag in script shebang: what?",
-            ),
-            (
-                "#!lua flags=no-writes, allow-oom\nreturn 1",
-                "ERR Unexpected flag in script shebang: ",
-            ),
-            (
-                "#!lua flags=\"no\nreturn 1",
-                "ERR Invalid engine in script shebang",
-            ),
+            ("#!not-lua\nreturn 1", "ERR Unexpected engine in script shebang: #!not-lua"),
+            ("#!\nreturn 1", "ERR Unexpected engine in script shebang: #!"),
+            ("#! lua\nreturn 1", "ERR Unexpected engine in script shebang: #!"),
+            ("#!lua badger=data\nreturn 1", "ERR Unknown lua shebang option: badger=data"),
+            ("#!lua flags\nreturn 1", "ERR Unknown lua shebang option: flags"),
+            ("#!lua flags=what?\nreturn 1", "ERR Unexpected flag in script shebang: what?"),
+            ("#!lua flags=no-writes, allow-oom\nreturn 1", "ERR Unexpected flag in script shebang: "),
+            ("#!lua flags=\"no\nreturn 1", "ERR Invalid engine in script shebang"),
         ] {
             assert_eq!(parse(body.as_bytes()), Err(error.to_string()), "{body}");
         }
@@ -137,18 +117,9 @@ mod tests {
     #[test]
     fn flags_are_read() {
         assert_eq!(parse(b"return 1"), Ok((Flags::default(), 0)));
-        let (flags, offset) =
-            parse(b"#!lua flags=no-writes flags=\"allow-oom\"\r\nreturn 1").unwrap();
+        let (flags, offset) = parse(b"#!lua flags=no-writes flags=\"allow-oom\"\r\nreturn 1").unwrap();
         assert_eq!(offset, 40);
-        assert_eq!(
-            flags,
-            Flags {
-                present: true,
-                no_writes: true,
-                allow_oom: true,
-                ..Flags::default()
-            }
-        );
+        assert_eq!(flags, Flags { present: true, no_writes: true, allow_oom: true, ..Flags::default() });
         assert!(parse(b"#!lua flags=\nreturn 1").unwrap().0.present);
     }
 }

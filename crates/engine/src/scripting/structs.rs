@@ -26,12 +26,7 @@ struct Item {
 
 impl<'a> Format<'a> {
     fn new(text: &'a [u8], function: &'static str) -> Self {
-        Format {
-            text,
-            function,
-            big_endian: false,
-            align: 1,
-        }
+        Format { text, function, big_endian: false, align: 1 }
     }
 
     fn number(&mut self, default: usize) -> Native<usize> {
@@ -39,8 +34,7 @@ impl<'a> Format<'a> {
             return Ok(default);
         }
         let mut number = 0i32;
-        while let Some((digit, rest)) = self.text.split_first().filter(|(b, _)| b.is_ascii_digit())
-        {
+        while let Some((digit, rest)) = self.text.split_first().filter(|(b, _)| b.is_ascii_digit()) {
             number = number
                 .checked_mul(10)
                 .and_then(|n| n.checked_add(i32::from(digit - b'0')))
@@ -68,21 +62,12 @@ impl<'a> Format<'a> {
                 }
             };
             if matches!(option, b'i' | b'I') && size > MAX_INTEGER {
-                return Err(Failure::Text(format!(
-                    "integral size {size} is larger than limit of {MAX_INTEGER}"
-                )));
+                return Err(Failure::Text(format!("integral size {size} is larger than limit of {MAX_INTEGER}")));
             }
             let unit = size.min(self.align);
-            let padding = if unit == 0 || option == b'c' {
-                0
-            } else {
-                unit.wrapping_sub(position & (unit - 1)) & (unit - 1)
-            };
-            return Ok(Some(Item {
-                option,
-                size,
-                padding,
-            }));
+            let padding =
+                if unit == 0 || option == b'c' { 0 } else { unit.wrapping_sub(position & (unit - 1)) & (unit - 1) };
+            return Ok(Some(Item { option, size, padding }));
         }
         Ok(None)
     }
@@ -95,39 +80,25 @@ impl<'a> Format<'a> {
             b'!' => {
                 let align = self.number(MAX_ALIGN)?;
                 if !align.is_power_of_two() {
-                    return Err(Failure::Text(format!(
-                        "alignment {align} is not a power of 2"
-                    )));
+                    return Err(Failure::Text(format!("alignment {align} is not a power of 2")));
                 }
                 self.align = align;
             }
             _ => {
-                return Err(bad_argument(
-                    1,
-                    self.function,
-                    &format!("invalid format option '{}'", option as char),
-                ));
+                return Err(bad_argument(1, self.function, &format!("invalid format option '{}'", option as char)));
             }
         }
         Ok(())
     }
 
     fn put(&self, out: &mut Vec<u8>, bytes: impl DoubleEndedIterator<Item = u8>) {
-        if self.big_endian {
-            out.extend(bytes.rev())
-        } else {
-            out.extend(bytes)
-        }
+        if self.big_endian { out.extend(bytes.rev()) } else { out.extend(bytes) }
     }
 
     fn take(&self, bytes: &[u8]) -> [u8; 8] {
         let mut word = [0; 8];
         let ordered = |i: usize| {
-            if self.big_endian {
-                bytes[bytes.len() - 1 - i]
-            } else {
-                bytes[i]
-            }
+            if self.big_endian { bytes[bytes.len() - 1 - i] } else { bytes[i] }
         };
         for (i, byte) in word.iter_mut().enumerate().take(bytes.len()) {
             *byte = ordered(i);
@@ -152,40 +123,22 @@ fn pack(lua: &Lua, mut arguments: Arguments) -> Native {
         }
         index += 1;
         match item.option {
-            b'f' => format.put(
-                &mut out,
-                (arguments.number(index)? as f32).to_le_bytes().into_iter(),
-            ),
+            b'f' => format.put(&mut out, (arguments.number(index)? as f32).to_le_bytes().into_iter()),
             b'd' => format.put(&mut out, arguments.number(index)?.to_le_bytes().into_iter()),
             b'c' | b's' => {
                 let string = arguments.string(lua, index)?;
                 let string = string.as_bytes();
-                let size = if item.size == 0 {
-                    string.len()
-                } else {
-                    item.size
-                };
-                out.extend_from_slice(
-                    string
-                        .get(..size)
-                        .ok_or_else(|| arguments.bad(index + 1, "string too short"))?,
-                );
+                let size = if item.size == 0 { string.len() } else { item.size };
+                out.extend_from_slice(string.get(..size).ok_or_else(|| arguments.bad(index + 1, "string too short"))?);
                 if item.option == b's' {
                     out.push(0);
                 }
             }
             _ => {
                 let number = arguments.number(index)?;
-                let word = if number < 0.0 {
-                    number as i64 as u64
-                } else {
-                    number as u64
-                };
+                let word = if number < 0.0 { number as i64 as u64 } else { number as u64 };
                 let bytes = word.to_le_bytes();
-                format.put(
-                    &mut out,
-                    (0..item.size).map(|i| bytes.get(i).copied().unwrap_or(0)),
-                );
+                format.put(&mut out, (0..item.size).map(|i| bytes.get(i).copied().unwrap_or(0)));
             }
         }
     }
@@ -211,9 +164,7 @@ fn unpack(lua: &Lua, arguments: Arguments) -> Native {
         let bytes = rest.get(..size).ok_or_else(too_short)?;
         match item.option {
             b'x' => {}
-            b'f' => results.push(Value::Number(
-                f32::from_bits(u64::from_le_bytes(format.take(bytes)) as u32).into(),
-            )),
+            b'f' => results.push(Value::Number(f32::from_bits(u64::from_le_bytes(format.take(bytes)) as u32).into())),
             b'd' => results.push(Value::Number(f64::from_le_bytes(format.take(bytes)))),
             b'c' if size == 0 => {
                 let length = match results.pop() {
@@ -224,9 +175,7 @@ fn unpack(lua: &Lua, arguments: Arguments) -> Native {
                     return Err(too_short());
                 }
                 size = length as usize;
-                results.push(Value::String(
-                    lua.create_string(rest.get(..size).ok_or_else(too_short)?)?,
-                ));
+                results.push(Value::String(lua.create_string(rest.get(..size).ok_or_else(too_short)?)?));
             }
             b'c' => results.push(Value::String(lua.create_string(bytes)?)),
             b's' => {
@@ -242,8 +191,7 @@ fn unpack(lua: &Lua, arguments: Arguments) -> Native {
                 let unused = 64u32.saturating_sub(8 * size as u32);
                 let number = if option.is_ascii_lowercase() {
                     // Shifting up and back copies the sign; a size of zero has none.
-                    word.checked_shl(unused)
-                        .map_or(0.0, |w| ((w as i64) >> unused) as f64)
+                    word.checked_shl(unused).map_or(0.0, |w| ((w as i64) >> unused) as f64)
                 } else {
                     word as f64
                 };
@@ -277,10 +225,6 @@ fn size(lua: &Lua, arguments: Arguments) -> Native {
 /// The library's table, of functions to be lifted.
 pub fn open(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
-    export(
-        lua,
-        &table,
-        &[("pack", pack), ("unpack", unpack), ("size", size)],
-    )?;
+    export(lua, &table, &[("pack", pack), ("unpack", unpack), ("size", size)])?;
     Ok(table)
 }

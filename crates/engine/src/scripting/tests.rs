@@ -14,10 +14,7 @@ struct Dummy {
 
 impl ScriptHost for Dummy {
     fn call(&mut self, arguments: &[&[u8]], resp3: bool, reply: &mut Vec<u8>) {
-        let text: &[u8] = match (
-            arguments[0].to_ascii_lowercase().as_slice(),
-            arguments.len(),
-        ) {
+        let text: &[u8] = match (arguments[0].to_ascii_lowercase().as_slice(), arguments.len()) {
             (b"ping", 1) => b"+PONG\r\n",
             (b"get", 2) if resp3 => b"_\r\n",
             (b"get", 2) => b"$-1\r\n",
@@ -42,11 +39,7 @@ impl ScriptHost for Dummy {
 
     fn poll(&mut self) -> Result<(), Interrupt> {
         self.polls += 1;
-        if self.kill_after.is_some_and(|limit| self.polls >= limit) {
-            Err(Interrupt::Kill)
-        } else {
-            Ok(())
-        }
+        if self.kill_after.is_some_and(|limit| self.polls >= limit) { Err(Interrupt::Kill) } else { Ok(()) }
     }
 
     fn acl_check(&mut self, arguments: &[&[u8]]) -> Option<bool> {
@@ -59,20 +52,10 @@ impl ScriptHost for Dummy {
 }
 
 fn interpreter() -> Interpreter {
-    Interpreter::new(&ScriptOptions {
-        memory_limit: 64 << 20,
-        seed: 1,
-        version: (7, 4, 0),
-    })
-    .unwrap()
+    Interpreter::new(&ScriptOptions { memory_limit: 64 << 20, seed: 1, version: (7, 4, 0) }).unwrap()
 }
 
-fn eval_with(
-    interpreter: &mut Interpreter,
-    host: &mut Dummy,
-    script: &[u8],
-    resp3: bool,
-) -> Vec<u8> {
+fn eval_with(interpreter: &mut Interpreter, host: &mut Dummy, script: &[u8], resp3: bool) -> Vec<u8> {
     let sha = sha1_smol::Sha1::from(script).digest().to_string();
     let mut reply = Vec::new();
     match interpreter.load(&sha, script) {
@@ -83,13 +66,7 @@ fn eval_with(
 }
 
 fn eval(interpreter: &mut Interpreter, script: &str) -> String {
-    String::from_utf8_lossy(&eval_with(
-        interpreter,
-        &mut Dummy::default(),
-        script.as_bytes(),
-        false,
-    ))
-    .into_owned()
+    String::from_utf8_lossy(&eval_with(interpreter, &mut Dummy::default(), script.as_bytes(), false)).into_owned()
 }
 
 fn unescape(text: &str) -> Vec<u8> {
@@ -119,10 +96,7 @@ fn unescape(text: &str) -> Vec<u8> {
 #[test]
 fn answers_are_those_of_redis() {
     // Unoptimised frames are large, and some scripts nest a thousand deep.
-    let thread = std::thread::Builder::new()
-        .stack_size(64 << 20)
-        .spawn(compare_with_recorded_answers)
-        .unwrap();
+    let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(compare_with_recorded_answers).unwrap();
     thread.join().unwrap();
 }
 
@@ -145,12 +119,7 @@ fn compare_with_recorded_answers() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} differ:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -165,11 +134,7 @@ fn replies_of_commands_become_lua_values() {
         ),
         ("*-1\\r\\n", "tostring(v)", "$5\r\nfalse\r\n"),
         ("%1\\r\\n$1\\r\\na\\r\\n:2\\r\\n", "v.map.a", ":2\r\n"),
-        (
-            "~2\\r\\n$1\\r\\na\\r\\n_\\r\\n",
-            "tostring(v.set.a)",
-            "$4\r\ntrue\r\n",
-        ),
+        ("~2\\r\\n$1\\r\\na\\r\\n_\\r\\n", "tostring(v.set.a)", "$4\r\ntrue\r\n"),
         (",1.25\\r\\n", "tostring(v.double)", "$4\r\n1.25\r\n"),
         (",-inf\\r\\n", "tostring(v.double)", "$4\r\n-inf\r\n"),
         ("#t\\r\\n", "tostring(v)", "$4\r\ntrue\r\n"),
@@ -184,10 +149,7 @@ fn replies_of_commands_become_lua_values() {
         ("*1\\r\\n-ERR x\\r\\n", "v[1].err", "$5\r\nERR x\r\n"),
     ] {
         assert_eq!(
-            eval(
-                &mut interpreter,
-                &format!("local v = redis.call('raw', '{resp}') return {expression}")
-            ),
+            eval(&mut interpreter, &format!("local v = redis.call('raw', '{resp}') return {expression}")),
             expected,
             "{resp}"
         );
@@ -241,47 +203,26 @@ fn what_one_script_does_the_next_does_not_see() {
 fn what_is_not_for_scripts_is_not_there() {
     let mut interpreter = interpreter();
     for name in [
-        "loadfile", "dofile", "print", "require", "module", "package", "io", "debug", "newproxy",
-        "getfenv", "setfenv", "host",
+        "loadfile", "dofile", "print", "require", "module", "package", "io", "debug", "newproxy", "getfenv", "setfenv",
+        "host",
     ] {
         let reply = eval(&mut interpreter, &format!("return {name}"));
-        assert!(
-            reply.contains(&format!(
-                "Script attempted to access nonexistent global variable '{name}'"
-            )),
-            "{reply}"
-        );
+        assert!(reply.contains(&format!("Script attempted to access nonexistent global variable '{name}'")), "{reply}");
     }
-    for method in [
-        "execute",
-        "exit",
-        "getenv",
-        "remove",
-        "rename",
-        "setlocale",
-        "tmpname",
-        "time",
-    ] {
+    for method in ["execute", "exit", "getenv", "remove", "rename", "setlocale", "tmpname", "time"] {
         assert!(
-            eval(&mut interpreter, &format!("os.{method}()"))
-                .contains(&format!("attempt to call field '{method}'"))
+            eval(&mut interpreter, &format!("os.{method}()")).contains(&format!("attempt to call field '{method}'"))
         );
     }
     assert!(
-        eval(
-            &mut interpreter,
-            "loadstring(string.dump(function() return 1 end))()"
-        )
-        .contains("attempt to call a nil value")
+        eval(&mut interpreter, "loadstring(string.dump(function() return 1 end))()")
+            .contains("attempt to call a nil value")
     );
     let in_pieces = "local code, at = string.dump(function() return 1 end), 0
         return load(function() at = at + 1 if at <= #code then return code:sub(at, at) end end)()";
     assert!(eval(&mut interpreter, in_pieces).contains("attempt to call a nil value"));
     assert_eq!(
-        eval(
-            &mut interpreter,
-            "local names = {} for name in pairs(os) do names[#names + 1] = name end return names"
-        ),
+        eval(&mut interpreter, "local names = {} for name in pairs(os) do names[#names + 1] = name end return names"),
         "*1\r\n$5\r\nclock\r\n"
     );
 }
@@ -301,30 +242,12 @@ fn a_kill_ends_any_script_and_the_next_one_runs() {
         "while true do table.sort({3, 2, 1}, function(a, b) return a < b end) end",
         "setmetatable({}, {__index = function() while true do end end}).x()",
     ] {
-        let mut host = Dummy {
-            kill_after: Some(3),
-            ..Dummy::default()
-        };
-        let reply = String::from_utf8(eval_with(
-            &mut interpreter,
-            &mut host,
-            script.as_bytes(),
-            false,
-        ))
-        .unwrap();
-        assert!(
-            reply.starts_with("-ERR Script killed by user with SCRIPT KILL... script: "),
-            "{script}: {reply}"
-        );
-        assert!(
-            reply.ends_with(", on @user_script:1.\r\n"),
-            "{script}: {reply}"
-        );
+        let mut host = Dummy { kill_after: Some(3), ..Dummy::default() };
+        let reply = String::from_utf8(eval_with(&mut interpreter, &mut host, script.as_bytes(), false)).unwrap();
+        assert!(reply.starts_with("-ERR Script killed by user with SCRIPT KILL... script: "), "{script}: {reply}");
+        assert!(reply.ends_with(", on @user_script:1.\r\n"), "{script}: {reply}");
         assert_eq!(host.polls, 3, "{script}");
-        assert_eq!(
-            eval(&mut interpreter, "return {pcall(error, 'x', 0)}"),
-            "*2\r\n$-1\r\n$1\r\nx\r\n"
-        );
+        assert_eq!(eval(&mut interpreter, "return {pcall(error, 'x', 0)}"), "*2\r\n$-1\r\n$1\r\nx\r\n");
     }
 }
 
@@ -340,18 +263,8 @@ fn out_of_memory_is_an_error_and_the_next_script_runs() {
         "local s = string.rep('x', 30000000) return #cjson.encode(s)",
     ] {
         let reply = eval(&mut interpreter, script);
-        assert!(
-            reply.starts_with("-ERR not enough memory script: "),
-            "{script}: {}",
-            &reply[..reply.len().min(100)]
-        );
-        assert_eq!(
-            eval(
-                &mut interpreter,
-                "return redis.call('echo', string.rep('x', 10))"
-            ),
-            "$10\r\nxxxxxxxxxx\r\n"
-        );
+        assert!(reply.starts_with("-ERR not enough memory script: "), "{script}: {}", &reply[..reply.len().min(100)]);
+        assert_eq!(eval(&mut interpreter, "return redis.call('echo', string.rep('x', 10))"), "$10\r\nxxxxxxxxxx\r\n");
     }
     assert!(interpreter.used_memory() < 16 << 20);
 }
@@ -362,12 +275,7 @@ fn nesting_has_an_end() {
         let reply = eval(&mut interpreter(), "local a = {} a[1] = a return a");
         assert!(reply.ends_with("*1\r\n-ERR reached lua stack limit\r\n"));
     };
-    std::thread::Builder::new()
-        .stack_size(64 << 20)
-        .spawn(test)
-        .unwrap()
-        .join()
-        .unwrap();
+    std::thread::Builder::new().stack_size(64 << 20).spawn(test).unwrap().join().unwrap();
 }
 
 #[test]
@@ -378,55 +286,28 @@ fn no_depth_setting_reaches_the_end_of_the_stack() {
             &mut interpreter,
             "cjson.encode_max_depth(1000000) local t = {} for i = 1, 50000 do t = {t} end return cjson.encode(t)",
         );
-        assert!(
-            reply.contains("Cannot serialise, excessive nesting (1001)"),
-            "{reply}"
-        );
-        let reply = eval(
-            &mut interpreter,
-            "cjson.decode_max_depth(1000000) return cjson.decode(string.rep('[', 50000))",
-        );
-        assert!(
-            reply.contains("Found too many nested data structures (1001)"),
-            "{reply}"
-        );
+        assert!(reply.contains("Cannot serialise, excessive nesting (1001)"), "{reply}");
+        let reply =
+            eval(&mut interpreter, "cjson.decode_max_depth(1000000) return cjson.decode(string.rep('[', 50000))");
+        assert!(reply.contains("Found too many nested data structures (1001)"), "{reply}");
     };
-    std::thread::Builder::new()
-        .stack_size(64 << 20)
-        .spawn(test)
-        .unwrap()
-        .join()
-        .unwrap();
+    std::thread::Builder::new().stack_size(64 << 20).spawn(test).unwrap().join().unwrap();
 }
 
 #[test]
 fn random_numbers_are_those_of_redis() {
     let script = "math.randomseed(42) return {math.random(1000), math.random(1000), math.random(1000), tostring(math.random()), math.random(5, 1000)}";
-    assert_eq!(
-        eval(&mut interpreter(), script),
-        "*5\r\n:745\r\n:343\r\n:112\r\n$16\r\n0.42233895809499\r\n:85\r\n"
-    );
+    assert_eq!(eval(&mut interpreter(), script), "*5\r\n:745\r\n:343\r\n:112\r\n$16\r\n0.42233895809499\r\n:85\r\n");
 }
 
 #[test]
 fn log_and_acl_reach_the_host() {
     let mut interpreter = interpreter();
     let mut host = Dummy::default();
-    eval_with(
-        &mut interpreter,
-        &mut host,
-        b"redis.log(redis.LOG_NOTICE, 'a', 1, {}, 'b')",
-        false,
-    );
+    eval_with(&mut interpreter, &mut host, b"redis.log(redis.LOG_NOTICE, 'a', 1, {}, 'b')", false);
     assert_eq!(host.logged, [(2, b"a 1 b".to_vec())]);
-    assert_eq!(
-        eval(&mut interpreter, "return redis.acl_check_cmd('ping')"),
-        ":1\r\n"
-    );
-    assert_eq!(
-        eval(&mut interpreter, "return redis.acl_check_cmd('get', 'x')"),
-        "$-1\r\n"
-    );
+    assert_eq!(eval(&mut interpreter, "return redis.acl_check_cmd('ping')"), ":1\r\n");
+    assert_eq!(eval(&mut interpreter, "return redis.acl_check_cmd('get', 'x')"), "$-1\r\n");
     assert!(
         eval(&mut interpreter, "return redis.acl_check_cmd('nosuch')")
             .starts_with("-ERR Invalid command passed to redis.acl_check_cmd() script: ")
@@ -440,11 +321,7 @@ fn scripts_are_forgotten_and_garbage_is_collected() {
         eval(&mut interpreter, "return redis.call('echo', 'x')");
     }
     assert_eq!(interpreter.scripts(), 1);
-    assert!(
-        interpreter.used_memory() < 1 << 20,
-        "{}",
-        interpreter.used_memory()
-    );
+    assert!(interpreter.used_memory() < 1 << 20, "{}", interpreter.used_memory());
     interpreter.flush();
     let mut reply = Vec::new();
     interpreter.run("0", &[], &[], &mut Dummy::default(), &mut reply, false);
@@ -458,21 +335,15 @@ fn lua_value() -> impl Strategy<Value = String> {
         any::<i32>().prop_map(|n| n.to_string()),
         (-1e15f64..1e15).prop_map(|n| format!("{n:?}")),
         "[a-z]{0,40}".prop_map(|s| format!("'{s}'")),
-        proptest::collection::vec(any::<u8>(), 0..6).prop_map(|b| format!(
-            "'{}'",
-            b.iter().map(|b| format!("\\{b:03}")).collect::<String>()
-        )),
+        proptest::collection::vec(any::<u8>(), 0..6)
+            .prop_map(|b| format!("'{}'", b.iter().map(|b| format!("\\{b:03}")).collect::<String>())),
     ];
     leaf.prop_recursive(4, 64, 6, |inner| {
         prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..20)
-                .prop_map(|items| format!("{{{}}}", items.join(","))),
+            proptest::collection::vec(inner.clone(), 0..20).prop_map(|items| format!("{{{}}}", items.join(","))),
             proptest::collection::btree_map("[a-z]{1,5}", inner, 1..6).prop_map(|map| format!(
                 "{{{}}}",
-                map.iter()
-                    .map(|(k, v)| format!("['{k}']={v}"))
-                    .collect::<Vec<_>>()
-                    .join(",")
+                map.iter().map(|(k, v)| format!("['{k}']={v}")).collect::<Vec<_>>().join(",")
             )),
         ]
     })
@@ -512,60 +383,27 @@ proptest! {
 fn cost_of_a_call() {
     let mut interpreter = interpreter();
     for (name, script, calls) in [
-        (
-            "redis.call('echo', x)",
-            "local x = 'value' for i = 1, 1000000 do redis.call('echo', x) end",
-            1_000_000u32,
-        ),
-        (
-            "redis.call('ping')",
-            "for i = 1, 1000000 do redis.call('ping') end",
-            1_000_000,
-        ),
-        (
-            "redis.call('echo', i)",
-            "for i = 1, 1000000 do redis.call('echo', i) end",
-            1_000_000,
-        ),
-        (
-            "bit.band(i, 255)",
-            "for i = 1, 1000000 do bit.band(i, 255) end",
-            1_000_000,
-        ),
+        ("redis.call('echo', x)", "local x = 'value' for i = 1, 1000000 do redis.call('echo', x) end", 1_000_000u32),
+        ("redis.call('ping')", "for i = 1, 1000000 do redis.call('ping') end", 1_000_000),
+        ("redis.call('echo', i)", "for i = 1, 1000000 do redis.call('echo', i) end", 1_000_000),
+        ("bit.band(i, 255)", "for i = 1, 1000000 do bit.band(i, 255) end", 1_000_000),
         (
             "cjson.encode of 3 fields",
             "local t = {a = 1, b = 'x', c = {1, 2}} for i = 1, 100000 do cjson.encode(t) end",
             100_000,
         ),
-        (
-            "pcall",
-            "local f = function() end for i = 1, 1000000 do pcall(f) end",
-            1_000_000,
-        ),
+        ("pcall", "local f = function() end for i = 1, 1000000 do pcall(f) end", 1_000_000),
     ] {
         let start = std::time::Instant::now();
         eval(&mut interpreter, script);
-        println!(
-            "{name}: {} ns",
-            start.elapsed().as_nanos() / u128::from(calls)
-        );
+        println!("{name}: {} ns", start.elapsed().as_nanos() / u128::from(calls));
     }
     let (script, mut reply) = ("return redis.call('get', KEYS[1])", Vec::new());
     interpreter.load("sha", script.as_bytes()).unwrap();
     let start = std::time::Instant::now();
     for _ in 0..1_000_000 {
         reply.clear();
-        interpreter.run(
-            "sha",
-            &[b"key"],
-            &[b"token"],
-            &mut Dummy::default(),
-            &mut reply,
-            false,
-        );
+        interpreter.run("sha", &[b"key"], &[b"token"], &mut Dummy::default(), &mut reply, false);
     }
-    println!(
-        "whole run of `{script}`: {} ns",
-        start.elapsed().as_nanos() / 1_000_000
-    );
+    println!("whole run of `{script}`: {} ns", start.elapsed().as_nanos() / 1_000_000);
 }

@@ -82,8 +82,7 @@ fn who_wants_a_part_the_whole_or_nothing_but_a_look_meets_nobody() {
         let look = {
             let keyspace = keyspace.clone();
             thread::spawn(move || {
-                keyspace.prefetch_bucket(0, 0);
-                keyspace.prefetch_entry(0, u64::MAX);
+                keyspace.prefetch(0, &[0, u64::MAX]);
             })
         };
         for shard in [0, SHARDS - 1] {

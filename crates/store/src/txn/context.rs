@@ -85,6 +85,16 @@ pub enum Garbage {
 }
 
 impl Garbage {
+    /// How many objects `lazyfreed_objects` counts: the keys of a database; of values only those that take long to free.
+    pub fn lazy_objects(&self) -> u64 {
+        /// Elements that are freed at once, as in Redis.
+        const FEW: usize = 64;
+        match self {
+            Garbage::Value(value) => u64::from(value.len() > FEW),
+            Garbage::Db(db) => db.table.len() as u64,
+        }
+    }
+
     /// Frees up to `budget` elements and takes them off it. Whether all is free.
     pub fn free_some(&mut self, budget: &mut usize) -> bool {
         match self {

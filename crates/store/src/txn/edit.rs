@@ -442,10 +442,7 @@ impl Edit<'_, '_, Stream> {
 
     /// Changes the stream by `operation`, which tells itself for which commands that stands (as `name, args` of `name key
     /// args…`; none if nothing changed). Wakes nobody: for changes that bring nothing to read.
-    pub fn apply_quietly<R>(
-        &mut self,
-        operation: impl FnOnce(&mut Stream, &mut dyn FnMut(&[u8], &[&[u8]])) -> R,
-    ) -> R {
+    pub fn apply_quietly<R>(&mut self, operation: impl FnOnce(&mut Stream, &mut dyn FnMut(&[u8], &[&[u8]])) -> R) -> R {
         if self.undoable() {
             let image = Box::new((**self).clone());
             self.record(|| UndoOp::Stream(image));

@@ -42,11 +42,20 @@ impl View<'_> {
         }
     }
 
-    /// One step of a scan over a held shard: calls `f` with each live key of some bucket, and gives the cursor of the
-    /// next, 0 at the end of the shard.
-    pub fn scan_shard(&self, shard: usize, cursor: u64, f: &mut dyn FnMut(EntryRef<'_>)) -> u64 {
+    /// One step of a scan over a held shard: calls `f` with each live key of some bucket that `wanted` lets through, and
+    /// gives the cursor of the next, 0 at the end of the shard. Of the due keys only those that are wanted get removed.
+    pub fn scan_shard(
+        &self,
+        shard: usize,
+        cursor: u64,
+        mut wanted: impl FnMut(EntryRef<'_>) -> bool,
+        mut f: impl FnMut(EntryRef<'_>),
+    ) -> u64 {
         let Some(db) = self.guard.shard(shard).db(self.db) else { return 0 };
         db.table.scan(cursor, &mut |entry| {
+            if !wanted(entry) {
+                return;
+            }
             if entry.expire_at().is_none_or(|at| at >= self.now_ms) {
                 f(entry);
             } else {
@@ -127,13 +136,17 @@ impl Txn<'_> {
     /// Exchanges two databases. Needs every shard.
     pub fn swap_databases(&mut self, a: u32, b: u32) {
         debug_assert!(self.undo.is_none(), "SWAPDB is not allowed where a roll-back may follow");
+        let now_ms = self.now_ms;
         for shard in 0..SHARDS {
             let data = self.view.guard.shard_mut(shard);
-            // A watched key changed if it is there before or after.
-            for db in [a, b] {
-                data.watchers.touch_where(db, |key| {
+            // A watched key changed if it is there before or after. One that is due but was not noticed yet was there before
+            // (WATCH removes those that are due then), and is not there after.
+            for (own, other) in [(a, b), (b, a)] {
+                data.watchers.touch_where(own, |key| {
                     let hash = Key::new(key).hash;
-                    [a, b].iter().any(|&db| data.db(db).is_some_and(|part| part.table.get(hash, key).is_some()))
+                    let get = |db| data.db(db).and_then(|part| part.table.get(hash, key));
+                    get(own).is_some()
+                        || get(other).is_some_and(|entry| entry.expire_at().is_none_or(|at| at >= now_ms))
                 });
             }
             data.swap_dbs(a, b);

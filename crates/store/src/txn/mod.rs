@@ -73,7 +73,7 @@ pub struct View<'k> {
 }
 
 impl<'k> View<'k> {
-    /// Unix time in ms at which the transaction runs; the same throughout.
+    /// Unix time in ms at which the transaction runs; the same throughout a session's commands.
     pub fn now(&self) -> i64 {
         self.now_ms
     }
@@ -154,9 +154,22 @@ impl<'k> View<'k> {
 
     fn use_entry(&self, entry: EntryRef) {
         if !self.cx.env.no_touch {
-            let random = if self.cx.env.lfu { self.random() } else { 0 };
-            entry.set_access(self.cx.access_clock(self.now_ms).used(entry.access(), random));
+            self.mark_used(entry);
         }
+    }
+
+    fn mark_used(&self, entry: EntryRef) {
+        let random = if self.cx.env.lfu { self.random() } else { 0 };
+        entry.set_access(self.cx.access_clock(self.now_ms).used(entry.access(), random));
+    }
+
+    /// Counts the key as used whatever the session's mode; a hit or miss, too. Whether it is there.
+    pub fn touch(&self, key: Key) -> bool {
+        let entry = self.look(key);
+        if let Some(entry) = entry {
+            self.mark_used(entry);
+        }
+        entry.is_some()
     }
 
     /// The string at a key about to be changed: counted neither as hit or miss nor as a use, which the change itself is.
@@ -246,6 +259,11 @@ impl<'k> Txn<'k> {
     /// From here on, records how to undo every change.
     pub fn keep_undo(&mut self) {
         self.undo.get_or_insert_with(Vec::new);
+    }
+
+    /// Goes on at a later time, between the commands of one session and those of another.
+    pub fn go_on_at(&mut self, now_ms: i64) {
+        self.view.now_ms = self.view.now_ms.max(now_ms);
     }
 
     /// Undoes every change since [`Txn::keep_undo`], and forgets the effects collected since.
