@@ -5,7 +5,7 @@
 //! `[` `]` hold a whole choice already.
 //!
 //! Where the tree has what that notation cannot say, marks say it: `name:` before a word or bracket is the argument's name
-//! (which else follows from the text), `word/kind` what it is, and `word#1` which key specification it belongs to.
+//! (which else follows from the text), `word/kind` what it is, `word#1` which key specification it belongs to, and `name:(x y)` makes one block of several.
 
 /// One argument or group of arguments.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +80,7 @@ pub fn parse(text: &str) -> Result<Vec<Argument>, String> {
     let mut spaced = String::new();
     for letter in text.chars() {
         match letter {
-            '[' | ']' | '<' | '>' | '|' => spaced.extend([' ', letter, ' ']),
+            '[' | ']' | '<' | '>' | '(' | ')' | '|' => spaced.extend([' ', letter, ' ']),
             _ => spaced.push(letter),
         }
     }
@@ -97,6 +97,17 @@ pub fn parse(text: &str) -> Result<Vec<Argument>, String> {
         None => Ok(arguments),
         Some(word) => Err(format!("unexpected '{word}' in '{text}'")),
     }
+}
+
+/// The text without its marks: what a reader of the documentation is shown.
+pub fn without_marks(text: &str) -> String {
+    let between = [' ', '[', ']', '<', '>', '(', ')', '|'];
+    let parts = text.split_inclusive(between).map(|part| {
+        let word = part.trim_end_matches(between);
+        let unmarked = if word.ends_with(':') { "" } else { Word::new(word, None).text };
+        [unmarked, &part[word.len()..]].concat()
+    });
+    parts.collect::<String>().replace(['(', ')'], "")
 }
 
 /// A word or bracket, with its marks.
@@ -183,7 +194,7 @@ impl<'a> Reader<'a> {
         loop {
             let start = self.at;
             match self.peek() {
-                None | Some("]" | ">" | "|") => return Ok(items),
+                None | Some("]" | ">" | ")" | "|") => return Ok(items),
                 Some("[") => {
                     if let Some((first, with_token)) = self.repetition(&spans) {
                         repeat(&mut items, first, with_token);
@@ -197,6 +208,7 @@ impl<'a> Reader<'a> {
                 Some("<") => {
                     items.push(self.bracket(">")?);
                 }
+                Some("(") => items.push(self.bracket(")")?),
                 Some("...") => {
                     // `[item ...]`: any number of it, none too.
                     self.at += 1;
@@ -224,7 +236,7 @@ impl<'a> Reader<'a> {
     fn after_token(&mut self) -> Result<Option<Argument>, String> {
         match self.peek() {
             Some("<") => self.bracket(">").map(Some),
-            Some("[" | "]" | ">" | "|" | "...") | None => Ok(None),
+            Some("[" | "]" | ">" | "(" | ")" | "|" | "...") | None => Ok(None),
             Some(word) if is_token(word) => Ok(None),
             Some(_) => Ok(self.word()),
         }
@@ -379,6 +391,7 @@ mod tests {
         reads("[ID client-id [client-id ...]]", "ID:integer?*");
         reads("key [GET pattern [GET pattern ...]]", "key GET:pattern?*+");
         reads("[LIMIT offset count]", "LIMIT:block(integer integer)?");
+        reads("key block:(A a b)", "key A:block(string string)");
         reads("[TO host port [FORCE]]", "TO:block(string integer FORCE:pure-token?)?");
         reads("[GET a b [GET a b ...]]", "GET:block(string string)?*+");
         reads("[pattern]", "pattern?");
@@ -387,6 +400,12 @@ mod tests {
         reads("min/string range:[LIMIT x:offset/double#2]", "string LIMIT:double?");
         assert!(parse("[key").is_err());
         assert!(parse("key ]").is_err());
+    }
+
+    #[test]
+    fn marks_are_not_shown() {
+        let text = "key min/string where:[auto:* | id:ip:port#1] [BY by-pattern:pattern#1 ...] at:(FROM at/integer)";
+        assert_eq!(without_marks(text), "key min [* | ip:port] [BY pattern ...] FROM at");
     }
 
     #[test]
