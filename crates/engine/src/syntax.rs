@@ -301,7 +301,16 @@ fn repeat(items: &mut Vec<Argument>, first: usize, with_token: bool) {
 
 fn plain(name: String, kind: Kind) -> Argument {
     let display = name.clone();
-    Argument { name, display, kind, token: None, key_spec: None, optional: false, multiple: false, multiple_token: false }
+    Argument {
+        name,
+        display,
+        kind,
+        token: None,
+        key_spec: None,
+        optional: false,
+        multiple: false,
+        multiple_token: false,
+    }
 }
 
 /// Several arguments as one. A token that the first of them needs is then that of all.
@@ -327,9 +336,7 @@ fn kind_of(name: &str) -> Kind {
         "unix-time-seconds" | "unix-time-milliseconds" | "timestamp-seconds" | "timestamp-milliseconds" => {
             Kind::UnixTime
         }
-        "min" | "max" | "score" | "longitude" | "latitude" | "radius" | "width" | "height" | "timeout" => {
-            Kind::Double
-        }
+        "min" | "max" | "score" | "longitude" | "latitude" | "radius" | "width" | "height" | "timeout" => Kind::Double,
         "seconds" | "milliseconds" | "count" | "numkeys" | "index" | "start" | "stop" | "end" | "offset" | "bit"
         | "rank" | "num-matches" | "len" | "maxlen" | "num" | "increment" | "decrement" | "cursor" | "client-id"
         | "threshold" | "db" | "index1" | "index2" | "destination-db" | "protover" | "numfields" | "maxage" | "ms"
@@ -410,7 +417,9 @@ mod tests {
 
     #[test]
     fn marks_name_what_the_text_does_not() {
-        let read = parse("a:b/double#2 where:<LEFT | RIGHT> [change:CH] trim:[operator:[equal:= | about:~] threshold] x y [x y ...]");
+        let read = parse(
+            "a:b/double#2 where:<LEFT | RIGHT> [change:CH] trim:[operator:[equal:= | about:~] threshold] x y [x y ...]",
+        );
         let read = read.unwrap();
         let names: Vec<&str> = read.iter().map(|argument| argument.name.as_str()).collect();
         assert_eq!(names, ["a", "where", "change", "trim", "data"]);
