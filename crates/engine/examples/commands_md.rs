@@ -4,6 +4,7 @@
 
 use kelda_engine::command::Group;
 use kelda_engine::registry::{self, Registered};
+use kelda_engine::syntax;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,7 @@ fn is_container(entry: &Registered) -> bool {
 
 /// `CONFIG GET parameter [parameter ...]`
 fn usage(entry: &Registered) -> String {
+<<<<<<< HEAD
     let syntax = without_marks(entry.command.syntax);
     format!("{} {syntax}", entry.name.to_uppercase().replace('|', " ")).trim_end().to_owned()
 }
@@ -59,6 +61,10 @@ fn without_marks(syntax: &str) -> String {
         format!("{word}{separator}")
     });
     parts.collect()
+=======
+    let arguments = syntax::without_marks(entry.command.syntax);
+    format!("{} {arguments}", entry.name.to_uppercase().replace('|', " ")).trim_end().to_owned()
+>>>>>>> wmeta
 }
 
 /// Text for a cell of a table.
