@@ -445,6 +445,7 @@ fn dispatch(
     {
         args = Args::with_hash(args.words(), at, args.hash(at));
     }
+    worker.see_due(session);
     let mark = reply.len();
     let result = match command.command.run {
         Run::Session(run) => {

@@ -7,7 +7,7 @@ fn commands_are_described() {
     let mut console = Console::default();
     console.check(
         "COMMAND INFO get => *1 *10 $3 get :2 *2 +readonly +fast :1 :1 :1 *3 +@string +@read +@fast *0 *1 *6 $5 flags *2 +RO +access $12 begin_search *4 $4 type $5 index $4 spec *2 $5 index :1 $9 find_keys *4 $4 type $5 range $4 spec *6 $7 lastkey :0 $7 keystep :1 $5 limit :0 *0
-         COMMAND INFO nosuch => *1 *-1
+         COMMAND INFO nosuch => *1 $-1
          COMMAND INFO config|get => *1 *10 $10 config|get :-3 *4 +admin +noscript +loading +stale :0 :0 :0 *3 +@admin +@dangerous +@slow *0 *0 *0
          COMMAND LIST x => -ERR syntax error
          COMMAND LIST FILTERBY foo bar => -ERR syntax error

@@ -8,6 +8,7 @@ use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use kelda_resp::{Protocol, number};
 use kelda_store::entry::EntryRef;
+use kelda_store::list::List;
 use kelda_store::shard::ShardSet;
 use kelda_store::txn::{Key, Ttl, Txn, View};
 use kelda_store::value::ValueRef;
@@ -129,7 +130,7 @@ fn set_disable_deny_scripts(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Re
     Ok(())
 }
 
-fn reload(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let mut from_disk = false;
     for word in args.from(2) {
         match word.to_ascii_uppercase().as_slice() {
@@ -141,8 +142,29 @@ fn reload(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     if from_disk {
         return Err(Error::text("ERR there is no snapshot to load: this server keeps its data in memory only"));
     }
-    // What was saved and loaded again would be what is there.
+    // What was saved and loaded again would be what is there, but for the form of lists.
+    ctx.with_shards(ShardSet::All, pack_lists)??;
     reply.ok();
+    Ok(())
+}
+
+fn pack_lists(txn: &mut Txn) -> Result {
+    let before = txn.db();
+    for db in 0..txn.databases() {
+        txn.select(db);
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        txn.for_each_key(|entry| {
+            if matches!(entry.value(), ValueRef::List(list) if list.encoding() == "quicklist" && list.chunk_count() == 1) {
+                names.push(entry.key().into());
+            }
+        });
+        for name in &names {
+            if let Some(mut list) = txn.edit::<List>(Key::new(name))? {
+                list.pack();
+            }
+        }
+    }
+    txn.select(before);
     Ok(())
 }
 

@@ -248,8 +248,10 @@ fn order(view: &View, elements: Vec<Vec<u8>>, options: &Options) -> Result<Vec<V
     Ok(weighed.into_iter().map(|(_, element)| element).collect())
 }
 
-/// The number that a text stands for: as C's `strtod` reads it, which takes leading blanks and nothing at all.
+/// The number that a text stands for: as C's `strtod` reads it, which takes leading blanks and nothing at all, and ends
+/// at a zero byte.
 fn score(text: &[u8]) -> Result<f64> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let number = if text.is_empty() { Some(0.0) } else { number::parse_f64(text.trim_ascii_start()) };
     number.ok_or(Error::text("ERR One or more scores can't be converted into double"))
 }

@@ -66,8 +66,7 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 fn multi(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
-    if let Some(queue) = &mut ctx.session.multi {
-        queue.broken = true;
+    if ctx.session.multi.is_some() {
         return Err(Error::text("ERR MULTI calls can not be nested"));
     }
     exec::begin_multi(ctx.session);

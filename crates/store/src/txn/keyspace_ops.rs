@@ -35,7 +35,7 @@ impl View<'_> {
         for shard in self.held_shards() {
             let Some(db) = self.guard.shard(shard).db(self.db) else { continue };
             for entry in db.table.iter() {
-                if entry.expire_at().is_none_or(|at| at >= self.now_ms) {
+                if !self.is_due(entry) {
                     f(entry);
                 }
             }
@@ -56,7 +56,7 @@ impl View<'_> {
             if !wanted(entry) {
                 return;
             }
-            if entry.expire_at().is_none_or(|at| at >= self.now_ms) {
+            if !self.is_due(entry) {
                 f(entry);
             } else {
                 self.cx.note_stale(self.db, entry.key());
@@ -78,7 +78,7 @@ impl View<'_> {
                 let Some(db) = self.guard.shard(shard).db(self.db) else { continue };
                 if rank < db.table.len() as u64 {
                     if let Some(entry) = db.table.random(self.random())
-                        && entry.expire_at().is_none_or(|at| at >= self.now_ms)
+                        && !self.is_due(entry)
                     {
                         return Some(entry.key().to_vec());
                     }
