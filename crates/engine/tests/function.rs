@@ -173,3 +173,50 @@ fn a_function_runs_again_with_all_shards_if_it_must() {
         "##,
     );
 }
+
+#[test]
+fn scripts_pass_as_many_arguments_as_lua_holds() {
+    Console::default().check(
+        r##"
+         EVAL "local a = {} for i = 1, 7990 do a[i] = i end return redis.call('RPUSH', KEYS[1], unpack(a))" 1 l => :7990
+        "##,
+    );
+}
+
+#[test]
+fn time_stands_still_in_scripts_and_sets_have_an_order() {
+    Console::default().check(
+        r##"
+         EVAL "local a = redis.call('TIME') for i = 1, 100000 do end local b = redis.call('TIME') return a[1] == b[1] and a[2] == b[2]" 0 => :1
+         SADD s c a b aa => :4
+         EVAL "return redis.call('SORT', KEYS[1], 'BY', '_')" 1 s => *4 $1 a $2 aa $1 b $1 c
+        "##,
+    );
+}
+
+#[test]
+fn debug_lets_scripts_call_all() {
+    Console::default().check(
+        r##"
+         EVAL "return redis.call('DEBUG', 'PROTOCOL', 'integer')" 0 => -ERR This Redis command is not allowed from script script: 1c9a1a40be6b8e55ebf9b5f4b0a5bd34bd92ba2e, on @user_script:1.
+         DEBUG SET-DISABLE-DENY-SCRIPTS 1 => +OK
+         EVAL "return redis.call('DEBUG', 'PROTOCOL', 'integer')" 0 => :12345
+         DEBUG SET-DISABLE-DENY-SCRIPTS 0 => +OK
+        "##,
+    );
+}
+
+#[test]
+fn an_error_passed_on_by_a_script_is_counted_once() {
+    let mut console = Console::default();
+    console.check(
+        r##"
+         SET s x => +OK
+         EVAL "return redis.pcall('LPUSH', KEYS[1], 1)" 1 s => -WRONGTYPE Operation against a key holding the wrong kind of value
+        "##,
+    );
+    assert!(console.ask("a", "INFO errorstats").contains("errorstat_WRONGTYPE:count=1"));
+    let stats = console.ask("a", "INFO commandstats");
+    let lpush = stats.split(' ').find(|line| line.starts_with("cmdstat_lpush:")).unwrap();
+    assert!(lpush.contains("calls=1") && lpush.contains("failed_calls=1"), "{lpush}");
+}
