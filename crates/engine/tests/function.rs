@@ -198,7 +198,7 @@ fn time_stands_still_in_scripts_and_sets_have_an_order() {
 fn debug_lets_scripts_call_all() {
     Console::default().check(
         r##"
-         EVAL "return redis.call('DEBUG', 'PROTOCOL', 'integer')" 0 => -ERR This Redis command is not allowed from script script: 1c9a1a40be6b8e55ebf9b5f4b0a5bd34bd92ba2e, on @user_script:1.
+         EVAL "return redis.call('DEBUG', 'PROTOCOL', 'integer')" 0 => -ERR This Redis command is not allowed from script script: 5b39d88de04533371d7576e4d1a475b669238fab, on @user_script:1.
          DEBUG SET-DISABLE-DENY-SCRIPTS 1 => +OK
          EVAL "return redis.call('DEBUG', 'PROTOCOL', 'integer')" 0 => :12345
          DEBUG SET-DISABLE-DENY-SCRIPTS 0 => +OK

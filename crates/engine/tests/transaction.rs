@@ -19,17 +19,6 @@ fn exec_checks_again_what_may_have_changed() {
 }
 
 #[test]
-fn a_nested_multi_spoils_the_transaction() {
-    Console::default().check(
-        r#"
-         MULTI => +OK
-         MULTI => -ERR MULTI calls can not be nested
-         EXEC => -EXECABORT Transaction discarded because of previous errors.
-        "#,
-    );
-}
-
-#[test]
 fn swapping_in_a_key_that_is_due_breaks_no_watch() {
     let mut console = Console::default();
     console.check("DEBUG SET-ACTIVE-EXPIRE 0 => +OK\nSET x foo PX 1 => +OK");
