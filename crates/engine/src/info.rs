@@ -166,6 +166,8 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
     let policies = ctx.worker.engine.config.get(&["maxmemory-policy"]);
     let policy = policies.first().map_or("", |(_, value)| value.as_str());
     let lua = ctx.worker.lua_bytes();
+    let (scripts, script_bytes) = engine.scripts.size();
+    let (libraries, functions) = engine.functions.current().count();
     let max = settings.maxmemory as usize;
     lines!(text,
         "used_memory": used,
@@ -177,7 +179,10 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
         "used_memory_peak_perc": format_args!("{:.2}%", used as f64 * 100.0 / peak.max(1) as f64),
         "used_memory_lua": lua,
         "used_memory_lua_human": human(lua),
-        "number_of_cached_scripts": engine.scripts.size().0,
+        "used_memory_scripts_eval": script_bytes,
+        "number_of_cached_scripts": scripts,
+        "number_of_functions": functions,
+        "number_of_libraries": libraries,
         "maxmemory": max,
         "maxmemory_human": human(max),
         "maxmemory_policy": policy,

@@ -220,3 +220,15 @@ fn an_error_passed_on_by_a_script_is_counted_once() {
     let lpush = stats.split(' ').find(|line| line.starts_with("cmdstat_lpush:")).unwrap();
     assert!(lpush.contains("calls=1") && lpush.contains("failed_calls=1"), "{lpush}");
 }
+
+#[test]
+fn info_counts_scripts_and_functions() {
+    let mut console = loaded();
+    console.check("EVAL 'return 1' 0 => :1");
+    let info = console.ask("a", "INFO memory");
+    for line in
+        ["number_of_cached_scripts:1", "number_of_functions:3", "number_of_libraries:1", "used_memory_scripts_eval:8"]
+    {
+        assert!(info.split(' ').any(|have| have == line), "{line}");
+    }
+}
