@@ -4,6 +4,7 @@
 
 use kelda_engine::command::Group;
 use kelda_engine::registry::{self, Registered};
+use kelda_engine::syntax;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -45,20 +46,8 @@ fn is_container(entry: &Registered) -> bool {
 
 /// `CONFIG GET parameter [parameter ...]`
 fn usage(entry: &Registered) -> String {
-    let syntax = without_marks(entry.command.syntax);
-    format!("{} {syntax}", entry.name.to_uppercase().replace('|', " ")).trim_end().to_owned()
-}
-
-/// The syntax as people read it: without the marks `name:`, `/kind` and `#1` that `kelda_engine::syntax` tells of.
-fn without_marks(syntax: &str) -> String {
-    let parts = syntax.split_inclusive([' ', '[', ']', '<', '>', '|']).map(|part| {
-        let end = part.find([' ', '[', ']', '<', '>', '|']).unwrap_or(part.len());
-        let (word, separator) = part.split_at(end);
-        let word = word.rsplit(':').next().unwrap_or(word);
-        let word = word.split(['/', '#']).next().unwrap_or(word);
-        format!("{word}{separator}")
-    });
-    parts.collect()
+    let arguments = syntax::without_marks(entry.command.syntax);
+    format!("{} {arguments}", entry.name.to_uppercase().replace('|', " ")).trim_end().to_owned()
 }
 
 /// Text for a cell of a table.
@@ -149,12 +138,6 @@ fn the_written_pages_are_up_to_date() {
     for (path, old, new) in files().unwrap() {
         assert!(old == new, "{} is stale: run `cargo xtask docs`", path.display());
     }
-}
-
-#[test]
-fn marks_are_left_out() {
-    let marked = "key trim:[strategy:<MAXLEN | MINID> operator:[equal:= | approximately:~] threshold/string] pattern#1 [id:* ...]";
-    assert_eq!(without_marks(marked), "key [<MAXLEN | MINID> [= | ~] threshold] pattern [* ...]");
 }
 
 #[test]

@@ -187,6 +187,7 @@ impl Worker {
             no_touch: false,
             keep_due: settings.import_mode,
             see_due: false,
+            scripted: false,
         };
     }
 
@@ -261,6 +262,7 @@ impl Worker {
     pub fn input(&mut self, slot: Slot) -> &mut Vec<u8> {
         match &mut self.sessions[slot] {
             Some(session) => &mut session.input,
+            // Slots come from `connect`, and the host forgets them at `disconnect`.
             None => panic!("no session in slot {slot}"),
         }
     }

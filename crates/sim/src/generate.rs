@@ -67,6 +67,18 @@ const FAMILIES: &[Family] = &[
         global: false,
     },
     Family {
+        weight: 60,
+        letter: 's',
+        templates: BITMAPS,
+        global: false,
+    },
+    Family {
+        weight: 90,
+        letter: 'q',
+        templates: STREAMS,
+        global: false,
+    },
+    Family {
         weight: 70,
         letter: '*',
         templates: KEYSPACE,
@@ -130,6 +142,48 @@ const STRINGS: &[(How, &str)] = &[
         E,
         "LCS $k $k [ { LEN | IDX [ MINMATCHLEN $c ] [ WITHMATCHLEN ] } ]",
     ),
+];
+
+const BITMAPS: &[(How, &str)] = &[
+    (E, "SETBIT $k $B { 0 | 1 }"),
+    (E, "GETBIT $k $B"),
+    (E, "BITCOUNT $k [ $n $n [ { BYTE | BIT } ] ]"),
+    (E, "BITPOS $k { 0 | 1 } [ $n [ $n [ { BYTE | BIT } ] ] ]"),
+    (E, "BITOP { AND | OR | XOR } $k ( $k )+"),
+    (E, "BITOP NOT $k $k"),
+    (
+        E,
+        "BITFIELD $k ( { GET $F $B | SET $F $B $i | INCRBY $F $B $i | OVERFLOW { WRAP | SAT | FAIL } } )+",
+    ),
+    (E, "BITFIELD_RO $k ( GET $F $B )+"),
+];
+
+/// One group; ids are given, for those that the server makes are of its clock.
+const STREAMS: &[(How, &str)] = &[
+    (E, "XADD $k $I ( $m $v )+"),
+    (E, "XADD $k $I $m $v"),
+    (E, "XADD $k [ NOMKSTREAM ] [ { MAXLEN = $c | MINID = $J } ] $I $m $v"),
+    (E, "XLEN $k"),
+    (E, "XRANGE $k - +"),
+    (E, "XRANGE $k $J $J [ COUNT $c ]"),
+    (E, "XREVRANGE $k $J $J [ COUNT $c ]"),
+    (E, "XDEL $k ( $J )+"),
+    (E, "XTRIM $k { MAXLEN | MINID } = $J"),
+    (E, "XREAD [ COUNT $c ] STREAMS $k $J"),
+    (E, "XREAD COUNT 2 STREAMS $k $k $J $J"),
+    (E, "XGROUP CREATE $k g $J [ MKSTREAM ]"),
+    (E, "XGROUP CREATE $k g 0"),
+    (E, "XGROUP SETID $k g $J"),
+    (E, "XGROUP DESTROY $k { g | h }"),
+    (E, "XGROUP { CREATECONSUMER | DELCONSUMER } $k g { c | d }"),
+    (E, "XREADGROUP GROUP g { c | d } [ COUNT $c ] [ NOACK ] STREAMS $k >"),
+    (E, "XREADGROUP GROUP g { c | d } COUNT 3 STREAMS $k >"),
+    (E, "XREADGROUP GROUP g { c | d } [ COUNT $c ] STREAMS $k $J"),
+    (E, "XACK $k g ( $J )+"),
+    (E, "XPENDING $k g"),
+    (E, "XCLAIM $k g { c | d } 0 ( $J )+ [ FORCE ] [ JUSTID ]"),
+    (E, "XAUTOCLAIM $k g { c | d } 0 $J [ COUNT $c ] [ JUSTID ]"),
+    (E, "XSETID $k $J"),
 ];
 
 const HASHES: &[(How, &str)] = &[
@@ -306,6 +360,7 @@ const TRANSACTIONS: &[(How, &str)] = &[
 const SCRIPTING: &[(How, &str)] = &[
     (E, "EVAL $e { 1 | 1 | 1 | 0 | 2 } $k $v $i"),
     (E, "EVAL_RO $e 1 $k $v $i"),
+    (E, "EVAL $E 0 $k $v"),
     (E, "EVALSHA 0123456789012345678901234567890123456789 0"),
 ];
 
@@ -337,6 +392,16 @@ const SCRIPTS: &[&str] = &[
     "syntax error here",
 ];
 
+/// Scripts that do not declare their keys.
+const UNDECLARED: &[&str] = &[
+    "return redis.call('GET', ARGV[1])",
+    "return redis.call('APPEND', ARGV[1], ARGV[2])",
+    "for i = 1, 3 do redis.call('RPUSH', ARGV[1], i) end return redis.call('LLEN', ARGV[1])",
+    "redis.call('DEL', ARGV[1]); return redis.call('EXISTS', ARGV[1])",
+    "local r = redis.pcall('INCR', ARGV[1]) if type(r) == 'table' then return r.err else return r end",
+    "redis.call('SET', ARGV[1], 'x'); return redis.call('LPUSH', ARGV[1], 'y')",
+];
+
 const GLOBAL: &[(How, &str)] = &[
     (E, "DBSIZE"),
     (E, "DBSIZE"),
@@ -345,7 +410,7 @@ const GLOBAL: &[(How, &str)] = &[
     (U, "SCAN 0 COUNT 1000000 [ MATCH $p ]"),
     (
         U,
-        "SCAN 0 COUNT 1000000 TYPE { string | list | hash | set | zset }",
+        "SCAN 0 COUNT 1000000 TYPE { string | list | hash | set | zset | stream }",
     ),
     (S, "RANDOMKEY"),
     (E, "SWAPDB $d $d"),
@@ -355,7 +420,7 @@ const GLOBAL: &[(How, &str)] = &[
 ];
 
 /// Letters of the key names: one for each type.
-const LETTERS: &[char] = &['s', 'h', 'l', 't', 'z'];
+const LETTERS: &[char] = &['s', 'h', 'l', 't', 'z', 'q'];
 /// Keys of each letter.
 const KEYS_PER_LETTER: u64 = 5;
 
@@ -401,6 +466,7 @@ const BOUNDS: &[&str] = &[
     "-inf", "+inf", "0", "(1", "1", "2.5", "(5", "-3", "(-inf", "10", "x",
 ];
 const LEX_BOUNDS: &[&str] = &["-", "+", "[a", "(a", "[m3", "(m5", "[m1", "[", "x", "[z"];
+const BIT_FIELDS: &[&str] = &["u8", "i8", "u1", "i5", "u63", "i64", "i16", "u64", "x"];
 const PATTERNS: &[&str] = &[
     "*", "s*", "?1", "[hl]?", "*[0-2]", "m\\*", "[^s]*", "m[1-3]", "", "**1**", "[", "[a-",
 ];
@@ -409,6 +475,8 @@ const PATTERNS: &[&str] = &[
 #[derive(Debug)]
 pub struct Generator {
     rng: Rng,
+    /// Of the newest stream entry.
+    last_id: u64,
     prefix: String,
     /// Each family's weight (its sum so far), letter and parsed templates.
     families: Vec<ParsedFamily>,
@@ -446,6 +514,7 @@ impl Generator {
             });
         Generator {
             rng: Rng::new(seed),
+            last_id: 1,
             prefix: prefix.into(),
             families: families.collect(),
         }
@@ -510,7 +579,8 @@ impl Generator {
     }
 
     /// One argument: `k` key, `v` value, `i` integer, `n` index, `c` count, `r` rank (Valkey and Redis disagree on negative ones), `f` float, `m` member, `s` score,
-    /// `b` score bound, `l` lexical bound, `p` pattern, `d` database, `o` offset, `e` script; times far away:
+    /// `b` score bound, `l` lexical bound, `p` pattern, `d` database, `o` offset, `e` script, `E` script with undeclared keys, `B` bit offset, `F` integer of
+    /// BITFIELD, `I` new id of a stream's entry, `J` id that may be there; times far away:
     /// `t` s from now, `u` ms from now, `T` and `U` since 1970.
     fn argument(&mut self, kind: char, letter: char) -> Vec<u8> {
         let rng = &mut self.rng;
@@ -556,6 +626,17 @@ impl Generator {
             'd' if rng.one_in(60) => (*rng.pick(&["16", "-1", "x"])).into(),
             'd' => rng.below(3).to_string(),
             'e' => (*rng.pick(SCRIPTS)).into(),
+            'E' => (*rng.pick(UNDECLARED)).into(),
+            'B' if rng.one_in(30) => (*rng.pick(&["-1", "4294967296", "x", "#1"])).into(),
+            'B' => rng.below(150).to_string(),
+            'F' => (*rng.pick(BIT_FIELDS)).into(),
+            'I' if rng.one_in(20) => (*rng.pick(&["0-0", "1", "x", "99999999999999999999-1"])).into(),
+            'I' => {
+                self.last_id += rng.below(3);
+                format!("{}-{}", self.last_id, rng.below(3))
+            }
+            'J' if rng.one_in(8) => (*rng.pick(&["-", "+", "0", "0-1", "x", "(5"])).into(),
+            'J' => format!("{}-{}", self.last_id.saturating_sub(rng.below(30)), rng.below(3)),
             't' => ((1 + rng.below(1000)) * 1000).to_string(),
             'u' => ((1 + rng.below(1000)) * 1_000_000).to_string(),
             'T' => (10_000_000_000 + rng.below(1_000_000)).to_string(),

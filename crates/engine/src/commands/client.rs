@@ -190,10 +190,10 @@ pub static COMMANDS: &[Command] = &[Command {
     ..BASE
 }];
 
-const KILL_SYNTAX: &str = "filter:<old-format:ip:port | new-format:<<[ID client-id [client-id ...]] | \
+const KILL_SYNTAX: &str = "filter:<old-format:ip:port | new-format:(<[ID client-id [client-id ...]] | \
     [TYPE client-type:<NORMAL | MASTER | PRIMARY | SLAVE | REPLICA | PUBSUB>] | [USER username] | [ADDR addr:ip:port] | \
     [LADDR laddr:ip:port] | [SKIPME skipme:<YES | NO>] | [MAXAGE maxage] | [NAME name] | [IDLE idle/integer] | \
-    [FLAGS flags] | [LIB-NAME lib-name] | [LIB-VER lib-ver] | [DB db] | [IP ip]> ...>>";
+    [FLAGS flags] | [LIB-NAME lib-name] | [LIB-VER lib-ver] | [DB db] | [IP ip]> ...)>";
 const TRACKING_SYNTAX: &str =
     "status:<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]";
 

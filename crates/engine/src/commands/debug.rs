@@ -46,6 +46,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     // With the data in memory only there is no log: what would come back from it is what is there.
     ("LOADAOF", 2, 2, accept),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
+    ("SET-DISABLE-DENY-SCRIPTS", 3, 3, set_disable_deny_scripts),
     ("LOG", 3, 3, |ctx, args, reply| {
         ctx.worker.engine.platform.log(3, &format!("DEBUG LOG: {}", String::from_utf8_lossy(&args[2])));
         reply.ok();
@@ -64,7 +65,6 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     // Switches of mechanisms that this server does not have: accepted, and nothing is left to do.
     ("JMAP", 2, 2, accept),
     ("CHANGE-REPL-ID", 2, 2, accept),
-    ("SET-DISABLE-DENY-SCRIPTS", 3, 3, accept),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, accept),
     ("REPLYBUFFER", 4, 4, accept),
     ("PAUSE-CRON", 3, 3, accept),
@@ -124,6 +124,12 @@ fn set_active_expire(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
+fn set_disable_deny_scripts(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    ctx.worker.engine.scripts_call_all.store(args.int(2).unwrap_or(0) != 0, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
 fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let mut from_disk = false;
     for word in args.from(2) {
@@ -179,7 +185,7 @@ fn object(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let depth = ctx.worker.engine.config.get(&["list-compress-depth"]);
     let compressed = u8::from(depth.first().is_some_and(|(_, depth)| depth != "0"));
     let line = ctx.with_keys(&[key], |txn| {
-        let entry = txn.peek(key)?;
+        let entry = txn.peek_even_due(key)?;
         let mut bytes = 0;
         each_part(entry, &mut |part| bytes += part.len());
         let idle = txn.cx.access_clock(txn.now()).idle_seconds(entry.access());

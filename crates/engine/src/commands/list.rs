@@ -644,9 +644,12 @@ impl<S> PopFromMany<S> {
         let side = side(&args[place]).ok_or(Error::Syntax)?;
         let count = match args.len() - place {
             1 => 1,
-            3 if args.is(place + 1, "COUNT") => at_least(args, place + 2, 1, "ERR count should be greater than 0")?,
+            3.. if args.is(place + 1, "COUNT") => at_least(args, place + 2, 1, "ERR count should be greater than 0")?,
             _ => return Err(Error::Syntax),
         };
+        if args.len() - place > 3 {
+            return Err(Error::Syntax);
+        }
         Ok(PopFromMany { first, keys, side, count })
     }
 }

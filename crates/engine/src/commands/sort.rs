@@ -189,8 +189,8 @@ fn sorted(view: &View, key: Key, options: &Options) -> Result<Vec<Option<Vec<u8>
     if !options.keeps_order() {
         elements = order(view, elements, options)?;
     } else if unordered {
-        // What is stored must not depend on the order in which a set happens to lie.
-        if options.store.is_some() {
+        // What is stored, or seen by a script, must not depend on the order in which a set happens to lie.
+        if options.store.is_some() || view.cx.env.scripted {
             elements.sort_unstable();
         }
     } else if options.descending {
@@ -248,8 +248,10 @@ fn order(view: &View, elements: Vec<Vec<u8>>, options: &Options) -> Result<Vec<V
     Ok(weighed.into_iter().map(|(_, element)| element).collect())
 }
 
-/// The number that a text stands for: as C's `strtod` reads it, which takes leading blanks and nothing at all.
+/// The number that a text stands for: as C's `strtod` reads it, which takes leading blanks and nothing at all, and ends
+/// at a zero byte.
 fn score(text: &[u8]) -> Result<f64> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let number = if text.is_empty() { Some(0.0) } else { number::parse_f64(text.trim_ascii_start()) };
     number.ok_or(Error::text("ERR One or more scores can't be converted into double"))
 }

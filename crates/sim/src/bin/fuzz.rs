@@ -261,6 +261,14 @@ impl<'a> Run<'a> {
             arg.len() == self.prefix.len() + 2 && arg.starts_with(self.prefix.as_bytes())
         };
         let keys: Vec<&Vec<u8>> = last[1..].iter().filter(is_key).collect();
+        println!("--- mismatch; what came before on its keys (connection: command):");
+        self.show_history(&keys);
+        let (server, oracle) = (notation::format_value(server), notation::format_value(oracle));
+        println!("server said {server}oracle said {oracle}seed {}", self.options.seed);
+    }
+
+    /// Prints the last commands on these keys.
+    fn show_history(&self, keys: &[&Vec<u8>]) {
         let wide: &[&[u8]] = &[
             b"FLUSHDB", b"SWAPDB", b"SELECT", b"MULTI", b"EXEC", b"DISCARD", b"WATCH", b"UNWATCH",
         ];
@@ -275,18 +283,9 @@ impl<'a> Run<'a> {
             .take(SHOWN)
             .collect();
         shown.reverse();
-        println!("--- mismatch; what came before on its keys (connection: command):");
         for (connection, args) in shown {
             println!("{connection}: {}", command_line(args));
         }
-        let (server, oracle) = (
-            notation::format_value(server),
-            notation::format_value(oracle),
-        );
-        println!(
-            "server said {server}oracle said {oracle}seed {}",
-            self.options.seed
-        );
     }
 
     fn compare_states(&mut self) -> io::Result<()> {
@@ -308,6 +307,7 @@ impl<'a> Run<'a> {
                 );
                 self.show_facts("server", facts);
                 self.show_facts("oracle", &expected.unwrap_or_default());
+                self.show_history(&[key]);
             }
         }
         for (database, key) in oracle.keys() {
@@ -391,6 +391,7 @@ fn state(address: &str, prefix: &str, encoding: bool) -> io::Result<State> {
                 b"list" => (How::Exactly, &[b"LRANGE", key, b"0", b"-1"]),
                 b"hash" => (How::Unordered, &[b"HGETALL", key]),
                 b"set" => (How::Unordered, &[b"SMEMBERS", key]),
+                b"stream" => (How::Exactly, &[b"XRANGE", key, b"-", b"+"]),
                 _ => (How::Exactly, &[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]),
             };
             let mut facts = vec![
@@ -402,15 +403,9 @@ fn state(address: &str, prefix: &str, encoding: bool) -> io::Result<State> {
                 How::Near(3000),
                 client.call(&[b"PEXPIRETIME", key])?,
             ));
-            if encoding {
-                let text = client.call(&[&b"OBJECT"[..], b"ENCODING", key])?;
-                // Whether a string is in one allocation or two is the server's own affair.
-                let text = if text == Value::Bulk(b"raw".to_vec()) {
-                    Value::Bulk(b"embstr".to_vec())
-                } else {
-                    text
-                };
-                facts.push(("encoding", How::Exactly, text));
+            // How it keeps a string is the server's own affair.
+            if encoding && kind.bytes() != Some(b"string") {
+                facts.push(("encoding", How::Encoding, client.call(&[&b"OBJECT"[..], b"ENCODING", key])?));
             }
             state.insert((database, key.to_vec()), facts);
         }

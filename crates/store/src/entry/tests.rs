@@ -1,3 +1,5 @@
+//! Entries in every layout, against the values they were made of.
+
 use super::*;
 use crate::hasher::hash;
 use crate::table::Table;

@@ -1,3 +1,5 @@
+//! The hash against a plain map, with small limits so that both forms are met.
+
 use super::Hash;
 use crate::Limits;
 use crate::testing::{cases, element, limits};

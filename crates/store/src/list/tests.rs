@@ -1,3 +1,5 @@
+//! The list against a plain deque, with small limits so that both forms are met.
+
 use super::{End, List};
 use crate::testing::{cases, element, limits};
 use crate::{Limits, Str};

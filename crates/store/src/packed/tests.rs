@@ -1,3 +1,5 @@
+//! The packed sequence against a plain vector.
+
 use super::Packed;
 use crate::Str;
 use crate::testing::{cases, element};

@@ -1,3 +1,5 @@
+//! The set against a plain set, with small limits so that every form is met.
+
 use super::Set;
 use crate::Limits;
 use crate::testing::{cases, element, limits};

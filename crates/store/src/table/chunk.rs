@@ -55,10 +55,12 @@ pub(super) const STATE_SHIFT: u32 = 56;
 
 pub(super) const HALF_LAYOUT: Layout = match Layout::from_size_align(32, 32) {
     Ok(layout) => layout,
+    // Decided when compiling.
     Err(_) => panic!("static layout"),
 };
 pub(super) const WHOLE_LAYOUT: Layout = match Layout::from_size_align(64, 64) {
     Ok(layout) => layout,
+    // Decided when compiling.
     Err(_) => panic!("static layout"),
 };
 

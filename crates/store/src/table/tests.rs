@@ -1,3 +1,5 @@
+//! The hash table against a plain map, while it grows and shrinks.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};

@@ -59,6 +59,8 @@ pub struct Env {
     pub keep_due: bool,
     /// Whether keys that are due are live (CLIENT IMPORT-SOURCE).
     pub see_due: bool,
+    /// Whether a script runs: what it sees must not depend on the order in which a set happens to lie.
+    pub scripted: bool,
 }
 
 /// One ordinary Redis command that, run by a replica on the same key, makes the same change.

@@ -409,6 +409,12 @@ impl Edit<'_, '_, ZSet> {
     }
 }
 
+/// Whether WATCH notices a change of a stream: one that makes it or is of its entries, not of its groups and counters.
+fn breaks_watches(name: &[u8], args: &[&[u8]]) -> bool {
+    let makes_it = name == b"XGROUP CREATE" && args.get(2) == Some(&&b"MKSTREAM"[..]);
+    makes_it || [&b"XADD"[..], b"XDEL", b"XTRIM"].contains(&name)
+}
+
 impl Edit<'_, '_, Stream> {
     /// Changes the stream by `operation`, which stands for the command `name key args…`.
     pub fn apply<R>(&mut self, name: &[u8], args: &[&[u8]], operation: impl FnOnce(&mut Stream) -> R) -> R {
@@ -417,7 +423,13 @@ impl Edit<'_, '_, Stream> {
             self.record(|| UndoOp::Stream(image));
         }
         let result = operation(self.value());
-        self.emit(name, args);
+        if breaks_watches(name, args) {
+            self.emit(name, args);
+        } else {
+            self.emit_change(name, args);
+            self.txn.view.cx.dirty += 1;
+            self.txn.wake(self.key);
+        }
         result
     }
 
@@ -460,7 +472,11 @@ impl Edit<'_, '_, Stream> {
         for (name, args) in &commands {
             let args: Vec<&[u8]> = args.iter().map(|arg| &arg[..]).collect();
             self.emit_change(name, &args);
-            self.txn.changed(self.key);
+            if breaks_watches(name, &args) {
+                self.txn.changed(self.key);
+            } else {
+                self.txn.view.cx.dirty += 1;
+            }
         }
         result
     }

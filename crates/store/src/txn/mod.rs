@@ -141,6 +141,11 @@ impl<'k> View<'k> {
         Some(entry)
     }
 
+    /// The entry of a key, even one that is due and was not noticed yet: for DEBUG.
+    pub fn peek_even_due(&self, key: Key) -> Option<EntryRef<'_>> {
+        self.shard(key).db(self.db)?.table.get(key.hash, key.bytes)
+    }
+
     /// The entry of a live key; counts a hit or miss, but not a use: for commands that only look (EXISTS, TYPE, OBJECT).
     #[inline]
     pub fn look(&self, key: Key) -> Option<EntryRef<'_>> {
@@ -323,6 +328,11 @@ impl<'k> Txn<'k> {
     /// Tells watches and waiters that the key changed, and counts the change.
     fn touched(&mut self, key: Key) {
         self.changed(key);
+        self.wake(key);
+    }
+
+    /// Has who waits for the key look again.
+    fn wake(&mut self, key: Key) {
         let db = self.view.db;
         let shard = self.view.guard.shard(key.shard());
         if shard.waiters.awaits(db, key.bytes) {
