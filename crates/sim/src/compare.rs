@@ -128,7 +128,8 @@ fn canonical(value: &Value, numbers: bool) -> Value {
         }
         Value::Bulk(text) if numbers => {
             let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
-            Value::Bulk(number.map_or_else(|| text.clone(), |number| number.to_string().into_bytes()))
+            // Adding 0 takes the sign from −0.
+            Value::Bulk(number.map_or_else(|| text.clone(), |number| (number + 0.0).to_string().into_bytes()))
         }
         other => other.clone(),
     }

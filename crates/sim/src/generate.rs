@@ -635,7 +635,7 @@ impl Generator {
                 self.last_id += rng.below(3);
                 format!("{}-{}", self.last_id, rng.below(3))
             }
-            'J' if rng.one_in(8) => (*rng.pick(&["-", "+", "0", "0-1", "x", "(5"])).into(),
+            'J' if rng.one_in(8) => (*rng.pick(&["-", "0", "0-1", "x", "(5"])).into(),
             'J' => format!("{}-{}", self.last_id.saturating_sub(rng.below(30)), rng.below(3)),
             't' => ((1 + rng.below(1000)) * 1000).to_string(),
             'u' => ((1 + rng.below(1000)) * 1_000_000).to_string(),
