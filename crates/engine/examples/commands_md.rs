@@ -4,6 +4,7 @@
 
 use kelda_engine::command::Group;
 use kelda_engine::registry::{self, Registered};
+use kelda_engine::syntax;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,8 @@ fn is_container(entry: &Registered) -> bool {
 
 /// `CONFIG GET parameter [parameter ...]`
 fn usage(entry: &Registered) -> String {
-    format!("{} {}", entry.name.to_uppercase().replace('|', " "), entry.command.syntax).trim_end().to_owned()
+    let arguments = syntax::without_marks(entry.command.syntax);
+    format!("{} {arguments}", entry.name.to_uppercase().replace('|', " ")).trim_end().to_owned()
 }
 
 /// Text for a cell of a table.

@@ -56,6 +56,8 @@ pub struct ClientInfo {
     pub paused: AtomicBool,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
+    /// CLIENT IMPORT-SOURCE.
+    pub import_source: AtomicBool,
     /// CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
     labels: Mutex<Labels>,
@@ -82,6 +84,7 @@ impl ClientInfo {
             blocked: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
+            import_source: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             labels: Mutex::new(Labels { user: "default".into(), ..Labels::default() }),
         }

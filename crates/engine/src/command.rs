@@ -186,13 +186,24 @@ flags! {
     UNQUEUED = 24 "";
     /// In the ACL category of dangerous commands though not an administrator's.
     DANGEROUS = 25 "";
+    /// Allowed while a RESP2 session is subscribed.
+    IN_PUBSUB = 26 "";
     /// In the ACL categories of administrators though it has not their flag (ROLE).
     ADMIN_CATEGORY = 27 "";
     /// Its replies are pushes: CLIENT REPLY OFF does not concern them.
-    PUSHES = 27 "";
-    /// Allowed while a RESP2 session is subscribed.
-    IN_PUBSUB = 26 "";
+    PUSHES = 28 "";
 }
+
+// Every flag has a bit of its own.
+const _: () = {
+    let (mut seen, mut index) = (0, 0);
+    while index < Flags::NAMES.len() {
+        let bit = Flags::NAMES[index].0.0;
+        assert!(seen & bit == 0);
+        seen |= bit;
+        index += 1;
+    }
+};
 
 impl Flags {
     /// No property.

@@ -120,6 +120,8 @@ pub struct Engine {
     pub busy_scripts: AtomicUsize,
     /// Whether keys are removed before anybody looks (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
+    /// Whether scripts may call commands that they may not (DEBUG SET-DISABLE-DENY-SCRIPTS).
+    pub scripts_call_all: AtomicBool,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// SLOWLOG and COMMANDLOG.
@@ -160,6 +162,7 @@ impl Engine {
             running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
+            scripts_call_all: AtomicBool::new(false),
             pause: Pause::default(),
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),

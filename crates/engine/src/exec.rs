@@ -286,8 +286,12 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         commands.store(commands.load(Relaxed) + 1, Relaxed);
         if reply.buf.get(mark) == Some(&b'-') {
             stats.by_command[command.id].failed.add(1);
-            count_error(worker, &reply.buf[mark..]);
+            // A script passes on an error that the command that it called has counted.
+            if !session.error_counted {
+                count_error(worker, &reply.buf[mark..]);
+            }
         }
+        session.error_counted = false;
         // The reply of a session that is blocked comes later.
         if session.reply_mode != ReplyMode::On && flow != Flow::Blocked {
             let keep = command.flags.has(Flags::PUSHES);
@@ -386,7 +390,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
 }
 
 /// Refuses writes when there are fewer replicas than `min-replicas-to-write` asks for: there is none.
-fn check_replicas(worker: &Worker) -> Result {
+pub(crate) fn check_replicas(worker: &Worker) -> Result {
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
@@ -441,6 +445,7 @@ fn dispatch(
     {
         args = Args::with_hash(args.words(), at, args.hash(at));
     }
+    worker.see_due(session);
     let mark = reply.len();
     let result = match command.command.run {
         Run::Session(run) => {

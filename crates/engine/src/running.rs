@@ -9,7 +9,7 @@ use crate::ctx::Ctx;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec;
-use crate::registry;
+use crate::registry::{self, Registered};
 use crate::scripting::{FunctionInfo, Interpreter, Interrupt, ScriptHost, ScriptOptions, shebang};
 use crate::scripts::Sha;
 use kelda_resp::{Protocol, Writer};
@@ -229,6 +229,13 @@ fn interpreter<'w>(ctx: &'w mut Ctx) -> Result<&'w mut Interpreter> {
     Ok(interpreter)
 }
 
+/// Has this worker's interpreter give back at once what SCRIPT FLUSH dropped; other workers do so when they next run a script.
+pub fn follow_flush(ctx: &mut Ctx) {
+    if ctx.worker.interpreter.is_some() {
+        let _ = interpreter(ctx);
+    }
+}
+
 /// Has the script compiled on this worker.
 pub fn prepare(ctx: &mut Ctx, sha: &Sha, body: &[u8]) -> Result {
     let interpreter = interpreter(ctx)?;
@@ -261,6 +268,9 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
     if flags.present && read_only && !flags.no_writes {
         return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
     }
+    if flags.present && !flags.no_writes {
+        exec::check_replicas(ctx.worker)?;
+    }
     let no_memory = exec::check_memory(ctx.worker).is_err();
     if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {
         return Err(Error::text(
@@ -271,6 +281,7 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
     let resp3 = ctx.session.protocol == Protocol::Resp3;
     let (db, started_us) = (ctx.session.db, ctx.worker.engine.clock.monotonic_us());
     ctx.worker.in_script = true;
+    txn.cx().env.scripted = true;
     let mut script = Script {
         txn,
         job,
@@ -284,15 +295,17 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
         long: None,
         ctx,
     };
-    match code {
+    let counted = match code {
         Code::Script(sha) => interpreter.run(sha, keys, argv, &mut script, &mut reply.buf, resp3),
         Code::Function { library, name } => {
-            interpreter.call(library, name, keys, argv, &mut script, &mut reply.buf, resp3);
+            interpreter.call(library, name, keys, argv, &mut script, &mut reply.buf, resp3)
         }
-    }
+    };
     let needs_all = script.needs_all;
     script.end();
     ctx.worker.in_script = false;
+    ctx.session.error_counted = counted;
+    txn.cx().env.scripted = false;
     ctx.worker.interpreter = Some(interpreter);
     ctx.session.select(db);
     txn.select(db);
@@ -352,30 +365,24 @@ impl Script<'_, '_, '_, '_> {
         }
     }
 
-    fn try_call(&mut self, words: &[&[u8]], writer: &mut Writer) -> Result {
-        let command = match exec::resolve(words) {
-            Ok(command) => command,
-            Err(Error::Arity(_)) => {
-                return Err(Error::text("ERR Wrong number of args calling Redis command from script"));
-            }
-            Err(_) if registry::find(words[0]).is_none() => {
-                return Err(Error::text("ERR Unknown Redis command called from script"));
-            }
-            Err(error) => return Err(error),
-        };
+    /// What must hold before the script may run a command.
+    fn gate(&mut self, command: &Registered, words: &[&[u8]]) -> Result {
         if !command.command.takes(words.len()) {
-            return Err(Error::text("ERR Wrong number of args calling Redis command from script"));
+            return Err(WRONG_NUMBER);
         }
-        if command.flags.has(Flags::NOSCRIPT) || matches!(command.command.run, Run::Script(_)) {
+        let worker = &*self.ctx.worker;
+        let denied = command.flags.has(Flags::NOSCRIPT) && !worker.engine.scripts_call_all.load(Relaxed);
+        if denied || matches!(command.command.run, Run::Script(_)) {
             return Err(Error::text("ERR This Redis command is not allowed from script"));
         }
-        if command.writes || command.flags.has(Flags::MAY_REPLICATE) {
-            if self.read_only && command.writes {
+        if command.writes {
+            if self.read_only {
                 return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
             }
-            if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
-                exec::check_memory(self.ctx.worker)?;
-            }
+            exec::check_replicas(worker)?;
+        }
+        if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
+            exec::check_memory(worker)?;
         }
         let mut held = !command.command.needs_all_shards(words) || self.txn.holds_all();
         let txn = &*self.txn;
@@ -389,9 +396,30 @@ impl Script<'_, '_, '_, '_> {
                 return Err(Error::text("ERR Script killed by user with SCRIPT KILL..."));
             }
         }
-        exec::run_inside(self.ctx, self.txn, command, words, writer)
+        Ok(())
+    }
+
+    fn try_call(&mut self, words: &[&[u8]], writer: &mut Writer) -> Result {
+        let command = match exec::resolve(words) {
+            Ok(command) => command,
+            Err(Error::Arity(_)) => return Err(WRONG_NUMBER),
+            Err(_) if registry::find(words[0]).is_none() => {
+                return Err(Error::text("ERR Unknown Redis command called from script"));
+            }
+            Err(error) => return Err(error),
+        };
+        let refused = self.gate(command, words);
+        let run = refused.is_ok();
+        let result = refused.and_then(|()| exec::run_inside(self.ctx, self.txn, command, words, writer));
+        if result.as_ref().is_err_and(|error| *error != Error::NeedsAllShards) {
+            let stats = &self.ctx.worker.stats().by_command[command.id];
+            if run { &stats.failed } else { &stats.rejected }.add(1);
+        }
+        result
     }
 }
+
+const WRONG_NUMBER: Error = Error::text("ERR Wrong number of args calling Redis command from script");
 
 impl ScriptHost for Script<'_, '_, '_, '_> {
     fn call(&mut self, words: &[&[u8]], resp3: bool, reply: &mut Vec<u8>) {
@@ -400,10 +428,14 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
         writer.buf = std::mem::take(reply);
         let result = if self.needs_all { Err(Error::NeedsAllShards) } else { self.try_call(words, &mut writer) };
         if let Err(error) = result {
-            self.needs_all |= error == Error::NeedsAllShards;
             writer.truncate(mark);
             writer.error(&error.to_string());
-            exec::count_error(self.ctx.worker, &writer.buf[mark..]);
+            // What a run that will be undone comes to is no error.
+            if error == Error::NeedsAllShards {
+                self.needs_all = true;
+            } else {
+                exec::count_error(self.ctx.worker, &writer.buf[mark..]);
+            }
         }
         *reply = writer.buf;
     }

@@ -84,6 +84,8 @@ pub struct Session {
     pub subscriptions: [BTreeSet<Box<[u8]>>; 3],
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// Whether the error that the command in hand replies is in the statistics already.
+    pub error_counted: bool,
     /// What the event loop is to do with it.
     pub fate: Fate,
     /// Whether it waits for a busy shard.
@@ -121,6 +123,7 @@ impl Session {
             blocked: None,
             subscriptions: Default::default(),
             reply_mode: ReplyMode::On,
+            error_counted: false,
             fate: Fate::Open,
             put_aside: false,
             input: Vec::new(),

@@ -5,7 +5,7 @@
 //! `[` `]` hold a whole choice already.
 //!
 //! Where the tree has what that notation cannot say, marks say it: `name:` before a word or bracket is the argument's name
-//! (which else follows from the text), `word/kind` what it is, and `word#1` which key specification it belongs to.
+//! (which else follows from the text), `word/kind` what it is, `word#1` which key specification it belongs to, and `name:(x y)` makes one block of several.
 
 /// One argument or group of arguments.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +80,7 @@ pub fn parse(text: &str) -> Result<Vec<Argument>, String> {
     let mut spaced = String::new();
     for letter in text.chars() {
         match letter {
-            '[' | ']' | '<' | '>' | '|' => spaced.extend([' ', letter, ' ']),
+            '[' | ']' | '<' | '>' | '(' | ')' | '|' => spaced.extend([' ', letter, ' ']),
             _ => spaced.push(letter),
         }
     }
@@ -97,6 +97,17 @@ pub fn parse(text: &str) -> Result<Vec<Argument>, String> {
         None => Ok(arguments),
         Some(word) => Err(format!("unexpected '{word}' in '{text}'")),
     }
+}
+
+/// The text without its marks: what a reader of the documentation is shown.
+pub fn without_marks(text: &str) -> String {
+    let between = [' ', '[', ']', '<', '>', '(', ')', '|'];
+    let parts = text.split_inclusive(between).map(|part| {
+        let word = part.trim_end_matches(between);
+        let unmarked = if word.ends_with(':') { "" } else { Word::new(word, None).text };
+        [unmarked, &part[word.len()..]].concat()
+    });
+    parts.collect::<String>().replace(['(', ')'], "")
 }
 
 /// A word or bracket, with its marks.
@@ -183,7 +194,7 @@ impl<'a> Reader<'a> {
         loop {
             let start = self.at;
             match self.peek() {
-                None | Some("]" | ">" | "|") => return Ok(items),
+                None | Some("]" | ">" | ")" | "|") => return Ok(items),
                 Some("[") => {
                     if let Some((first, with_token)) = self.repetition(&spans) {
                         repeat(&mut items, first, with_token);
@@ -197,6 +208,7 @@ impl<'a> Reader<'a> {
                 Some("<") => {
                     items.push(self.bracket(">")?);
                 }
+                Some("(") => items.push(self.bracket(")")?),
                 Some("...") => {
                     // `[item ...]`: any number of it, none too.
                     self.at += 1;
@@ -224,7 +236,7 @@ impl<'a> Reader<'a> {
     fn after_token(&mut self) -> Result<Option<Argument>, String> {
         match self.peek() {
             Some("<") => self.bracket(">").map(Some),
-            Some("[" | "]" | ">" | "|" | "...") | None => Ok(None),
+            Some("[" | "]" | ">" | "(" | ")" | "|" | "...") | None => Ok(None),
             Some(word) if is_token(word) => Ok(None),
             Some(_) => Ok(self.word()),
         }
@@ -289,7 +301,16 @@ fn repeat(items: &mut Vec<Argument>, first: usize, with_token: bool) {
 
 fn plain(name: String, kind: Kind) -> Argument {
     let display = name.clone();
-    Argument { name, display, kind, token: None, key_spec: None, optional: false, multiple: false, multiple_token: false }
+    Argument {
+        name,
+        display,
+        kind,
+        token: None,
+        key_spec: None,
+        optional: false,
+        multiple: false,
+        multiple_token: false,
+    }
 }
 
 /// Several arguments as one. A token that the first of them needs is then that of all.
@@ -315,9 +336,7 @@ fn kind_of(name: &str) -> Kind {
         "unix-time-seconds" | "unix-time-milliseconds" | "timestamp-seconds" | "timestamp-milliseconds" => {
             Kind::UnixTime
         }
-        "min" | "max" | "score" | "longitude" | "latitude" | "radius" | "width" | "height" | "timeout" => {
-            Kind::Double
-        }
+        "min" | "max" | "score" | "longitude" | "latitude" | "radius" | "width" | "height" | "timeout" => Kind::Double,
         "seconds" | "milliseconds" | "count" | "numkeys" | "index" | "start" | "stop" | "end" | "offset" | "bit"
         | "rank" | "num-matches" | "len" | "maxlen" | "num" | "increment" | "decrement" | "cursor" | "client-id"
         | "threshold" | "db" | "index1" | "index2" | "destination-db" | "protover" | "numfields" | "maxage" | "ms"
@@ -379,6 +398,7 @@ mod tests {
         reads("[ID client-id [client-id ...]]", "ID:integer?*");
         reads("key [GET pattern [GET pattern ...]]", "key GET:pattern?*+");
         reads("[LIMIT offset count]", "LIMIT:block(integer integer)?");
+        reads("key block:(A a b)", "key A:block(string string)");
         reads("[TO host port [FORCE]]", "TO:block(string integer FORCE:pure-token?)?");
         reads("[GET a b [GET a b ...]]", "GET:block(string string)?*+");
         reads("[pattern]", "pattern?");
@@ -390,8 +410,16 @@ mod tests {
     }
 
     #[test]
+    fn marks_are_not_shown() {
+        let text = "key min/string where:[auto:* | id:ip:port#1] [BY by-pattern:pattern#1 ...] at:(FROM at/integer)";
+        assert_eq!(without_marks(text), "key min [* | ip:port] [BY pattern ...] FROM at");
+    }
+
+    #[test]
     fn marks_name_what_the_text_does_not() {
-        let read = parse("a:b/double#2 where:<LEFT | RIGHT> [change:CH] trim:[operator:[equal:= | about:~] threshold] x y [x y ...]");
+        let read = parse(
+            "a:b/double#2 where:<LEFT | RIGHT> [change:CH] trim:[operator:[equal:= | about:~] threshold] x y [x y ...]",
+        );
         let read = read.unwrap();
         let names: Vec<&str> = read.iter().map(|argument| argument.name.as_str()).collect();
         assert_eq!(names, ["a", "where", "change", "trim", "data"]);

@@ -164,6 +164,14 @@ impl Worker {
         worker
     }
 
+    /// In import mode, whether the session whose command comes next sees keys that are due.
+    #[inline]
+    pub(crate) fn see_due(&mut self, session: &Session) {
+        if self.env.keep_due {
+            self.env.see_due = session.info.import_source.load(Relaxed);
+        }
+    }
+
     fn read_settings(&mut self) {
         self.settings_version = self.engine.config.version();
         self.settings = self.engine.config.settings();
@@ -177,6 +185,9 @@ impl Worker {
             lfu_log_factor: settings.lfu_log_factor,
             lfu_decay_minutes: settings.lfu_decay_time,
             no_touch: false,
+            keep_due: settings.import_mode,
+            see_due: false,
+            scripted: false,
         };
     }
 
@@ -668,7 +679,8 @@ impl Worker {
         /// Keys removed in one round, at most: some 100 µs.
         const KEYS: usize = 8 * EXPIRE_BATCH;
         self.next_expiry_us = now_us + CRON_US;
-        if !self.engine.active_expire.load(Relaxed) || self.engine.pause.left_ms(self.now_ms()).is_some() {
+        let wanted = self.engine.active_expire.load(Relaxed) && !self.settings.import_mode;
+        if !wanted || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
         let engine = self.engine.clone();

@@ -124,3 +124,52 @@ fn numbers_out_of_range() {
         "#,
     );
 }
+
+#[test]
+fn in_import_mode_the_source_decides_when_a_key_goes() {
+    let mut console = Console::default();
+    console.check(
+        "CLIENT IMPORT-SOURCE ON => -ERR Server is not in import mode
+         CLIENT IMPORT-SOURCE OFF => +OK
+         CONFIG SET import-mode yes => +OK
+         CLIENT IMPORT-SOURCE maybe => -ERR syntax error
+         SET a 1 PX 50 => +OK
+         SET b 1 PX 50 => +OK",
+    );
+    console.advance_ms(1000);
+    console.check(
+        "GET a => $-1
+         TTL a => :-2
+         SCAN 0 => *2 $1 0 *0
+         DBSIZE => :2
+         CLIENT IMPORT-SOURCE ON => +OK
+         GET a => $1 1
+         TTL a => :0
+         INCR a => :2
+         EXPIRE a -1 => :1
+         EXISTS a => :1
+         MULTI => +OK
+         GET a => +QUEUED
+         EXEC => *1 $1 2
+         DEL b => :1
+         KEYS * => *1 $1 a
+         RANDOMKEY => $1 a",
+    );
+    assert!(console.ask("a", "CLIENT INFO").contains(" flags=I "));
+    assert_eq!(console.ask("b", "GET a"), "$-1");
+    console.check(
+        "SET b 1 PX 50 => +OK
+         CLIENT IMPORT-SOURCE OFF => +OK
+         APPEND a 3 => :1
+         TTL a => :-1
+         CLIENT IMPORT-SOURCE ON => +OK
+         RESET => +RESET",
+    );
+    console.advance_ms(1000);
+    console.check(
+        "DBSIZE => :2
+         CONFIG SET import-mode no => +OK",
+    );
+    console.advance_ms(1000);
+    console.check("DBSIZE => :1");
+}

@@ -146,3 +146,17 @@ fn debug_object_tells_of_a_deque() {
     );
     assert!(!console.ask("a", "DEBUG OBJECT b").contains("ql_"));
 }
+
+#[test]
+fn a_reload_packs_what_shrank_to_one_chunk() {
+    Console::new(&[("list-max-listpack-size", "3")]).check(
+        "RPUSH a 1 2 3 4 => :4
+         DEBUG RELOAD => +OK
+         OBJECT ENCODING a => $9 quicklist
+         RPOP a => $1 4
+         OBJECT ENCODING a => $9 quicklist
+         DEBUG RELOAD => +OK
+         OBJECT ENCODING a => $8 listpack
+         LRANGE a 0 -1 => *3 $1 1 $1 2 $1 3",
+    );
+}

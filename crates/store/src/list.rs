@@ -312,6 +312,16 @@ impl List {
         }
     }
 
+    /// Packs a deque of one chunk that a single block has room for. Changes leave such a list alone until it is half as
+    /// large; a snapshot's loading does not.
+    pub fn pack(&mut self, limits: &Limits) {
+        if let Form::Chunks(chunks) = &mut self.form
+            && let Some(packed) = chunks.take_only(|chunk| Bound::new(limits).allows(chunk.bytes(), chunk.len()))
+        {
+            self.form = Form::Packed(packed);
+        }
+    }
+
     fn try_shrink(&mut self, limits: &Limits) {
         if let Form::Chunks(chunks) = &mut self.form
             && let Some(packed) =

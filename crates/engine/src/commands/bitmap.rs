@@ -80,8 +80,8 @@ pub static COMMANDS: &[Command] = &[
         }),
         flags: Flags::DENYOOM,
         since: "3.2.0",
-        syntax: "key operation:[<get-block:<GET encoding offset> | write:<[OVERFLOW overflow-block:<WRAP | SAT | FAIL>] \
-                 write-operation:<set-block:<SET encoding offset value/integer> | incrby-block:<INCRBY encoding offset increment>>>> ...]",
+        syntax: "key operation:[<get-block:(GET encoding offset) | write:([OVERFLOW overflow-block:<WRAP | SAT | FAIL>] \
+                 write-operation:<set-block:(SET encoding offset value/integer) | incrby-block:(INCRBY encoding offset increment)>)> ...]",
         summary: "Reads and changes integers of any width inside the string at a key.",
         complexity: "O(1) for each operation",
         run: Run::Write(bitfield),

@@ -90,6 +90,15 @@ pub static COMMANDS: &[Command] = &[Command {
             ..sub("KILL", -3, ADMIN, "2.4.0", KILL_SYNTAX, "Closes connections.", kill)
         },
         sub(
+            "IMPORT-SOURCE",
+            3,
+            BUSY,
+            "8.1.0",
+            "enabled:<ON | OFF>",
+            "Has the connection see expired keys while the server is in import mode.",
+            import_source,
+        ),
+        sub(
             "NO-EVICT",
             3,
             BUSY.and(Flags::ADMIN),
@@ -181,10 +190,10 @@ pub static COMMANDS: &[Command] = &[Command {
     ..BASE
 }];
 
-const KILL_SYNTAX: &str = "filter:<old-format:ip:port | new-format:<<[ID client-id [client-id ...]] | \
+const KILL_SYNTAX: &str = "filter:<old-format:ip:port | new-format:(<[ID client-id [client-id ...]] | \
     [TYPE client-type:<NORMAL | MASTER | PRIMARY | SLAVE | REPLICA | PUBSUB>] | [USER username] | [ADDR addr:ip:port] | \
     [LADDR laddr:ip:port] | [SKIPME skipme:<YES | NO>] | [MAXAGE maxage] | [NAME name] | [IDLE idle/integer] | \
-    [FLAGS flags] | [LIB-NAME lib-name] | [LIB-VER lib-ver] | [DB db] | [IP ip]> ...>>";
+    [FLAGS flags] | [LIB-NAME lib-name] | [LIB-VER lib-ver] | [DB db] | [IP ip]> ...)>";
 const TRACKING_SYNTAX: &str =
     "status:<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]";
 
@@ -227,6 +236,13 @@ fn set_switch(args: &Args, reply: &mut Reply, switch: &AtomicBool) -> Result {
     Ok(())
 }
 
+fn import_source(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if args.is(2, "on") && !ctx.worker.settings.import_mode {
+        return Err(Error::text("ERR Server is not in import mode"));
+    }
+    set_switch(args, reply, &ctx.session.info.import_source)
+}
+
 fn reply_mode(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let mode = &mut ctx.session.reply_mode;
     if args.is(2, "on") {
@@ -255,6 +271,7 @@ fn flags(info: &ClientInfo) -> String {
         (info.killed.load(Relaxed), 'A'),
         (info.no_evict.load(Relaxed), 'e'),
         (info.no_touch.load(Relaxed), 'T'),
+        (info.import_source.load(Relaxed), 'I'),
         (info.peer.unix, 'U'),
     ]
     .into_iter()
@@ -541,6 +558,7 @@ fn help(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
             ("GETREDIR", "Tells where invalidation messages go."),
             ("GETNAME", "Tells the name of this connection."),
             ("ID", "Tells the number of this connection."),
+            ("IMPORT-SOURCE (ON|OFF)", "Shows expired keys to this connection while the server is in import mode."),
             ("INFO", "Tells about this connection."),
             ("KILL <ip:port>", "Closes the connection from <ip:port>."),
             ("KILL <option> <value> [<option> <value> [...]]", "Closes the connections that all options fit."),

@@ -142,6 +142,7 @@ fn reset(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     let info = &ctx.session.info;
     info.no_evict.store(false, Relaxed);
     info.no_touch.store(false, Relaxed);
+    info.import_source.store(false, Relaxed);
     {
         let mut labels = info.labels();
         labels.name.clear();

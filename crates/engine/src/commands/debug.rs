@@ -8,6 +8,7 @@ use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use kelda_resp::{Protocol, number};
 use kelda_store::entry::EntryRef;
+use kelda_store::list::List;
 use kelda_store::shard::ShardSet;
 use kelda_store::txn::{Key, Ttl, Txn, View};
 use kelda_store::value::ValueRef;
@@ -45,6 +46,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     // With the data in memory only there is no log: what would come back from it is what is there.
     ("LOADAOF", 2, 2, accept),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
+    ("SET-DISABLE-DENY-SCRIPTS", 3, 3, set_disable_deny_scripts),
     ("LOG", 3, 3, |ctx, args, reply| {
         ctx.worker.engine.platform.log(3, &format!("DEBUG LOG: {}", String::from_utf8_lossy(&args[2])));
         reply.ok();
@@ -63,7 +65,6 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     // Switches of mechanisms that this server does not have: accepted, and nothing is left to do.
     ("JMAP", 2, 2, accept),
     ("CHANGE-REPL-ID", 2, 2, accept),
-    ("SET-DISABLE-DENY-SCRIPTS", 3, 3, accept),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, accept),
     ("REPLYBUFFER", 4, 4, accept),
     ("PAUSE-CRON", 3, 3, accept),
@@ -123,7 +124,13 @@ fn set_active_expire(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn reload(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+fn set_disable_deny_scripts(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    ctx.worker.engine.scripts_call_all.store(args.int(2).unwrap_or(0) != 0, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let mut from_disk = false;
     for word in args.from(2) {
         match word.to_ascii_uppercase().as_slice() {
@@ -135,8 +142,29 @@ fn reload(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     if from_disk {
         return Err(Error::text("ERR there is no snapshot to load: this server keeps its data in memory only"));
     }
-    // What was saved and loaded again would be what is there.
+    // What was saved and loaded again would be what is there, but for the form of lists.
+    ctx.with_shards(ShardSet::All, pack_lists)??;
     reply.ok();
+    Ok(())
+}
+
+fn pack_lists(txn: &mut Txn) -> Result {
+    let before = txn.db();
+    for db in 0..txn.databases() {
+        txn.select(db);
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        txn.for_each_key(|entry| {
+            if matches!(entry.value(), ValueRef::List(list) if list.encoding() == "quicklist" && list.chunk_count() == 1) {
+                names.push(entry.key().into());
+            }
+        });
+        for name in &names {
+            if let Some(mut list) = txn.edit::<List>(Key::new(name))? {
+                list.pack();
+            }
+        }
+    }
+    txn.select(before);
     Ok(())
 }
 
@@ -157,7 +185,7 @@ fn object(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let depth = ctx.worker.engine.config.get(&["list-compress-depth"]);
     let compressed = u8::from(depth.first().is_some_and(|(_, depth)| depth != "0"));
     let line = ctx.with_keys(&[key], |txn| {
-        let entry = txn.peek(key)?;
+        let entry = txn.peek_even_due(key)?;
         let mut bytes = 0;
         each_part(entry, &mut |part| bytes += part.len());
         let idle = txn.cx.access_clock(txn.now()).idle_seconds(entry.access());

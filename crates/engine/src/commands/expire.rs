@@ -136,7 +136,8 @@ fn invalid(command: &str) -> Error {
 
 /// Gives a live key an expiry time, or deletes it if that is past already.
 pub(super) fn set_or_delete(txn: &mut Txn, key: Key, at: i64) {
-    if at <= txn.now() {
+    // In import mode the source says when a key goes.
+    if at <= txn.now() && !txn.cx.env.keep_due {
         // Valkey counts it among `expired_keys`; Redis does not.
         txn.cx().expired += u64::from(txn.delete_with_event(key));
     } else {

@@ -12,7 +12,7 @@ use kelda_store::txn::Txn;
 use std::sync::Arc;
 
 const BASE: Command = Command { group: Group::Scripting, since: "7.0.0", ..Command::BASE };
-const FCALL: Flags = Flags::NOSCRIPT.and(Flags::STALE).and(Flags::SKIP_MONITOR);
+const FCALL: Flags = Flags::NOSCRIPT.and(Flags::STALE).and(Flags::SKIP_MONITOR).and(Flags::NO_MANDATORY_KEYS);
 const CHANGES: Flags = Flags::NOSCRIPT.and(Flags::WRITE);
 const EVERYWHERE: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
 
@@ -72,7 +72,7 @@ pub static COMMANDS: &[Command] = &[
                 name: "FLUSH",
                 arity: -2,
                 flags: CHANGES,
-                syntax: "[ASYNC | SYNC]",
+                syntax: "flush-type:[ASYNC | SYNC]",
                 summary: "Removes all libraries.",
                 complexity: "O(N) in the number of functions",
                 tips: EVERYWHERE,
@@ -121,7 +121,7 @@ pub static COMMANDS: &[Command] = &[
                 name: "RESTORE",
                 arity: -3,
                 flags: CHANGES.and(Flags::DENYOOM),
-                syntax: "serialized-value [FLUSH | APPEND | REPLACE]",
+                syntax: "serialized-value policy:[FLUSH | APPEND | REPLACE]",
                 summary: "Adds the libraries that FUNCTION DUMP returned.",
                 complexity: "O(N) in the number of functions",
                 tips: EVERYWHERE,

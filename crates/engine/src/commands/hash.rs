@@ -151,7 +151,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).take()],
         flags: FAST,
         since: "8.0.0",
-        syntax: "key fields:<FIELDS numfields field [field ...]>",
+        syntax: "key fields:(FIELDS numfields field [field ...])",
         summary: "Returns the values of fields and removes them.",
         complexity: "O(N) in the number of fields named",
         run: Run::Write(hgetdel),

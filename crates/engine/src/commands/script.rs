@@ -159,10 +159,7 @@ pub static COMMANDS: &[Command] = &[
 type Words<'a> = &'a [&'a [u8]];
 
 /// The keys and arguments after `numkeys`; `not_a_number` is the error if that is none.
-pub(super) fn split_after_numkeys<'a>(
-    args: &Args<'a>,
-    not_a_number: &'static str,
-) -> Result<(Words<'a>, Words<'a>)> {
+pub(super) fn split_after_numkeys<'a>(args: &Args<'a>, not_a_number: &'static str) -> Result<(Words<'a>, Words<'a>)> {
     let count = args.int(2).map_err(|_| Error::text(not_a_number))?;
     let rest = args.from(3);
     if count > rest.len() as i64 {
@@ -224,6 +221,7 @@ fn flush(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::text("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
     }
     ctx.worker.engine.scripts.flush();
+    running::follow_flush(ctx);
     reply.ok();
     Ok(())
 }

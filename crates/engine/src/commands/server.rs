@@ -147,7 +147,11 @@ pub static COMMANDS: &[Command] = &[
     Command {
         tips: &["nondeterministic_output"],
         ..plain("TIME", 1, ANYTIME.and(Flags::FAST), "2.6.0", "", "Tells the time.", |ctx, _, reply| {
-            let now_us = ctx.worker.engine.clock.unix_us();
+            let now_us = match &ctx.txn {
+                // Time stands still while a script runs.
+                Some(txn) if txn.cx.env.scripted => txn.now() * 1000,
+                _ => ctx.worker.engine.clock.unix_us(),
+            };
             reply.array(2);
             reply.bulk_int(now_us.div_euclid(1_000_000));
             reply.bulk_int(now_us.rem_euclid(1_000_000));

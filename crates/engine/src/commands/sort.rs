@@ -189,8 +189,8 @@ fn sorted(view: &View, key: Key, options: &Options) -> Result<Vec<Option<Vec<u8>
     if !options.keeps_order() {
         elements = order(view, elements, options)?;
     } else if unordered {
-        // What is stored must not depend on the order in which a set happens to lie.
-        if options.store.is_some() {
+        // What is stored, or seen by a script, must not depend on the order in which a set happens to lie.
+        if options.store.is_some() || view.cx.env.scripted {
             elements.sort_unstable();
         }
     } else if options.descending {

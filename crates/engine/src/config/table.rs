@@ -226,7 +226,7 @@ pub static TABLE: &[Row] = &[
     row("hll-sparse-max-bytes", ANY_SIZE, "3000").to(|s, v| s.hll_sparse_max_bytes = v.size() as usize),
     row("hz", Clamped(1, 500), "10").to(|s, v| s.hz = v.int() as u32),
     row("ignore-warnings", Text, ""),
-    row("import-mode", YesNo, "no"),
+    row("import-mode", YesNo, "no").to(|s, v| s.import_mode = v.yes()),
     row("io-threads", Int(1, 256), "1"),
     row("io-threads-always-active", YesNo, "no").hidden(),
     row("io-threads-do-reads", YesNo, "no").immutable(),

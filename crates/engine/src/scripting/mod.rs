@@ -135,6 +135,8 @@ impl Interpreter {
         }
         let library_face = current_host::protect(&lua, &globals, Some(current_host::protect(&lua, &missing, None)?))?;
         current_host::arm_hook(&lua)?;
+        // What building it left behind.
+        lua.gc_collect()?;
         if options.memory_limit > 0 {
             lua.set_memory_limit(options.memory_limit)?;
         }
@@ -176,7 +178,8 @@ impl Interpreter {
         self.scripts.contains_key(sha)
     }
 
-    /// Runs the script `sha` and appends its reply, for a client that speaks RESP3 or not, to `reply`.
+    /// Runs the script `sha` and appends its reply, for a client that speaks RESP3 or not, to `reply`. Whether that is an error
+    /// which [`ScriptHost::call`] gave the script.
     pub fn run(
         &mut self,
         sha: &str,
@@ -185,14 +188,17 @@ impl Interpreter {
         host: &mut dyn ScriptHost,
         reply: &mut Vec<u8>,
         client_resp3: bool,
-    ) {
+    ) -> bool {
         match self.scripts.get(sha).cloned() {
             Some(script) => {
                 let (run, handover) = (self.run.clone(), Handover::Globals);
                 let code = Code { name: sha, run, script, handover, kill_text: KILL_TEXT };
-                self.enter(&code, [keys, argv], host, reply, client_resp3);
+                self.enter(&code, [keys, argv], host, reply, client_resp3)
             }
-            None => reply::write_error(reply, b"NOSCRIPT No matching script. Please use EVAL."),
+            None => {
+                reply::write_error(reply, b"NOSCRIPT No matching script. Please use EVAL.");
+                false
+            }
         }
     }
 
@@ -207,14 +213,17 @@ impl Interpreter {
         host: &mut dyn ScriptHost,
         reply: &mut Vec<u8>,
         client_resp3: bool,
-    ) {
+    ) -> bool {
         match self.libraries.get(&library).and_then(|functions| functions.get(name)).cloned() {
             Some(script) => {
                 let (run, handover) = (self.call.clone(), Handover::Arguments);
                 let code = Code { name, run, script, handover, kill_text: FUNCTION_KILL_TEXT };
-                self.enter(&code, [keys, argv], host, reply, client_resp3);
+                self.enter(&code, [keys, argv], host, reply, client_resp3)
             }
-            None => reply::write_error(reply, b"ERR Function not found"),
+            None => {
+                reply::write_error(reply, b"ERR Function not found");
+                false
+            }
         }
     }
 
@@ -225,14 +234,15 @@ impl Interpreter {
         host: &mut dyn ScriptHost,
         reply: &mut Vec<u8>,
         client_resp3: bool,
-    ) {
+    ) -> bool {
         let start = reply.len();
         let outcome = current_host::enter(host, || self.run_inside(code, words, reply, client_resp3));
-        if let Err(error) = outcome {
+        let counted = outcome.unwrap_or_else(|error| {
             reply.truncate(start);
             let text = error_text(&error);
             reply::write_error(reply, format!("ERR {text} script: {}", code.name).as_bytes());
-        }
+            false
+        });
         self.runs += 1;
         if self.memory_limit > 0 && self.lua.used_memory() > self.memory_limit / 4 {
             // Lua 5.1 does not collect when an allocation fails: garbage must not eat up what the next script may use.
@@ -240,6 +250,7 @@ impl Interpreter {
         } else if self.runs.is_multiple_of(RUNS_PER_COLLECTION) {
             let _ = self.lua.gc_step();
         }
+        counted
     }
 
     fn run_inside(
@@ -248,12 +259,13 @@ impl Interpreter {
         words: [&[&[u8]]; 2],
         reply: &mut Vec<u8>,
         client_resp3: bool,
-    ) -> mlua::Result<()> {
+    ) -> mlua::Result<bool> {
         let Code { name, run, script, handover, kill_text } = code;
         let (ok, value) = current_host::run(&self.lua, &self.globals, run, script, words, *handover)?;
         if ok {
             let protocol = Protocol { client_resp3, script_resp3: current_host::resp3() };
-            return reply::write(reply, &value, protocol);
+            reply::write(reply, &value, protocol)?;
+            return is_counted(&value);
         }
         match value {
             _ if current_host::killed().is_some() => {
@@ -262,11 +274,12 @@ impl Interpreter {
             Value::Table(ref error) => {
                 let text: mlua::LuaString = error.raw_get("err")?;
                 write_script_error(reply, &text.as_bytes(), name, error_place(&value)?);
+                return is_counted(&value);
             }
             // No handler runs when memory is out.
             _ => return Err(mlua::Error::MemoryError(String::new())),
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Loads a library, whose first line is its metadata, under the number `id`: tells which functions it registers.
@@ -392,6 +405,14 @@ fn error_text(error: &mlua::Error) -> String {
         mlua::Error::SyntaxError { message, .. } => message.clone(),
         mlua::Error::MemoryError(_) => "not enough memory".to_string(),
         error => error.to_string(),
+    }
+}
+
+/// Whether a value is the error of a command, which is in the statistics already.
+fn is_counted(value: &Value) -> mlua::Result<bool> {
+    match value {
+        Value::Table(error) => error.raw_get("ignore_error_stats_update"),
+        _ => Ok(false),
     }
 }
 

@@ -125,7 +125,8 @@ local function on_error(err)
     err = { err = 'ERR unknown error' }
   end
   local source, line = where()
-  return { err = rawget(err, 'err'), source = source, line = line }
+  local counted = rawget(err, 'ignore_error_stats_update')
+  return { err = rawget(err, 'err'), source = source, line = line, ignore_error_stats_update = counted }
 end
 
 -- FUNCTION LOAD: what the library in hand has registered so far; nil at any other time.

@@ -55,6 +55,12 @@ pub struct Env {
     pub lfu_decay_minutes: u32,
     /// Whether looks leave the access field alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// Whether keys that are due stay until a write meets them (`import-mode`).
+    pub keep_due: bool,
+    /// Whether keys that are due are live (CLIENT IMPORT-SOURCE).
+    pub see_due: bool,
+    /// Whether a script runs: what it sees must not depend on the order in which a set happens to lie.
+    pub scripted: bool,
 }
 
 /// One ordinary Redis command that, run by a replica on the same key, makes the same change.
@@ -197,7 +203,9 @@ impl Context {
 
     #[cold]
     pub(super) fn note_stale(&self, db: u32, key: &[u8]) {
-        self.stale.borrow_mut().push((db, key.into()));
+        if !self.env.keep_due {
+            self.stale.borrow_mut().push((db, key.into()));
+        }
     }
 
     pub(super) fn take_stale(&mut self) -> Vec<DbKey> {

@@ -170,6 +170,12 @@ impl<T: Collection> Drop for Edit<'_, '_, T> {
 }
 
 impl Edit<'_, '_, List> {
+    /// Chooses the list's form anew; see [`List::pack`]. No change of the data.
+    pub fn pack(&mut self) {
+        let limits = self.txn.view.cx.env.limits;
+        self.value().pack(&limits);
+    }
+
     /// Adds an element at one end.
     pub fn push(&mut self, end: End, item: &[u8]) {
         let limits = self.txn.view.cx.env.limits;

@@ -35,7 +35,7 @@ impl View<'_> {
         for shard in self.held_shards() {
             let Some(db) = self.guard.shard(shard).db(self.db) else { continue };
             for entry in db.table.iter() {
-                if entry.expire_at().is_none_or(|at| at >= self.now_ms) {
+                if !self.is_due(entry) {
                     f(entry);
                 }
             }
@@ -56,7 +56,7 @@ impl View<'_> {
             if !wanted(entry) {
                 return;
             }
-            if entry.expire_at().is_none_or(|at| at >= self.now_ms) {
+            if !self.is_due(entry) {
                 f(entry);
             } else {
                 self.cx.note_stale(self.db, entry.key());
@@ -78,7 +78,7 @@ impl View<'_> {
                 let Some(db) = self.guard.shard(shard).db(self.db) else { continue };
                 if rank < db.table.len() as u64 {
                     if let Some(entry) = db.table.random(self.random())
-                        && entry.expire_at().is_none_or(|at| at >= self.now_ms)
+                        && !self.is_due(entry)
                     {
                         return Some(entry.key().to_vec());
                     }
@@ -133,20 +133,37 @@ impl Txn<'_> {
         }
     }
 
+    /// Removes the keys of two databases that are due and watched in either: they neither come nor go with a swap.
+    fn reap_watched(&mut self, a: u32, b: u32) {
+        let mut watched: Vec<Box<[u8]>> = Vec::new();
+        for shard in 0..SHARDS {
+            for db in [a, b] {
+                self.view.guard.shard_mut(shard).watchers.touch_where(db, |key| {
+                    watched.push(key.into());
+                    false
+                });
+            }
+        }
+        let before = self.db();
+        for db in [a, b] {
+            self.select(db);
+            watched.iter().for_each(|key| _ = self.exists(Key::new(key)));
+            self.reap_stale();
+        }
+        self.select(before);
+    }
+
     /// Exchanges two databases. Needs every shard.
     pub fn swap_databases(&mut self, a: u32, b: u32) {
         debug_assert!(self.undo.is_none(), "SWAPDB is not allowed where a roll-back may follow");
-        let now_ms = self.now_ms;
+        self.reap_watched(a, b);
         for shard in 0..SHARDS {
             let data = self.view.guard.shard_mut(shard);
-            // A watched key changed if it is there before or after. One that is due but was not noticed yet was there before
-            // (WATCH removes those that are due then), and is not there after.
-            for (own, other) in [(a, b), (b, a)] {
-                data.watchers.touch_where(own, |key| {
+            // A watched key changed if it is there before or after.
+            for db in [a, b] {
+                data.watchers.touch_where(db, |key| {
                     let hash = Key::new(key).hash;
-                    let get = |db| data.db(db).and_then(|part| part.table.get(hash, key));
-                    get(own).is_some()
-                        || get(other).is_some_and(|entry| entry.expire_at().is_none_or(|at| at >= now_ms))
+                    [a, b].iter().any(|&db| data.db(db).is_some_and(|part| part.table.get(hash, key).is_some()))
                 });
             }
             data.swap_dbs(a, b);

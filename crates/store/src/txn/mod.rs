@@ -2,7 +2,8 @@
 //!
 //! Invariants: a `View` cannot change anything a client can see; every change goes through a typed operation of `Txn`
 //! or of an [`Edit`], which emits its [`Change`], touches watches and waiters, and, in a transaction that can be undone,
-//! records how to undo it. An expired key is never seen.
+//! records how to undo it. An expired key is never seen, but by those who asked for it
+//! (`Env::see_due`).
 
 mod context;
 mod edit;
@@ -122,16 +123,27 @@ impl<'k> View<'k> {
         self.guard.shard(key.shard())
     }
 
+    /// Whether the time of a key is over.
+    #[inline]
+    fn is_due(&self, entry: EntryRef) -> bool {
+        entry.expire_at().is_some_and(|at| at < self.now_ms) && !self.cx.env.see_due
+    }
+
     /// The entry of a live key, without counting the look as a use.
     #[inline]
     pub fn peek(&self, key: Key) -> Option<EntryRef<'_>> {
         let db = self.shard(key).db(self.db)?;
         let entry = db.table.get(key.hash, key.bytes)?;
-        if db.volatile != 0 && entry.expire_at().is_some_and(|at| at < self.now_ms) {
+        if db.volatile != 0 && self.is_due(entry) {
             self.cx.note_stale(self.db, key.bytes);
             return None;
         }
         Some(entry)
+    }
+
+    /// The entry of a key, even one that is due and was not noticed yet: for DEBUG.
+    pub fn peek_even_due(&self, key: Key) -> Option<EntryRef<'_>> {
+        self.shard(key).db(self.db)?.table.get(key.hash, key.bytes)
     }
 
     /// The entry of a live key; counts a hit or miss, but not a use: for commands that only look (EXISTS, TYPE, OBJECT).
@@ -342,11 +354,9 @@ impl<'k> Txn<'k> {
 
     /// The slot of a live key; one that is due is removed first.
     fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
-        let (db, now) = (self.view.db, self.view.now_ms);
-        let table = &self.shard_mut(key).db(db)?;
-        if table.volatile != 0
-            && table.table.get(key.hash, key.bytes)?.expire_at().is_some_and(|at| at < now)
-        {
+        let db = self.view.db;
+        let part = self.view.shard(key).db(db)?;
+        if part.volatile != 0 && self.view.is_due(part.table.get(key.hash, key.bytes)?) {
             self.expire(key);
             return None;
         }
