@@ -59,7 +59,9 @@ fn eval_with(interpreter: &mut Interpreter, host: &mut Dummy, script: &[u8], res
     let sha = sha1_smol::Sha1::from(script).digest().to_string();
     let mut reply = Vec::new();
     match interpreter.load(&sha, script) {
-        Ok(()) => drop(interpreter.run(&sha, &[b"k1"], &[b"a1", b"a2"], host, &mut reply, resp3)),
+        Ok(()) => {
+            interpreter.run(&sha, &[b"k1"], &[b"a1", b"a2"], host, &mut reply, resp3);
+        }
         Err(text) => reply::write_error(&mut reply, text.as_bytes()),
     }
     reply
