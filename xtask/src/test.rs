@@ -19,6 +19,7 @@ const STAGES: &[Stage] = &[
     ("tidy", tidy::tidy),
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])),
+    ("licences", licences),
     ("unit", unit),
     ("build", || cargo(&["build", "--release", "--quiet", "-p", "kelda-server", "-p", "kelda-sim"])),
     ("python", python),
@@ -68,12 +69,26 @@ pub fn cargo(args: &[&str]) -> Outcome {
     run(Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(args))
 }
 
+/// Whether this machine has a program that cargo finds as a subcommand.
+fn has(program: &str) -> bool {
+    let asked = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    asked.is_ok_and(|status| status.success())
+}
+
+/// What our dependencies are and where they come from; their advisories need the network, and are not asked for.
+fn licences() -> Outcome {
+    if !has("cargo-deny") {
+        println!("cargo-deny is not on this machine (cargo install cargo-deny): not checked");
+        return Ok(());
+    }
+    cargo(&["deny", "check", "licenses", "bans", "sources"])
+}
+
 /// All Rust tests, the conversations in process among them.
 fn unit() -> Outcome {
-    let nextest = Command::new("cargo-nextest").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    match nextest {
-        Ok(status) if status.success() => cargo(&["nextest", "run", "--workspace", "--no-tests", "warn"]),
-        _ => cargo(&["test", "--workspace", "--quiet"]),
+    match has("cargo-nextest") {
+        true => cargo(&["nextest", "run", "--workspace", "--no-tests", "warn"]),
+        false => cargo(&["test", "--workspace", "--quiet"]),
     }
 }
 
