@@ -8,12 +8,7 @@ use std::path::{Path, PathBuf};
 /// All conversation files of the checkout, in order of name.
 fn all_files() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root().join("tests/conversations"));
-    let mut files: Vec<PathBuf> = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
+    let mut files: Vec<PathBuf> = entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     files.sort();
     files
@@ -25,9 +20,7 @@ fn read(path: &Path) -> Result<Conversation, String> {
 }
 
 fn start(kind: Kind) -> Result<Server, String> {
-    let program = kind
-        .program(&root())
-        .ok_or_else(|| format!("{} is not on this machine", kind.name()))?;
+    let program = kind.program(&root()).ok_or_else(|| format!("{} is not on this machine", kind.name()))?;
     Server::start(kind, &program, &[]).map_err(|e| format!("{}: {e}", program.display()))
 }
 
@@ -43,10 +36,7 @@ pub fn record(args: &[String]) -> Outcome {
         println!("{}: {} replies recorded", path.display(), outcome.passed);
     }
     if Kind::Redis.program(&root()).is_none() {
-        println!(
-            "{} is not on this machine: not compared",
-            Kind::Redis.name()
-        );
+        println!("{} is not on this machine: not compared", Kind::Redis.name());
         return Ok(());
     }
     let files: Vec<PathBuf> = args.iter().map(PathBuf::from).collect();
@@ -55,19 +45,10 @@ pub fn record(args: &[String]) -> Outcome {
 
 /// `cargo xtask replay kelda|valkey|redis [FILE…]`
 pub fn replay(args: &[String]) -> Outcome {
-    let (server, files) = args
-        .split_first()
-        .ok_or("which server? kelda, valkey or redis")?;
+    let (server, files) = args.split_first().ok_or("which server? kelda, valkey or redis")?;
     let kinds = [Kind::Kelda, Kind::Valkey, Kind::Redis];
-    let kind = kinds
-        .into_iter()
-        .find(|kind| kind.name() == server)
-        .ok_or("kelda, valkey or redis")?;
-    let files: Vec<PathBuf> = if files.is_empty() {
-        all_files()
-    } else {
-        files.iter().map(PathBuf::from).collect()
-    };
+    let kind = kinds.into_iter().find(|kind| kind.name() == server).ok_or("kelda, valkey or redis")?;
+    let files: Vec<PathBuf> = if files.is_empty() { all_files() } else { files.iter().map(PathBuf::from).collect() };
     play_files(kind, &files, false)
 }
 
@@ -98,9 +79,5 @@ fn play_files(kind: Kind, files: &[PathBuf], fill_in: bool) -> Outcome {
         );
         failed += outcome.failures.len();
     }
-    if failed > 0 {
-        Err(format!("{failed} replies of {} differ", kind.name()))
-    } else {
-        Ok(())
-    }
+    if failed > 0 { Err(format!("{failed} replies of {} differ", kind.name())) } else { Ok(()) }
 }

@@ -18,46 +18,16 @@ type Stage = (&'static str, fn() -> Outcome);
 const STAGES: &[Stage] = &[
     ("tidy", tidy::tidy),
     ("format", || cargo(&["fmt", "--all", "--check"])),
-    ("clippy", || {
-        cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ])
-    }),
+    ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])),
+    ("licences", licences),
     ("unit", unit),
-    ("build", || {
-        cargo(&[
-            "build",
-            "--release",
-            "--quiet",
-            "-p",
-            "kelda-server",
-            "-p",
-            "kelda-sim",
-        ])
-    }),
+    ("build", || cargo(&["build", "--release", "--quiet", "-p", "kelda-server", "-p", "kelda-sim"])),
     ("python", python),
     ("replay-valkey", || replay("valkey")),
     ("replay-redis", || replay("redis")),
     ("replay-kelda", || replay("kelda")),
-    ("fuzz", || {
-        fuzz(&["--commands", FUZZ_ALONE, "--connections", "6"])
-    }),
-    ("fuzz-threads", || {
-        fuzz(&[
-            "--commands",
-            FUZZ_THREADS,
-            "--threads",
-            "4",
-            "--connections",
-            "3",
-        ])
-    }),
+    ("fuzz", || fuzz(&["--commands", FUZZ_ALONE, "--connections", "6"])),
+    ("fuzz-threads", || fuzz(&["--commands", FUZZ_THREADS, "--threads", "4", "--connections", "3"])),
     ("e2e", end_to_end),
 ];
 
@@ -68,10 +38,7 @@ pub fn test(wanted: &[String]) -> Outcome {
         return Err(format!("no stage {unknown}; there are {}", known.join(" ")));
     }
     let mut summary = Vec::new();
-    for (name, stage) in STAGES
-        .iter()
-        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| w == name))
-    {
+    for (name, stage) in STAGES.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| w == name)) {
         println!("== {name}");
         let start = Instant::now();
         let outcome = stage();
@@ -82,21 +49,10 @@ pub fn test(wanted: &[String]) -> Outcome {
     }
     println!("\nstage            time    outcome");
     for (name, time, outcome) in &summary {
-        println!(
-            "{name:<14} {:>6.1} s   {}",
-            time.as_secs_f64(),
-            if outcome.is_ok() { "passed" } else { "FAILED" }
-        );
+        println!("{name:<14} {:>6.1} s   {}", time.as_secs_f64(), if outcome.is_ok() { "passed" } else { "FAILED" });
     }
-    let failed = summary
-        .iter()
-        .filter(|(_, _, outcome)| outcome.is_err())
-        .count();
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(format!("{failed} stages failed"))
-    }
+    let failed = summary.iter().filter(|(_, _, outcome)| outcome.is_err()).count();
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} stages failed")) }
 }
 
 fn run(command: &mut Command) -> Outcome {
@@ -113,18 +69,26 @@ pub fn cargo(args: &[&str]) -> Outcome {
     run(Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(args))
 }
 
+/// Whether this machine has a program that cargo finds as a subcommand.
+fn has(program: &str) -> bool {
+    let asked = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    asked.is_ok_and(|status| status.success())
+}
+
+/// What our dependencies are and where they come from; their advisories need the network, and are not asked for.
+fn licences() -> Outcome {
+    if !has("cargo-deny") {
+        println!("cargo-deny is not on this machine (cargo install cargo-deny): not checked");
+        return Ok(());
+    }
+    cargo(&["deny", "check", "licenses", "bans", "sources"])
+}
+
 /// All Rust tests, the conversations in process among them.
 fn unit() -> Outcome {
-    let nextest = Command::new("cargo-nextest")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    match nextest {
-        Ok(status) if status.success() => {
-            cargo(&["nextest", "run", "--workspace", "--no-tests", "warn"])
-        }
-        _ => cargo(&["test", "--workspace", "--quiet"]),
+    match has("cargo-nextest") {
+        true => cargo(&["nextest", "run", "--workspace", "--no-tests", "warn"]),
+        false => cargo(&["test", "--workspace", "--quiet"]),
     }
 }
 
@@ -141,27 +105,14 @@ fn python() -> Outcome {
         return Ok(());
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(venv()))?;
-    let pip = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "-r",
-    ];
-    run(Command::new(venv().join("bin/python"))
-        .args(pip)
-        .arg(&requirements))?;
-    std::fs::copy(&requirements, &installed)
-        .map(|_| ())
-        .map_err(|e| e.to_string())
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+    run(Command::new(venv().join("bin/python")).args(pip).arg(&requirements))?;
+    std::fs::copy(&requirements, &installed).map(|_| ()).map_err(|e| e.to_string())
 }
 
 fn replay(server: &str) -> Outcome {
     if server == "redis" && Kind::Redis.program(&root()).is_none() {
-        println!(
-            "redis-server is not on this machine (Debian: apt install redis-server): not compared with it"
-        );
+        println!("redis-server is not on this machine (Debian: apt install redis-server): not compared with it");
         return Ok(());
     }
     conversations::replay(&[server.into()])
@@ -169,16 +120,12 @@ fn replay(server: &str) -> Outcome {
 
 fn fuzz(args: &[&str]) -> Outcome {
     let start = |kind: Kind| {
-        let program = kind
-            .program(&root())
-            .ok_or_else(|| format!("{} is not on this machine", kind.name()))?;
+        let program = kind.program(&root()).ok_or_else(|| format!("{} is not on this machine", kind.name()))?;
         Server::start(kind, &program, &[]).map_err(|e| e.to_string())
     };
     let (server, oracle) = (start(Kind::Kelda)?, start(Kind::Valkey)?);
     let mut command = Command::new(root().join("target/release/kelda-fuzz"));
-    command
-        .args(["--server", &server.address(), "--oracle", &oracle.address()])
-        .args(args);
+    command.args(["--server", &server.address(), "--oracle", &oracle.address()]).args(args);
     if let Ok(seed) = std::env::var("KELDA_FUZZ_SEED") {
         command.args(["--seed", &seed]);
     }
@@ -187,7 +134,5 @@ fn fuzz(args: &[&str]) -> Outcome {
 
 fn end_to_end() -> Outcome {
     let mut command = Command::new(venv().join("bin/python"));
-    run(command
-        .args(["-m", "pytest", "-q", "tests/e2e"])
-        .env("PYTHONDONTWRITEBYTECODE", "1"))
+    run(command.args(["-m", "pytest", "-q", "tests/e2e"]).env("PYTHONDONTWRITEBYTECODE", "1"))
 }

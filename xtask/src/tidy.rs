@@ -31,12 +31,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
 ];
 
 /// Crates whose code must not panic on input.
-const NO_PANIC: &[&str] = &[
-    "crates/resp/",
-    "crates/store/",
-    "crates/engine/",
-    "crates/server/",
-];
+const NO_PANIC: &[&str] = &["crates/resp/", "crates/store/", "crates/engine/", "crates/server/"];
 /// `.expect("why")` and `unreachable!("why")` carry the proof in their text; these need one in a comment.
 const PANICS: &[&str] = &[".unwrap()", "panic!(", "unreachable!()", "todo!(", "unimplemented!("];
 
@@ -62,10 +57,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("kelda-store", &[]),
     ("kelda-log", &["kelda-store", "kelda-resp"]),
     ("kelda-engine", &["kelda-resp", "kelda-store", "kelda-log"]),
-    (
-        "kelda-server",
-        &["kelda-engine", "kelda-log", "kelda-resp", "kelda-store"],
-    ),
+    ("kelda-server", &["kelda-engine", "kelda-log", "kelda-resp", "kelda-store"]),
     ("kelda-store-model", &["kelda-store"]),
     ("kelda-engine-model", &["kelda-resp", "kelda-store"]),
     ("kelda-sim", &["kelda-engine", "kelda-resp", "kelda-log"]),
@@ -82,19 +74,13 @@ pub fn tidy() -> Outcome {
     }
     files.sort();
     for path in &files {
-        let name = path
-            .strip_prefix(&root)
-            .unwrap_or(path)
-            .to_string_lossy()
-            .into_owned();
+        let name = path.strip_prefix(&root).unwrap_or(path).to_string_lossy().into_owned();
         let Ok(text) = std::fs::read_to_string(path) else {
             continue;
         };
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("rs") => check_rust(&name, &text, &mut problems),
-            Some("toml") if name.ends_with("Cargo.toml") => {
-                check_manifest(&name, &text, &mut problems)
-            }
+            Some("toml") if name.ends_with("Cargo.toml") => check_manifest(&name, &text, &mut problems),
             Some("py" | "toml") => check_lines(&name, &text, &mut problems),
             _ => {}
         }
@@ -109,9 +95,7 @@ pub fn tidy() -> Outcome {
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        let generated = path
-            .file_name()
-            .is_some_and(|name| name == "target" || name == "__pycache__");
+        let generated = path.file_name().is_some_and(|name| name == "target" || name == "__pycache__");
         match path.is_dir() {
             true if !generated => collect(&path, files),
             true => {}
@@ -131,17 +115,8 @@ fn check_lines(name: &str, text: &str, problems: &mut Vec<String>) {
             problems.push(format!("{name}:{number}: space at the end of the line"));
         }
         // Spelt in two parts, so that this line is not one of them.
-        if [
-            concat!("TO", "DO"),
-            concat!("FIX", "ME"),
-            concat!("XX", "X:"),
-        ]
-        .iter()
-        .any(|mark| line.contains(mark))
-        {
-            problems.push(format!(
-                "{name}:{number}: unfinished work belongs into an issue, not into a comment"
-            ));
+        if [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:")].iter().any(|mark| line.contains(mark)) {
+            problems.push(format!("{name}:{number}: unfinished work belongs into an issue, not into a comment"));
         }
     }
 }
@@ -149,39 +124,25 @@ fn check_lines(name: &str, text: &str, problems: &mut Vec<String>) {
 fn check_rust(name: &str, text: &str, problems: &mut Vec<String>) {
     check_lines(name, text, problems);
     if !text.starts_with("//!") && !text.starts_with("#![") {
-        problems.push(format!(
-            "{name}: the module does not say in `//!` what it is for"
-        ));
+        problems.push(format!("{name}: the module does not say in `//!` what it is for"));
     }
     let is_test_file = name.contains("/tests/")
         || TEST_FILES.iter().any(|file| name.ends_with(file))
         || name.contains("/examples/")
         || name.starts_with("fuzz/");
     let lines: Vec<&str> = text.lines().collect();
-    let code = lines
-        .iter()
-        .position(|line| line.starts_with("#[cfg(test)]"))
-        .unwrap_or(lines.len());
+    let code = lines.iter().position(|line| line.starts_with("#[cfg(test)]")).unwrap_or(lines.len());
     for (at, line) in lines.iter().enumerate() {
         let number = at + 1;
         let statement = without_comment(line);
         let previous = at.checked_sub(1).map_or("", |at| lines[at]);
         if has_unsafe(statement) && !is_test_file && !name.starts_with("xtask/src/tidy.rs") {
-            if !UNSAFE_ALLOWED
-                .iter()
-                .any(|allowed| name.starts_with(allowed))
-            {
-                problems.push(format!(
-                    "{name}:{number}: `unsafe` outside of the modules named in xtask/src/tidy.rs"
-                ));
+            if !UNSAFE_ALLOWED.iter().any(|allowed| name.starts_with(allowed)) {
+                problems.push(format!("{name}:{number}: `unsafe` outside of the modules named in xtask/src/tidy.rs"));
             }
             let is_block = statement.contains("unsafe {") || statement.contains("unsafe impl");
-            if is_block
-                && !comment_block_above(&lines, at).any(|comment| comment.contains("SAFETY:"))
-            {
-                problems.push(format!(
-                    "{name}:{number}: `unsafe` without a SAFETY comment"
-                ));
+            if is_block && !comment_block_above(&lines, at).any(|comment| comment.contains("SAFETY:")) {
+                problems.push(format!("{name}:{number}: `unsafe` without a SAFETY comment"));
             }
         }
         if is_test_file || at >= code {
@@ -190,21 +151,14 @@ fn check_rust(name: &str, text: &str, problems: &mut Vec<String>) {
         let in_any = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
         if in_any(NO_PANIC) && !is_doc(line) {
             let proved = line.contains("//") || previous.trim_start().starts_with("//");
-            if let (Some(panic), false) = (
-                PANICS.iter().find(|panic| statement.contains(**panic)),
-                proved,
-            ) {
-                problems.push(format!(
-                    "{name}:{number}: `{panic}` without a comment that proves it cannot happen"
-                ));
+            if let (Some(panic), false) = (PANICS.iter().find(|panic| statement.contains(**panic)), proved) {
+                problems.push(format!("{name}:{number}: `{panic}` without a comment that proves it cannot happen"));
             }
         }
         if in_any(DETERMINISTIC)
             && let Some(outside) = OUTSIDE.iter().find(|outside| statement.contains(**outside))
         {
-            problems.push(format!(
-                "{name}:{number}: `{outside}`: time, threads and randomness come from outside"
-            ));
+            problems.push(format!("{name}:{number}: `{outside}`: time, threads and randomness come from outside"));
         }
     }
 }
@@ -219,15 +173,9 @@ fn is_doc(line: &str) -> bool {
 }
 
 fn has_unsafe(statement: &str) -> bool {
-    [
-        "unsafe {",
-        "unsafe fn ",
-        "unsafe impl ",
-        "unsafe trait ",
-        "unsafe extern ",
-    ]
-    .iter()
-    .any(|form| statement.contains(form))
+    ["unsafe {", "unsafe fn ", "unsafe impl ", "unsafe trait ", "unsafe extern "]
+        .iter()
+        .any(|form| statement.contains(form))
 }
 
 /// The comment lines directly above line `at`, and the comment on it; a statement's earlier lines may stand between.
@@ -237,21 +185,13 @@ fn comment_block_above<'a>(lines: &'a [&'a str], at: usize) -> impl Iterator<Ite
 }
 
 fn check_manifest(name: &str, text: &str, problems: &mut Vec<String>) {
-    let package = text
-        .lines()
-        .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
-        .unwrap_or_default();
+    let package = text.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).unwrap_or_default();
     if package.is_empty() {
         return;
     }
-    let Some((_, allowed)) = DEPENDENCIES
-        .iter()
-        .find(|(crate_name, _)| *crate_name == package)
-    else {
+    let Some((_, allowed)) = DEPENDENCIES.iter().find(|(crate_name, _)| *crate_name == package) else {
         if !name.starts_with("fuzz/") {
-            problems.push(format!(
-                "{name}: {package} is not in the table of dependencies in xtask/src/tidy.rs"
-            ));
+            problems.push(format!("{name}: {package} is not in the table of dependencies in xtask/src/tidy.rs"));
         }
         return;
     };
@@ -263,10 +203,7 @@ fn check_manifest(name: &str, text: &str, problems: &mut Vec<String>) {
         let used = line.split([' ', '=', '.']).next().unwrap_or_default();
         let ours = used.starts_with("kelda-") && section == "[dependencies]";
         if ours && !allowed.contains(&used) {
-            problems.push(format!(
-                "{name}:{}: {package} must not use {used}",
-                number + 1
-            ));
+            problems.push(format!("{name}:{}: {package} must not use {used}", number + 1));
         }
     }
 }
@@ -290,57 +227,18 @@ mod tests {
         assert_eq!(problems(file, "//! Fine.\nfn f() {}\n"), 0);
         assert_eq!(problems(file, "fn f() {}\n"), 1, "no module comment");
         assert_eq!(problems(file, "//! x\n\nfn f() { a.unwrap(); }\n"), 1);
-        assert_eq!(
-            problems(
-                file,
-                "//! x\n// Never empty: checked above.\nlet x = a.unwrap();\n"
-            ),
-            0
-        );
-        assert_eq!(
-            problems(
-                file,
-                "//! x\n#[cfg(test)]\nmod tests { fn f() { a.unwrap(); } }\n"
-            ),
-            0
-        );
+        assert_eq!(problems(file, "//! x\n// Never empty: checked above.\nlet x = a.unwrap();\n"), 0);
+        assert_eq!(problems(file, "//! x\n#[cfg(test)]\nmod tests { fn f() { a.unwrap(); } }\n"), 0);
         assert_eq!(problems(file, "//! x\nlet t = Instant::now();\n"), 1);
-        assert_eq!(
-            problems("crates/server/src/x.rs", "//! x\nlet t = Instant::now();\n"),
-            0
-        );
-        assert_eq!(
-            problems(file, "//! x\n// SAFETY: none needed\nunsafe { f() }\n"),
-            1,
-            "not in the list"
-        );
-        assert_eq!(
-            problems("crates/store/src/table.rs", "//! x\nunsafe { f() }\n"),
-            1,
-            "no reason"
-        );
-        assert_eq!(
-            problems(
-                "crates/store/src/table.rs",
-                "//! x\n// SAFETY: f is\nunsafe { f() }\n"
-            ),
-            0
-        );
+        assert_eq!(problems("crates/server/src/x.rs", "//! x\nlet t = Instant::now();\n"), 0);
+        assert_eq!(problems(file, "//! x\n// SAFETY: none needed\nunsafe { f() }\n"), 1, "not in the list");
+        assert_eq!(problems("crates/store/src/table.rs", "//! x\nunsafe { f() }\n"), 1, "no reason");
+        assert_eq!(problems("crates/store/src/table.rs", "//! x\n// SAFETY: f is\nunsafe { f() }\n"), 0);
         assert_eq!(problems(file, "//! x \n"), 1, "trailing space");
-        assert_eq!(
-            problems(file, &format!("//! x\n{}", "\n".repeat(LINES_MAX))),
-            1
-        );
+        assert_eq!(problems(file, &format!("//! x\n{}", "\n".repeat(LINES_MAX))), 1);
         assert_eq!(problems(file, concat!("//! x\n// TO", "DO later\n")), 1);
-        let upward =
-            "name = \"kelda-store\"\n[dependencies]\nkelda-engine = { workspace = true }\n";
+        let upward = "name = \"kelda-store\"\n[dependencies]\nkelda-engine = { workspace = true }\n";
         assert_eq!(problems("crates/store/Cargo.toml", upward), 1);
-        assert_eq!(
-            problems(
-                "crates/store/Cargo.toml",
-                &upward.replace("[dep", "[dev-dep")
-            ),
-            0
-        );
+        assert_eq!(problems("crates/store/Cargo.toml", &upward.replace("[dep", "[dev-dep")), 0);
     }
 }

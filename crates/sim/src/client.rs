@@ -23,12 +23,7 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        Ok(Client {
-            stream,
-            out: Vec::new(),
-            input: Vec::new(),
-            at: 0,
-        })
+        Ok(Client { stream, out: Vec::new(), input: Vec::new(), at: 0 })
     }
 
     /// Adds a request to what the next [`flush`](Client::flush) sends.

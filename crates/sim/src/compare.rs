@@ -24,22 +24,10 @@ pub enum How {
 /// Texts that differ between the products, and mean the same: (Valkey's, Redis's).
 /// Kelda answers as Redis; the fuzzer's oracle is Valkey.
 const SAME_TEXT: &[(&[u8], &[u8])] = &[
-    (
-        b"NOSCRIPT No matching script.",
-        b"NOSCRIPT No matching script. Please use EVAL.",
-    ),
-    (
-        b"number of args calling command from script",
-        b"number of args calling Redis command from script",
-    ),
-    (
-        b"Unknown command called from script",
-        b"Unknown Redis command called from script",
-    ),
-    (
-        b"ERR Command arguments must be",
-        b"ERR Lua redis lib command arguments must be",
-    ),
+    (b"NOSCRIPT No matching script.", b"NOSCRIPT No matching script. Please use EVAL."),
+    (b"number of args calling command from script", b"number of args calling Redis command from script"),
+    (b"Unknown command called from script", b"Unknown Redis command called from script"),
+    (b"ERR Command arguments must be", b"ERR Lua redis lib command arguments must be"),
 ];
 
 /// SORT by number over texts that are empty or begin with a blank: an error of Valkey's; for Redis they are numbers.
@@ -52,10 +40,7 @@ pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
     }
     if let (Value::Error(server), Value::Error(oracle)) = (server, oracle) {
         let server = without_digest(server);
-        return server == *oracle
-            || SAME_TEXT
-                .iter()
-                .any(|(valkey, redis)| replace(oracle, valkey, redis) == server);
+        return server == *oracle || SAME_TEXT.iter().any(|(valkey, redis)| replace(oracle, valkey, redis) == server);
     }
     if *oracle == Value::Error(NO_SCORE.to_vec()) && matches!(server, Value::Array(_)) {
         return true;
@@ -67,9 +52,7 @@ pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
         How::Shape => same_shape(server, oracle),
         How::Encoding => [&b"listpack"[..], b"intset"].iter().any(|compact| server.bytes() == Some(compact)),
         How::Near(distance) => match (server, oracle) {
-            (Value::Integer(a), Value::Integer(b)) => {
-                *a >= 0 && *b >= 0 && (a - b).abs() <= distance
-            }
+            (Value::Integer(a), Value::Integer(b)) => *a >= 0 && *b >= 0 && (a - b).abs() <= distance,
             _ => false,
         },
     }
@@ -79,9 +62,7 @@ pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
 pub fn exec_alike(hows: &[How], server: &Value, oracle: &Value) -> bool {
     match (server, oracle) {
         (Value::Array(a), Value::Array(b)) if a.len() == hows.len() && b.len() == hows.len() => {
-            hows.iter()
-                .zip(a.iter().zip(b))
-                .all(|(how, (a, b))| alike(*how, a, b))
+            hows.iter().zip(a.iter().zip(b)).all(|(how, (a, b))| alike(*how, a, b))
         }
         _ => alike(How::Exactly, server, oracle),
     }
@@ -101,9 +82,7 @@ fn unsigned_zeros(value: &Value) -> Value {
 
 fn same_shape(a: &Value, b: &Value) -> bool {
     match (a.elements(), b.elements()) {
-        (Some(x), Some(y)) => {
-            x.len() == y.len() && std::mem::discriminant(a) == std::mem::discriminant(b)
-        }
+        (Some(x), Some(y)) => x.len() == y.len() && std::mem::discriminant(a) == std::mem::discriminant(b),
         _ => std::mem::discriminant(a) == std::mem::discriminant(b),
     }
 }
@@ -119,16 +98,15 @@ fn canonical(value: &Value, numbers: bool) -> Value {
         Value::Array(items) => Value::Array(sorted(items)),
         Value::Set(items) => Value::Set(sorted(items)),
         Value::Map(items) => {
-            let mut pairs: Vec<Vec<Value>> = items
-                .chunks(2)
-                .map(|pair| pair.iter().map(|item| canonical(item, numbers)).collect())
-                .collect();
+            let mut pairs: Vec<Vec<Value>> =
+                items.chunks(2).map(|pair| pair.iter().map(|item| canonical(item, numbers)).collect()).collect();
             pairs.sort();
             Value::Map(pairs.concat())
         }
         Value::Bulk(text) if numbers => {
             let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
-            Value::Bulk(number.map_or_else(|| text.clone(), |number| number.to_string().into_bytes()))
+            // Adding 0 takes the sign from −0.
+            Value::Bulk(number.map_or_else(|| text.clone(), |number| (number + 0.0).to_string().into_bytes()))
         }
         other => other.clone(),
     }
@@ -160,20 +138,13 @@ mod tests {
 
     #[test]
     fn kinds_of_comparison() {
-        let array =
-            |items: &[i64]| Value::Array(items.iter().map(|n| Value::Integer(*n)).collect());
+        let array = |items: &[i64]| Value::Array(items.iter().map(|n| Value::Integer(*n)).collect());
         assert!(!alike(How::Exactly, &array(&[1, 2]), &array(&[2, 1])));
         assert!(alike(How::Unordered, &array(&[1, 2]), &array(&[2, 1])));
         assert!(!alike(How::Unordered, &array(&[1, 1]), &array(&[2, 1])));
-        assert!(
-            alike(How::Shape, &array(&[5]), &array(&[6]))
-                && !alike(How::Shape, &array(&[5]), &array(&[]))
-        );
+        assert!(alike(How::Shape, &array(&[5]), &array(&[6])) && !alike(How::Shape, &array(&[5]), &array(&[])));
         assert!(alike(How::Near(2), &Value::Integer(5), &Value::Integer(7)));
-        assert!(
-            !alike(How::Near(2), &Value::Integer(-1), &Value::Integer(0)),
-            "-1 means: no expiry"
-        );
+        assert!(!alike(How::Near(2), &Value::Integer(-1), &Value::Integer(0)), "-1 means: no expiry");
         assert!(exec_alike(&[How::Near(2)], &array(&[5]), &array(&[6])));
         assert!(!exec_alike(&[How::Exactly], &array(&[5]), &array(&[6])));
     }

@@ -180,11 +180,7 @@ impl Conversation {
                 Item::Only(kinds, reason) => writeln!(out, "@only {} {reason}", kinds.join(",")),
                 Item::Unordered => writeln!(out, "@unordered"),
                 Item::Step(step) => {
-                    let expected = step
-                        .expected
-                        .as_ref()
-                        .map(notation::format)
-                        .unwrap_or_default();
+                    let expected = step.expected.as_ref().map(notation::format).unwrap_or_default();
                     writeln!(out, "{}", step.text).and_then(|()| write!(out, "{expected}"))
                 }
             };
@@ -195,8 +191,7 @@ impl Conversation {
     fn play(&mut self, on: &mut dyn Conversant, recording: Recording) -> io::Result<Outcome> {
         let mut outcome = Outcome::default();
         let mut client = String::from("a");
-        let (mut only_others, mut unordered, mut skipping, mut blocks) =
-            (false, false, false, false);
+        let (mut only_others, mut unordered, mut skipping, mut blocks) = (false, false, false, false);
         on.reset()?;
         for item in &mut self.items {
             let step = match item {
@@ -251,8 +246,7 @@ impl Conversation {
                         Err(e) if is_closed(&e) => outcome.passed += 1,
                         Err(e) => return Err(e),
                         Ok(value) => {
-                            let got =
-                                format!("closed expected, got\n{}", notation::format_value(&value));
+                            let got = format!("closed expected, got\n{}", notation::format_value(&value));
                             outcome.failures.push((step.line, got));
                         }
                     }
@@ -262,33 +256,22 @@ impl Conversation {
                     on.send_blocking(&client, &request(args))?;
                     continue;
                 }
-                Action::Command(args) => on
-                    .send(&client, &request(args))
-                    .and_then(|()| on.receive(&client)),
+                Action::Command(args) => on.send(&client, &request(args)).and_then(|()| on.receive(&client)),
                 Action::Raw(bytes) => on.send(&client, bytes).and_then(|()| on.receive(&client)),
                 Action::Receive => on.receive(&client),
             };
-            let actual = actual.map_err(|e| {
-                io::Error::new(e.kind(), format!("line {}: {}: {e}", step.line, step.text))
-            })?;
+            let actual =
+                actual.map_err(|e| io::Error::new(e.kind(), format!("line {}: {}: {e}", step.line, step.text)))?;
             match &step.expected {
                 Some(expected) if expected.matches(&actual, any_order) => outcome.passed += 1,
-                expected
-                    if recording == Recording::All
-                        || recording == Recording::Missing && expected.is_none() =>
-                {
+                expected if recording == Recording::All || recording == Recording::Missing && expected.is_none() => {
                     step.expected = Some(Expected::from(&actual));
                     outcome.passed += 1;
                 }
                 expected => {
-                    let expected = expected
-                        .as_ref()
-                        .map_or_else(|| "nothing recorded\n".into(), notation::format);
+                    let expected = expected.as_ref().map_or_else(|| "nothing recorded\n".into(), notation::format);
                     let actual = notation::format_value(&actual);
-                    outcome.failures.push((
-                        step.line,
-                        format!("{}\nexpected {expected}actually {actual}", step.text),
-                    ));
+                    outcome.failures.push((step.line, format!("{}\nexpected {expected}actually {actual}", step.text)));
                 }
             }
         }
@@ -298,19 +281,13 @@ impl Conversation {
 
 /// Whether a line begins a reply, rather than the next item.
 fn is_reply(line: &str) -> bool {
-    !(line.is_empty()
-        || line.starts_with("> ")
-        || line.starts_with(['@', '#'])
-        || line.starts_with("=="))
+    !(line.is_empty() || line.starts_with("> ") || line.starts_with(['@', '#']) || line.starts_with("=="))
 }
 
 /// Whether `error` means that the other side closed.
 fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(
-        error.kind(),
-        UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe
-    )
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 fn request<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
@@ -320,14 +297,7 @@ fn request<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
 }
 
 fn parse_line(line: usize, text: &str) -> Result<Item, String> {
-    let step = |action| {
-        Ok(Item::Step(Step {
-            line,
-            text: text.into(),
-            action,
-            expected: None,
-        }))
-    };
+    let step = |action| Ok(Item::Step(Step { line, text: text.into(), action, expected: None }));
     if text.is_empty() || text.starts_with('#') {
         return Ok(Item::Text(text.into()));
     }
@@ -341,34 +311,21 @@ fn parse_line(line: usize, text: &str) -> Result<Item, String> {
     match directive {
         "@unordered" => Ok(Item::Unordered),
         "@only" => {
-            let (kinds, reason) = rest
-                .split_once(' ')
-                .ok_or("@only needs servers and a reason")?;
-            Ok(Item::Only(
-                kinds.split(',').map(str::to_owned).collect(),
-                reason.into(),
-            ))
+            let (kinds, reason) = rest.split_once(' ').ok_or("@only needs servers and a reason")?;
+            Ok(Item::Only(kinds.split(',').map(str::to_owned).collect(), reason.into()))
         }
         "@client" => step(Action::Client(rest.into())),
         "@resp" => step(Action::Resp(rest.into())),
         "@advance" => {
             let real = rest.ends_with(" real");
-            let ms = rest
-                .trim_end_matches(" real")
-                .strip_suffix("ms")
-                .and_then(|ms| ms.parse().ok());
-            step(Action::Advance {
-                ms: ms.ok_or("@advance needs a time such as 1500ms")?,
-                real,
-            })
+            let ms = rest.trim_end_matches(" real").strip_suffix("ms").and_then(|ms| ms.parse().ok());
+            step(Action::Advance { ms: ms.ok_or("@advance needs a time such as 1500ms")?, real })
         }
         "@blocks" => step(Action::Blocks),
         "@receive" => step(Action::Receive),
         "@closed" => step(Action::Closed),
         "@raw" => step(Action::Raw(notation::split_arguments(rest)?.concat())),
-        _ => Err(format!(
-            "neither a command, a directive nor a reply: {text}"
-        )),
+        _ => Err(format!("neither a command, a directive nor a reply: {text}")),
     }
 }
 
@@ -388,39 +345,25 @@ impl RealServer {
     /// Those of the operating system.
     pub fn connect(kind: Kind, address: &str) -> io::Result<RealServer> {
         let control = Client::connect(address)?;
-        Ok(RealServer {
-            kind,
-            address: address.into(),
-            control,
-            clients: HashMap::new(),
-        })
+        Ok(RealServer { kind, address: address.into(), control, clients: HashMap::new() })
     }
 
     fn client(&mut self, name: &str) -> io::Result<&mut Client> {
         if !self.clients.contains_key(name) {
-            self.clients
-                .insert(name.into(), Client::connect(&self.address)?);
+            self.clients.insert(name.into(), Client::connect(&self.address)?);
         }
-        self.clients
-            .get_mut(name)
-            .ok_or_else(|| io::Error::other("no such client"))
+        self.clients.get_mut(name).ok_or_else(|| io::Error::other("no such client"))
     }
 
     /// A number of `INFO clients`.
     fn info(&mut self, field: &str) -> io::Result<u64> {
         let reply = self.control.words("INFO clients")?;
         let text = String::from_utf8_lossy(reply.bytes().unwrap_or_default()).into_owned();
-        let number = text
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.parse().ok());
+        let number = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.parse().ok());
         number.ok_or_else(|| io::Error::other(format!("INFO clients has no {field}")))
     }
 
-    fn wait_for(
-        &mut self,
-        what: &str,
-        mut done: impl FnMut(&mut RealServer) -> io::Result<bool>,
-    ) -> io::Result<()> {
+    fn wait_for(&mut self, what: &str, mut done: impl FnMut(&mut RealServer) -> io::Result<bool>) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(5);
         while !done(self)? {
             if Instant::now() > deadline {
@@ -438,9 +381,7 @@ impl Conversant for RealServer {
 
     fn reset(&mut self) -> io::Result<()> {
         self.clients.clear();
-        self.wait_for("old clients are gone", |server| {
-            Ok(server.info("connected_clients")? == 1)
-        })?;
+        self.wait_for("old clients are gone", |server| Ok(server.info("connected_clients")? == 1))?;
         self.control.words("FLUSHALL")?;
         self.control.words("SCRIPT FLUSH")?;
         Ok(())
@@ -487,15 +428,12 @@ mod tests {
         }
         fn send(&mut self, _client: &str, bytes: &[u8]) -> io::Result<()> {
             let (request, _) = Value::parse(bytes).unwrap().unwrap();
-            self.0
-                .push(request.elements().unwrap().last().unwrap().clone());
+            self.0.push(request.elements().unwrap().last().unwrap().clone());
             Ok(())
         }
         fn receive(&mut self, _client: &str) -> io::Result<Value> {
             match self.0.pop() {
-                Some(Value::Bulk(word)) if word == b"QUIT" => {
-                    Err(io::ErrorKind::UnexpectedEof.into())
-                }
+                Some(Value::Bulk(word)) if word == b"QUIT" => Err(io::ErrorKind::UnexpectedEof.into()),
                 Some(value) => Ok(value),
                 None => Err(io::ErrorKind::WouldBlock.into()),
             }
@@ -512,45 +450,21 @@ mod tests {
     fn a_conversation_is_recorded_and_then_holds() {
         let text = "# words\n== one\n> ECHO hi\n\n@advance 5ms\n> ECHO x\n(any string)\n@blocks\n> ECHO z\n@receive\n";
         let mut conversation = Conversation::parse(text).unwrap();
-        assert_eq!(
-            conversation
-                .run(&mut Echo::default())
-                .unwrap()
-                .failures
-                .len(),
-            2
-        );
-        assert_eq!(
-            conversation.record(&mut Echo::default()).unwrap().failures,
-            []
-        );
+        assert_eq!(conversation.run(&mut Echo::default()).unwrap().failures.len(), 2);
+        assert_eq!(conversation.record(&mut Echo::default()).unwrap().failures, []);
         let recorded = conversation.text();
-        assert!(
-            recorded.contains("> ECHO hi\n\"hi\"\n")
-                && recorded.contains("> ECHO x\n(any string)\n")
-        );
+        assert!(recorded.contains("> ECHO hi\n\"hi\"\n") && recorded.contains("> ECHO x\n(any string)\n"));
         assert!(recorded.ends_with("@receive\n\"z\"\n"));
-        let outcome = Conversation::parse(&recorded)
-            .unwrap()
-            .run(&mut Echo::default())
-            .unwrap();
+        let outcome = Conversation::parse(&recorded).unwrap().run(&mut Echo::default()).unwrap();
         assert_eq!((outcome.passed, outcome.failures), (3, vec![]));
     }
 
     #[test]
     fn a_wrong_reply_fails_and_other_servers_are_skipped() {
         let text = "> ECHO a\n\"b\"\n@only redis because\n> ECHO c\n\"d\"\n> ECHO QUIT\n";
-        let outcome = Conversation::parse(&text.replace("> ECHO QUIT\n", ""))
-            .unwrap()
-            .run(&mut Echo::default())
-            .unwrap();
-        assert_eq!(
-            (outcome.passed, outcome.skipped, outcome.failures.len()),
-            (0, 1, 1)
-        );
-        assert!(
-            Conversation::parse("GET a\n").is_err(),
-            "a reply without a command"
-        );
+        let outcome =
+            Conversation::parse(&text.replace("> ECHO QUIT\n", "")).unwrap().run(&mut Echo::default()).unwrap();
+        assert_eq!((outcome.passed, outcome.skipped, outcome.failures.len()), (0, 1, 1));
+        assert!(Conversation::parse("GET a\n").is_err(), "a reply without a command");
     }
 }

@@ -30,100 +30,29 @@ struct Family {
 use How::{Exactly as E, Near, Scores, Shape as S, Unordered as U};
 
 const FAMILIES: &[Family] = &[
-    Family {
-        weight: 180,
-        letter: 's',
-        templates: STRINGS,
-        global: false,
-    },
-    Family {
-        weight: 130,
-        letter: 'h',
-        templates: HASHES,
-        global: false,
-    },
-    Family {
-        weight: 180,
-        letter: 'l',
-        templates: LISTS,
-        global: false,
-    },
-    Family {
-        weight: 120,
-        letter: 't',
-        templates: SETS,
-        global: false,
-    },
-    Family {
-        weight: 200,
-        letter: 'z',
-        templates: ZSETS,
-        global: false,
-    },
-    Family {
-        weight: 40,
-        letter: 'x',
-        templates: LEXICAL,
-        global: false,
-    },
-    Family {
-        weight: 60,
-        letter: 's',
-        templates: BITMAPS,
-        global: false,
-    },
-    Family {
-        weight: 90,
-        letter: 'q',
-        templates: STREAMS,
-        global: false,
-    },
-    Family {
-        weight: 70,
-        letter: '*',
-        templates: KEYSPACE,
-        global: false,
-    },
-    Family {
-        weight: 50,
-        letter: '*',
-        templates: EXPIRY,
-        global: false,
-    },
-    Family {
-        weight: 40,
-        letter: '*',
-        templates: TRANSACTIONS,
-        global: false,
-    },
-    Family {
-        weight: 27,
-        letter: '*',
-        templates: SCRIPTING,
-        global: false,
-    },
-    Family {
-        weight: 3,
-        letter: '*',
-        templates: GLOBAL,
-        global: true,
-    },
+    Family { weight: 180, letter: 's', templates: STRINGS, global: false },
+    Family { weight: 130, letter: 'h', templates: HASHES, global: false },
+    Family { weight: 180, letter: 'l', templates: LISTS, global: false },
+    Family { weight: 120, letter: 't', templates: SETS, global: false },
+    Family { weight: 200, letter: 'z', templates: ZSETS, global: false },
+    Family { weight: 40, letter: 'x', templates: LEXICAL, global: false },
+    Family { weight: 60, letter: 's', templates: BITMAPS, global: false },
+    Family { weight: 90, letter: 'q', templates: STREAMS, global: false },
+    Family { weight: 70, letter: '*', templates: KEYSPACE, global: false },
+    Family { weight: 50, letter: '*', templates: EXPIRY, global: false },
+    Family { weight: 40, letter: '*', templates: TRANSACTIONS, global: false },
+    Family { weight: 27, letter: '*', templates: SCRIPTING, global: false },
+    Family { weight: 3, letter: '*', templates: GLOBAL, global: true },
 ];
 
 const STRINGS: &[(How, &str)] = &[
-    (
-        E,
-        "SET $k $v [ { EX $t | PX $u | EXAT $T | PXAT $U | KEEPTTL } ] [ { NX | XX } ] [ GET ]",
-    ),
+    (E, "SET $k $v [ { EX $t | PX $u | EXAT $T | PXAT $U | KEEPTTL } ] [ { NX | XX } ] [ GET ]"),
     (E, "SET $k $v"),
     (E, "SET $k $i"),
     (E, "GET $k"),
     (E, "GETSET $k $v"),
     (E, "GETDEL $k"),
-    (
-        E,
-        "GETEX $k [ { EX $t | PX $u | EXAT $T | PXAT $U | PERSIST } ]",
-    ),
+    (E, "GETEX $k [ { EX $t | PX $u | EXAT $T | PXAT $U | PERSIST } ]"),
     (E, "SETNX $k $v"),
     (E, "SETEX $k $t $v"),
     (E, "PSETEX $k $u $v"),
@@ -138,10 +67,7 @@ const STRINGS: &[(How, &str)] = &[
     (E, "{ INCR | DECR } $k"),
     (E, "{ INCRBY | DECRBY } $k $i"),
     (E, "INCRBYFLOAT $k $f"),
-    (
-        E,
-        "LCS $k $k [ { LEN | IDX [ MINMATCHLEN $c ] [ WITHMATCHLEN ] } ]",
-    ),
+    (E, "LCS $k $k [ { LEN | IDX [ MINMATCHLEN $c ] [ WITHMATCHLEN ] } ]"),
 ];
 
 const BITMAPS: &[(How, &str)] = &[
@@ -151,10 +77,7 @@ const BITMAPS: &[(How, &str)] = &[
     (E, "BITPOS $k { 0 | 1 } [ $n [ $n [ { BYTE | BIT } ] ] ]"),
     (E, "BITOP { AND | OR | XOR } $k ( $k )+"),
     (E, "BITOP NOT $k $k"),
-    (
-        E,
-        "BITFIELD $k ( { GET $F $B | SET $F $B $i | INCRBY $F $B $i | OVERFLOW { WRAP | SAT | FAIL } } )+",
-    ),
+    (E, "BITFIELD $k ( { GET $F $B | SET $F $B $i | INCRBY $F $B $i | OVERFLOW { WRAP | SAT | FAIL } } )+"),
     (E, "BITFIELD_RO $k ( GET $F $B )+"),
 ];
 
@@ -224,11 +147,8 @@ const LISTS: &[(How, &str)] = &[
     (E, "RPOPLPUSH $k $k"),
     (E, "LMPOP 1 $k { LEFT | RIGHT } [ COUNT $c ]"),
     (E, "LMPOP 2 $k $k { LEFT | RIGHT } [ COUNT $c ]"),
-    (
-        E,
-        "SORT $k [ LIMIT $n $n ] [ GET # ] [ { ASC | DESC } ] [ ALPHA ]"),
-    (E, "SORT $k ALPHA [ LIMIT $n $n ] [ GET # ] STORE $k",
-    ),
+    (E, "SORT $k [ LIMIT $n $n ] [ GET # ] [ { ASC | DESC } ] [ ALPHA ]"),
+    (E, "SORT $k ALPHA [ LIMIT $n $n ] [ GET # ] STORE $k"),
     (E, "SORT $k BY $Ps* [ { ASC | DESC } ] [ GET # GET $Ps* ]"),
     (E, "SORT_RO $k [ LIMIT $n $n ] [ { ASC | DESC } ] [ ALPHA ]"),
 ];
@@ -253,10 +173,7 @@ const SETS: &[(How, &str)] = &[
 
 const ZSETS: &[(How, &str)] = &[
     (E, "ZADD $k ( $s $m )+"),
-    (
-        E,
-        "ZADD $k [ { NX | XX } ] [ { GT | LT } ] [ CH ] ( $s $m )+",
-    ),
+    (E, "ZADD $k [ { NX | XX } ] [ { GT | LT } ] [ CH ] ( $s $m )+"),
     (E, "ZADD $k [ { NX | XX } ] [ { GT | LT } ] INCR $s $m"),
     (E, "ZINCRBY $k $s $m"),
     (E, "ZREM $k ( $m )+"),
@@ -268,31 +185,16 @@ const ZSETS: &[(How, &str)] = &[
     (E, "ZCOUNT $k $b $b"),
     (E, "ZRANGE $k $n $n [ REV ] [ WITHSCORES ]"),
     (E, "ZRANGE $k 0 -1 WITHSCORES"),
-    (
-        E,
-        "ZRANGE $k $b $b BYSCORE [ REV ] [ LIMIT $r $n ] [ WITHSCORES ]",
-    ),
+    (E, "ZRANGE $k $b $b BYSCORE [ REV ] [ LIMIT $r $n ] [ WITHSCORES ]"),
     (E, "ZREVRANGE $k $n $n [ WITHSCORES ]"),
-    (
-        E,
-        "{ ZRANGEBYSCORE | ZREVRANGEBYSCORE } $k $b $b [ WITHSCORES ] [ LIMIT $r $n ]",
-    ),
-    (
-        E,
-        "ZRANGESTORE $k $k { $n $n | $b $b BYSCORE } [ REV ] [ LIMIT $r $n ]",
-    ),
+    (E, "{ ZRANGEBYSCORE | ZREVRANGEBYSCORE } $k $b $b [ WITHSCORES ] [ LIMIT $r $n ]"),
+    (E, "ZRANGESTORE $k $k { $n $n | $b $b BYSCORE } [ REV ] [ LIMIT $r $n ]"),
     (E, "ZREMRANGEBYRANK $k $n $n"),
     (E, "ZREMRANGEBYSCORE $k $b $b"),
     (E, "{ ZPOPMIN | ZPOPMAX } $k [ $c ]"),
     (E, "ZMPOP 2 $k $k { MIN | MAX } [ COUNT $c ]"),
-    (
-        E,
-        "{ ZUNION | ZINTER } 2 $k $k [ WEIGHTS $f $f ] [ AGGREGATE { SUM | MIN | MAX } ] [ WITHSCORES ]",
-    ),
-    (
-        E,
-        "{ ZUNIONSTORE | ZINTERSTORE } $k 2 $k $k [ WEIGHTS $f $f ] [ AGGREGATE { SUM | MIN | MAX } ]",
-    ),
+    (E, "{ ZUNION | ZINTER } 2 $k $k [ WEIGHTS $f $f ] [ AGGREGATE { SUM | MIN | MAX } ] [ WITHSCORES ]"),
+    (E, "{ ZUNIONSTORE | ZINTERSTORE } $k 2 $k $k [ WEIGHTS $f $f ] [ AGGREGATE { SUM | MIN | MAX } ]"),
     (E, "ZDIFF 2 $k $k [ WITHSCORES ]"),
     (E, "ZDIFFSTORE $k 2 $k $k"),
     (E, "ZINTERCARD 2 $k $k [ LIMIT $c ]"),
@@ -308,10 +210,7 @@ const LEXICAL: &[(How, &str)] = &[
     (E, "ZLEXCOUNT $k $l $l"),
     (E, "ZRANGE $k $l $l BYLEX [ REV ] [ LIMIT $r $n ]"),
     (E, "ZRANGESTORE $k $k $l $l BYLEX [ REV ] [ LIMIT $r $n ]"),
-    (
-        E,
-        "{ ZRANGEBYLEX | ZREVRANGEBYLEX } $k $l $l [ LIMIT $r $n ]",
-    ),
+    (E, "{ ZRANGEBYLEX | ZREVRANGEBYLEX } $k $l $l [ LIMIT $r $n ]"),
     (E, "ZREMRANGEBYLEX $k $l $l"),
 ];
 
@@ -408,10 +307,7 @@ const GLOBAL: &[(How, &str)] = &[
     (U, "KEYS *"),
     (U, "KEYS $p"),
     (U, "SCAN 0 COUNT 1000000 [ MATCH $p ]"),
-    (
-        U,
-        "SCAN 0 COUNT 1000000 TYPE { string | list | hash | set | zset | stream }",
-    ),
+    (U, "SCAN 0 COUNT 1000000 TYPE { string | list | hash | set | zset | stream }"),
     (S, "RANDOMKEY"),
     (E, "SWAPDB $d $d"),
     (E, "FLUSHDB"),
@@ -424,52 +320,18 @@ const LETTERS: &[char] = &['s', 'h', 'l', 't', 'z', 'q'];
 /// Keys of each letter.
 const KEYS_PER_LETTER: u64 = 5;
 
-const VALUES: &[&str] = &[
-    "a",
-    "hello",
-    "",
-    "10",
-    "-3",
-    "0.5",
-    "3.0e3",
-    "foo bar",
-    "\u{e9}\u{0}\r\n",
-    "9223372036854775807",
-];
-const LONG: &str =
-    "a value that is longer than the sixty-four bytes up to which small collections stay packed";
-const INTEGERS: &[&str] = &[
-    "0",
-    "1",
-    "-1",
-    "2",
-    "5",
-    "100",
-    "-100",
-    "32768",
-    "2147483648",
-    "1e3",
-    "abc",
-    "",
-    " 1",
-    "01",
-];
-const EXTREMES: &[&str] = &[
-    "9223372036854775807",
-    "-9223372036854775808",
-    "9223372036854775808",
-];
-const FLOATS: &[&str] = &[
-    "0", "1", "-1", "0.5", "1.5", "-2.25", "3", "10", "0.1", "1e3", "inf", "-inf", "nan", "x", "",
-];
-const BOUNDS: &[&str] = &[
-    "-inf", "+inf", "0", "(1", "1", "2.5", "(5", "-3", "(-inf", "10", "x",
-];
+const VALUES: &[&str] =
+    &["a", "hello", "", "10", "-3", "0.5", "3.0e3", "foo bar", "\u{e9}\u{0}\r\n", "9223372036854775807"];
+const LONG: &str = "a value that is longer than the sixty-four bytes up to which small collections stay packed";
+const INTEGERS: &[&str] =
+    &["0", "1", "-1", "2", "5", "100", "-100", "32768", "2147483648", "1e3", "abc", "", " 1", "01"];
+const EXTREMES: &[&str] = &["9223372036854775807", "-9223372036854775808", "9223372036854775808"];
+const FLOATS: &[&str] =
+    &["0", "1", "-1", "0.5", "1.5", "-2.25", "3", "10", "0.1", "1e3", "inf", "-inf", "nan", "x", ""];
+const BOUNDS: &[&str] = &["-inf", "+inf", "0", "(1", "1", "2.5", "(5", "-3", "(-inf", "10", "x"];
 const LEX_BOUNDS: &[&str] = &["-", "+", "[a", "(a", "[m3", "(m5", "[m1", "[", "x", "[z"];
 const BIT_FIELDS: &[&str] = &["u8", "i8", "u1", "i5", "u63", "i64", "i16", "u64", "x"];
-const PATTERNS: &[&str] = &[
-    "*", "s*", "?1", "[hl]?", "*[0-2]", "m\\*", "[^s]*", "m[1-3]", "", "**1**", "[", "[a-",
-];
+const PATTERNS: &[&str] = &["*", "s*", "?1", "[hl]?", "*[0-2]", "m\\*", "[^s]*", "m[1-3]", "", "**1**", "[", "[a-"];
 
 /// Makes commands; the same seed, prefix and `shared` give the same commands.
 #[derive(Debug)]
@@ -499,25 +361,12 @@ impl Generator {
     /// Commands on keys that start with `prefix`; with `alone`, also those that see the whole keyspace.
     pub fn new(seed: u64, prefix: &str, alone: bool) -> Generator {
         let mut sum = 0;
-        let families = FAMILIES
-            .iter()
-            .filter(|family| alone || !family.global)
-            .map(|family| {
-                sum += family.weight;
-                let parse =
-                    |(how, text): &(How, &str)| (*how, parse(&mut text.split(' ').peekable(), &[]));
-                (
-                    sum,
-                    family.letter,
-                    family.templates.iter().map(parse).collect(),
-                )
-            });
-        Generator {
-            rng: Rng::new(seed),
-            last_id: 1,
-            prefix: prefix.into(),
-            families: families.collect(),
-        }
+        let families = FAMILIES.iter().filter(|family| alone || !family.global).map(|family| {
+            sum += family.weight;
+            let parse = |(how, text): &(How, &str)| (*how, parse(&mut text.split(' ').peekable(), &[]));
+            (sum, family.letter, family.templates.iter().map(parse).collect())
+        });
+        Generator { rng: Rng::new(seed), last_id: 1, prefix: prefix.into(), families: families.collect() }
     }
 
     /// A random number below `limit`, from the same source.
@@ -530,10 +379,7 @@ impl Generator {
         let families = std::mem::take(&mut self.families);
         let total = families.last().map_or(1, |family| family.0);
         let at = self.rng.below(total);
-        let (_, letter, templates) = families
-            .iter()
-            .find(|family| at < family.0)
-            .unwrap_or(&families[0]);
+        let (_, letter, templates) = families.iter().find(|family| at < family.0).unwrap_or(&families[0]);
         let (how, nodes) = self.rng.pick(templates);
         let mut args = Vec::new();
         self.expand(nodes, *letter, &mut args);
@@ -567,11 +413,7 @@ impl Generator {
                 }
                 Node::Repeat(inner) => {
                     // A few long ones, so that collections outgrow their packed form.
-                    let times = if self.rng.one_in(400) {
-                        150
-                    } else {
-                        1 + self.rng.below(3)
-                    };
+                    let times = if self.rng.one_in(400) { 150 } else { 1 + self.rng.below(3) };
                     (0..times).for_each(|_| self.expand(inner, letter, args));
                 }
             }
@@ -614,15 +456,7 @@ impl Generator {
             's' => (rng.below(20) as i64 - 5).to_string(),
             'b' => (*rng.pick(BOUNDS)).into(),
             'l' => (*rng.pick(LEX_BOUNDS)).into(),
-            'p' => format!(
-                "{}{}",
-                if rng.one_in(2) {
-                    self.prefix.as_str()
-                } else {
-                    ""
-                },
-                rng.pick(PATTERNS)
-            ),
+            'p' => format!("{}{}", if rng.one_in(2) { self.prefix.as_str() } else { "" }, rng.pick(PATTERNS)),
             'd' if rng.one_in(60) => (*rng.pick(&["16", "-1", "x"])).into(),
             'd' => rng.below(3).to_string(),
             'e' => (*rng.pick(SCRIPTS)).into(),
@@ -635,7 +469,7 @@ impl Generator {
                 self.last_id += rng.below(3);
                 format!("{}-{}", self.last_id, rng.below(3))
             }
-            'J' if rng.one_in(8) => (*rng.pick(&["-", "+", "0", "0-1", "x", "(5"])).into(),
+            'J' if rng.one_in(8) => (*rng.pick(&["-", "0", "0-1", "x", "(5"])).into(),
             'J' => format!("{}-{}", self.last_id.saturating_sub(rng.below(30)), rng.below(3)),
             't' => ((1 + rng.below(1000)) * 1000).to_string(),
             'u' => ((1 + rng.below(1000)) * 1_000_000).to_string(),
@@ -646,10 +480,7 @@ impl Generator {
     }
 }
 
-fn parse<'a>(
-    words: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>,
-    ends: &[&str],
-) -> Vec<Node> {
+fn parse<'a>(words: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>, ends: &[&str]) -> Vec<Node> {
     let mut nodes = Vec::new();
     while let Some(word) = words.next_if(|word| !ends.contains(word)) {
         nodes.push(match word {
@@ -692,14 +523,7 @@ mod tests {
             let command = one.command();
             assert_eq!(command.args, two.command().args);
             let marks: &[&[u8]] = &[b"{", b"}", b"(", b")+", b"|", b"]", b"$k"];
-            assert!(
-                command
-                    .args
-                    .iter()
-                    .all(|arg| !marks.contains(&arg.as_slice())),
-                "{:?}",
-                command.args
-            );
+            assert!(command.args.iter().all(|arg| !marks.contains(&arg.as_slice())), "{:?}", command.args);
         }
     }
 }

@@ -63,9 +63,7 @@ impl Expected {
                 let step = if *kind == b'%' { 2 } else { 1 };
                 let mut left: Vec<&[Value]> = items.chunks(step).collect();
                 expected.chunks(step).all(|wanted| {
-                    let found = left
-                        .iter()
-                        .position(|have| wanted.iter().zip(*have).all(|(e, v)| e.matches(v, true)));
+                    let found = left.iter().position(|have| wanted.iter().zip(*have).all(|(e, v)| e.matches(v, true)));
                     found.map(|at| left.swap_remove(at)).is_some()
                 })
             }
@@ -76,9 +74,7 @@ impl Expected {
 impl From<&Value> for Expected {
     fn from(value: &Value) -> Expected {
         match value.elements() {
-            Some(items) => {
-                Expected::Aggregate(mark(value), items.iter().map(Expected::from).collect())
-            }
+            Some(items) => Expected::Aggregate(mark(value), items.iter().map(Expected::from).collect()),
             None => Expected::Exactly(value.clone()),
         }
     }
@@ -129,18 +125,10 @@ fn format_at(expected: &Expected, depth: usize, out: &mut String) {
     out.push_str(&"  ".repeat(depth));
     match expected {
         Expected::Any => out.push_str("(any)"),
-        Expected::AnyOf(kind) => out.push_str(
-            ANY.iter()
-                .find(|(_, k)| k == kind)
-                .map_or("(any)", |(text, _)| text),
-        ),
+        Expected::AnyOf(kind) => out.push_str(ANY.iter().find(|(_, k)| k == kind).map_or("(any)", |(text, _)| text)),
         Expected::Between(low, high) => out.push_str(&format!("(integer) {low}..{high}")),
         Expected::Aggregate(kind, items) => {
-            let count = if *kind == b'%' {
-                items.len() / 2
-            } else {
-                items.len()
-            };
+            let count = if *kind == b'%' { items.len() / 2 } else { items.len() };
             out.push_str(&format!("{}{count}\n", *kind as char));
             for item in items {
                 format_at(item, depth + 1, out);
@@ -168,10 +156,7 @@ fn format_at(expected: &Expected, depth: usize, out: &mut String) {
 }
 
 fn is_bare(text: &[u8]) -> bool {
-    text.first().is_some_and(u8::is_ascii_alphabetic)
-        && text
-            .iter()
-            .all(|b| (b' '..=b'~').contains(b) && *b != b'\\')
+    text.first().is_some_and(u8::is_ascii_alphabetic) && text.iter().all(|b| (b' '..=b'~').contains(b) && *b != b'\\')
 }
 
 /// `text` with everything escaped that is not printable ASCII.
@@ -205,9 +190,7 @@ pub fn parse(lines: &mut &[&str], depth: usize) -> Result<Expected, String> {
     };
     *lines = rest;
     let indent = "  ".repeat(depth);
-    let text = line
-        .strip_prefix(&indent)
-        .ok_or_else(|| format!("expected {depth} steps of indentation: {line}"))?;
+    let text = line.strip_prefix(&indent).ok_or_else(|| format!("expected {depth} steps of indentation: {line}"))?;
     if let Some((_, kind)) = ANY.iter().find(|(name, _)| *name == text) {
         return Ok(Expected::AnyOf(*kind));
     }
@@ -221,11 +204,7 @@ pub fn parse(lines: &mut &[&str], depth: usize) -> Result<Expected, String> {
             let parse = |text: &str| text.parse().map_err(|_| format!("bad range: {text}"));
             return Ok(Expected::Between(parse(low)?, parse(high)?));
         }
-        return exactly(Value::Integer(
-            number
-                .parse()
-                .map_err(|_| format!("bad integer: {number}"))?,
-        ));
+        return exactly(Value::Integer(number.parse().map_err(|_| format!("bad integer: {number}"))?));
     }
     if let Some(text) = after("(error) ") {
         return exactly(Value::Error(unescape(text)?));
@@ -252,9 +231,7 @@ pub fn parse(lines: &mut &[&str], depth: usize) -> Result<Expected, String> {
     match text.as_bytes() {
         [b'"', ..] => exactly(Value::Bulk(unquote(text)?)),
         [kind @ (b'*' | b'%' | b'~' | b'>'), ..] => {
-            let count: usize = text[1..]
-                .parse()
-                .map_err(|_| format!("bad count: {text}"))?;
+            let count: usize = text[1..].parse().map_err(|_| format!("bad count: {text}"))?;
             let count = if *kind == b'%' { count * 2 } else { count };
             let items: Result<_, _> = (0..count).map(|_| parse(lines, depth + 1)).collect();
             Ok(Expected::Aggregate(*kind, items?))
@@ -288,21 +265,15 @@ pub fn split_arguments(line: &str) -> Result<Vec<Vec<u8>>, String> {
         match bytes[at] {
             b' ' => at += 1,
             quote @ (b'"' | b'\'') => {
-                let (arg, length) = quoted(&bytes[at..], quote)
-                    .ok_or_else(|| format!("unbalanced quotes: {line}"))?;
+                let (arg, length) = quoted(&bytes[at..], quote).ok_or_else(|| format!("unbalanced quotes: {line}"))?;
                 args.push(arg);
                 at += length;
                 if at < bytes.len() && bytes[at] != b' ' {
-                    return Err(format!(
-                        "a closing quote must be followed by a space: {line}"
-                    ));
+                    return Err(format!("a closing quote must be followed by a space: {line}"));
                 }
             }
             _ => {
-                let length = bytes[at..]
-                    .iter()
-                    .position(|b| *b == b' ')
-                    .unwrap_or(bytes.len() - at);
+                let length = bytes[at..].iter().position(|b| *b == b' ').unwrap_or(bytes.len() - at);
                 args.push(bytes[at..at + length].to_vec());
                 at += length;
             }
@@ -357,10 +328,7 @@ mod tests {
             Value::Nil,
             Value::NilArray,
             Value::Map(vec![bulk(b"k"), Value::Set(vec![Value::Bool(true)])]),
-            Value::Push(vec![
-                Value::Double(b"1.5".to_vec()),
-                Value::Big(b"99".to_vec()),
-            ]),
+            Value::Push(vec![Value::Double(b"1.5".to_vec()), Value::Big(b"99".to_vec())]),
             Value::Verbatim(b"txt:hi".to_vec()),
             Value::Array(vec![]),
         ]);
@@ -375,8 +343,7 @@ mod tests {
 
     #[test]
     fn unordered_is_a_multiset() {
-        let array =
-            |items: &[i64]| Value::Array(items.iter().map(|n| Value::Integer(*n)).collect());
+        let array = |items: &[i64]| Value::Array(items.iter().map(|n| Value::Integer(*n)).collect());
         let expected = Expected::from(&array(&[1, 1, 2]));
         assert!(expected.matches(&array(&[2, 1, 1]), true));
         assert!(!expected.matches(&array(&[2, 2, 1]), true));

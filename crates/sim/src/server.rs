@@ -80,39 +80,16 @@ impl Server {
     pub fn start(kind: Kind, program: &Path, extra: &[&str]) -> io::Result<Server> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let unique = format!(
-            "kelda-sim-{}-{}",
-            std::process::id(),
-            STARTED.fetch_add(1, Ordering::Relaxed)
-        );
+        let unique = format!("kelda-sim-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(unique);
         std::fs::create_dir_all(&directory)?;
         let log = std::fs::File::create(directory.join("log"))?;
         let mut command = Command::new(program);
-        command
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--dir",
-            ])
-            .arg(&directory);
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(&directory);
         command.args(["--enable-debug-command", "yes"]);
-        command
-            .args(extra)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.args(extra).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn()?;
-        let mut server = Server {
-            kind,
-            port,
-            child,
-            directory,
-        };
+        let mut server = Server { kind, port, child, directory };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -132,13 +109,9 @@ impl Server {
         loop {
             if let Some(status) = self.child.try_wait()? {
                 let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-                return Err(io::Error::other(format!(
-                    "{} ended: {status}\n{log}",
-                    self.kind.name()
-                )));
+                return Err(io::Error::other(format!("{} ended: {status}\n{log}", self.kind.name())));
             }
-            let answered =
-                Client::connect(&self.address()).and_then(|mut client| client.words("PING"));
+            let answered = Client::connect(&self.address()).and_then(|mut client| client.words("PING"));
             match answered {
                 Ok(_) => return Ok(()),
                 Err(e) if Instant::now() > deadline => return Err(e),

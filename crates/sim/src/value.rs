@@ -123,9 +123,7 @@ fn value_at(bytes: &[u8], at: &mut usize) -> Result<Option<Value>, Malformed> {
                 None => return Ok(None),
                 Some(b"\r\n") => {}
                 Some(_) => {
-                    return Err(Malformed(
-                        "a bulk string that does not end with CRLF".into(),
-                    ));
+                    return Err(Malformed("a bulk string that does not end with CRLF".into()));
                 }
             }
             *at += length + 2;
@@ -156,10 +154,7 @@ fn value_at(bytes: &[u8], at: &mut usize) -> Result<Option<Value>, Malformed> {
             }
         }
         _ => {
-            return Err(Malformed(format!(
-                "unknown mark in {:?}",
-                String::from_utf8_lossy(head)
-            )));
+            return Err(Malformed(format!("unknown mark in {:?}", String::from_utf8_lossy(head))));
         }
     };
     Ok(Some(value))
@@ -192,10 +187,7 @@ mod tests {
             value,
             Value::Array(vec![
                 Value::Bulk(b"a\r\n".to_vec()),
-                Value::Map(vec![
-                    Value::Simple(b"k".to_vec()),
-                    Value::Double(b"1.5".to_vec())
-                ]),
+                Value::Map(vec![Value::Simple(b"k".to_vec()), Value::Double(b"1.5".to_vec())]),
                 Value::NilArray,
             ])
         );

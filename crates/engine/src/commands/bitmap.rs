@@ -167,14 +167,17 @@ impl Part {
         Ok(Part { start, end, in_bits })
     }
 
+    /// Whether the part ends before it begins, both counted from the end: BITCOUNT finds nothing in it, even where both
+    /// are before the string's beginning, which BITPOS takes for its first byte.
+    fn is_reversed(&self) -> bool {
+        self.start < 0 && self.end.is_some_and(|end| end < 0 && self.start > end)
+    }
+
     /// The bits of a string of so many bytes.
     fn bits(&self, bytes: usize) -> Range<usize> {
         let unit = if self.in_bits { 1 } else { 8 };
         let length = (bytes * 8 / unit) as i64;
         let end = self.end.unwrap_or(-1);
-        if self.start < 0 && end < 0 && self.start > end {
-            return 0..0;
-        }
         let place = |index: i64| if index < 0 { (length + index).max(0) } else { index };
         let (start, end) = (place(self.start), place(end).min(length - 1));
         if start > end { 0..0 } else { start as usize * unit..(end as usize + 1) * unit }
@@ -192,6 +195,7 @@ fn mask_of(bits: &Range<usize>, index: usize) -> u8 {
 fn bitcount(view: &View, args: &Args, reply: &mut Reply) -> Result {
     let part = Part::parse(args, 2)?;
     let count = match view.string(args.key(1))? {
+        Some(_) if part.is_reversed() => 0,
         Some(text) => text.with_bytes(|bytes| count_bits(bytes, &part.bits(bytes.len()))),
         None => 0,
     };
@@ -357,6 +361,19 @@ impl Encoding {
     }
 }
 
+impl Encoding {
+    /// A number for SET made to fit. As Redis computes it, the distance of a far too low one from the highest overflows,
+    /// so that it saturates to that.
+    fn fit_signed(self, number: i64, overflow: Overflow) -> Option<i64> {
+        let high = i64::MAX >> (64 - self.bits);
+        let far_below = number < 0 && high.checked_sub(number).is_none() && self.bits < 64;
+        match overflow {
+            Overflow::Saturate if far_below => Some(high),
+            _ => self.fit(i128::from(number), overflow),
+        }
+    }
+}
+
 enum Action {
     Get,
     Set(i64, Overflow),
@@ -467,7 +484,7 @@ fn bitfield(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
             Action::Set(number, overflow) if !operation.encoding.signed => {
                 operation.encoding.fit(i128::from(number as u64), overflow)
             }
-            Action::Set(number, overflow) => operation.encoding.fit(i128::from(number), overflow),
+            Action::Set(number, overflow) => operation.encoding.fit_signed(number, overflow),
             Action::Increment(by, overflow) => operation.encoding.fit(i128::from(old) + i128::from(by), overflow),
         };
         let Some(new) = new else {

@@ -92,7 +92,7 @@ pub static COMMANDS: &[Command] = &[Command {
         sub(
             "IMPORT-SOURCE",
             3,
-            BUSY,
+            COMMON,
             "8.1.0",
             "enabled:<ON | OFF>",
             "Has the connection see expired keys while the server is in import mode.",

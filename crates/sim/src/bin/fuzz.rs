@@ -39,9 +39,7 @@ struct Options {
 }
 
 fn options() -> Option<Options> {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .ok()?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     let mut options = Options {
         server: String::new(),
         oracle: String::new(),
@@ -81,10 +79,7 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::FAILURE;
     };
-    println!(
-        "seed {} ({} commands, {} threads)",
-        options.seed, options.commands, options.threads
-    );
+    println!("seed {} ({} commands, {} threads)", options.seed, options.commands, options.threads);
     let start = Instant::now();
     match fuzz(&options) {
         Ok(0) => {
@@ -114,11 +109,8 @@ fn fuzz(options: &Options) -> io::Result<u64> {
     std::thread::scope(|scope| {
         let spawn = |number| scope.spawn(move || Run::new(options, number)?.run());
         let threads: Vec<_> = (0..options.threads).map(spawn).collect();
-        let results = threads.into_iter().map(|thread| {
-            thread
-                .join()
-                .map_err(|_| io::Error::other("a thread panicked"))?
-        });
+        let results =
+            threads.into_iter().map(|thread| thread.join().map_err(|_| io::Error::other("a thread panicked"))?);
         results.sum()
     })
 }
@@ -146,14 +138,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(options: &'a Options, thread: u64) -> io::Result<Run<'a>> {
         let alone = options.threads == 1;
-        let prefix = if alone {
-            String::new()
-        } else {
-            format!("p{thread}:")
-        };
-        let pairs: io::Result<Vec<Pair>> = (0..options.connections)
-            .map(|number| pair(options, number))
-            .collect();
+        let prefix = if alone { String::new() } else { format!("p{thread}:") };
+        let pairs: io::Result<Vec<Pair>> = (0..options.connections).map(|number| pair(options, number)).collect();
         Ok(Run {
             options,
             generator: Generator::new(options.seed.wrapping_add(thread), &prefix, alone),
@@ -189,10 +175,7 @@ impl<'a> Run<'a> {
         let until_exec = &mut self.pairs[turn].until_exec;
         if *until_exec == Some(0) {
             *until_exec = None;
-            return Command {
-                args: vec![b"EXEC".to_vec()],
-                how: How::Exactly,
-            };
+            return Command { args: vec![b"EXEC".to_vec()], how: How::Exactly };
         }
         loop {
             let command = self.generator.command();
@@ -200,9 +183,7 @@ impl<'a> Run<'a> {
             match until_exec {
                 None if begins => *until_exec = Some(self.generator.below(10)),
                 Some(_) if command.args[0] == b"MULTI" || command.args[0] == b"WATCH" => continue,
-                Some(_) if command.args == [b"EXEC"] || command.args == [b"DISCARD"] => {
-                    *until_exec = None
-                }
+                Some(_) if command.args == [b"EXEC"] || command.args == [b"DISCARD"] => *until_exec = None,
                 Some(left) => *left -= 1,
                 None => {}
             }
@@ -221,14 +202,8 @@ impl<'a> Run<'a> {
         pair.oracle.flush()?;
         for command in commands {
             let pair = &mut self.pairs[turn];
-            let oracle = pair
-                .oracle
-                .receive()
-                .map_err(|e| context(e, "oracle", &command))?;
-            let server = pair
-                .server
-                .receive()
-                .map_err(|e| context(e, "server", &command))?;
+            let oracle = pair.oracle.receive().map_err(|e| context(e, "oracle", &command))?;
+            let server = pair.server.receive().map_err(|e| context(e, "server", &command))?;
             let is = |name: &[u8]| command.args[0] == name;
             let same = if is(b"EXEC") {
                 exec_alike(&std::mem::take(&mut pair.queued), &server, &oracle)
@@ -257,9 +232,7 @@ impl<'a> Run<'a> {
         let Some((_, last)) = self.history.back() else {
             return;
         };
-        let is_key = |arg: &&Vec<u8>| {
-            arg.len() == self.prefix.len() + 2 && arg.starts_with(self.prefix.as_bytes())
-        };
+        let is_key = |arg: &&Vec<u8>| arg.len() == self.prefix.len() + 2 && arg.starts_with(self.prefix.as_bytes());
         let keys: Vec<&Vec<u8>> = last[1..].iter().filter(is_key).collect();
         println!("--- mismatch; what came before on its keys (connection: command):");
         self.show_history(&keys);
@@ -269,19 +242,11 @@ impl<'a> Run<'a> {
 
     /// Prints the last commands on these keys.
     fn show_history(&self, keys: &[&Vec<u8>]) {
-        let wide: &[&[u8]] = &[
-            b"FLUSHDB", b"SWAPDB", b"SELECT", b"MULTI", b"EXEC", b"DISCARD", b"WATCH", b"UNWATCH",
-        ];
+        let wide: &[&[u8]] = &[b"FLUSHDB", b"SWAPDB", b"SELECT", b"MULTI", b"EXEC", b"DISCARD", b"WATCH", b"UNWATCH"];
         let related = |(_, args): &&(usize, Vec<Vec<u8>>)| {
             wide.contains(&args[0].as_slice()) || args.iter().any(|arg| keys.contains(&arg))
         };
-        let mut shown: Vec<_> = self
-            .history
-            .iter()
-            .rev()
-            .filter(related)
-            .take(SHOWN)
-            .collect();
+        let mut shown: Vec<_> = self.history.iter().rev().filter(related).take(SHOWN).collect();
         shown.reverse();
         for (connection, args) in shown {
             println!("{connection}: {}", command_line(args));
@@ -293,18 +258,12 @@ impl<'a> Run<'a> {
         let mut oracle = state(&self.options.oracle, &self.prefix, self.options.encoding)?;
         for ((database, key), facts) in &server {
             let expected = oracle.remove(&(*database, key.clone()));
-            let same = expected.as_ref().is_some_and(|expected| {
-                facts
-                    .iter()
-                    .zip(expected)
-                    .all(|((_, how, a), (_, _, b))| alike(*how, a, b))
-            });
+            let same = expected
+                .as_ref()
+                .is_some_and(|expected| facts.iter().zip(expected).all(|((_, how, a), (_, _, b))| alike(*how, a, b)));
             if !same {
                 self.mismatches += 1;
-                println!(
-                    "--- state: database {database}, key {}",
-                    notation::quote(key)
-                );
+                println!("--- state: database {database}, key {}", notation::quote(key));
                 self.show_facts("server", facts);
                 self.show_facts("oracle", &expected.unwrap_or_default());
                 self.show_history(&[key]);
@@ -312,10 +271,7 @@ impl<'a> Run<'a> {
         }
         for (database, key) in oracle.keys() {
             self.mismatches += 1;
-            println!(
-                "--- state: database {database}: only the oracle has {}",
-                notation::quote(key)
-            );
+            println!("--- state: database {database}: only the oracle has {}", notation::quote(key));
         }
         Ok(())
     }
@@ -342,25 +298,13 @@ fn pair(options: &Options, number: usize) -> io::Result<Pair> {
 }
 
 fn context(error: io::Error, who: &str, command: &Command) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("{who}: {error}: at {}", command_line(&command.args)),
-    )
+    io::Error::new(error.kind(), format!("{who}: {error}: at {}", command_line(&command.args)))
 }
 
 fn command_line(args: &[Vec<u8>]) -> String {
-    let is_bare = |arg: &[u8]| {
-        !arg.is_empty()
-            && arg
-                .iter()
-                .all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(b))
-    };
+    let is_bare = |arg: &[u8]| !arg.is_empty() && arg.iter().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(b));
     let word = |arg: &Vec<u8>| {
-        if is_bare(arg) {
-            String::from_utf8_lossy(arg).into()
-        } else {
-            notation::quote(arg)
-        }
+        if is_bare(arg) { String::from_utf8_lossy(arg).into() } else { notation::quote(arg) }
     };
     let mut line = args.iter().map(word).collect::<Vec<String>>().join(" ");
     if line.len() > 400 {
@@ -379,12 +323,7 @@ fn state(address: &str, prefix: &str, encoding: bool) -> io::Result<State> {
     for database in 0..DATABASES {
         client.words(&format!("SELECT {database}"))?;
         let reply = client.words(&format!("KEYS {prefix}*"))?;
-        for key in reply
-            .elements()
-            .unwrap_or_default()
-            .iter()
-            .filter_map(Value::bytes)
-        {
+        for key in reply.elements().unwrap_or_default().iter().filter_map(Value::bytes) {
             let kind = client.call(&[b"TYPE", key])?;
             let (how, contents): (How, &[&[u8]]) = match kind.bytes().unwrap_or_default() {
                 b"string" => (How::Exactly, &[b"GET", key]),
@@ -394,15 +333,8 @@ fn state(address: &str, prefix: &str, encoding: bool) -> io::Result<State> {
                 b"stream" => (How::Exactly, &[b"XRANGE", key, b"-", b"+"]),
                 _ => (How::Exactly, &[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]),
             };
-            let mut facts = vec![
-                ("type", How::Exactly, kind.clone()),
-                ("contents", how, client.call(contents)?),
-            ];
-            facts.push((
-                "expires at",
-                How::Near(3000),
-                client.call(&[b"PEXPIRETIME", key])?,
-            ));
+            let mut facts = vec![("type", How::Exactly, kind.clone()), ("contents", how, client.call(contents)?)];
+            facts.push(("expires at", How::Near(3000), client.call(&[b"PEXPIRETIME", key])?));
             // How it keeps a string is the server's own affair.
             if encoding && kind.bytes() != Some(b"string") {
                 facts.push(("encoding", How::Encoding, client.call(&[&b"OBJECT"[..], b"ENCODING", key])?));
