@@ -49,10 +49,7 @@ struct BlockedCommand {
 #[inline]
 pub fn lock_with_waiters(keyspace: &Keyspace, set: ShardSet) -> Option<Guard<'_>> {
     let guard = keyspace.lock(set)?;
-    if matches!(guard.held(), ShardSet::All) || guard.held().iter().all(|shard| guard.shard(shard).waiters.is_empty()) {
-        return Some(guard);
-    }
-    lock_closure(keyspace, guard)
+    if guard.has_waiters() { lock_closure(keyspace, guard) } else { Some(guard) }
 }
 
 #[cold]

@@ -226,8 +226,9 @@ pub enum ShardSet {
     None,
     /// One shard: the ordinary case, without any allocation.
     One(u16),
-    /// Several shards, ascending and without repetition.
-    Many(SmallVec<[u16; 16]>),
+    /// Several shards, ascending and without repetition. Boxed so that a set is moved in registers: it passes through many
+    /// hands on the way of every command.
+    Many(Box<SmallVec<[u16; 12]>>),
     /// The whole keyspace.
     All,
 }
@@ -241,7 +242,7 @@ impl ShardSet {
             ShardSet::One(have) if *have == shard => {}
             ShardSet::One(have) => {
                 let (low, high) = if *have < shard { (*have, shard) } else { (shard, *have) };
-                *self = ShardSet::Many(SmallVec::from_slice(&[low, high]));
+                *self = ShardSet::Many(Box::new(SmallVec::from_slice(&[low, high])));
             }
             ShardSet::Many(shards) => {
                 if let Err(place) = shards.binary_search(&shard) {
@@ -415,6 +416,17 @@ impl<'k> Guard<'k> {
     /// What is held.
     pub fn held(&self) -> &ShardSet {
         &self.held
+    }
+
+    /// Whether any session waits for a key of the held shards. For the whole keyspace, which leaves nothing to lock, no
+    /// matter.
+    #[inline]
+    pub fn has_waiters(&self) -> bool {
+        match &self.held {
+            ShardSet::None | ShardSet::All => false,
+            ShardSet::One(shard) => !self.shard(usize::from(*shard)).waiters.is_empty(),
+            ShardSet::Many(shards) => shards.iter().any(|&shard| !self.shard(usize::from(shard)).waiters.is_empty()),
+        }
     }
 
     /// A held shard's data.
