@@ -70,6 +70,7 @@ const STRINGS: &[(How, &str)] = &[
     (E, "LCS $k $k [ { LEN | IDX [ MINMATCHLEN $c ] [ WITHMATCHLEN ] } ]"),
 ];
 
+/// Without OVERFLOW FAIL: a string that it makes longer and does not set is a change to Kelda, not to WATCH of the oracles.
 const BITMAPS: &[(How, &str)] = &[
     (E, "SETBIT $k $B { 0 | 1 }"),
     (E, "GETBIT $k $B"),
@@ -77,7 +78,7 @@ const BITMAPS: &[(How, &str)] = &[
     (E, "BITPOS $k { 0 | 1 } [ $n [ $n [ { BYTE | BIT } ] ] ]"),
     (E, "BITOP { AND | OR | XOR } $k ( $k )+"),
     (E, "BITOP NOT $k $k"),
-    (E, "BITFIELD $k ( { GET $F $B | SET $F $B $i | INCRBY $F $B $i | OVERFLOW { WRAP | SAT | FAIL } } )+"),
+    (E, "BITFIELD $k ( { GET $F $B | SET $F $B $i | INCRBY $F $B $i | OVERFLOW { WRAP | SAT } } )+"),
     (E, "BITFIELD_RO $k ( GET $F $B )+"),
 ];
 

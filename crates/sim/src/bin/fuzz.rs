@@ -229,11 +229,14 @@ impl<'a> Run<'a> {
     /// Prints the last command's replies and what was done to its keys before.
     fn report(&mut self, server: &Value, oracle: &Value) {
         self.mismatches += 1;
-        let Some((_, last)) = self.history.back() else {
+        let Some((connection, last)) = self.history.back() else {
             return;
         };
         let is_key = |arg: &&Vec<u8>| arg.len() == self.prefix.len() + 2 && arg.starts_with(self.prefix.as_bytes());
-        let keys: Vec<&Vec<u8>> = last[1..].iter().filter(is_key).collect();
+        // Of an EXEC, those that its connection watched last.
+        let watch = |(at, args): &&(usize, Vec<Vec<u8>>)| at == connection && args[0] == b"WATCH";
+        let watched = self.history.iter().rev().find(watch).filter(|_| last[0] == b"EXEC").map(|(_, args)| args);
+        let keys: Vec<&Vec<u8>> = watched.unwrap_or(last)[1..].iter().filter(is_key).collect();
         println!("--- mismatch; what came before on its keys (connection: command):");
         self.show_history(&keys);
         let (server, oracle) = (notation::format_value(server), notation::format_value(oracle));
