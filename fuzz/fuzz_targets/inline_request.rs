@@ -9,14 +9,7 @@ fuzz_target!(|line: &[u8]| {
     let Some(args) = split_args(line) else { return };
     let quoted: Vec<String> = args
         .iter()
-        .map(|arg| {
-            format!(
-                "\"{}\"",
-                arg.iter()
-                    .map(|byte| format!("\\x{byte:02x}"))
-                    .collect::<String>()
-            )
-        })
+        .map(|arg| format!("\"{}\"", arg.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>()))
         .collect();
     assert_eq!(split_args(quoted.join(" ").as_bytes()), Some(args));
 });

@@ -11,11 +11,7 @@ type Command = Vec<Vec<u8>>;
 
 fn parse(stream: &[u8], piece: usize) -> (Vec<Command>, Option<ProtocolError>) {
     // Small limits, so that the fuzzer meets them.
-    let limits = RequestLimits {
-        bulk_bytes_max: 64,
-        authenticated: true,
-        inline_bytes_max: 32,
-    };
+    let limits = RequestLimits { bulk_bytes_max: 64, authenticated: true, inline_bytes_max: 32 };
     let mut parser = RequestParser::default();
     let (mut commands, mut spans, mut begin, mut end) = (Vec::new(), Vec::new(), 0, 0);
     loop {
@@ -47,9 +43,6 @@ fn parse(stream: &[u8], piece: usize) -> (Vec<Command>, Option<ProtocolError>) {
 
 fuzz_target!(|input: &[u8]| {
     if let [piece, stream @ ..] = input {
-        assert_eq!(
-            parse(stream, usize::from(*piece) + 1),
-            parse(stream, stream.len().max(1))
-        );
+        assert_eq!(parse(stream, usize::from(*piece) + 1), parse(stream, stream.len().max(1)));
     }
 });

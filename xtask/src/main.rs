@@ -23,9 +23,7 @@ type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (task, rest) = args
-        .split_first()
-        .map_or(("", &[][..]), |(task, rest)| (task.as_str(), rest));
+    let (task, rest) = args.split_first().map_or(("", &[][..]), |(task, rest)| (task.as_str(), rest));
     let outcome = match task {
         "test" => test::test(rest),
         "tidy" => tidy::tidy(),
@@ -47,9 +45,5 @@ fn main() -> ExitCode {
 /// The checkout.
 fn root() -> PathBuf {
     // xtask/ lies directly below it.
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .components()
-        .as_path()
-        .parent()
-        .map_or_else(PathBuf::new, Path::to_path_buf)
+    Path::new(env!("CARGO_MANIFEST_DIR")).components().as_path().parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }

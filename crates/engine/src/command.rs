@@ -574,7 +574,9 @@ impl Command {
         }
         let mut index = 0;
         while index < self.keys.len() {
-            if !matches!(self.keys[index].begin, Begin::Index(_)) || !matches!(self.keys[index].find, Find::Range { .. }) {
+            if !matches!(self.keys[index].begin, Begin::Index(_))
+                || !matches!(self.keys[index].find, Find::Range { .. })
+            {
                 flags = flags.and(Flags::MOVABLE_KEYS);
             }
             index += 1;

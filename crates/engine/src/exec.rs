@@ -223,7 +223,10 @@ fn unknown_command(words: &[&[u8]]) -> Error {
         let end = word.iter().take(most).position(|byte| *byte == 0);
         String::from_utf8_lossy(&word[..end.unwrap_or(most.min(word.len()))]).into_owned()
     };
-    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shorten(words.first().unwrap_or(&&b""[..]), SHOWN));
+    let mut text = format!(
+        "ERR unknown command '{}', with args beginning with: ",
+        shorten(words.first().unwrap_or(&&b""[..]), SHOWN)
+    );
     let mut shown = 0;
     for word in words.iter().skip(1) {
         if shown >= SHOWN {

@@ -614,7 +614,8 @@ impl Worker {
     }
 
     fn running_protocol(&self, slot: Slot) -> Protocol {
-        let info = self.engine.clients.all().into_iter().find(|info| info.at.worker == self.index && info.at.slot == slot);
+        let info =
+            self.engine.clients.all().into_iter().find(|info| info.at.worker == self.index && info.at.slot == slot);
         match info {
             Some(info) if info.resp.load(Relaxed) == 3 => Protocol::Resp3,
             _ => Protocol::Resp2,
@@ -630,7 +631,8 @@ impl Worker {
             self.touch(slot);
             return;
         }
-        let found = self.engine.clients.all().into_iter().find(|info| info.at.worker == self.index && info.at.slot == slot);
+        let found =
+            self.engine.clients.all().into_iter().find(|info| info.at.worker == self.index && info.at.slot == slot);
         if let Some(info) = found {
             self.held_back.push((info.at, bytes.to_vec()));
         }

@@ -102,17 +102,9 @@ fn same(a: u8, b: u8, nocase: bool) -> bool {
 
 /// Quirk: the ends are put in order as signed bytes, and before `nocase` changes them.
 fn in_range(from: u8, to: u8, byte: u8, nocase: bool) -> bool {
-    let (low, high) = if (from as i8) <= (to as i8) {
-        (from, to)
-    } else {
-        (to, from)
-    };
+    let (low, high) = if (from as i8) <= (to as i8) { (from, to) } else { (to, from) };
     let fold = |byte: u8| {
-        if nocase {
-            byte.to_ascii_lowercase() as i8
-        } else {
-            byte as i8
-        }
+        if nocase { byte.to_ascii_lowercase() as i8 } else { byte as i8 }
     };
     (fold(low)..=fold(high)).contains(&fold(byte))
 }

@@ -29,19 +29,13 @@ struct Scaled {
 impl Scaled {
     fn normalized(self) -> Self {
         let shift = self.fraction.leading_zeros();
-        Scaled {
-            fraction: self.fraction << shift,
-            exponent: self.exponent - shift as i32,
-        }
+        Scaled { fraction: self.fraction << shift, exponent: self.exponent - shift as i32 }
     }
 
     /// The product's upper 64 bits, rounded.
     fn times(self, other: Scaled) -> Self {
         let product = u128::from(self.fraction) * u128::from(other.fraction) + (1 << 63);
-        Scaled {
-            fraction: (product >> 64) as u64,
-            exponent: self.exponent + other.exponent + 64,
-        }
+        Scaled { fraction: (product >> 64) as u64, exponent: self.exponent + other.exponent + 64 }
     }
 }
 
@@ -49,12 +43,9 @@ impl Scaled {
 static POWERS_OF_TEN: LazyLock<[Scaled; POWERS]> = LazyLock::new(|| {
     std::array::from_fn(|at| {
         let text = format!("1e{}", POWER_FIRST + POWER_STEP * at as i32);
-        let bits = X87DoubleExtended::from_str_r(&text, Round::NearestTiesToEven)
-            .map_or(0, |parsed| parsed.value.to_bits());
-        Scaled {
-            fraction: bits as u64,
-            exponent: (bits >> 64) as i32 - 16_383 - 63,
-        }
+        let bits =
+            X87DoubleExtended::from_str_r(&text, Round::NearestTiesToEven).map_or(0, |parsed| parsed.value.to_bits());
+        Scaled { fraction: bits as u64, exponent: (bits >> 64) as i32 - 16_383 - 63 }
     })
 });
 
@@ -105,10 +96,7 @@ impl Decimal {
         let Some(last) = self.digits[..self.len].last_mut() else {
             return;
         };
-        while below < value
-            && width - below >= step
-            && (below + step < value || value - below > below + step - value)
-        {
+        while below < value && width - below >= step && (below + step < value || value - below > below + step - value) {
             *last -= 1;
             below += step;
         }
@@ -122,30 +110,14 @@ pub(crate) fn decimal(value: f64) -> Decimal {
     let field = (bits >> 52) as i32 & 0x7ff;
     let fraction = bits & (HIDDEN_BIT - 1);
     let number = match field {
-        0 => Scaled {
-            fraction,
-            exponent: -1_074,
-        },
-        _ => Scaled {
-            fraction: fraction | HIDDEN_BIT,
-            exponent: field - 1_075,
-        },
+        0 => Scaled { fraction, exponent: -1_074 },
+        _ => Scaled { fraction: fraction | HIDDEN_BIT, exponent: field - 1_075 },
     };
     // Half way to the neighbours, of which the lower is nearer at a power of two.
-    let upper = Scaled {
-        fraction: (number.fraction << 1) + 1,
-        exponent: number.exponent - 1,
-    }
-    .normalized();
+    let upper = Scaled { fraction: (number.fraction << 1) + 1, exponent: number.exponent - 1 }.normalized();
     let lower_shift = if number.fraction == HIDDEN_BIT { 2 } else { 1 };
-    let lower = Scaled {
-        fraction: (number.fraction << lower_shift) - 1,
-        exponent: number.exponent - lower_shift,
-    };
-    let lower = Scaled {
-        fraction: lower.fraction << (lower.exponent - upper.exponent),
-        exponent: upper.exponent,
-    };
+    let lower = Scaled { fraction: (number.fraction << lower_shift) - 1, exponent: number.exponent - lower_shift };
+    let lower = Scaled { fraction: lower.fraction << (lower.exponent - upper.exponent), exponent: upper.exponent };
 
     let (power, power_exponent) = cached_power(upper.exponent);
     let number = number.normalized().times(power);
@@ -158,11 +130,7 @@ pub(crate) fn decimal(value: f64) -> Decimal {
     let one = 1u64 << point;
     let width = high - low;
     let value = high - number.fraction;
-    let mut decimal = Decimal {
-        digits: [0; DIGITS_MAX],
-        len: 0,
-        exponent: -power_exponent,
-    };
+    let mut decimal = Decimal { digits: [0; DIGITS_MAX], len: 0, exponent: -power_exponent };
 
     let mut whole = high >> point;
     let mut rest = high & (one - 1);
@@ -186,12 +154,7 @@ pub(crate) fn decimal(value: f64) -> Decimal {
         decimal.push(rest >> point);
         rest &= one - 1;
         if rest < width.wrapping_mul(scale) {
-            decimal.approach(
-                rest,
-                value.wrapping_mul(scale),
-                width.wrapping_mul(scale),
-                one,
-            );
+            decimal.approach(rest, value.wrapping_mul(scale), width.wrapping_mul(scale), one);
             return decimal;
         }
     }

@@ -34,11 +34,7 @@ impl LongDouble {
         let (sign, unsigned) = split_sign(text);
         if unsigned.eq_ignore_ascii_case(b"inf") || unsigned.eq_ignore_ascii_case(b"infinity") {
             let infinity = X87DoubleExtended::INFINITY;
-            return Some(LongDouble(if sign == Some(b'-') {
-                -infinity
-            } else {
-                infinity
-            }));
+            return Some(LongDouble(if sign == Some(b'-') { -infinity } else { infinity }));
         }
         // `X87DoubleExtended` reads more than C does; it gets to see digits, a point and an exponent only.
         let exponent_at = unsigned.iter().position(|byte| matches!(byte, b'e' | b'E'));
@@ -62,17 +58,12 @@ impl LongDouble {
 
     /// Reads a finite number, checked to be well-formed.
     fn read(text: &str, is_zero: bool) -> Option<LongDouble> {
-        let value = X87DoubleExtended::from_str_r(text, Round::NearestTiesToEven)
-            .ok()?
-            .value;
+        let value = X87DoubleExtended::from_str_r(text, Round::NearestTiesToEven).ok()?.value;
         (value.is_finite() && (!value.is_zero() || is_zero)).then_some(LongDouble(value))
     }
 
     /// The sum, rounded to nearest even. Overflow gives infinity, `inf + -inf` NaN.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "callers read better without an import"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "callers read better without an import")]
     pub fn add(self, other: LongDouble) -> LongDouble {
         LongDouble((self.0 + other.0).value)
     }
@@ -105,11 +96,7 @@ impl LongDouble {
             Ok(exponent) => whole_text(mantissa, exponent),
             Err(_) => fraction_text(mantissa, exponent.unsigned_abs()),
         };
-        if negative && text != "0" {
-            format!("-{text}")
-        } else {
-            text
-        }
+        if negative && text != "0" { format!("-{text}") } else { text }
     }
 }
 
@@ -126,11 +113,7 @@ fn fraction_text(mantissa: u64, shift: u32) -> String {
         let up = remainder > half || remainder == half && quotient & 1 == 1;
         quotient + u128::from(up)
     };
-    let text = format!(
-        "{}.{:0FRACTION_DIGITS$}",
-        rounded / FRACTION_SCALE,
-        rounded % FRACTION_SCALE
-    );
+    let text = format!("{}.{:0FRACTION_DIGITS$}", rounded / FRACTION_SCALE, rounded % FRACTION_SCALE);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

@@ -42,12 +42,8 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
 /// Refused: empty text, blanks, trailing bytes, NaN, and what overflows to infinity or underflows to zero.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
     if let Some(hex) = hex_float_text(text) {
-        let value = f64::from_bits(
-            Double::from_str_r(&hex.text, Round::NearestTiesToEven)
-                .ok()?
-                .value
-                .to_bits() as u64,
-        );
+        let value =
+            f64::from_bits(Double::from_str_r(&hex.text, Round::NearestTiesToEven).ok()?.value.to_bits() as u64);
         return in_range(value, hex.is_zero).then_some(value);
     }
     // The grammar of `str::parse` is that of `strtod` without hexadecimal, blanks and `nan(...)`.
@@ -68,10 +64,7 @@ fn in_range(value: f64, text_is_zero: bool) -> bool {
 
 /// Whether the digits before the exponent of a decimal text are all zeros.
 pub(crate) fn is_zero_decimal(unsigned: &[u8]) -> bool {
-    unsigned
-        .iter()
-        .take_while(|byte| !matches!(byte, b'e' | b'E'))
-        .all(|byte| matches!(byte, b'0' | b'.'))
+    unsigned.iter().take_while(|byte| !matches!(byte, b'e' | b'E')).all(|byte| matches!(byte, b'0' | b'.'))
 }
 
 /// The sign, if there is one, and the rest.
@@ -102,9 +95,7 @@ pub(crate) fn hex_float_text(text: &[u8]) -> Option<HexFloat> {
     let digits = mantissa.iter().filter(|&&byte| byte != b'.').count();
     let well_formed = digits > 0
         && mantissa.len() - digits <= 1
-        && mantissa
-            .iter()
-            .all(|byte| *byte == b'.' || byte.is_ascii_hexdigit())
+        && mantissa.iter().all(|byte| *byte == b'.' || byte.is_ascii_hexdigit())
         && matches!(split_sign(exponent).1, [_, ..])
         && split_sign(exponent).1.iter().all(u8::is_ascii_digit);
     if !well_formed {
@@ -166,10 +157,6 @@ fn write_digits(digits: &[u8], exponent: i32, out: &mut Vec<u8>) {
         }
         out.push(b'e');
         out.push(if scientific < 0 { b'-' } else { b'+' });
-        out.extend_from_slice(
-            itoa::Buffer::new()
-                .format(scientific.unsigned_abs())
-                .as_bytes(),
-        );
+        out.extend_from_slice(itoa::Buffer::new().format(scientific.unsigned_abs()).as_bytes());
     }
 }

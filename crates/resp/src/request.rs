@@ -47,11 +47,7 @@ pub struct RequestLimits {
 
 impl Default for RequestLimits {
     fn default() -> Self {
-        RequestLimits {
-            bulk_bytes_max: 512 << 20,
-            authenticated: true,
-            inline_bytes_max: 64 << 10,
-        }
+        RequestLimits { bulk_bytes_max: 512 << 20, authenticated: true, inline_bytes_max: 64 << 10 }
     }
 }
 
@@ -124,20 +120,14 @@ impl RequestParser {
     /// # Errors
     /// [`ProtocolError`] with Redis's text; the parser is of no further use. A single request of 4 GiB or more is
     /// refused, for spans are of 32 bits; Redis's query buffer limit (1 GB by default) lies below.
-    pub fn next(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-        spans: &mut Vec<Span>,
-    ) -> Result<Step, ProtocolError> {
+    pub fn next(&mut self, buf: &[u8], limits: &RequestLimits, spans: &mut Vec<Span>) -> Result<Step, ProtocolError> {
         if self.args_missing == 0 {
             match buf.first() {
                 None => return Ok(Step::Incomplete { need: 1 }),
                 Some(b'*') => {}
                 Some(_) => return inline(buf, limits),
             }
-            let Some((count, after)) = length_line(buf, 0, limits, "too big mbulk count string")?
-            else {
+            let Some((count, after)) = length_line(buf, 0, limits, "too big mbulk count string")? else {
                 return Ok(Step::Incomplete { need: 1 });
             };
             let count = count
@@ -169,9 +159,7 @@ impl RequestParser {
             spans.extend_from_slice(&self.partial);
             self.partial = Vec::new(); // it may have grown large
         }
-        Ok(Step::Command {
-            consumed: std::mem::take(&mut self.position),
-        })
+        Ok(Step::Command { consumed: std::mem::take(&mut self.position) })
     }
 
     /// Parses arguments from `self.position` on. `Some(need)` if the buffer ends first.
@@ -187,22 +175,15 @@ impl RequestParser {
                 None => {
                     let at = self.position;
                     // Redis complains about another type byte only when it has the whole line.
-                    let Some((length, after)) =
-                        length_line(buf, at, limits, "too big bulk count string")?
-                    else {
+                    let Some((length, after)) = length_line(buf, at, limits, "too big bulk count string")? else {
                         return Ok(Some(1));
                     };
                     // A line was found at `at`, so there is a byte.
                     if buf[at] != b'$' {
-                        return Err(ProtocolError(format!(
-                            "expected '$', got '{}'",
-                            shown(buf[at])
-                        )));
+                        return Err(ProtocolError(format!("expected '$', got '{}'", shown(buf[at]))));
                     }
                     let length = length
-                        .filter(|&length| {
-                            length >= 0 && length as u64 <= limits.bulk_bytes_max as u64
-                        })
+                        .filter(|&length| length >= 0 && length as u64 <= limits.bulk_bytes_max as u64)
                         .ok_or_else(|| ProtocolError::new("invalid bulk length"))?;
                     if length > UNAUTHENTICATED_BULK_BYTES_MAX && !limits.authenticated {
                         return Err(ProtocolError::new("unauthenticated bulk length"));
@@ -222,10 +203,7 @@ impl RequestParser {
             if buf.len() < end + 2 {
                 return Ok(Some(end + 2 - buf.len()));
             }
-            spans.push(Span {
-                start: start as u32,
-                end: end as u32,
-            });
+            spans.push(Span { start: start as u32, end: end as u32 });
             self.position = end + 2;
             self.bulk_bytes = None;
             self.args_missing -= 1;
@@ -247,10 +225,9 @@ fn length_line(
     // Nearly every length has one or two digits: no call for these.
     match *line {
         [_, digit @ b'1'..=b'9', b'\r', _, ..] => Ok(Some((Some(i64::from(digit - b'0')), at + 4))),
-        [_, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _, ..] => Ok(Some((
-            Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')),
-            at + 5,
-        ))),
+        [_, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _, ..] => {
+            Ok(Some((Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')), at + 5)))
+        }
         _ => long_length_line(line, at, limits, too_big),
     }
 }
@@ -266,9 +243,7 @@ fn long_length_line(
     let window = &line[..line.len().min(limits.inline_bytes_max + 1)];
     // Quirk: a NUL byte hides the line end, as in inline requests.
     match memchr2(b'\r', 0, window).filter(|&end| window[end] == b'\r') {
-        Some(end) if line.len() >= end + 2 => {
-            Ok(Some((parse_i64(&line[1.min(end)..end]), at + end + 2)))
-        }
+        Some(end) if line.len() >= end + 2 => Ok(Some((parse_i64(&line[1.min(end)..end]), at + end + 2))),
         Some(_) => Ok(None),
         None if line.len() > limits.inline_bytes_max => Err(ProtocolError::new(too_big)),
         None => Ok(None),
@@ -298,14 +273,9 @@ fn inline(buf: &[u8], limits: &RequestLimits) -> Result<Step, ProtocolError> {
     };
     let line = &buf[..end];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let args =
-        split_args(line).ok_or_else(|| ProtocolError::new("unbalanced quotes in request"))?;
+    let args = split_args(line).ok_or_else(|| ProtocolError::new("unbalanced quotes in request"))?;
     let consumed = end + 1;
-    Ok(if args.is_empty() {
-        Step::Skip { consumed }
-    } else {
-        Step::Inline { consumed, args }
-    })
+    Ok(if args.is_empty() { Step::Skip { consumed } } else { Step::Inline { consumed, args } })
 }
 
 /// Splits a line into arguments as Redis does for inline commands and configuration lines: separated by blanks,
@@ -361,9 +331,7 @@ fn after_quote(rest: &[u8]) -> Option<&[u8]> {
 fn double_quoted<'a>(mut rest: &'a [u8], arg: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         let (byte, tail) = match rest {
-            [b'\\', b'x', high, low, tail @ ..]
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
+            [b'\\', b'x', high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 (hex_digit(*high) << 4 | hex_digit(*low), tail)
             }
             [b'\\', escaped, tail @ ..] => (unescape(*escaped), tail),

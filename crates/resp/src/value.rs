@@ -134,10 +134,7 @@ pub fn decode(buf: &[u8]) -> Result<Option<(Value, usize)>, DecodeError> {
 
 /// Appends a command as a client sends it: an array of bulk strings.
 pub fn encode_command(out: &mut Vec<u8>, args: &[impl AsRef<[u8]>]) {
-    let mut writer = crate::Writer {
-        buf: std::mem::take(out),
-        protocol: crate::Protocol::Resp2,
-    };
+    let mut writer = crate::Writer { buf: std::mem::take(out), protocol: crate::Protocol::Resp2 };
     writer.array(args.len());
     for arg in args {
         writer.bulk(arg.as_ref());
@@ -164,9 +161,7 @@ impl<'a> Decoder<'a> {
         Ok(match kind {
             b'+' => Value::Status(line.to_vec()),
             b'-' => Value::Error(line.to_vec()),
-            b':' => Value::Int(
-                parse_i64(line.strip_prefix(b"+").unwrap_or(line)).ok_or(DecodeError::Number)?,
-            ),
+            b':' => Value::Int(parse_i64(line.strip_prefix(b"+").unwrap_or(line)).ok_or(DecodeError::Number)?),
             b'$' if line == b"-1" => Value::Null,
             b'$' => Value::Bulk(self.bytes(line)?.to_vec()),
             b'*' if line == b"-1" => Value::NullArray,
@@ -176,18 +171,12 @@ impl<'a> Decoder<'a> {
             b'%' => Value::Map(self.pairs(line, depth)?),
             b'|' => {
                 let pairs = self.pairs(line, depth)?;
-                Value::Attribute {
-                    pairs,
-                    value: Box::new(self.value(depth + 1)?),
-                }
+                Value::Attribute { pairs, value: Box::new(self.value(depth + 1)?) }
             }
             b',' => {
                 let text = str::from_utf8(line).map_err(|_| DecodeError::Number)?;
                 let value = text.parse().map_err(|_| DecodeError::Number)?;
-                Value::Double(Double {
-                    value,
-                    text: line.to_vec(),
-                })
+                Value::Double(Double { value, text: line.to_vec() })
             }
             b'#' => match line {
                 b"t" => Value::Bool(true),
@@ -195,10 +184,7 @@ impl<'a> Decoder<'a> {
                 _ => return Err(DecodeError::Malformed.into()),
             },
             b'=' => match self.bytes(line)? {
-                &[a, b, c, b':', ref text @ ..] => Value::Verbatim {
-                    format: [a, b, c],
-                    text: text.to_vec(),
-                },
+                &[a, b, c, b':', ref text @ ..] => Value::Verbatim { format: [a, b, c], text: text.to_vec() },
                 _ => return Err(DecodeError::Malformed.into()),
             },
             b'(' => {
@@ -264,7 +250,5 @@ impl<'a> Decoder<'a> {
 }
 
 fn length(text: &[u8]) -> Result<usize, DecodeError> {
-    parse_i64(text)
-        .and_then(|length| usize::try_from(length).ok())
-        .ok_or(DecodeError::Number)
+    parse_i64(text).and_then(|length| usize::try_from(length).ok()).ok_or(DecodeError::Number)
 }

@@ -29,10 +29,7 @@ pub struct Writer {
 impl Writer {
     /// An empty buffer.
     pub fn new(protocol: Protocol) -> Self {
-        Writer {
-            buf: Vec::new(),
-            protocol,
-        }
+        Writer { buf: Vec::new(), protocol }
     }
 
     /// Bytes written so far; with [`truncate`](Self::truncate) the mark to roll back to.
@@ -78,13 +75,7 @@ impl Writer {
     pub fn error_bytes(&mut self, text: &[u8]) {
         self.buf.reserve(text.len() + 3);
         self.buf.push(b'-');
-        self.buf.extend(text.iter().map(|&byte| {
-            if matches!(byte, b'\r' | b'\n') {
-                b' '
-            } else {
-                byte
-            }
-        }));
+        self.buf.extend(text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
         self.buf.extend_from_slice(b"\r\n");
     }
 
@@ -193,11 +184,7 @@ impl Writer {
 
     /// A text and its format, three characters such as `txt` or `mkd`; RESP2: a bulk of the text.
     pub fn verbatim(&mut self, format: &str, text: &[u8]) {
-        debug_assert_eq!(
-            format.len(),
-            3,
-            "a verbatim string's format has three bytes"
-        );
+        debug_assert_eq!(format.len(), 3, "a verbatim string's format has three bytes");
         match self.protocol {
             Protocol::Resp2 => self.bulk(text),
             Protocol::Resp3 => {

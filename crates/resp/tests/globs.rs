@@ -51,11 +51,7 @@ fn patterns() {
         ("user:*:name", "user:1000:nam", false),
     ];
     for &(pattern, text, expected) in table {
-        assert_eq!(
-            glob_match(pattern.as_bytes(), text.as_bytes(), false),
-            expected,
-            "{pattern:?} {text:?}"
-        );
+        assert_eq!(glob_match(pattern.as_bytes(), text.as_bytes(), false), expected, "{pattern:?} {text:?}");
     }
 }
 
@@ -74,11 +70,7 @@ fn letters_of_either_case() {
         ("[^M]ax", "max", false),
     ];
     for &(pattern, text, expected) in table {
-        assert_eq!(
-            glob_match(pattern.as_bytes(), text.as_bytes(), true),
-            expected,
-            "{pattern:?} {text:?}"
-        );
+        assert_eq!(glob_match(pattern.as_bytes(), text.as_bytes(), true), expected, "{pattern:?} {text:?}");
     }
 }
 
@@ -104,9 +96,7 @@ fn reference(pattern: &[u8], text: &[u8]) -> bool {
         [] => text.is_empty(),
         [b'*', rest @ ..] => (0..=text.len()).any(|skip| reference(rest, &text[skip..])),
         [first, rest @ ..] => {
-            text.first()
-                .is_some_and(|byte| *first == b'?' || first == byte)
-                && reference(rest, &text[1..])
+            text.first().is_some_and(|byte| *first == b'?' || first == byte) && reference(rest, &text[1..])
         }
     }
 }

@@ -11,18 +11,11 @@ fn formatted(value: f64) -> String {
 
 /// The sum of two texts as `SET k a`, `INCRBYFLOAT k b` answers it; `invalid` and `overflow` stand for its errors.
 fn sum(a: &str, b: &str) -> String {
-    let (Some(a), Some(b)) = (
-        LongDouble::parse(a.as_bytes()),
-        LongDouble::parse(b.as_bytes()),
-    ) else {
+    let (Some(a), Some(b)) = (LongDouble::parse(a.as_bytes()), LongDouble::parse(b.as_bytes())) else {
         return "invalid".to_owned();
     };
     let sum = a.add(b);
-    if sum.is_nan() || sum.is_infinite() {
-        "overflow".to_owned()
-    } else {
-        sum.format()
-    }
+    if sum.is_nan() || sum.is_infinite() { "overflow".to_owned() } else { sum.format() }
 }
 
 #[test]
@@ -40,10 +33,7 @@ fn texts_are_taken_for_doubles_as_redis_takes_them() {
     }
     assert_eq!(parse_f64(b"\xff"), None);
     assert_eq!(parse_f64("1".repeat(310).as_bytes()), None);
-    assert_eq!(
-        parse_f64(format!("0.{}1e4000", "0".repeat(4000)).as_bytes()),
-        Some(0.1)
-    );
+    assert_eq!(parse_f64(format!("0.{}1e4000", "0".repeat(4000)).as_bytes()), Some(0.1));
     assert!(parse_f64(b"-0").is_some_and(f64::is_sign_negative));
 }
 
@@ -57,17 +47,11 @@ fn sums_agree_with_redis() {
 #[test]
 fn long_doubles_at_the_limits() {
     // Redis takes up to 5119 bytes.
-    assert_eq!(
-        sum(&format!("0.{}", "1".repeat(5117)), "0"),
-        "0.11111111111111111"
-    );
+    assert_eq!(sum(&format!("0.{}", "1".repeat(5117)), "0"), "0.11111111111111111");
     assert_eq!(sum(&format!("0.{}", "1".repeat(5118)), "0"), "invalid");
     let largest = sum("1.18973149535723176502e4932", "0");
     assert_eq!(largest.len(), 4933);
-    assert!(
-        largest.starts_with("118973149535723176502126385303097020516"),
-        "{largest}"
-    );
+    assert!(largest.starts_with("118973149535723176502126385303097020516"), "{largest}");
     assert!(largest.ends_with("1989770240"), "{largest}");
     let infinity = LongDouble::parse(b"-Infinity").expect("a number");
     assert_eq!(infinity.format(), "-inf");
@@ -76,13 +60,8 @@ fn long_doubles_at_the_limits() {
 
 #[test]
 fn integers_have_one_text() {
-    let valid: &[(&str, i64)] = &[
-        ("0", 0),
-        ("7", 7),
-        ("-1", -1),
-        ("9223372036854775807", i64::MAX),
-        ("-9223372036854775808", i64::MIN),
-    ];
+    let valid: &[(&str, i64)] =
+        &[("0", 0), ("7", 7), ("-1", -1), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)];
     for &(text, value) in valid {
         assert_eq!(parse_i64(text.as_bytes()), Some(value), "{text}");
     }

@@ -15,17 +15,9 @@ fn each_kind_in_both_versions() {
         (|w| w.int(0), ":0\r\n", ":0\r\n"),
         (|w| w.int(1), ":1\r\n", ":1\r\n"),
         (|w| w.int(-1), ":-1\r\n", ":-1\r\n"),
-        (
-            |w| w.int(i64::MIN),
-            ":-9223372036854775808\r\n",
-            ":-9223372036854775808\r\n",
-        ),
+        (|w| w.int(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
         (|w| w.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
-        (
-            |w| w.bulk(b"0123456789"),
-            "$10\r\n0123456789\r\n",
-            "$10\r\n0123456789\r\n",
-        ),
+        (|w| w.bulk(b"0123456789"), "$10\r\n0123456789\r\n", "$10\r\n0123456789\r\n"),
         (|w| w.bulk_int(-12), "$3\r\n-12\r\n", "$3\r\n-12\r\n"),
         (|w| w.null(), "$-1\r\n", "_\r\n"),
         (|w| w.null_array(), "*-1\r\n", "_\r\n"),
@@ -34,18 +26,10 @@ fn each_kind_in_both_versions() {
         (|w| w.set(2), "*2\r\n", "~2\r\n"),
         (|w| w.push(3), "*3\r\n", ">3\r\n"),
         (|w| w.double(1.5), "$3\r\n1.5\r\n", ",1.5\r\n"),
-        (
-            |w| w.double(f64::NEG_INFINITY),
-            "$4\r\n-inf\r\n",
-            ",-inf\r\n",
-        ),
+        (|w| w.double(f64::NEG_INFINITY), "$4\r\n-inf\r\n", ",-inf\r\n"),
         (|w| w.bool(true), ":1\r\n", "#t\r\n"),
         (|w| w.bool(false), ":0\r\n", "#f\r\n"),
-        (
-            |w| w.verbatim("txt", b"hi"),
-            "$2\r\nhi\r\n",
-            "=6\r\ntxt:hi\r\n",
-        ),
+        (|w| w.verbatim("txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
         (|w| w.big_number("-123"), "$4\r\n-123\r\n", "(-123\r\n"),
         (|w| w.raw(b":7\r\n"), ":7\r\n", ":7\r\n"),
     ];
@@ -53,10 +37,7 @@ fn each_kind_in_both_versions() {
         for (protocol, expected) in [(Protocol::Resp2, resp2), (Protocol::Resp3, resp3)] {
             let mut writer = Writer::new(protocol);
             write(&mut writer);
-            assert_eq!(
-                writer.buf.escape_ascii().to_string(),
-                expected.as_bytes().escape_ascii().to_string()
-            );
+            assert_eq!(writer.buf.escape_ascii().to_string(), expected.as_bytes().escape_ascii().to_string());
         }
     }
     let mut writer = Writer::new(Protocol::Resp3);
@@ -67,14 +48,8 @@ fn each_kind_in_both_versions() {
 #[test]
 fn deferred_aggregates() {
     for (protocol, expected) in [
-        (
-            Protocol::Resp2,
-            ":9\r\n*2\r\n*12\r\n".to_owned() + &":1\r\n".repeat(12) + "*0\r\n",
-        ),
-        (
-            Protocol::Resp3,
-            ":9\r\n*2\r\n%6\r\n".to_owned() + &":1\r\n".repeat(12) + "~0\r\n",
-        ),
+        (Protocol::Resp2, ":9\r\n*2\r\n*12\r\n".to_owned() + &":1\r\n".repeat(12) + "*0\r\n"),
+        (Protocol::Resp3, ":9\r\n*2\r\n%6\r\n".to_owned() + &":1\r\n".repeat(12) + "~0\r\n"),
     ] {
         let mut writer = Writer::new(protocol);
         writer.int(9);
@@ -132,11 +107,7 @@ fn other_forms() {
         ("$-1\r\n", Value::Null),
     ];
     for (bytes, value) in table {
-        assert_eq!(
-            decode(bytes.as_bytes()),
-            Ok(Some((value.clone(), bytes.len()))),
-            "{bytes:?}"
-        );
+        assert_eq!(decode(bytes.as_bytes()), Ok(Some((value.clone(), bytes.len()))), "{bytes:?}");
     }
 }
 
@@ -144,14 +115,8 @@ fn other_forms() {
 fn depth_is_limited() {
     let nested = |depth: usize| "*1\r\n".repeat(depth) + ":1\r\n";
     assert!(matches!(decode(nested(DEPTH_MAX).as_bytes()), Ok(Some(_))));
-    assert_eq!(
-        decode(nested(DEPTH_MAX + 1).as_bytes()),
-        Err(DecodeError::TooDeep)
-    );
-    assert_eq!(
-        decode("|1\r\n".repeat(1_000_000).as_bytes()),
-        Err(DecodeError::TooDeep)
-    );
+    assert_eq!(decode(nested(DEPTH_MAX + 1).as_bytes()), Err(DecodeError::TooDeep));
+    assert_eq!(decode("|1\r\n".repeat(1_000_000).as_bytes()), Err(DecodeError::TooDeep));
 }
 
 /// Writes `value` in RESP3.
@@ -171,9 +136,7 @@ fn write(writer: &mut Writer, value: &Value) {
         Value::NullArray => writer.raw(b"*-1\r\n"),
         Value::Double(double) => writer.double(double.value),
         Value::Bool(value) => writer.bool(*value),
-        Value::Verbatim { format, text } => {
-            writer.verbatim(str::from_utf8(format).expect("ASCII"), text)
-        }
+        Value::Verbatim { format, text } => writer.verbatim(str::from_utf8(format).expect("ASCII"), text),
         Value::BigNumber(digits) => writer.big_number(str::from_utf8(digits).expect("digits")),
         Value::Array(values) => {
             let deferred = writer.defer();
@@ -212,10 +175,7 @@ fn value() -> impl Strategy<Value = Value> {
         Just(Value::NullArray),
         any::<f64>().prop_map(|value| Value::Double(Double::from(value))),
         any::<bool>().prop_map(Value::Bool),
-        text.prop_map(|text| Value::Verbatim {
-            format: *b"txt",
-            text
-        }),
+        text.prop_map(|text| Value::Verbatim { format: *b"txt", text }),
         "-?[1-9][0-9]{0,40}".prop_map(|digits| Value::BigNumber(digits.into_bytes())),
     ];
     leaf.prop_recursive(4, 32, 12, |inner| {
@@ -226,10 +186,7 @@ fn value() -> impl Strategy<Value = Value> {
             values.clone().prop_map(Value::Set),
             values.prop_map(Value::Push),
             pairs.clone().prop_map(Value::Map),
-            (pairs, inner).prop_map(|(pairs, value)| Value::Attribute {
-                pairs,
-                value: Box::new(value)
-            }),
+            (pairs, inner).prop_map(|(pairs, value)| Value::Attribute { pairs, value: Box::new(value) }),
         ]
     })
 }

@@ -6,11 +6,7 @@ use proptest::prelude::*;
 type Command = Vec<Vec<u8>>;
 
 /// Feeds `stream` in pieces that end at `cuts`; the commands found, and the error that ended it, if any.
-fn parse(
-    stream: &[u8],
-    cuts: &[usize],
-    limits: &RequestLimits,
-) -> (Vec<Command>, Option<ProtocolError>) {
+fn parse(stream: &[u8], cuts: &[usize], limits: &RequestLimits) -> (Vec<Command>, Option<ProtocolError>) {
     let mut parser = RequestParser::default();
     let mut commands = Vec::new();
     let mut spans = vec![Span { start: 7, end: 7 }]; // what is there already must stay
@@ -43,10 +39,7 @@ fn parse(
                 }
             };
             assert!(consumed > 0 && consumed <= buf.len());
-            assert!(
-                begin + consumed >= complete_from,
-                "complete before the bytes said to be missing"
-            );
+            assert!(begin + consumed >= complete_from, "complete before the bytes said to be missing");
             begin += consumed;
         }
     }
@@ -97,16 +90,10 @@ fn errors_have_the_texts_of_redis() {
         ("*1\r\n4\r\nPING\r\n", "expected '$', got '4'"),
         ("*1\r\n:1\r\n", "expected '$', got ':'"),
         ("*1\r\n\r\nPING\r\n", "expected '$', got ' '"),
-        (
-            "*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n",
-            "expected '$', got 'f'",
-        ),
+        ("*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", "expected '$', got 'f'"),
         (&format!("*{}", long("1")), "too big mbulk count string"),
         (&format!("*\0{}", long("A\n")), "too big mbulk count string"),
-        (
-            &format!("*1\r\n${}", long("1")),
-            "too big bulk count string",
-        ),
+        (&format!("*1\r\n${}", long("1")), "too big bulk count string"),
         (&format!("*1\r\n{}", long("a")), "too big bulk count string"),
         (&long("a"), "too big inline request"),
         (&format!("\0{}", long("A\n")), "too big inline request"),
@@ -121,32 +108,19 @@ fn errors_have_the_texts_of_redis() {
         ("PING 'a\\'\r\n", "unbalanced quotes in request"),
         ("PING \"a\\\r\n", "unbalanced quotes in request"),
         ("PING don't\r\n", "unbalanced quotes in request"),
-        (
-            "set \"\"\"test-key\"\"\" test-value\r\n",
-            "unbalanced quotes in request",
-        ),
+        ("set \"\"\"test-key\"\"\" test-value\r\n", "unbalanced quotes in request"),
     ];
     for (stream, expected) in table {
         let shown = &stream[..stream.len().min(60)];
-        assert_eq!(
-            error_of(stream.as_bytes(), &RequestLimits::default()).as_deref(),
-            Some(*expected),
-            "{shown:?}"
-        );
+        assert_eq!(error_of(stream.as_bytes(), &RequestLimits::default()).as_deref(), Some(*expected), "{shown:?}");
     }
     let (_, error) = whole(b"*1\r\n\xff\r\n");
-    assert_eq!(
-        error.map(|error| error.0).as_deref(),
-        Some("expected '$', got '\u{fffd}'")
-    );
+    assert_eq!(error.map(|error| error.0).as_deref(), Some("expected '$', got '\u{fffd}'"));
 }
 
 #[test]
 fn an_unauthenticated_client_may_send_little() {
-    let limits = RequestLimits {
-        authenticated: false,
-        ..RequestLimits::default()
-    };
+    let limits = RequestLimits { authenticated: false, ..RequestLimits::default() };
     let table: &[(&str, Option<&str>)] = &[
         ("*10\r\n", None),
         ("*11\r\n", Some("unauthenticated multibulk length")),
@@ -157,99 +131,45 @@ fn an_unauthenticated_client_may_send_little() {
         ("PING 1 2 3 4 5 6 7 8 9 10 11 12\r\n", None),
     ];
     for &(stream, expected) in table {
-        assert_eq!(
-            error_of(stream.as_bytes(), &limits).as_deref(),
-            expected,
-            "{stream:?}"
-        );
+        assert_eq!(error_of(stream.as_bytes(), &limits).as_deref(), expected, "{stream:?}");
     }
 }
 
 #[test]
 fn lengths_up_to_the_limits_are_awaited() {
-    for stream in [
-        "*2147483647\r\n",
-        "*1\r\n$536870912\r\n",
-        "*1",
-        "*1\r",
-        "*1\r\n$",
-        "*1\r\n$1\r\na\r",
-        "PING",
-    ] {
+    for stream in ["*2147483647\r\n", "*1\r\n$536870912\r\n", "*1", "*1\r", "*1\r\n$", "*1\r\n$1\r\na\r", "PING"] {
         assert_eq!(whole(stream.as_bytes()), (vec![], None), "{stream:?}");
     }
-    let limits = RequestLimits {
-        bulk_bytes_max: 2,
-        ..RequestLimits::default()
-    };
-    assert_eq!(
-        parse(b"*1\r\n$2\r\nab\r\n", &[], &limits),
-        (vec![command(&["ab"])], None)
-    );
-    assert_eq!(
-        error_of(b"*1\r\n$3\r\nabc\r\n", &limits).as_deref(),
-        Some("invalid bulk length")
-    );
+    let limits = RequestLimits { bulk_bytes_max: 2, ..RequestLimits::default() };
+    assert_eq!(parse(b"*1\r\n$2\r\nab\r\n", &[], &limits), (vec![command(&["ab"])], None));
+    assert_eq!(error_of(b"*1\r\n$3\r\nabc\r\n", &limits).as_deref(), Some("invalid bulk length"));
 }
 
 #[test]
 fn a_large_bulk_says_what_it_needs() {
     let mut parser = RequestParser::default();
-    let step = parser.next(
-        b"*1\r\n$1000000\r\nabc",
-        &RequestLimits::default(),
-        &mut Vec::new(),
-    );
-    assert_eq!(
-        step,
-        Ok(Step::Incomplete {
-            need: 1_000_000 + 2 - 3
-        })
-    );
+    let step = parser.next(b"*1\r\n$1000000\r\nabc", &RequestLimits::default(), &mut Vec::new());
+    assert_eq!(step, Ok(Step::Incomplete { need: 1_000_000 + 2 - 3 }));
 }
 
 #[test]
 fn a_request_beyond_32_bits_is_refused() {
-    let limits = RequestLimits {
-        bulk_bytes_max: usize::MAX,
-        ..RequestLimits::default()
-    };
-    assert_eq!(
-        error_of(b"*1\r\n$4294967295\r\n", &limits).as_deref(),
-        Some("too big request")
-    );
-    assert_eq!(
-        error_of(b"*1\r\n$9223372036854775807\r\n", &limits).as_deref(),
-        Some("too big request")
-    );
+    let limits = RequestLimits { bulk_bytes_max: usize::MAX, ..RequestLimits::default() };
+    assert_eq!(error_of(b"*1\r\n$4294967295\r\n", &limits).as_deref(), Some("too big request"));
+    assert_eq!(error_of(b"*1\r\n$9223372036854775807\r\n", &limits).as_deref(), Some("too big request"));
 }
 
 #[test]
 fn requests_of_nothing_are_skipped() {
-    for stream in [
-        "*0\r\n",
-        "*-1\r\n",
-        "*-10\r\n",
-        "\r\n",
-        "\n",
-        "   \r\n",
-        "\t\x0b\x0c\r\n",
-    ] {
+    for stream in ["*0\r\n", "*-1\r\n", "*-10\r\n", "\r\n", "\n", "   \r\n", "\t\x0b\x0c\r\n"] {
         let stream = format!("{stream}PING\r\n");
-        assert_eq!(
-            commands(stream.as_bytes()),
-            [command(&["PING"])],
-            "{stream:?}"
-        );
+        assert_eq!(commands(stream.as_bytes()), [command(&["PING"])], "{stream:?}");
     }
 }
 
 #[test]
 fn line_ends_are_skipped_unseen() {
-    assert_eq!(
-        commands(b"*1\r\n$4\r\nPINGxx*1\rX$4\rXPING\r\n"),
-        [command(&["PING"]), command(&["PING"])]
-    );
+    assert_eq!(commands(b"*1\r\n$4\r\nPINGxx*1\rX$4\rXPING\r\n"), [command(&["PING"]), command(&["PING"])]);
 }
 
 #[test]
@@ -267,10 +187,7 @@ fn inline_requests() {
         (b"PING \"\" ''\r\n", &[b"PING", b"", b""]),
         (b"PING a\"b c\"\r\n", &[b"PING", b"ab c"]),
         (b"PING 'a\\'b\\n'\r\n", &[b"PING", b"a'b\\n"]),
-        (
-            b"PING \"\\x41\\n\\r\\t\\b\\a\\q\\xZZ\\x4\"\r\n",
-            &[b"PING", b"A\n\r\t\x08\x07qxZZx4"],
-        ),
+        (b"PING \"\\x41\\n\\r\\t\\b\\a\\q\\xZZ\\x4\"\r\n", &[b"PING", b"A\n\r\t\x08\x07qxZZx4"]),
         (b"PING \"\\x0\\xfF\\\\\\\"\"\r\n", &[b"PING", b"x0\xff\\\""]),
         (b"PING a\\ b\\\r\n", &[b"PING", b"a\\", b"b\\"]),
         (b"PING \"a\rb\"\r\n", &[b"PING", b"a\rb"]),
@@ -284,10 +201,7 @@ fn inline_requests() {
 #[test]
 fn inline_requests_up_to_64_kib() {
     let line = "a".repeat(65_536);
-    assert_eq!(
-        commands(format!("{line}\n").as_bytes()),
-        [command(&[&line])]
-    );
+    assert_eq!(commands(format!("{line}\n").as_bytes()), [command(&[&line])]);
     assert_eq!(
         error_of(format!("{line}a\n").as_bytes(), &RequestLimits::default()).as_deref(),
         Some("too big inline request")

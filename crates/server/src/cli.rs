@@ -61,11 +61,7 @@ pub fn read(arguments: &[String]) -> Request {
     {
         (stdin, rest) = (true, head);
     }
-    Request::Serve {
-        file,
-        stdin,
-        options: options(rest),
-    }
+    Request::Serve { file, stdin, options: options(rest) }
 }
 
 /// Turns arguments into lines. An argument that begins with `--` starts a directive, unless the one before it is a
@@ -115,31 +111,13 @@ mod tests {
             (&["--port", "1"], "port \"1\""),
             (&["--port"], "port"),
             (&["--port", "1", "2"], "port \"1\" \"2\""),
-            (
-                &["--port", "--loglevel", "verbose"],
-                "port \"--loglevel\" \"verbose\"",
-            ),
-            (
-                &["--port", "--bla", "--loglevel", "verbose"],
-                "port \"--bla\"\nloglevel \"verbose\"",
-            ),
-            (
-                &["--replicaof", "--127.0.0.1", "abc"],
-                "replicaof \"--127.0.0.1\" \"abc\"",
-            ),
-            (
-                &["--replicaof", "--127.0.0.1", "--abc"],
-                "replicaof \"--127.0.0.1\"\nabc",
-            ),
+            (&["--port", "--loglevel", "verbose"], "port \"--loglevel\" \"verbose\""),
+            (&["--port", "--bla", "--loglevel", "verbose"], "port \"--bla\"\nloglevel \"verbose\""),
+            (&["--replicaof", "--127.0.0.1", "abc"], "replicaof \"--127.0.0.1\" \"abc\""),
+            (&["--replicaof", "--127.0.0.1", "--abc"], "replicaof \"--127.0.0.1\"\nabc"),
             (&["--maxmemory 700mb", "--hz 5"], "maxmemory 700mb\nhz 5"),
-            (
-                &["loglevel", "verbose", "--hz '5'"],
-                " \"loglevel\" \"verbose\"\nhz '5'",
-            ),
-            (
-                &["--save", "60", "1", "--port", "0"],
-                "save \"60\" \"1\"\nport \"0\"",
-            ),
+            (&["loglevel", "verbose", "--hz '5'"], " \"loglevel\" \"verbose\"\nhz '5'"),
+            (&["--save", "60", "1", "--port", "0"], "save \"60\" \"1\"\nport \"0\""),
             (&["--save"], "save \"\""),
             (&["--save", "--port", "0"], "save \"\"\nport \"0\""),
             (&["--save", "", "--port", "0"], "save \"\"\nport \"0\""),
@@ -156,8 +134,7 @@ mod tests {
 
     #[test]
     fn requests_are_told_apart() {
-        let read =
-            |arguments: &[&str]| read(&arguments.iter().map(|a| a.to_string()).collect::<Vec<_>>());
+        let read = |arguments: &[&str]| read(&arguments.iter().map(|a| a.to_string()).collect::<Vec<_>>());
         let serve = |file: Option<&str>, stdin, options: &str| Request::Serve {
             file: file.map(str::to_string),
             stdin,
@@ -165,19 +142,10 @@ mod tests {
         };
         assert_eq!(read(&[]), serve(None, false, ""));
         assert_eq!(read(&["-"]), serve(None, true, ""));
-        assert_eq!(
-            read(&["a.conf", "--port", "1", "-"]),
-            serve(Some("a.conf"), true, "port \"1\"")
-        );
+        assert_eq!(read(&["a.conf", "--port", "1", "-"]), serve(Some("a.conf"), true, "port \"1\""));
         assert_eq!(read(&["--port", "1"]), serve(None, false, "port \"1\""));
-        assert_eq!(
-            (read(&["-v"]), read(&["--version"])),
-            (Request::Version, Request::Version)
-        );
-        assert_eq!(
-            (read(&["-h"]), read(&["--help"])),
-            (Request::Help, Request::Help)
-        );
+        assert_eq!((read(&["-v"]), read(&["--version"])), (Request::Version, Request::Version));
+        assert_eq!((read(&["-h"]), read(&["--help"])), (Request::Help, Request::Help));
         assert!(matches!(read(&["--test-memory", "1"]), Request::Refuse(_)));
     }
 }

@@ -28,10 +28,7 @@ pub struct Echo {
 impl Echo {
     /// Room for `max` sessions.
     pub fn new(max: usize) -> Echo {
-        Echo {
-            max,
-            ..Echo::default()
-        }
+        Echo { max, ..Echo::default() }
     }
 
     fn session(&mut self, slot: Slot) -> &mut Session {
@@ -96,10 +93,7 @@ impl Sessions for Echo {
     fn process(&mut self, slot: Slot, others: &mut dyn Others<Echo>) {
         assert!(!self.session(slot).busy, "a session under way was touched");
         let input = std::mem::take(&mut self.session(slot).input);
-        let complete = input
-            .iter()
-            .rposition(|b| *b == b'\n')
-            .map_or(0, |at| at + 1);
+        let complete = input.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         for line in input[..complete].split_inclusive(|b| *b == b'\n') {
             self.line(slot, line, others);
         }
@@ -108,9 +102,7 @@ impl Sessions for Echo {
         self.session(slot).input = input[complete..].to_vec();
     }
     fn pending(&self, slot: Slot) -> &[u8] {
-        self.sessions[slot]
-            .as_ref()
-            .map_or(&[], |s| &s.output[s.written..])
+        self.sessions[slot].as_ref().map_or(&[], |s| &s.output[s.written..])
     }
     fn written(&mut self, slot: Slot, bytes: usize) {
         let session = self.session(slot);
@@ -122,10 +114,7 @@ impl Sessions for Echo {
         }
     }
     fn fate(&self, slot: Slot) -> Fate {
-        self.sessions[slot]
-            .as_ref()
-            .and_then(|s| s.fate)
-            .unwrap_or(Fate::Open)
+        self.sessions[slot].as_ref().and_then(|s| s.fate).unwrap_or(Fate::Open)
     }
     fn is_put_aside(&self, slot: Slot) -> bool {
         self.sessions[slot].as_ref().is_some_and(|s| s.later.is_some())

@@ -152,19 +152,10 @@ pub fn event_loops(
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let (woken, post) = (AtomicBool::new(false), Mutex::default());
-        mailboxes.push(Arc::new(Mailbox {
-            waker,
-            woken,
-            post,
-            connections: AtomicUsize::new(0),
-        }));
+        mailboxes.push(Arc::new(Mailbox { waker, woken, post, connections: AtomicUsize::new(0) }));
         polls.push(poll);
     }
-    let shared = Arc::new(Shared {
-        mailboxes,
-        config,
-        stopping: AtomicBool::new(false),
-    });
+    let shared = Arc::new(Shared { mailboxes, config, stopping: AtomicBool::new(false) });
     let make = |(index, poll): (usize, Poll)| EventLoop {
         index,
         config: ConfigReader::new(shared.config.clone()),
@@ -194,9 +185,7 @@ impl EventLoop {
             self.turn(sessions, true);
         }
         for slot in 0..self.conns.len() {
-            while self.conns[slot].as_ref().is_some_and(|c| c.writable)
-                && !sessions.pending(slot).is_empty()
-            {
+            while self.conns[slot].as_ref().is_some_and(|c| c.writable) && !sessions.pending(slot).is_empty() {
                 self.flush(sessions, slot);
             }
             self.close(sessions, slot);
@@ -205,11 +194,7 @@ impl EventLoop {
 
     /// One turn; it sleeps only if `wait` says so and nothing is left to do.
     fn turn<S: Sessions>(&mut self, sessions: &mut S, wait: bool) {
-        self.poll_events(if wait {
-            self.patience(sessions)
-        } else {
-            Some(Duration::ZERO)
-        });
+        self.poll_events(if wait { self.patience(sessions) } else { Some(Duration::ZERO) });
         self.config.refresh();
         // In this order: what is posted from here on wakes the loop again.
         if self.mailbox.woken.swap(false, Ordering::AcqRel) {
@@ -245,9 +230,7 @@ impl EventLoop {
             return Some(Duration::ZERO);
         }
         let timer = sessions.next_timer_us().map(Duration::from_micros);
-        let accept = self
-            .accept_after
-            .map(|at| at.saturating_duration_since(Instant::now()));
+        let accept = self.accept_after.map(|at| at.saturating_duration_since(Instant::now()));
         timer.into_iter().chain(accept).min()
     }
 
@@ -280,13 +263,7 @@ impl EventLoop {
     }
 
     fn read_post<S: Sessions>(&mut self, sessions: &mut S) {
-        let post = std::mem::take(
-            &mut *self
-                .mailbox
-                .post
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let post = std::mem::take(&mut *self.mailbox.post.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(new) = post.listeners {
             // Dropping a descriptor takes it out of the poll.
             self.listeners.retain(|l| l.path.is_some());
@@ -303,11 +280,7 @@ impl EventLoop {
         for listener in new {
             let raw = listener.fd.as_raw_fd();
             // Any token of the range: an event on one makes the loop look at all, of which there are few.
-            self.poll.registry().register(
-                &mut SourceFd(&raw),
-                Token(LISTENERS),
-                Interest::READABLE,
-            )?;
+            self.poll.registry().register(&mut SourceFd(&raw), Token(LISTENERS), Interest::READABLE)?;
             self.listeners.push(listener);
         }
         self.accept_ready = true;
@@ -344,9 +317,7 @@ impl EventLoop {
 
     fn hand_out<S: Sessions>(&mut self, sessions: &mut S, accepted: Accepted) {
         let threads = self.shared.mailboxes.iter().enumerate();
-        let fewest = threads
-            .min_by_key(|(_, m)| m.connections.load(Ordering::Relaxed))
-            .map_or(0, |(at, _)| at);
+        let fewest = threads.min_by_key(|(_, m)| m.connections.load(Ordering::Relaxed)).map_or(0, |(at, _)| at);
         let mailbox = self.shared.mailboxes[fewest].clone(); // a position in the list
         mailbox.connections.fetch_add(1, Ordering::Relaxed);
         if fewest == self.index {
@@ -359,12 +330,11 @@ impl EventLoop {
     /// Starts a session for a connection that this thread got.
     fn connect<S: Sessions>(&mut self, sessions: &mut S, accepted: Accepted) {
         let settings = self.config.settings();
-        let refused =
-            if settings.protected_mode && settings.requirepass.is_empty() && !accepted.local {
-                Err(PROTECTED.as_bytes().to_vec())
-            } else {
-                sessions.connect(accepted.peer)
-            };
+        let refused = if settings.protected_mode && settings.requirepass.is_empty() && !accepted.local {
+            Err(PROTECTED.as_bytes().to_vec())
+        } else {
+            sessions.connect(accepted.peer)
+        };
         let slot = match refused {
             Ok(slot) => slot,
             Err(message) => {
@@ -376,11 +346,7 @@ impl EventLoop {
         };
         let both = Interest::READABLE | Interest::WRITABLE;
         let raw = accepted.fd.as_raw_fd();
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(&mut SourceFd(&raw), Token(slot), both)
-        {
+        if let Err(error) = self.poll.registry().register(&mut SourceFd(&raw), Token(slot), both) {
             log::warning(&format!("Cannot watch a client's socket: {error}"));
             sessions.disconnect(slot);
             self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
@@ -390,14 +356,8 @@ impl EventLoop {
             self.conns.resize_with(slot + 1, || None);
         }
         // Registering reports at once what has come already.
-        self.conns[slot] = Some(Conn {
-            fd: accepted.fd,
-            readable: false,
-            writable: true,
-            hangup: false,
-            ended: false,
-            queued: false,
-        });
+        self.conns[slot] =
+            Some(Conn { fd: accepted.fd, readable: false, writable: true, hangup: false, ended: false, queued: false });
     }
 
     fn queue(&mut self, slot: Slot) {

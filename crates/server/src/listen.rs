@@ -45,11 +45,8 @@ pub fn listen_tcp(settings: &Settings) -> Result<Vec<Listener>, String> {
                 let reason = reason(&error);
                 let missing = matches!(
                     error.kind(),
-                    io::ErrorKind::AddrNotAvailable
-                        | io::ErrorKind::Unsupported
-                        | io::ErrorKind::NotFound
-                ) || error.raw_os_error()
-                    == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported | io::ErrorKind::NotFound
+                ) || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
                 if !(optional && missing) || name != "::*" {
                     log::warning(&format!(
                         "Warning: Could not create server TCP listening socket {name}:{}: bind: {reason}",
@@ -57,10 +54,7 @@ pub fn listen_tcp(settings: &Settings) -> Result<Vec<Listener>, String> {
                     ));
                 }
                 if !(optional && missing) {
-                    return Err(format!(
-                        "Failed listening on port {} (tcp), aborting.",
-                        settings.port
-                    ));
+                    return Err(format!("Failed listening on port {} (tcp), aborting.", settings.port));
                 }
             }
         }
@@ -91,11 +85,7 @@ pub fn open_tcp(name: &str, settings: &Settings) -> io::Result<Listener> {
         },
     };
     let address = SocketAddr::new(ip, settings.port);
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -103,10 +93,7 @@ pub fn open_tcp(name: &str, settings: &Settings) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(settings.tcp_backlog.min(i32::MAX as u32) as i32)?;
-    Ok(Listener {
-        fd: socket.into(),
-        path: None,
-    })
+    Ok(Listener { fd: socket.into(), path: None })
 }
 
 /// Opens `unixsocket`, removing a socket that an earlier server left there.
@@ -127,19 +114,11 @@ pub fn listen_unix(settings: &Settings) -> Result<Option<Listener>, String> {
         socket.listen(settings.tcp_backlog.min(i32::MAX as u32) as i32)?;
         if settings.unixsocketperm != 0 {
             use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(
-                path,
-                std::fs::Permissions::from_mode(settings.unixsocketperm),
-            )?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.unixsocketperm))?;
         }
-        Ok(Listener {
-            fd: socket.into(),
-            path: Some(path.clone()),
-        })
+        Ok(Listener { fd: socket.into(), path: Some(path.clone()) })
     };
-    open()
-        .map(Some)
-        .map_err(|error| format!("Failed opening Unix socket: bind: {}", reason(&error)))
+    open().map(Some).map_err(|error| format!("Failed opening Unix socket: bind: {}", reason(&error)))
 }
 
 impl Listener {
@@ -162,17 +141,8 @@ impl Listener {
         let raw = fd.as_raw_fd();
         if let Some(path) = &self.path {
             let name = format!("{path}:0");
-            let peer = Peer {
-                addr: name.clone(),
-                laddr: name,
-                fd: raw,
-                unix: true,
-            };
-            return Ok(Some(Accepted {
-                fd,
-                peer,
-                local: true,
-            }));
+            let peer = Peer { addr: name.clone(), laddr: name, fd: raw, unix: true };
+            return Ok(Some(Accepted { fd, peer, local: true }));
         }
         let from = from.and_then(ip_address);
         let to = getsockname(&fd).ok().and_then(ip_address);
@@ -183,12 +153,7 @@ impl Listener {
         if settings.tcp_keepalive > 0 {
             let _ = socket.set_tcp_keepalive(&keepalive(settings.tcp_keepalive));
         }
-        let peer = Peer {
-            addr: name(from),
-            laddr: name(to),
-            fd: raw,
-            unix: false,
-        };
+        let peer = Peer { addr: name(from), laddr: name(to), fd: raw, unix: false };
         let local = from.is_some_and(|a| a.ip().is_loopback());
         Ok(Some(Accepted { fd, peer, local }))
     }

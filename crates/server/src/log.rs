@@ -14,17 +14,11 @@ struct Target {
     file: String,
 }
 
-static TARGET: Mutex<Target> = Mutex::new(Target {
-    level: LogLevel::Notice,
-    file: String::new(),
-});
+static TARGET: Mutex<Target> = Mutex::new(Target { level: LogLevel::Notice, file: String::new() });
 
 /// Sends further lines of at least this level to a file, or to standard output if the name is empty.
 pub fn set_target(level: LogLevel, file: &str) {
-    *TARGET.lock().unwrap_or_else(PoisonError::into_inner) = Target {
-        level,
-        file: file.to_string(),
-    };
+    *TARGET.lock().unwrap_or_else(PoisonError::into_inner) = Target { level, file: file.to_string() };
 }
 
 /// Writes a line.
@@ -33,9 +27,7 @@ pub fn log(level: LogLevel, text: &str) {
     if (level as u8) < target.level as u8 {
         return;
     }
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let stamp = stamp(now.as_millis() as u64);
     let mark = match level {
         LogLevel::Debug => '.',
@@ -47,10 +39,7 @@ pub fn log(level: LogLevel, text: &str) {
     let _ = if target.file.is_empty() {
         std::io::stdout().write_all(line.as_bytes())
     } else {
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&target.file);
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&target.file);
         file.and_then(|mut file| file.write_all(line.as_bytes()))
     };
 }
@@ -67,9 +56,7 @@ pub fn warning(text: &str) {
 
 /// A time as `01 Feb 2026 03:04:05.678`, from milliseconds since the Unix epoch.
 fn stamp(unix_ms: u64) -> String {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     // Civil date from days, with years that begin in March (the leap day is then a year's last).
     let from_march = days + 719_468; // days from 0000-03-01 to 1970-01-01
@@ -81,10 +68,7 @@ fn stamp(unix_ms: u64) -> String {
     let name = MONTHS[(month as usize + 2) % 12]; // below 12
     let year = era * 400 + year + u64::from(month >= 10);
     let (h, m, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    format!(
-        "{day:02} {name} {year} {h:02}:{m:02}:{s:02}.{:03}",
-        ms % 1000
-    )
+    format!("{day:02} {name} {year} {h:02}:{m:02}:{s:02}.{:03}", ms % 1000)
 }
 
 #[cfg(test)]

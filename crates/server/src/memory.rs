@@ -84,18 +84,11 @@ mod tests {
         // Other tests of this process allocate at the same time, but far less.
         const BIG: usize = 1 << 30;
         let before = used_bytes();
-        let block = std::thread::spawn(|| Vec::<u8>::with_capacity(BIG))
-            .join()
-            .expect("thread");
+        let block = std::thread::spawn(|| Vec::<u8>::with_capacity(BIG)).join().expect("thread");
         let during = used_bytes();
-        std::thread::spawn(move || drop(block))
-            .join()
-            .expect("thread");
+        std::thread::spawn(move || drop(block)).join().expect("thread");
         let after = used_bytes();
         let near = |a: u64, b: u64| a.abs_diff(b) < (BIG / 4) as u64;
-        assert!(
-            near(during, before + BIG as u64) && near(after, before),
-            "{before} {during} {after}"
-        );
+        assert!(near(during, before + BIG as u64) && near(after, before), "{before} {during} {after}");
     }
 }

@@ -36,10 +36,7 @@ pub fn daemonize(stdin: &str) -> io::Result<bool> {
         command.arg0(name);
     }
     command.args(arguments).env(IN_BACKGROUND, "1");
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn()?;
     if let Some(mut pipe) = child.stdin.take() {
         pipe.write_all(stdin.as_bytes())?;
@@ -50,10 +47,7 @@ pub fn daemonize(stdin: &str) -> io::Result<bool> {
 /// Writes the process's id into a file; says so in the log if it cannot.
 pub fn write_pid_file(path: &str) {
     if let Err(error) = std::fs::write(path, format!("{}\n", std::process::id())) {
-        log::warning(&format!(
-            "Failed to write PID file {path}: {}",
-            reason(&error)
-        ));
+        log::warning(&format!("Failed to write PID file {path}: {}", reason(&error)));
     }
 }
 
@@ -69,24 +63,14 @@ pub fn raise_open_files(clients: usize) -> usize {
     }
     let mut granted = limit.current;
     // The hard limit first as far as it must go (root may), then what there is.
-    let wishes = [
-        (Some(needed), limit.maximum.map(|m| m.max(needed))),
-        (limit.maximum, limit.maximum),
-    ];
+    let wishes = [(Some(needed), limit.maximum.map(|m| m.max(needed))), (limit.maximum, limit.maximum)];
     for (current, maximum) in wishes {
         if setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok() {
             granted = current;
             break;
         }
     }
-    if enough(granted) {
-        clients
-    } else {
-        granted
-            .unwrap_or(needed)
-            .saturating_sub(RESERVED_FILES)
-            .max(1) as usize
-    }
+    if enough(granted) { clients } else { granted.unwrap_or(needed).saturating_sub(RESERVED_FILES).max(1) as usize }
 }
 
 /// What CONFIG SET and CONFIG REWRITE do to this process.
@@ -102,10 +86,7 @@ pub struct ProcessEffects {
 impl ProcessEffects {
     /// Listens where the new settings say, instead of where the old ones did.
     fn listen_elsewhere(&self, old: &Settings, new: &Settings) -> Result<(), String> {
-        let mut listening = self
-            .listening
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         // The new addresses may overlap the old ones. Shutting a listening socket down frees its address
         // although thread 0 still holds a descriptor.
         for fd in listening.iter() {
@@ -146,9 +127,7 @@ impl Effects for ProcessEffects {
             config.force("dir", &dir).map_err(|error| ("dir", error))?;
         }
         let refused = match () {
-            () if new.port != old.port => {
-                Some(("port", "Unable to listen on this port. Check server logs."))
-            }
+            () if new.port != old.port => Some(("port", "Unable to listen on this port. Check server logs.")),
             () if new.bind != old.bind => Some(("bind", "Failed to bind to specified addresses.")),
             () => None,
         };
@@ -223,18 +202,10 @@ mod tests {
         let listening = Mutex::new(second_descriptors(&listeners).expect("descriptors"));
         assert_eq!(port_of(&listeners[0].fd), port);
         drop(listeners);
-        let effects = Arc::new(ProcessEffects {
-            file: None,
-            listening,
-            loops: Arc::default(),
-        });
+        let effects = Arc::new(ProcessEffects { file: None, listening, loops: Arc::default() });
         struct Share(Arc<ProcessEffects>);
         impl Effects for Share {
-            fn apply(
-                &self,
-                old: &Settings,
-                new: &mut Config,
-            ) -> Result<(), (&'static str, String)> {
+            fn apply(&self, old: &Settings, new: &mut Config) -> Result<(), (&'static str, String)> {
                 self.0.apply(old, new)
             }
             fn rewrite_file(&self, rewrite: &dyn Fn(&str) -> String) -> Result<(), String> {
@@ -247,11 +218,9 @@ mod tests {
         // Overlaps what is there.
         handle.set(&[("bind", "127.0.0.1")], true).expect("binds");
         assert!(reachable("127.0.0.1", port) && !reachable("127.0.0.2", port));
-        let error = "ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses.";
-        assert_eq!(
-            handle.set(&[("bind", "192.0.2.77 127.0.0.1")], true),
-            Err(error.into())
-        );
+        let error =
+            "ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses.";
+        assert_eq!(handle.set(&[("bind", "192.0.2.77 127.0.0.1")], true), Err(error.into()));
         assert!(reachable("127.0.0.1", port));
         let other = taken.local_addr().expect("an address").port().to_string();
         let error = "ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port. \

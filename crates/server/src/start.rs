@@ -4,9 +4,7 @@ use crate::cli::{self, Request};
 use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
-use crate::process::{
-    ProcessEffects, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file,
-};
+use crate::process::{ProcessEffects, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file};
 use crate::sessions::Sessions;
 use kelda_engine::config::{Config, ConfigHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -31,24 +29,12 @@ pub trait MakeSessions: Send + Sync + 'static {
 }
 
 /// Runs the server until it is told to end.
-pub fn main<M: MakeSessions>(
-    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M,
-) -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|a| a.to_string_lossy().into_owned())
-        .collect();
+pub fn main<M: MakeSessions>(engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M) -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let (file, stdin, options) = match cli::read(&arguments) {
-        Request::Serve {
-            file,
-            stdin,
-            options,
-        } => (file, stdin, options),
+        Request::Serve { file, stdin, options } => (file, stdin, options),
         Request::Version => {
-            println!(
-                "Kelda server v={VERSION} malloc=mimalloc bits={}",
-                usize::BITS
-            );
+            println!("Kelda server v={VERSION} malloc=mimalloc bits={}", usize::BITS);
             return ExitCode::SUCCESS;
         }
         Request::Help => {
@@ -86,32 +72,21 @@ enum Failure {
 }
 
 /// Reads the file, then standard input, then the command line. Returns standard input's text too.
-fn read_config(
-    file: Option<&str>,
-    stdin: bool,
-    options: &str,
-) -> Result<(Config, String), Failure> {
+fn read_config(file: Option<&str>, stdin: bool, options: &str) -> Result<(Config, String), Failure> {
     let mut config = Config::default();
     let mut read = |text: &str, name: &str| {
-        config
-            .parse_file_text(text, name, &include)
-            .map_err(|error| Failure::Config(error.to_string()))
+        config.parse_file_text(text, name, &include).map_err(|error| Failure::Config(error.to_string()))
     };
     if let Some(file) = file {
         let text = read_text(Path::new(file)).map_err(|error| {
-            Failure::Start(format!(
-                "Fatal error, can't open config file '{file}': {}",
-                reason(&error)
-            ))
+            Failure::Start(format!("Fatal error, can't open config file '{file}': {}", reason(&error)))
         })?;
         read(&text, file)?;
     }
     let mut input = String::new();
     if stdin {
         let text = std::io::stdin().read_to_string(&mut input);
-        text.map_err(|error| {
-            Failure::Start(format!("Cannot read standard input: {}", reason(&error)))
-        })?;
+        text.map_err(|error| Failure::Start(format!("Cannot read standard input: {}", reason(&error))))?;
         read(&input, "standard input")?;
     }
     read(options, "the command line")?;
@@ -125,23 +100,14 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 /// The files of an `include`. As in Redis, one that cannot be opened is an error, a pattern without a match is not.
 fn include(pattern: &str) -> Result<Vec<(String, String)>, String> {
     let path = Path::new(pattern);
-    let name = path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or_default();
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let paths = if name.contains(['*', '?', '[']) {
-        let folder = path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
             .map(|entries| entries.filter_map(|e| e.ok().map(|e| e.path())).collect())
             .unwrap_or_default();
         found.retain(|p| {
-            let candidate = p
-                .file_name()
-                .map(|n| n.to_string_lossy().into_owned())
-                .unwrap_or_default();
+            let candidate = p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             kelda_engine::config::name_matches(name, &candidate) && !candidate.starts_with('.')
         });
         found.sort();
@@ -150,8 +116,7 @@ fn include(pattern: &str) -> Result<Vec<(String, String)>, String> {
         vec![path.to_path_buf()]
     };
     let read = |path: PathBuf| {
-        let text = read_text(&path)
-            .map_err(|error| format!("can't open '{}': {}", path.display(), reason(&error)))?;
+        let text = read_text(&path).map_err(|error| format!("can't open '{}': {}", path.display(), reason(&error)))?;
         Ok((path.display().to_string(), text))
     };
     paths.into_iter().map(read).collect()
@@ -163,12 +128,9 @@ fn serve<M: MakeSessions>(
     stdin: &str,
     engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M,
 ) -> Result<(), Failure> {
-    let start_error =
-        |what: &str, error: std::io::Error| Failure::Start(format!("{what}: {}", reason(&error)));
+    let start_error = |what: &str, error: std::io::Error| Failure::Start(format!("{what}: {}", reason(&error)));
     let settings = config.settings();
-    if settings.daemonize
-        && daemonize(stdin).map_err(|e| start_error("Cannot go to the background", e))?
-    {
+    if settings.daemonize && daemonize(stdin).map_err(|e| start_error("Cannot go to the background", e))? {
         return Ok(());
     }
     // Before the working directory changes.
@@ -184,17 +146,8 @@ fn serve<M: MakeSessions>(
     force(&mut config, "dir", &dir)?;
     // A relative name means a file in `dir`, as in Redis.
     if !settings.logfile.is_empty() {
-        let opened = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&settings.logfile);
-        let text = |error| {
-            format!(
-                "Can't open the log file '{}': {}",
-                settings.logfile,
-                reason(&error)
-            )
-        };
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(&settings.logfile);
+        let text = |error| format!("Can't open the log file '{}': {}", settings.logfile, reason(&error));
         opened.map_err(|error| Failure::Config(text(error)))?;
     }
     log::set_target(settings.loglevel, &settings.logfile);
@@ -217,41 +170,28 @@ fn serve<M: MakeSessions>(
     let seconds = second_descriptors(&listeners).map_err(|e| start_error("Cannot listen", e))?;
     listeners.extend(listen_unix(&settings).map_err(Failure::Start)?);
     if listeners.is_empty() {
-        return Err(Failure::Start(
-            "Configured to not listen anywhere, exiting.".into(),
-        ));
+        return Err(Failure::Start("Configured to not listen anywhere, exiting.".into()));
     }
     let pidfile = match (settings.pidfile.as_str(), settings.daemonize) {
         ("", true) => "/var/run/kelda.pid",
         (path, _) => path,
     };
-    let pidfile = std::path::absolute(pidfile)
-        .ok()
-        .filter(|_| !pidfile.is_empty());
+    let pidfile = std::path::absolute(pidfile).ok().filter(|_| !pidfile.is_empty());
     if let Some(path) = &pidfile {
         write_pid_file(&path.to_string_lossy());
     }
 
     let loops_cell = Arc::new(OnceLock::new());
-    let effects = ProcessEffects {
-        file: file.clone(),
-        listening: Mutex::new(seconds),
-        loops: loops_cell.clone(),
-    };
+    let effects = ProcessEffects { file: file.clone(), listening: Mutex::new(seconds), loops: loops_cell.clone() };
     let handle = Arc::new(ConfigHandle::new(config, Box::new(effects)));
-    let (shared, loops) = event_loops(threads, handle.clone(), listeners)
-        .map_err(|e| start_error("Cannot make an event loop", e))?;
+    let (shared, loops) =
+        event_loops(threads, handle.clone(), listeners).map_err(|e| start_error("Cannot make an event loop", e))?;
     let _ = loops_cell.set(shared.clone());
     watch_signals(shared.clone()).map_err(|e| start_error("Cannot watch signals", e))?;
 
-    log::notice(&format!(
-        "Kelda {VERSION}, {threads} threads, PID: {}",
-        std::process::id()
-    ));
+    log::notice(&format!("Kelda {VERSION}, {threads} threads, PID: {}", std::process::id()));
     log::notice(&format!("Running mode=standalone, port={}.", settings.port));
-    log::notice(&format!(
-        "Data is kept in memory only; files would be in {dir}"
-    ));
+    log::notice(&format!("Data is kept in memory only; files would be in {dir}"));
     log::notice("Server initialized");
     let running = start_threads(loops, &shared, engine(&handle, &shared, file.as_deref()))
         .map_err(|e| start_error("Cannot start a thread", e))?;
@@ -287,11 +227,7 @@ const STACK_BYTES: usize = 64 << 20;
 
 type Running = Vec<std::thread::JoinHandle<()>>;
 
-fn start_threads<M: MakeSessions>(
-    loops: Vec<EventLoop>,
-    shared: &Arc<Shared>,
-    make: M,
-) -> std::io::Result<Running> {
+fn start_threads<M: MakeSessions>(loops: Vec<EventLoop>, shared: &Arc<Shared>, make: M) -> std::io::Result<Running> {
     let make = Arc::new(make);
     let start = |(index, mut event_loop): (usize, EventLoop)| {
         let mailbox = shared.mailboxes[index].clone(); // there is one for each loop
@@ -324,8 +260,5 @@ fn watch_signals(shared: Arc<Shared>) -> std::io::Result<()> {
             shared.stop();
         }
     };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(watch)
-        .map(drop)
+    std::thread::Builder::new().name("signals".into()).spawn(watch).map(drop)
 }

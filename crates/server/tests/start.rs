@@ -22,11 +22,7 @@ impl Folder {
         path
     }
     fn path(&self, name: &str) -> String {
-        self.0
-            .join(name)
-            .to_str()
-            .expect("a plain path")
-            .to_string()
+        self.0.join(name).to_str().expect("a plain path").to_string()
     }
 }
 
@@ -38,10 +34,7 @@ impl Drop for Folder {
 
 fn command(folder: &Folder, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kelda-server"));
-    command
-        .args(arguments)
-        .current_dir(&folder.0)
-        .stdin(Stdio::null());
+    command.args(arguments).current_dir(&folder.0).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -50,11 +43,7 @@ fn command(folder: &Folder, arguments: &[&str]) -> Command {
 fn fails(folder: &Folder, arguments: &[&str]) -> (bool, String, String) {
     let output = command(folder, arguments).output().expect("runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    (
-        output.status.success(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
 struct Running {
@@ -69,11 +58,7 @@ fn starts(folder: &Folder, arguments: &[&str]) -> Running {
     let mut log = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut start = String::new();
     while !start.contains("Ready to accept connections") {
-        assert_ne!(
-            log.read_line(&mut start).expect("reads"),
-            0,
-            "ended: {start}"
-        );
+        assert_ne!(log.read_line(&mut start).expect("reads"), 0, "ended: {start}");
     }
     Running { child, log, start }
 }
@@ -99,34 +84,11 @@ fn free_port() -> String {
 fn starts_says_so_and_ends_cleanly() {
     let folder = Folder::new("clean");
     let (socket, pidfile, port) = (folder.path("socket"), folder.path("pid"), free_port());
-    let options = [
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        &port,
-        "--threads",
-        "2",
-        "--unixsocket",
-        &socket,
-    ];
-    let options = [
-        &options[..],
-        &[
-            "--unixsocketperm",
-            "700",
-            "--pidfile",
-            &pidfile,
-            "--save",
-            "",
-        ],
-    ]
-    .concat();
+    let options = ["--bind", "127.0.0.1", "--port", &port, "--threads", "2", "--unixsocket", &socket];
+    let options = [&options[..], &["--unixsocketperm", "700", "--pidfile", &pidfile, "--save", ""]].concat();
     let mut server = starts(&folder, &options);
     let id = server.child.id();
-    assert_eq!(
-        std::fs::read_to_string(&pidfile).expect("a pid file"),
-        format!("{id}\n")
-    );
+    assert_eq!(std::fs::read_to_string(&pidfile).expect("a pid file"), format!("{id}\n"));
     let expected = [
         format!("2 threads, PID: {id}\n"),
         format!("port={port}."),
@@ -138,28 +100,13 @@ fn starts_says_so_and_ends_cleanly() {
         assert!(server.start.contains(&text), "{text}: {}", server.start);
     }
     server.log.read_line(&mut server.start).expect("reads");
-    assert!(
-        server.start.ends_with("Ready to accept connections unix\n"),
-        "{}",
-        server.start
-    );
+    assert!(server.start.ends_with("Ready to accept connections unix\n"), "{}", server.start);
     use std::os::unix::fs::PermissionsExt;
-    assert_eq!(
-        std::fs::metadata(&socket)
-            .expect("a socket")
-            .permissions()
-            .mode()
-            & 0o777,
-        0o700
-    );
+    assert_eq!(std::fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o700);
     let _tcp = TcpStream::connect(("127.0.0.1", port.parse().expect("a port"))).expect("connects");
     let _unix = UnixStream::connect(&socket).expect("connects");
     let rest = server.end(Signal::TERM);
-    for text in [
-        "# Received SIGTERM scheduling shutdown...",
-        "# User requested shutdown...",
-        "bye bye...",
-    ] {
+    for text in ["# Received SIGTERM scheduling shutdown...", "# User requested shutdown...", "bye bye..."] {
         assert!(rest.contains(text), "{text}: {rest}");
     }
     assert!(!std::fs::exists(&pidfile).expect("asks") && !std::fs::exists(&socket).expect("asks"));
@@ -191,22 +138,11 @@ fn options_win_over_the_file_and_its_includes() {
     let wrong = free_port();
     let right = free_port();
     folder.write("b1.inc", "threads 3\n");
-    folder.write(
-        "b2.inc",
-        &format!("bind 127.0.0.1\nport {wrong}\nlogfile never.log\n"),
-    );
+    folder.write("b2.inc", &format!("bind 127.0.0.1\nport {wrong}\nlogfile never.log\n"));
     let file = folder.write("a.conf", "include b?.inc\nlogfile ''\n");
     let server = starts(&folder, &[&file, "--port", &right]);
-    assert!(
-        server.start.contains("3 threads") && server.start.contains(&format!("port={right}.")),
-        "{}",
-        server.start
-    );
-    assert!(
-        server
-            .end(Signal::INT)
-            .contains("Received SIGINT scheduling shutdown")
-    );
+    assert!(server.start.contains("3 threads") && server.start.contains(&format!("port={right}.")), "{}", server.start);
+    assert!(server.end(Signal::INT).contains("Received SIGINT scheduling shutdown"));
 }
 
 #[test]
@@ -214,16 +150,7 @@ fn the_log_can_go_to_a_file_in_dir() {
     let folder = Folder::new("log");
     std::fs::create_dir(folder.path("data")).expect("a folder");
     let socket = folder.path("socket");
-    let options = [
-        "--port",
-        "0",
-        "--unixsocket",
-        &socket,
-        "--dir",
-        "data",
-        "--logfile",
-        "my.log",
-    ];
+    let options = ["--port", "0", "--unixsocket", &socket, "--dir", "data", "--logfile", "my.log"];
     let child = command(&folder, &options).spawn().expect("runs");
     let log = || std::fs::read_to_string(folder.path("data/my.log")).unwrap_or_default();
     while !log().contains("Ready to accept connections unix") {
@@ -243,22 +170,10 @@ fn says_why_it_does_not_start() {
     let port = taken.local_addr().expect("an address").port().to_string();
     let on_stderr: &[(&[&str], &str)] = &[
         (&[&file], "at line 4 of "),
-        (
-            &[&file],
-            "\n>>> 'nosuch 1'\nBad directive or wrong number of arguments\n",
-        ),
-        (
-            &["--port", "1", "2"],
-            ">>> 'port \"1\" \"2\"'\nwrong number of arguments",
-        ),
-        (
-            &["--dir", "/nosuch/dir"],
-            ">>> 'dir /nosuch/dir'\nNo such file or directory",
-        ),
-        (
-            &["--logfile", "/nosuch/file"],
-            "Can't open the log file '/nosuch/file': No such file or directory",
-        ),
+        (&[&file], "\n>>> 'nosuch 1'\nBad directive or wrong number of arguments\n"),
+        (&["--port", "1", "2"], ">>> 'port \"1\" \"2\"'\nwrong number of arguments"),
+        (&["--dir", "/nosuch/dir"], ">>> 'dir /nosuch/dir'\nNo such file or directory"),
+        (&["--logfile", "/nosuch/file"], "Can't open the log file '/nosuch/file': No such file or directory"),
         (&["--test-memory", "9"], "not supported"),
     ];
     for (arguments, text) in on_stderr {
@@ -266,27 +181,12 @@ fn says_why_it_does_not_start() {
         assert!(!well && said.contains(text), "{arguments:?}: {said}");
     }
     let in_log: &[(&[&str], &str)] = &[
-        (
-            &["/nosuch.conf"],
-            "can't open config file '/nosuch.conf': No such file or directory",
-        ),
-        (
-            &["--port", "0"],
-            "Configured to not listen anywhere, exiting.",
-        ),
-        (
-            &["--bind", "127.0.0.1", "--port", &port],
-            ": bind: Address already in use\n",
-        ),
-        (
-            &["--bind", "127.0.0.1", "--port", &port],
-            "# Failed listening on port ",
-        ),
+        (&["/nosuch.conf"], "can't open config file '/nosuch.conf': No such file or directory"),
+        (&["--port", "0"], "Configured to not listen anywhere, exiting."),
+        (&["--bind", "127.0.0.1", "--port", &port], ": bind: Address already in use\n"),
+        (&["--bind", "127.0.0.1", "--port", &port], "# Failed listening on port "),
         (&["--bind", "192.0.2.77", "--port", &port], "192.0.2.77:"),
-        (
-            &["--port", "0", "--unixsocket", "/nosuch/socket"],
-            "Failed opening Unix socket: bind: No such file",
-        ),
+        (&["--port", "0", "--unixsocket", "/nosuch/socket"], "Failed opening Unix socket: bind: No such file"),
     ];
     for (arguments, text) in in_log {
         let (well, log, _) = fails(&folder, arguments);
@@ -300,13 +200,7 @@ fn says_why_it_does_not_start() {
 fn addresses_that_are_missing_may_be_optional() {
     let folder = Folder::new("optional");
     let port = free_port();
-    let server = starts(
-        &folder,
-        &["--bind", "-192.0.2.77", "127.0.0.1", "--port", &port],
-    );
-    assert!(
-        server.start.contains("192.0.2.77")
-            && server.start.contains("Cannot assign requested address")
-    );
+    let server = starts(&folder, &["--bind", "-192.0.2.77", "127.0.0.1", "--port", &port]);
+    assert!(server.start.contains("192.0.2.77") && server.start.contains("Cannot assign requested address"));
     server.end(Signal::TERM);
 }

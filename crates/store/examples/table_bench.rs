@@ -22,16 +22,11 @@ fn key(n: usize) -> [u8; 16] {
 }
 
 fn report(name: &str, operations: usize, elapsed: Duration) {
-    println!(
-        "{name:<28} {:>7.1} ns",
-        elapsed.as_nanos() as f64 / operations as f64
-    );
+    println!("{name:<28} {:>7.1} ns", elapsed.as_nanos() as f64 / operations as f64);
 }
 
 fn main() {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .map(|text| text.parse::<usize>().expect("a number"));
+    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
     let keys = arguments.next().unwrap_or(1_000_000);
     let table_count = arguments.next().unwrap_or(1024);
     let mut tables: Vec<Table<Entry>> = (0..table_count).map(|_| Table::new()).collect();
@@ -73,11 +68,7 @@ fn main() {
     for _ in 0..keys {
         let key = next();
         let hash = hash(&key);
-        black_box(
-            tables[table_of(hash)]
-                .get(hash, &key)
-                .map(|entry| entry.access()),
-        );
+        black_box(tables[table_of(hash)].get(hash, &key).map(|entry| entry.access()));
     }
     report("get", keys, start.elapsed());
     let start = Instant::now();
@@ -93,11 +84,7 @@ fn main() {
             tables[table_of(*hash)].prefetch_item(*hash, 0);
         }
         for (key, hash) in &batch {
-            black_box(
-                tables[table_of(*hash)]
-                    .get(*hash, key)
-                    .map(|entry| entry.access()),
-            );
+            black_box(tables[table_of(*hash)].get(*hash, key).map(|entry| entry.access()));
         }
     }
     report("get, 32 prefetched", keys, start.elapsed());
@@ -110,11 +97,7 @@ fn main() {
     report("get, absent", keys, start.elapsed());
     let start = Instant::now();
     for n in 0..keys {
-        black_box(
-            tables[n % table_count]
-                .random(n as u64)
-                .map(|entry| entry.access()),
-        );
+        black_box(tables[n % table_count].random(n as u64).map(|entry| entry.access()));
     }
     report("random", keys, start.elapsed());
     let start = Instant::now();

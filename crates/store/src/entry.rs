@@ -183,12 +183,7 @@ impl<'a> EntryRef<'a> {
 
     #[inline]
     fn fixed_at(self) -> usize {
-        HEADER
-            + if self.flags() & EXPIRES != 0 {
-                size_of::<i64>()
-            } else {
-                0
-            }
+        HEADER + if self.flags() & EXPIRES != 0 { size_of::<i64>() } else { 0 }
     }
 
     #[inline]
@@ -203,12 +198,7 @@ impl<'a> EntryRef<'a> {
             (after, usize::from(header.key_len))
         };
         let inline = key + key_len;
-        Parts {
-            key,
-            key_len,
-            inline,
-            size: inline + usize::from(header.inline_len) + self.spare(),
-        }
+        Parts { key, key_len, inline, size: inline + usize::from(header.inline_len) + self.spare() }
     }
 
     /// `len` initialised bytes at `at` of the entry.
@@ -280,10 +270,7 @@ impl<'a> EntryRef<'a> {
     #[inline]
     pub fn set_access(self, access: u32) {
         let field = &self.header().access;
-        field.store(
-            field.load(Relaxed) & !ACCESS_MASK | access & ACCESS_MASK,
-            Relaxed,
-        );
+        field.store(field.load(Relaxed) & !ACCESS_MASK | access & ACCESS_MASK, Relaxed);
     }
 
     /// Whether the expiry index has a registration at or before this entry's expiry; see [`crate::expiry`].
@@ -308,9 +295,7 @@ impl<'a> EntryRef<'a> {
     pub fn string_encoding(self) -> &'static str {
         match self.value() {
             ValueRef::String(Str::Int(_)) => "int",
-            ValueRef::String(Str::Bytes(bytes)) if bytes.len() <= EMBSTR_MAX && !self.is_raw() => {
-                "embstr"
-            }
+            ValueRef::String(Str::Bytes(bytes)) if bytes.len() <= EMBSTR_MAX && !self.is_raw() => "embstr",
             _ => "raw",
         }
     }
@@ -337,10 +322,7 @@ impl<'a> EntryRef<'a> {
     pub fn to_value(self) -> Value {
         match self.value() {
             ValueRef::String(Str::Int(n)) => Value::Int(n),
-            ValueRef::String(Str::Bytes(bytes)) => Value::String {
-                bytes: bytes.to_vec(),
-                raw: self.is_raw(),
-            },
+            ValueRef::String(Str::Bytes(bytes)) => Value::String { bytes: bytes.to_vec(), raw: self.is_raw() },
             ValueRef::List(list) => Value::List(list.clone()),
             ValueRef::Set(set) => Value::Set(set.clone()),
             ValueRef::ZSet(zset) => Value::ZSet(zset.clone()),
@@ -365,36 +347,21 @@ impl Frame<'_> {
         debug_assert!(inline_len <= INLINE_MAX);
         assert!(self.key.len() <= KEY_MAX, "keys are shorter than 4 GiB");
         let mut flags = encoding as u8;
-        let fixed = HEADER
-            + if self.expire_at.is_some() {
-                size_of::<i64>()
-            } else {
-                0
-            };
+        let fixed = HEADER + if self.expire_at.is_some() { size_of::<i64>() } else { 0 };
         let after = fixed + encoding.fixed_size();
         let long = self.key.len() > usize::from(u8::MAX);
         let key = after + if long { size_of::<u32>() } else { 0 };
         let used = key + self.key.len() + inline_len;
-        let spare = if encoding == Encoding::Inline {
-            (rounded(used) - used).min(SPARE_MAX)
-        } else {
-            0
-        };
-        for (flag, set) in [
-            (EXPIRES, self.expire_at.is_some()),
-            (LONG_KEY, long),
-            (RAW, raw),
-            (INDEXED, self.indexed),
-        ] {
+        let spare = if encoding == Encoding::Inline { (rounded(used) - used).min(SPARE_MAX) } else { 0 };
+        for (flag, set) in [(EXPIRES, self.expire_at.is_some()), (LONG_KEY, long), (RAW, raw), (INDEXED, self.indexed)]
+        {
             flags |= if set { flag } else { 0 };
         }
         let layout = layout(used + spare);
         // SAFETY: the layout has at least the header's size. All offsets are below it; the header, the expiry and the
         // fixed part are aligned to 8, and the length of a long key is written unaligned.
         unsafe {
-            let Some(entry) = NonNull::new(alloc(layout)) else {
-                handle_alloc_error(layout)
-            };
+            let Some(entry) = NonNull::new(alloc(layout)) else { handle_alloc_error(layout) };
             entry.cast::<Header>().write(Header {
                 flags: AtomicU8::new(flags),
                 key_len: if long { 0 } else { self.key.len() as u8 },
@@ -405,10 +372,7 @@ impl Frame<'_> {
                 entry.add(HEADER).cast::<i64>().write(at);
             }
             if long {
-                entry
-                    .add(after)
-                    .cast::<u32>()
-                    .write_unaligned(self.key.len() as u32);
+                entry.add(after).cast::<u32>().write_unaligned(self.key.len() as u32);
             }
             ptr::copy_nonoverlapping(self.key.as_ptr(), entry.add(key).as_ptr(), self.key.len());
             Entry(entry)
@@ -491,23 +455,12 @@ impl Entry {
     /// Makes an entry. A string that is the canonical text of an integer is kept as one unless it is `raw`. The access
     /// field starts at 0, and the entry is not indexed. Keys are shorter than 4 GiB.
     pub fn new(key: &[u8], value: Value, expire_at: Option<i64>) -> Entry {
-        Frame {
-            key,
-            expire_at,
-            access: 0,
-            indexed: false,
-        }
-        .with_value(value)
+        Frame { key, expire_at, access: 0, indexed: false }.with_value(value)
     }
 
     /// As [`Entry::new`] with a [`Value::String`], without a vector on the way.
     pub fn from_bytes(key: &[u8], bytes: &[u8], raw: bool, expire_at: Option<i64>) -> Entry {
-        let frame = Frame {
-            key,
-            expire_at,
-            access: 0,
-            indexed: false,
-        };
+        let frame = Frame { key, expire_at, access: 0, indexed: false };
         match parse_int(bytes).filter(|_| !raw) {
             // SAFETY: `Int` stands for an i64.
             Some(n) => unsafe { frame.with_fixed(Encoding::Int, n, false) },
@@ -530,10 +483,7 @@ impl Entry {
         unsafe {
             let value = match this.encoding() {
                 Encoding::Int | Encoding::Inline => this.to_value(),
-                Encoding::Long => Value::String {
-                    bytes: entry.fixed_ptr::<Vec<u8>>().read(),
-                    raw: this.is_raw(),
-                },
+                Encoding::Long => Value::String { bytes: entry.fixed_ptr::<Vec<u8>>().read(), raw: this.is_raw() },
                 Encoding::List => Value::List(entry.fixed_ptr::<List>().read()),
                 Encoding::Set => Value::Set(entry.fixed_ptr::<Set>().read()),
                 Encoding::ZSet => Value::ZSet(entry.fixed_ptr::<ZSet>().read()),
@@ -547,11 +497,7 @@ impl Entry {
 
     /// The same value and expiry under another key, as RENAME wants it. The new entry is not indexed.
     pub fn with_key(mut self, new_key: &[u8]) -> Entry {
-        let frame = Frame {
-            key: new_key,
-            indexed: false,
-            ..self.frame()
-        };
+        let frame = Frame { key: new_key, indexed: false, ..self.frame() };
         let moved = self.moved(&frame);
         self.become_moved(moved);
         self
@@ -564,10 +510,7 @@ impl Entry {
             // SAFETY: an entry that has an expiry keeps it after the header.
             (Some(_), Some(at)) => unsafe { self.0.add(HEADER).cast::<i64>().write(at) },
             _ => {
-                let moved = self.moved(&Frame {
-                    expire_at,
-                    ..self.frame()
-                });
+                let moved = self.moved(&Frame { expire_at, ..self.frame() });
                 self.become_moved(moved);
             }
         }
@@ -675,12 +618,7 @@ impl Entry {
     /// What a successor of this entry keeps.
     fn frame(&self) -> Frame<'_> {
         let this = self.as_ref();
-        Frame {
-            key: this.key(),
-            expire_at: this.expire_at(),
-            access: this.access(),
-            indexed: this.is_indexed(),
-        }
+        Frame { key: this.key(), expire_at: this.expire_at(), access: this.access(), indexed: this.is_indexed() }
     }
 
     /// A bitwise copy of the value in a new frame: it owns the value together with `self`, until `become_moved`.
@@ -690,11 +628,7 @@ impl Entry {
         let new = ManuallyDrop::new(frame.build(this.encoding(), len, this.is_raw()));
         // SAFETY: both entries have the same encoding and thus a fixed part of the same size, and `len` inline bytes.
         unsafe {
-            ptr::copy_nonoverlapping(
-                self.fixed_ptr(),
-                new.fixed_ptr::<u8>(),
-                this.encoding().fixed_size(),
-            );
+            ptr::copy_nonoverlapping(self.fixed_ptr(), new.fixed_ptr::<u8>(), this.encoding().fixed_size());
             ptr::copy_nonoverlapping(self.inline_ptr(), new.inline_ptr(), len);
         }
         new
@@ -712,10 +646,7 @@ impl Entry {
     fn fits_inline(&self, len: usize) -> bool {
         let this = self.as_ref();
         let room = usize::from(this.header().inline_len) + this.spare();
-        len <= room
-            && len <= INLINE_MAX
-            && room - len <= SPARE_MAX
-            && room - len <= this.parts().size / 2
+        len <= room && len <= INLINE_MAX && room - len <= SPARE_MAX && room - len <= this.parts().size / 2
     }
 
     /// Moves the border between an inline string and its spare bytes; `fits_inline(len)` holds.
@@ -730,18 +661,13 @@ impl Entry {
 
     fn set_raw_flag(&mut self, raw: bool) {
         let flags = &self.as_ref().header().flags;
-        flags.store(
-            flags.load(Relaxed) & !RAW | if raw { RAW } else { 0 },
-            Relaxed,
-        );
+        flags.store(flags.load(Relaxed) & !RAW | if raw { RAW } else { 0 }, Relaxed);
     }
 
     #[inline]
     fn fixed_ptr<T>(&self) -> *mut T {
         // SAFETY: the offset lies within the entry, or at its end if the fixed part is empty.
-        unsafe { self.0.add(self.as_ref().fixed_at()) }
-            .cast()
-            .as_ptr()
+        unsafe { self.0.add(self.as_ref().fixed_at()) }.cast().as_ptr()
     }
 
     #[inline]

@@ -50,10 +50,7 @@ impl Slot {
             top => {
                 let mut hashes = [0; CHUNK_LEN];
                 hashes[0] = hash;
-                *top = Some(Box::new(Chunk {
-                    hashes,
-                    next: top.take(),
-                }));
+                *top = Some(Box::new(Chunk { hashes, next: top.take() }));
                 true
             }
         }
@@ -101,11 +98,7 @@ pub struct ExpiryIndex {
 impl ExpiryIndex {
     /// An index without registrations; allocates nothing.
     pub const fn new() -> ExpiryIndex {
-        ExpiryIndex {
-            slots: BTreeMap::new(),
-            len: 0,
-            chunks: 0,
-        }
+        ExpiryIndex { slots: BTreeMap::new(), len: 0, chunks: 0 }
     }
 
     /// Registers a key that expires at `at_ms`. O(log of the few slots). `now_ms` only decides how wide the slot may be.
@@ -154,8 +147,7 @@ impl ExpiryIndex {
 
     /// Memory that the index has allocated, in bytes; the part of the slots' tree (some 50 bytes each) is an estimate.
     pub fn memory_bytes(&self) -> usize {
-        self.chunks * size_of::<Chunk>()
-            + self.slots.len() * (size_of::<(i64, u32)>() + size_of::<Slot>()) * 3 / 2
+        self.chunks * size_of::<Chunk>() + self.slots.len() * (size_of::<(i64, u32)>() + size_of::<Slot>()) * 3 / 2
     }
 
     /// Registers every key once: `expire_at` tells the true expiry of the key with this database and hash, `None` if there
@@ -193,10 +185,7 @@ impl ExpiryIndex {
             _ => db,
         };
         let slots = std::mem::take(&mut self.slots);
-        self.slots = slots
-            .into_iter()
-            .map(|((due, db), slot)| ((due, swapped(db)), slot))
-            .collect();
+        self.slots = slots.into_iter().map(|((due, db), slot)| ((due, swapped(db)), slot)).collect();
     }
 }
 
@@ -207,8 +196,7 @@ fn due(now_ms: i64, at_ms: i64) -> i64 {
     // With a distance of `width` at least, rounding down stays after now; and what is left then is less than `width`.
     let width_log2 = match (distance.ilog2().max(NARROWEST_LOG2) - NARROWEST_LOG2) / STEP_LOG2 {
         0 => {
-            return at_ms.saturating_add((1 << NARROWEST_LOG2) - 1) >> NARROWEST_LOG2
-                << NARROWEST_LOG2;
+            return at_ms.saturating_add((1 << NARROWEST_LOG2) - 1) >> NARROWEST_LOG2 << NARROWEST_LOG2;
         }
         step => NARROWEST_LOG2 + step * STEP_LOG2,
     };
@@ -262,16 +250,9 @@ mod tests {
         for key in 0..10_000u64 {
             index.add(NOW, key, 0, NOW + (key as i64 * 7919) % 3_600_000);
         }
-        assert!(
-            index.memory_bytes() < 10_000 * 10,
-            "{}",
-            index.memory_bytes()
-        );
+        assert!(index.memory_bytes() < 10_000 * 10, "{}", index.memory_bytes());
         index.take_due(i64::MAX, usize::MAX, &mut Vec::new());
-        assert_eq!(
-            (index.len(), index.memory_bytes(), index.next_due()),
-            (0, 0, None)
-        );
+        assert_eq!((index.len(), index.memory_bytes(), index.next_due()), (0, 0, None));
     }
 
     #[test]
@@ -285,10 +266,7 @@ mod tests {
         assert_eq!(index.len(), 67);
         let mut out = Vec::new();
         index.take_due(i64::MAX, usize::MAX, &mut out);
-        assert!(
-            out.iter()
-                .all(|&(db, hash)| db == [1, 0, 2][hash as usize % 3] && db != 0)
-        );
+        assert!(out.iter().all(|&(db, hash)| db == [1, 0, 2][hash as usize % 3] && db != 0));
         assert_eq!((out.len(), index.len(), index.memory_bytes()), (67, 0, 0));
     }
 

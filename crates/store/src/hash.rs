@@ -23,9 +23,7 @@ enum Form {
 impl Hash {
     /// An empty hash; allocates nothing.
     pub const fn new() -> Hash {
-        Hash {
-            form: Form::Packed(Packed::new()),
-        }
+        Hash { form: Form::Packed(Packed::new()) }
     }
 
     /// Number of fields. O(1).
@@ -69,9 +67,7 @@ impl Hash {
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> Option<Vec<u8>> {
         if let Form::Packed(packed) = &mut self.form {
             let longest = field.len().max(value.len());
-            if longest <= limits.hash_value_bytes_max
-                && packed.is_safe_to_add(field.len() + value.len())
-            {
+            if longest <= limits.hash_value_bytes_max && packed.is_safe_to_add(field.len() + value.len()) {
                 if let Some(pos) = packed.find(field, 1).and_then(|pos| packed.next(pos)) {
                     let old = packed.at(pos).to_vec();
                     packed.replace(pos, Str::Bytes(value));
@@ -130,9 +126,7 @@ impl Hash {
                 let pos = packed.seek(2 * random.checked_rem(self.len() as u64)? as usize)?;
                 Some((packed.at(pos), packed.at(packed.next(pos)?)))
             }
-            Form::Table(table) => table
-                .random(random)
-                .map(|(field, value)| (Str::Bytes(field), Str::Bytes(value))),
+            Form::Table(table) => table.random(random).map(|(field, value)| (Str::Bytes(field), Str::Bytes(value))),
         }
     }
 
@@ -144,9 +138,7 @@ impl Hash {
                 self.iter().for_each(|(field, value)| f(field, value));
                 0
             }
-            Form::Table(table) => table.scan(cursor, count, |(field, value)| {
-                f(Str::Bytes(field), Str::Bytes(value))
-            }),
+            Form::Table(table) => table.scan(cursor, count, |(field, value)| f(Str::Bytes(field), Str::Bytes(value))),
         }
     }
 

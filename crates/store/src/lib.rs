@@ -18,9 +18,9 @@ pub mod str;
 pub mod stream;
 pub mod sync;
 pub mod table;
-pub mod txn;
 #[cfg(test)]
 mod testing;
+pub mod txn;
 pub mod value;
 pub mod waiting;
 pub mod zset;

@@ -47,14 +47,10 @@ const COUNTED_CHUNK_BYTES: usize = 8192;
 impl Bound {
     fn new(limits: &Limits) -> Bound {
         match limits.list_chunk {
-            size @ 0.. => Bound {
-                bytes: COUNTED_CHUNK_BYTES,
-                count: usize::try_from(size).unwrap_or(usize::MAX).max(1),
-            },
-            size => Bound {
-                bytes: 4096 << (-1 - size.max(-5)),
-                count: usize::MAX,
-            },
+            size @ 0.. => {
+                Bound { bytes: COUNTED_CHUNK_BYTES, count: usize::try_from(size).unwrap_or(usize::MAX).max(1) }
+            }
+            size => Bound { bytes: 4096 << (-1 - size.max(-5)), count: usize::MAX },
         }
     }
 
@@ -69,8 +65,7 @@ impl Bound {
             chunk.bytes() <= self.bytes / 2
         } else {
             // An element with a chunk of its own for its size keeps it.
-            let oversized =
-                chunk.len() == 1 && chunk.get(0).is_some_and(|only| only.len() > self.bytes);
+            let oversized = chunk.len() == 1 && chunk.get(0).is_some_and(|only| only.len() > self.bytes);
             chunk.len() <= self.count / 2 && !oversized
         }
     }
@@ -79,9 +74,7 @@ impl Bound {
 impl List {
     /// An empty list; allocates nothing.
     pub const fn new() -> List {
-        List {
-            form: Form::Packed(Packed::new()),
-        }
+        List { form: Form::Packed(Packed::new()) }
     }
 
     /// Number of elements. O(1).
@@ -113,15 +106,8 @@ impl List {
 
     /// Adds the elements of one command at an end, one after another. Like Redis, this looks at the sum of their lengths
     /// first: a list that may stay one block stays one, even if their heads make it a little larger than the bound.
-    pub fn push_all<'a>(
-        &mut self,
-        end: End,
-        elements: impl Iterator<Item = &'a [u8]> + Clone,
-        limits: &Limits,
-    ) {
-        let (count, bytes) = elements
-            .clone()
-            .fold((0, 0), |(n, bytes), element| (n + 1, bytes + element.len()));
+    pub fn push_all<'a>(&mut self, end: End, elements: impl Iterator<Item = &'a [u8]> + Clone, limits: &Limits) {
+        let (count, bytes) = elements.clone().fold((0, 0), |(n, bytes), element| (n + 1, bytes + element.len()));
         self.reserve(count, bytes, limits);
         elements.for_each(|element| self.push_reserved(end, element, limits));
     }
@@ -129,8 +115,7 @@ impl List {
     /// Makes the list a deque if so many more elements and bytes exceed the bound of a single block.
     fn reserve(&mut self, count: usize, bytes: usize, limits: &Limits) {
         if let Form::Packed(packed) = &mut self.form
-            && !Bound::new(limits)
-                .allows(packed.bytes().saturating_add(bytes), packed.len() + count)
+            && !Bound::new(limits).allows(packed.bytes().saturating_add(bytes), packed.len() + count)
         {
             self.form = Form::Chunks(Box::new(Chunks::from(std::mem::take(packed))));
         }
@@ -192,10 +177,7 @@ impl List {
         assert!(index <= self.len(), "{NO_ELEMENT}");
         self.reserve(1, element.len(), limits);
         match &mut self.form {
-            Form::Packed(packed) => packed.insert(
-                packed.seek(index).unwrap_or(packed.end()),
-                Str::Bytes(element),
-            ),
+            Form::Packed(packed) => packed.insert(packed.seek(index).unwrap_or(packed.end()), Str::Bytes(element)),
             Form::Chunks(chunks) => chunks.insert(index, element, Bound::new(limits)),
         }
     }
@@ -247,19 +229,13 @@ impl List {
     /// The elements from the one with this index on, towards the back; none if there is none with it.
     pub fn iter_from(&self, index: usize) -> Iter<'_> {
         match &self.form {
-            Form::Packed(packed) => Iter {
-                current: packed.iter_from(index),
-                rest: Default::default(),
-            },
+            Form::Packed(packed) => Iter { current: packed.iter_from(index), rest: Default::default() },
             Form::Chunks(chunks) => match chunks.locate(index) {
                 Some((chunk, offset)) => Iter {
                     current: chunks.chunk(chunk).iter_from(offset),
                     rest: chunks.range(chunk + 1..chunks.count()),
                 },
-                None => Iter {
-                    current: Default::default(),
-                    rest: Default::default(),
-                },
+                None => Iter { current: Default::default(), rest: Default::default() },
             },
         }
     }
@@ -267,19 +243,14 @@ impl List {
     /// The elements from the one with this index on, towards the front; none if there is none with it.
     pub fn iter_rev_from(&self, index: usize) -> IterRev<'_> {
         match &self.form {
-            Form::Packed(packed) => IterRev {
-                current: packed.iter_rev_from(index),
-                rest: vec_deque::Iter::default().rev(),
-            },
+            Form::Packed(packed) => {
+                IterRev { current: packed.iter_rev_from(index), rest: vec_deque::Iter::default().rev() }
+            }
             Form::Chunks(chunks) => match chunks.locate(index) {
-                Some((chunk, offset)) => IterRev {
-                    current: chunks.chunk(chunk).iter_rev_from(offset),
-                    rest: chunks.range(0..chunk).rev(),
-                },
-                None => IterRev {
-                    current: packed::Iter::default().rev(),
-                    rest: vec_deque::Iter::default().rev(),
-                },
+                Some((chunk, offset)) => {
+                    IterRev { current: chunks.chunk(chunk).iter_rev_from(offset), rest: chunks.range(0..chunk).rev() }
+                }
+                None => IterRev { current: packed::Iter::default().rev(), rest: vec_deque::Iter::default().rev() },
             },
         }
     }
@@ -324,8 +295,7 @@ impl List {
 
     fn try_shrink(&mut self, limits: &Limits) {
         if let Form::Chunks(chunks) = &mut self.form
-            && let Some(packed) =
-                chunks.take_only(|chunk| Bound::new(limits).allows_shrinking_to(chunk))
+            && let Some(packed) = chunks.take_only(|chunk| Bound::new(limits).allows_shrinking_to(chunk))
         {
             self.form = Form::Packed(packed);
         }

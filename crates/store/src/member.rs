@@ -36,23 +36,12 @@ fn width_code(len: usize) -> u8 {
 /// Widths of the two lengths that follow the first byte.
 fn widths(first: u8) -> (usize, usize) {
     let value_code = first >> 2 & 7;
-    (
-        1 << (first & 3),
-        if value_code == 0 {
-            0
-        } else {
-            1 << (value_code - 1)
-        },
-    )
+    (1 << (first & 3), if value_code == 0 { 0 } else { 1 << (value_code - 1) })
 }
 
 impl Member {
     fn new(key: &[u8], value: &[u8]) -> Member {
-        let value_code = if value.is_empty() {
-            0
-        } else {
-            1 + width_code(value.len())
-        };
+        let value_code = if value.is_empty() { 0 } else { 1 + width_code(value.len()) };
         let first = width_code(key.len()) | value_code << 2;
         let (key_width, value_width) = widths(first);
         let mut bytes = Vec::with_capacity(1 + key_width + value_width + key.len() + value.len());
@@ -61,9 +50,7 @@ impl Member {
         bytes.extend_from_slice(&value.len().to_le_bytes()[..value_width]);
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(value);
-        Member {
-            bytes: bytes.into_boxed_slice(),
-        }
+        Member { bytes: bytes.into_boxed_slice() }
     }
 
     fn value(&self) -> &[u8] {
@@ -119,9 +106,7 @@ unsafe impl Item for Member {
         unsafe {
             let (head, key, value) = sizes_at(p);
             let bytes = ptr::slice_from_raw_parts_mut(p.as_ptr(), head + key + value);
-            Member {
-                bytes: Box::from_raw(bytes),
-            }
+            Member { bytes: Box::from_raw(bytes) }
         }
     }
 
@@ -130,10 +115,7 @@ unsafe impl Item for Member {
         unsafe {
             let (head, key, value) = sizes_at(p);
             let start = p.as_ptr().add(head);
-            (
-                slice::from_raw_parts(start, key),
-                slice::from_raw_parts(start.add(key), value),
-            )
+            (slice::from_raw_parts(start, key), slice::from_raw_parts(start.add(key), value))
         }
     }
 
@@ -152,10 +134,7 @@ pub(crate) struct Members {
 
 impl Members {
     pub fn new() -> Members {
-        Members {
-            table: Table::new(),
-            member_bytes: 0,
-        }
+        Members { table: Table::new(), member_bytes: 0 }
     }
 
     pub fn len(&self) -> usize {

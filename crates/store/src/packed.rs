@@ -52,9 +52,7 @@ const SAFE_BYTES: usize = 1 << 30;
 impl Packed {
     /// An empty block; allocates nothing.
     pub const fn new() -> Packed {
-        Packed {
-            block: Block::new(),
-        }
+        Packed { block: Block::new() }
     }
 
     /// Number of elements.
@@ -122,8 +120,7 @@ impl Packed {
             until += self.extent(until);
             removed += 1;
         }
-        self.block
-            .splice(pos, until - pos, &[], (self.len() - removed) as u32);
+        self.block.splice(pos, until - pos, &[], (self.len() - removed) as u32);
         removed
     }
 
@@ -186,10 +183,7 @@ impl Packed {
 
     /// All elements, front to back.
     pub fn iter(&self) -> Iter<'_> {
-        Iter {
-            bytes: self.elements(),
-            left: self.len(),
-        }
+        Iter { bytes: self.elements(), left: self.len() }
     }
 
     /// All elements, back to front.
@@ -200,30 +194,16 @@ impl Packed {
     /// The elements from the one with this index on.
     pub fn iter_from(&self, index: usize) -> Iter<'_> {
         match self.seek(index) {
-            Some(pos) => Iter {
-                bytes: &self.elements()[pos..],
-                left: self.len() - index,
-            },
-            None => Iter {
-                bytes: &[],
-                left: 0,
-            },
+            Some(pos) => Iter { bytes: &self.elements()[pos..], left: self.len() - index },
+            None => Iter { bytes: &[], left: 0 },
         }
     }
 
     /// The elements from the one with this index on, towards the front.
     pub fn iter_rev_from(&self, index: usize) -> Rev<Iter<'_>> {
         match self.seek(index) {
-            Some(pos) => Iter {
-                bytes: &self.elements()[..pos + self.extent(pos)],
-                left: index + 1,
-            }
-            .rev(),
-            None => Iter {
-                bytes: &[],
-                left: 0,
-            }
-            .rev(),
+            Some(pos) => Iter { bytes: &self.elements()[..pos + self.extent(pos)], left: index + 1 }.rev(),
+            None => Iter { bytes: &[], left: 0 }.rev(),
         }
     }
 
@@ -258,30 +238,19 @@ impl Packed {
         }
         let mut back = Block::new();
         back.splice(0, 0, &[&self.elements()[pos..]], moved);
-        self.block
-            .splice(pos, self.end() - pos, &[], self.block.tag() - moved);
+        self.block.splice(pos, self.end() - pos, &[], self.block.tag() - moved);
         Packed { block: back }
     }
 
     /// Adds all elements of `other` at the back. O(bytes of `other`).
     pub fn append(&mut self, other: &Packed) {
-        self.block.splice(
-            self.end(),
-            0,
-            &[other.elements()],
-            self.block.tag() + other.block.tag(),
-        );
+        self.block.splice(self.end(), 0, &[other.elements()], self.block.tag() + other.block.tag());
     }
 
     fn put(&mut self, pos: usize, removed: usize, element: Str<'_>, count: usize) {
         let encoded = Encoded::new(element);
         let (back, back_len) = back_size(encoded.head().len() + encoded.body.len());
-        self.block.splice(
-            pos,
-            removed,
-            &[encoded.head(), encoded.body, &back[..back_len]],
-            count as u32,
-        );
+        self.block.splice(pos, removed, &[encoded.head(), encoded.body, &back[..back_len]], count as u32);
     }
 
     /// Bytes from the element at `pos` to the next.
@@ -372,9 +341,7 @@ impl<'a> Encoded<'a> {
             }
             -0x8000..=0x7fff => Encoded::from_parts(&[INT_16], &n.to_le_bytes()[..2], &[]),
             -0x80_0000..=0x7f_ffff => Encoded::from_parts(&[INT_24], &n.to_le_bytes()[..3], &[]),
-            -0x8000_0000..=0x7fff_ffff => {
-                Encoded::from_parts(&[INT_32], &n.to_le_bytes()[..4], &[])
-            }
+            -0x8000_0000..=0x7fff_ffff => Encoded::from_parts(&[INT_32], &n.to_le_bytes()[..4], &[]),
             _ => Encoded::from_parts(&[INT_64], &n.to_le_bytes(), &[]),
         }
     }
@@ -382,14 +349,9 @@ impl<'a> Encoded<'a> {
     fn string(bytes: &[u8]) -> Encoded<'_> {
         match bytes.len() {
             len @ 0..=63 => Encoded::from_parts(&[STRING_6 | len as u8], &[], bytes),
-            len @ 64..=4095 => {
-                Encoded::from_parts(&[STRING_12 | (len >> 8) as u8], &[len as u8], bytes)
-            }
+            len @ 64..=4095 => Encoded::from_parts(&[STRING_12 | (len >> 8) as u8], &[len as u8], bytes),
             len => {
-                assert!(
-                    len <= Block::LEN_MAX,
-                    "a packed element is smaller than 4 GiB"
-                );
+                assert!(len <= Block::LEN_MAX, "a packed element is smaller than 4 GiB");
                 Encoded::from_parts(&[STRING_32], &(len as u32).to_le_bytes(), bytes)
             }
         }
@@ -399,11 +361,7 @@ impl<'a> Encoded<'a> {
         let mut head = [0; 9];
         head[0] = kind[0];
         head[1..=number.len()].copy_from_slice(number);
-        Encoded {
-            head,
-            head_len: 1 + number.len(),
-            body,
-        }
+        Encoded { head, head_len: 1 + number.len(), body }
     }
 
     fn head(&self) -> &[u8] {
@@ -417,10 +375,7 @@ fn decode(bytes: &[u8]) -> (Str<'_>, usize) {
     let int = |width: usize| {
         let mut wide = [0; 8];
         wide[8 - width..].copy_from_slice(&bytes[1..=width]);
-        (
-            Str::Int(i64::from_le_bytes(wide) >> (64 - 8 * width)),
-            1 + width,
-        )
+        (Str::Int(i64::from_le_bytes(wide) >> (64 - 8 * width)), 1 + width)
     };
     match bytes[0] {
         first @ 0..STRING_6 => (Str::Int(i64::from(first)), 1),
@@ -444,10 +399,7 @@ fn string_size(bytes: &[u8]) -> (usize, usize) {
     match bytes[0] {
         first @ STRING_6..INT_13 => (1, usize::from(first & 0x3f)),
         first @ STRING_12..STRING_32 => (2, usize::from(first & 0x0f) << 8 | usize::from(bytes[1])),
-        _ => (
-            5,
-            u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize,
-        ),
+        _ => (5, u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize),
     }
 }
 

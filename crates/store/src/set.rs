@@ -27,9 +27,7 @@ enum Form {
 impl Set {
     /// An empty set; allocates nothing.
     pub const fn new() -> Set {
-        Set {
-            form: Form::Ints(IntSet::new()),
-        }
+        Set { form: Form::Ints(IntSet::new()) }
     }
 
     /// Number of members. O(1).
@@ -70,8 +68,7 @@ impl Set {
     pub fn reserve(&mut self, first: &[u8], count: usize, limits: &Limits) {
         match &self.form {
             Form::Ints(ints)
-                if ints.len() == 0
-                    && (parse_int(first).is_none() || count > limits.set_int_entries_max) =>
+                if ints.len() == 0 && (parse_int(first).is_none() || count > limits.set_int_entries_max) =>
             {
                 self.form = if count <= limits.set_entries_max {
                     Form::Packed(Packed::new())
@@ -109,16 +106,8 @@ impl Set {
                 None => {
                     // Not empty: `reserve` has given an empty set another form for a member that is no integer.
                     let ends = [ints.get(0), ints.get(ints.len() - 1)];
-                    let longest = ends
-                        .iter()
-                        .flatten()
-                        .map(|&n| Str::Int(n).len())
-                        .max()
-                        .unwrap_or(0);
-                    if fits
-                        && ints.len() < limits.set_entries_max
-                        && longest <= limits.set_value_bytes_max
-                    {
+                    let longest = ends.iter().flatten().map(|&n| Str::Int(n).len()).max().unwrap_or(0);
+                    if fits && ints.len() < limits.set_entries_max && longest <= limits.set_value_bytes_max {
                         let mut packed = Packed::new();
                         ints.iter().for_each(|n| packed.push_back(Str::Int(n)));
                         packed.push_back(Str::Bytes(member));
@@ -132,10 +121,7 @@ impl Set {
             Form::Packed(packed) => {
                 if packed.find(member, 0).is_some() {
                     false
-                } else if fits
-                    && packed.len() < limits.set_entries_max
-                    && packed.is_safe_to_add(member.len())
-                {
+                } else if fits && packed.len() < limits.set_entries_max && packed.is_safe_to_add(member.len()) {
                     packed.push_back(Str::Bytes(member));
                     true
                 } else {
@@ -170,10 +156,7 @@ impl Set {
         };
         let ints = ints.into_iter().flat_map(|ints| ints.iter()).map(Str::Int);
         let packed = packed.into_iter().flatten();
-        let table = table
-            .into_iter()
-            .flat_map(|table| table.iter())
-            .map(|(member, _)| Str::Bytes(member));
+        let table = table.into_iter().flat_map(|table| table.iter()).map(|(member, _)| Str::Bytes(member));
         ints.chain(packed).chain(table)
     }
 

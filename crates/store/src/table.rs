@@ -32,8 +32,8 @@
 mod chunk;
 
 use self::chunk::{
-    ADDRESS_MASK, Chunk, HALF_LAYOUT, HALF_SLOTS, LINK_HALF, LINK_SLOT, LINK_WHOLE, SLOTS,
-    STORED_BITS, WHOLE_LAYOUT, allocate, item_of, pack, stored_in,
+    ADDRESS_MASK, Chunk, HALF_LAYOUT, HALF_SLOTS, LINK_HALF, LINK_SLOT, LINK_WHOLE, SLOTS, STORED_BITS, WHOLE_LAYOUT,
+    allocate, item_of, pack, stored_in,
 };
 use crate::hasher;
 use std::alloc::{Layout, dealloc, handle_alloc_error, realloc};
@@ -137,11 +137,7 @@ fn directory_layout(buckets: usize) -> Layout {
 fn locate(hash: u64, buckets: usize) -> (usize, u32) {
     let level = buckets.ilog2();
     let wide = hash as usize & ((2 << level) - 1);
-    let index = if wide < buckets {
-        wide
-    } else {
-        wide & ((1 << level) - 1)
-    };
+    let index = if wide < buckets { wide } else { wide & ((1 << level) - 1) };
     (index, level_of(index, buckets))
 }
 
@@ -232,13 +228,7 @@ impl Place {
 impl<T: Item> Table<T> {
     /// An empty table; allocates nothing.
     pub const fn new() -> Table<T> {
-        Table {
-            root: ptr::null_mut(),
-            len: 0,
-            buckets: 0,
-            overflow: 0,
-            items: PhantomData,
-        }
+        Table { root: ptr::null_mut(), len: 0, buckets: 0, overflow: 0, items: PhantomData }
     }
 
     /// How many items there are.
@@ -287,11 +277,7 @@ impl<T: Item> Table<T> {
     }
 
     /// As [`Table::find_by_hash`], to change or remove the item.
-    pub fn find_by_hash_mut(
-        &mut self,
-        hash: u64,
-        f: impl FnMut(T::Ref<'_>) -> bool,
-    ) -> Option<SlotMut<'_, T>> {
+    pub fn find_by_hash_mut(&mut self, hash: u64, f: impl FnMut(T::Ref<'_>) -> bool) -> Option<SlotMut<'_, T>> {
         let place = self.find_hashed(hash, f)?;
         Some(SlotMut { table: self, place })
     }
@@ -303,10 +289,7 @@ impl<T: Item> Table<T> {
         assert!(item.as_ptr().addr() <= ADDRESS_MASK, "items lie below 2^48");
         // SAFETY: the item is live: its owner just gave it up.
         let key = unsafe { T::key(item) };
-        debug_assert!(
-            self.find(hash, key).is_none(),
-            "the key is in the table already"
-        );
+        debug_assert!(self.find(hash, key).is_none(), "the key is in the table already");
         if self.buckets == 0 {
             self.root = Chunk::new(array_layout(1)).0.as_ptr().cast();
             self.buckets = 1;
@@ -314,20 +297,9 @@ impl<T: Item> Table<T> {
             self.split();
         }
         let (bucket, level) = locate(hash, self.buckets as usize);
-        let (chunk, slot) = self.push(
-            self.bucket(bucket),
-            tag_of(hash),
-            pack(item, stored_of(hash, level)),
-        );
+        let (chunk, slot) = self.push(self.bucket(bucket), tag_of(hash), pack(item, stored_of(hash, level)));
         self.len += 1;
-        SlotMut {
-            table: self,
-            place: Place {
-                bucket,
-                chunk,
-                slot,
-            },
-        }
+        SlotMut { table: self, place: Place { bucket, chunk, slot } }
     }
 
     /// Takes the item with this key out. O(1): at most two buckets are merged.
@@ -401,22 +373,15 @@ impl<T: Item> Table<T> {
         }
         // The next interval of the bit-reversed space: count up at the highest bit of the index, carrying downwards.
         let above = if level < 32 { u32::MAX << level } else { 0 };
-        u64::from(
-            (cursor | above)
-                .reverse_bits()
-                .wrapping_add(1)
-                .reverse_bits(),
-        )
+        u64::from((cursor | above).reverse_bits().wrapping_add(1).reverse_bits())
     }
 
     /// All items, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = T::Ref<'_>> {
-        (0..self.buckets as usize)
-            .flat_map(|bucket| self.chain(bucket))
-            .map(|place| {
-                // SAFETY: the item is live while `self` is borrowed.
-                unsafe { T::borrow(place.item()) }
-            })
+        (0..self.buckets as usize).flat_map(|bucket| self.chain(bucket)).map(|place| {
+            // SAFETY: the item is live while `self` is borrowed.
+            unsafe { T::borrow(place.item()) }
+        })
     }
 
     /// An item picked by a random number. O(1) expected: three to five buckets are looked at.
@@ -453,9 +418,7 @@ impl<T: Item> Table<T> {
             }
         }
         // Only hashes that all fall into few buckets come here.
-        let place = (bucket..buckets)
-            .chain(0..bucket)
-            .find_map(|bucket| self.chain(bucket).next());
+        let place = (bucket..buckets).chain(0..bucket).find_map(|bucket| self.chain(bucket).next());
         // SAFETY: as above.
         place.map(|place| unsafe { T::borrow(place.item()) })
     }
@@ -511,11 +474,7 @@ impl<T: Item> Table<T> {
     #[inline]
     fn chain(&self, bucket: usize) -> Chain {
         let chunk = self.bucket(bucket);
-        Chain {
-            bucket,
-            chunk,
-            slot: 0,
-        }
+        Chain { bucket, chunk, slot: 0 }
     }
 
     fn chain_len(&self, bucket: usize) -> usize {
@@ -532,31 +491,18 @@ impl<T: Item> Table<T> {
     #[inline]
     fn candidates(&self, hash: u64) -> Candidates {
         if self.buckets == 0 {
-            return Candidates {
-                tag: 0,
-                stored: 0,
-                bucket: 0,
-                chunk: None,
-                matches: 0,
-            };
+            return Candidates { tag: 0, stored: 0, bucket: 0, chunk: None, matches: 0 };
         }
         let (bucket, level) = locate(hash, self.buckets as usize);
         let chunk = self.bucket(bucket);
         let tag = tag_of(hash);
-        Candidates {
-            tag,
-            stored: stored_of(hash, level),
-            bucket,
-            chunk: Some(chunk),
-            matches: chunk.matches(tag),
-        }
+        Candidates { tag, stored: stored_of(hash, level), bucket, chunk: Some(chunk), matches: chunk.matches(tag) }
     }
 
     #[inline]
     fn find(&self, hash: u64, key: &[u8]) -> Option<Place> {
         // SAFETY: the candidates are live items of this borrowed table.
-        self.candidates(hash)
-            .find(|place| same_bytes(unsafe { T::key(place.item()) }, key))
+        self.candidates(hash).find(|place| same_bytes(unsafe { T::key(place.item()) }, key))
     }
 
     fn find_hashed(&self, hash: u64, mut f: impl FnMut(T::Ref<'_>) -> bool) -> Option<Place> {
@@ -711,15 +657,7 @@ impl<T: Item> Table<T> {
             });
         }
         self.drain(high, |table, tag, slot| {
-            table.push(
-                low,
-                tag,
-                if renew {
-                    pack(item_of(slot), last)
-                } else {
-                    slot
-                },
-            );
+            table.push(low, tag, if renew { pack(item_of(slot), last) } else { slot });
         });
         self.drop_last();
     }
@@ -867,11 +805,7 @@ impl Iterator for Chain {
             self.slot = 0;
         }
         self.slot += 1;
-        Some(Place {
-            bucket: self.bucket,
-            chunk: self.chunk,
-            slot: self.slot - 1,
-        })
+        Some(Place { bucket: self.bucket, chunk: self.chunk, slot: self.slot - 1 })
     }
 }
 
@@ -896,11 +830,7 @@ impl Iterator for Candidates {
                 let slot = self.matches.trailing_zeros() as usize / 8;
                 self.matches &= self.matches - 1;
                 if stored_in(chunk.slot(slot)) == self.stored {
-                    return Some(Place {
-                        bucket: self.bucket,
-                        chunk,
-                        slot,
-                    });
+                    return Some(Place { bucket: self.bucket, chunk, slot });
                 }
             }
             self.chunk = chunk.next();
@@ -947,9 +877,7 @@ impl<'a, T: Item> SlotMut<'a, T> {
     pub unsafe fn set_raw(&mut self, item: NonNull<u8>) {
         assert!(item.as_ptr().addr() <= ADDRESS_MASK, "items lie below 2^48");
         let stored = stored_in(self.place.chunk.slot(self.place.slot));
-        self.place
-            .chunk
-            .set_slot(self.place.slot, pack(item, stored));
+        self.place.chunk.set_slot(self.place.slot, pack(item, stored));
     }
 
     /// Puts another item with the same key in the item's place, and returns the old one.

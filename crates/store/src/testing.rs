@@ -30,22 +30,7 @@ pub fn element() -> impl Strategy<Value = Vec<u8>> {
 pub fn limits() -> impl Strategy<Value = Limits> {
     let count = || prop::sample::select(vec![0usize, 1, 2, 3, 5, 8, 20, 128, 512]);
     let bytes = || prop::sample::select(vec![0usize, 1, 3, 20, 64, 5000, usize::MAX]);
-    let chunk = prop::sample::select(vec![
-        -6i64,
-        -5,
-        -3,
-        -2,
-        -1,
-        0,
-        1,
-        2,
-        3,
-        4,
-        7,
-        128,
-        i64::MAX,
-        i64::MIN,
-    ]);
+    let chunk = prop::sample::select(vec![-6i64, -5, -3, -2, -1, 0, 1, 2, 3, 4, 7, 128, i64::MAX, i64::MIN]);
     (count(), bytes(), count(), count(), bytes(), chunk).prop_map(
         |(hash, hash_value, ints, set, set_value, list_chunk)| Limits {
             hash_entries_max: hash,
@@ -62,10 +47,8 @@ pub fn limits() -> impl Strategy<Value = Limits> {
 /// Lengths at the bounds of heads; Miri has no time to hash long elements.
 fn lens() -> Vec<usize> {
     let lens = [
-        62, 63, 64, 65, 125, 126, 127, 128, 4093, 4094, 4095, 4096, 4097, 8190, 16_376, 16_377,
-        16_378, 16_379, 16_383, 16_384, 16_385,
+        62, 63, 64, 65, 125, 126, 127, 128, 4093, 4094, 4095, 4096, 4097, 8190, 16_376, 16_377, 16_378, 16_379, 16_383,
+        16_384, 16_385,
     ];
-    lens.into_iter()
-        .filter(|&len| !cfg!(miri) || len < 1000)
-        .collect()
+    lens.into_iter().filter(|&len| !cfg!(miri) || len < 1000).collect()
 }

@@ -3,8 +3,8 @@
 //! Both registers are parts of a shard and guarded by its lock. An entry for a key exists in the shard of that key, and
 //! only there.
 
-use hashbrown::HashMap;
 use crate::sync::{AtomicBool, Ordering};
+use hashbrown::HashMap;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;

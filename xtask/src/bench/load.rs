@@ -26,11 +26,7 @@ impl Template {
     pub fn new(words: &[&str], value: &str, keys: u64) -> Template {
         // Marks that a value cannot hold, as long as the digits.
         let (key, hundred) = ("\u{1}".repeat(DIGITS), "\u{2}".repeat(DIGITS));
-        let expand = |word: &&str| {
-            word.replace("@k", &key)
-                .replace("@h", &hundred)
-                .replace("@v", value)
-        };
+        let expand = |word: &&str| word.replace("@k", &key).replace("@h", &hundred).replace("@v", value);
         let mut bytes = Vec::new();
         write_request(&words.iter().map(expand).collect::<Vec<_>>(), &mut bytes);
         let mut places = Vec::new();
@@ -87,28 +83,13 @@ impl Load {
         let poll = Poll::new()?;
         let batches: Vec<Template> = (0..templates.len())
             .map(|first| {
-                let requests = templates
-                    .iter()
-                    .cycle()
-                    .skip(first * pipeline)
-                    .take(pipeline);
-                requests.fold(
-                    Template {
-                        bytes: Vec::new(),
-                        places: Vec::new(),
-                    },
-                    |mut batch, request| {
-                        let shift = batch.bytes.len();
-                        batch.places.extend(
-                            request
-                                .places
-                                .iter()
-                                .map(|(at, limit)| (at + shift, *limit)),
-                        );
-                        batch.bytes.extend_from_slice(&request.bytes);
-                        batch
-                    },
-                )
+                let requests = templates.iter().cycle().skip(first * pipeline).take(pipeline);
+                requests.fold(Template { bytes: Vec::new(), places: Vec::new() }, |mut batch, request| {
+                    let shift = batch.bytes.len();
+                    batch.places.extend(request.places.iter().map(|(at, limit)| (at + shift, *limit)));
+                    batch.bytes.extend_from_slice(&request.bytes);
+                    batch
+                })
             })
             .collect();
         let mut all = Vec::new();
@@ -123,31 +104,13 @@ impl Load {
             }
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(
-                &mut stream,
-                Token(number),
-                Interest::READABLE | Interest::WRITABLE,
-            )?;
+            poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
             let batches = batches.clone();
             let counter = Counter::default();
-            all.push(Connection {
-                stream,
-                batches,
-                batch: 0,
-                written: 0,
-                awaited: 0,
-                counter,
-                listens,
-            });
+            all.push(Connection { stream, batches, batch: 0, written: 0, awaited: 0, counter, listens });
         }
         let pipeline = pipeline as u64;
-        Ok(Load {
-            poll,
-            connections: all,
-            rng: Rng::new(1),
-            pipeline,
-            buffer: vec![0; 256 * 1024],
-        })
+        Ok(Load { poll, connections: all, rng: Rng::new(1), pipeline, buffer: vec![0; 256 * 1024] })
     }
 
     /// Keeps every connection busy for `round`, then waits for the outstanding replies.
@@ -155,11 +118,7 @@ impl Load {
         let start = Instant::now();
         let mut operations = 0;
         let mut busy = 0;
-        for connection in self
-            .connections
-            .iter_mut()
-            .filter(|connection| !connection.listens)
-        {
+        for connection in self.connections.iter_mut().filter(|connection| !connection.listens) {
             connection.begin(&mut self.rng, self.pipeline)?;
             busy += 1;
         }
@@ -188,17 +147,10 @@ impl Load {
                 }
             }
         }
-        if let Some(error) = self
-            .connections
-            .iter()
-            .find_map(|connection| connection.counter.error.as_ref())
-        {
+        if let Some(error) = self.connections.iter().find_map(|connection| connection.counter.error.as_ref()) {
             return Err(io::Error::other(format!("the server says: {error}")));
         }
-        Ok(Done {
-            operations,
-            elapsed: start.elapsed(),
-        })
+        Ok(Done { operations, elapsed: start.elapsed() })
     }
 }
 
@@ -222,10 +174,7 @@ impl Connection {
     /// Writes what is left of the batch, as far as the socket takes it.
     fn write(&mut self) -> io::Result<()> {
         while self.awaited > 0 && self.written < self.batches[self.batch].bytes.len() {
-            match self
-                .stream
-                .write(&self.batches[self.batch].bytes[self.written..])
-            {
+            match self.stream.write(&self.batches[self.batch].bytes[self.written..]) {
                 Ok(n) => self.written += n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
@@ -297,12 +246,8 @@ impl Counter {
 
     /// One line without its newline: 1 when it completes a reply.
     fn head(&mut self, line: &[u8]) -> u64 {
-        let number = || {
-            line[1..]
-                .iter()
-                .take_while(|b| b.is_ascii_digit())
-                .fold(0, |n, b| n * 10 + i64::from(b - b'0'))
-        };
+        let number =
+            || line[1..].iter().take_while(|b| b.is_ascii_digit()).fold(0, |n, b| n * 10 + i64::from(b - b'0'));
         match line.first() {
             Some(b'$') if line.get(1) != Some(&b'-') => {
                 self.skip = number() as usize + 2;
@@ -344,10 +289,6 @@ mod tests {
         let template = Template::new(&["SET", "key:@k", "@v", "@h"], "abc", 1000);
         let limits: Vec<u64> = template.places.iter().map(|(_, limit)| *limit).collect();
         assert_eq!(limits, [1000, 100]);
-        assert!(
-            template
-                .bytes
-                .starts_with(b"*4\r\n$3\r\nSET\r\n$16\r\nkey:")
-        );
+        assert!(template.bytes.starts_with(b"*4\r\n$3\r\nSET\r\n$16\r\nkey:"));
     }
 }

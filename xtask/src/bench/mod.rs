@@ -38,73 +38,24 @@ struct Test {
 }
 
 const TESTS: &[Test] = &[
-    Test {
-        name: "get",
-        prepare: &[],
-        requests: &[&["GET", "key:@k"]],
-        subscribe: false,
-    },
-    Test {
-        name: "set",
-        prepare: &[],
-        requests: &[&["SET", "key:@k", "@v"]],
-        subscribe: false,
-    },
-    Test {
-        name: "incr",
-        prepare: &[],
-        requests: &[&["INCR", "counter:@k"]],
-        subscribe: false,
-    },
-    Test {
-        name: "hset",
-        prepare: &[],
-        requests: &[&["HSET", "hash:@k", "field", "@v"]],
-        subscribe: false,
-    },
+    Test { name: "get", prepare: &[], requests: &[&["GET", "key:@k"]], subscribe: false },
+    Test { name: "set", prepare: &[], requests: &[&["SET", "key:@k", "@v"]], subscribe: false },
+    Test { name: "incr", prepare: &[], requests: &[&["INCR", "counter:@k"]], subscribe: false },
+    Test { name: "hset", prepare: &[], requests: &[&["HSET", "hash:@k", "field", "@v"]], subscribe: false },
     Test {
         name: "lpush-lpop",
         prepare: &[],
         requests: &[&["LPUSH", "list:@k", "@v"], &["LPOP", "list:@k"]],
         subscribe: false,
     },
-    Test {
-        name: "zadd",
-        prepare: &[],
-        requests: &[&["ZADD", "zset:@h", "@k", "member:@k"]],
-        subscribe: false,
-    },
+    Test { name: "zadd", prepare: &[], requests: &[&["ZADD", "zset:@h", "@k", "member:@k"]], subscribe: false },
     Test {
         name: "zrange",
-        prepare: &[
-            "ZADD",
-            "ranged:@h",
-            "1",
-            "a",
-            "2",
-            "b",
-            "3",
-            "c",
-            "4",
-            "d",
-            "5",
-            "e",
-            "6",
-            "f",
-            "7",
-            "g",
-            "8",
-            "h",
-        ],
+        prepare: &["ZADD", "ranged:@h", "1", "a", "2", "b", "3", "c", "4", "d", "5", "e", "6", "f", "7", "g", "8", "h"],
         requests: &[&["ZRANGE", "ranged:@h", "0", "9"]],
         subscribe: false,
     },
-    Test {
-        name: "publish",
-        prepare: &[],
-        requests: &[&["PUBLISH", "channel", "@v"]],
-        subscribe: true,
-    },
+    Test { name: "publish", prepare: &[], requests: &[&["PUBLISH", "channel", "@v"]], subscribe: true },
     Test {
         name: "eval",
         prepare: &[],
@@ -141,8 +92,7 @@ fn options(args: &[String]) -> Result<Options, String> {
     while let Some(name) = args.next() {
         match name.as_str() {
             "--quick" => {
-                (options.keys, options.rounds, options.round) =
-                    (100_000, 3, Duration::from_millis(300));
+                (options.keys, options.rounds, options.round) = (100_000, 3, Duration::from_millis(300));
                 (options.values, options.pipelines) = (vec![64], vec![1, 16]);
                 continue;
             }
@@ -159,9 +109,7 @@ fn options(args: &[String]) -> Result<Options, String> {
             "--pipelines" => options.pipelines = numbers(value)?,
             "--tests" => options.tests = value.split(',').map(str::to_owned).collect(),
             "--rounds" => options.rounds = value.parse().map_err(|_| HELP)?,
-            "--seconds" => {
-                options.round = Duration::from_secs_f64(value.parse().map_err(|_| HELP)?)
-            }
+            "--seconds" => options.round = Duration::from_secs_f64(value.parse().map_err(|_| HELP)?),
             "--connections" => options.connections = value.parse().map_err(|_| HELP)?,
             "--threads" => options.threads = Some(value.clone()),
             _ => return Err(HELP.into()),
@@ -171,9 +119,7 @@ fn options(args: &[String]) -> Result<Options, String> {
 }
 
 fn numbers(list: &str) -> Result<Vec<usize>, String> {
-    list.split(',')
-        .map(|number| number.parse().map_err(|_| HELP.into()))
-        .collect()
+    list.split(',').map(|number| number.parse().map_err(|_| HELP.into())).collect()
 }
 
 /// One server's figures of one test.
@@ -187,10 +133,7 @@ struct Figures {
 pub fn bench(args: &[String]) -> Outcome {
     let options = options(args)?;
     let servers = start(&options)?;
-    let reference = servers
-        .iter()
-        .position(|server| server.kind == Kind::Valkey)
-        .unwrap_or(0);
+    let reference = servers.iter().position(|server| server.kind == Kind::Valkey).unwrap_or(0);
     let in_io = |e: std::io::Error| format!("benchmark: {e}");
     println!(
         "{} keys, {} connections, {} rounds of {:?}; CPU is the server's, in µs per operation; × is relative to {}\n",
@@ -201,19 +144,14 @@ pub fn bench(args: &[String]) -> Outcome {
         servers[reference].kind.name()
     );
     let names = servers.iter().map(|server| server.kind.name());
-    let columns: Vec<String> = names
-        .map(|name| format!("{name} op/s | × | {name} CPU | ×"))
-        .collect();
+    let columns: Vec<String> = names.map(|name| format!("{name} op/s | × | {name} CPU | ×")).collect();
     println!("| test | value | P | {} |", columns.join(" | "));
     println!("|---|--:|--:|{}", "--:|--:|--:|--:|".repeat(servers.len()));
     for &size in &options.values {
         for server in &servers {
             preload(server, options.keys, size).map_err(in_io)?;
         }
-        for test in TESTS
-            .iter()
-            .filter(|test| options.tests.iter().any(|name| name == test.name))
-        {
+        for test in TESTS.iter().filter(|test| options.tests.iter().any(|name| name == test.name)) {
             for &pipeline in &options.pipelines {
                 let figures = run_test(&servers, test, size, pipeline, &options).map_err(in_io)?;
                 print_row(test.name, size, pipeline, &figures, reference);
@@ -222,9 +160,7 @@ pub fn bench(args: &[String]) -> Outcome {
     }
     drop(servers);
     if options.memory {
-        println!(
-            "\n| bytes per key (16-byte keys) | value | RSS | used_memory |\n|---|--:|--:|--:|"
-        );
+        println!("\n| bytes per key (16-byte keys) | value | RSS | used_memory |\n|---|--:|--:|--:|");
         for size in [8, 64] {
             for server in start(&options)? {
                 let (rss, used) = memory(&server, options.keys, size).map_err(in_io)?;
@@ -246,16 +182,9 @@ fn start(options: &Options) -> Result<Vec<Server>, String> {
             Some(threads) if kind == Kind::Kelda => vec!["--threads", threads],
             _ => vec![],
         };
-        servers.push(
-            Server::start(kind, &program, &extra)
-                .map_err(|e| format!("{}: {e}", program.display()))?,
-        );
+        servers.push(Server::start(kind, &program, &extra).map_err(|e| format!("{}: {e}", program.display()))?);
     }
-    if servers.is_empty() {
-        Err("no server to measure".into())
-    } else {
-        Ok(servers)
-    }
+    if servers.is_empty() { Err("no server to measure".into()) } else { Ok(servers) }
 }
 
 /// An empty server gets `keys` keys of `size` bytes each.
@@ -265,9 +194,7 @@ fn preload(server: &Server, keys: u64, size: usize) -> std::io::Result<()> {
     let value = "x".repeat(size);
     for first in (0..keys).step_by(1000) {
         let batch = first..keys.min(first + 1000);
-        batch
-            .clone()
-            .for_each(|key| client.queue(&["SET", &format!("key:{key:012}"), &value]));
+        batch.clone().for_each(|key| client.queue(&["SET", &format!("key:{key:012}"), &value]));
         client.flush()?;
         for _ in batch {
             client.receive()?;
@@ -290,28 +217,13 @@ fn run_test(
             let mut client = Client::connect(&server.address())?;
             for number in 0..100 {
                 let digits = format!("{number:012}");
-                client.call(
-                    &test
-                        .prepare
-                        .iter()
-                        .map(|word| word.replace("@h", &digits))
-                        .collect::<Vec<_>>(),
-                )?;
+                client.call(&test.prepare.iter().map(|word| word.replace("@h", &digits)).collect::<Vec<_>>())?;
             }
         }
-        let templates: Vec<Template> = test
-            .requests
-            .iter()
-            .map(|words| Template::new(words, &value, options.keys))
-            .collect();
+        let templates: Vec<Template> =
+            test.requests.iter().map(|words| Template::new(words, &value, options.keys)).collect();
         let subscribe = test.subscribe.then_some("channel");
-        loads.push(Load::connect(
-            server.port,
-            options.connections,
-            pipeline,
-            &templates,
-            subscribe,
-        )?);
+        loads.push(Load::connect(server.port, options.connections, pipeline, &templates, subscribe)?);
     }
     let mut figures: Vec<Figures> = servers.iter().map(|_| Figures::default()).collect();
     for _ in 0..options.rounds {
@@ -319,9 +231,7 @@ fn run_test(
             let before = cpu_seconds(server.pid())?;
             let done = load.run(options.round)?;
             let cpu = cpu_seconds(server.pid())? - before;
-            figures
-                .per_second
-                .push(done.operations as f64 / done.elapsed.as_secs_f64());
+            figures.per_second.push(done.operations as f64 / done.elapsed.as_secs_f64());
             figures.cpu_us.push(cpu * 1e6 / done.operations as f64);
         }
     }
@@ -334,16 +244,9 @@ fn print_row(name: &str, size: usize, pipeline: usize, figures: &[Figures], refe
     let cells = figures.iter().map(|figures| {
         let (own_rate, own_cpu) = (median(&figures.per_second), median(&figures.cpu_us));
         // Both ratios are "times better than the reference".
-        format!(
-            "{own_rate:.0} | {:.2} | {own_cpu:.2} | {:.2}",
-            own_rate / rate,
-            cpu / own_cpu
-        )
+        format!("{own_rate:.0} | {:.2} | {own_cpu:.2} | {:.2}", own_rate / rate, cpu / own_cpu)
     });
-    println!(
-        "| {name} | {size} | {pipeline} | {} |",
-        cells.collect::<Vec<_>>().join(" | ")
-    );
+    println!("| {name} | {size} | {pipeline} | {} |", cells.collect::<Vec<_>>().join(" | "));
 }
 
 fn median(figures: &[f64]) -> f64 {
@@ -356,18 +259,8 @@ fn median(figures: &[f64]) -> f64 {
 fn cpu_seconds(pid: u32) -> std::io::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after it.
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_ascii_whitespace()
-        .collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|field| field.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
     // USER_HZ is 100 on every Linux that runs here.
     Ok((ticks(11) + ticks(12)) / 100.0)
 }
@@ -377,9 +270,7 @@ fn memory(server: &Server, keys: u64, size: usize) -> std::io::Result<(f64, f64)
     let used = || -> std::io::Result<f64> {
         let reply = Client::connect(&server.address())?.words("INFO memory")?;
         let text = String::from_utf8_lossy(reply.bytes().unwrap_or_default()).into_owned();
-        let field = text
-            .lines()
-            .find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+        let field = text.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
         Ok(field.unwrap_or(f64::NAN))
     };
     let resident = || -> std::io::Result<f64> {
@@ -391,8 +282,5 @@ fn memory(server: &Server, keys: u64, size: usize) -> std::io::Result<(f64, f64)
     let (rss_before, used_before) = (resident()?, used()?);
     preload(server, keys, size)?;
     let keys = keys as f64;
-    Ok((
-        (resident()? - rss_before) / keys,
-        (used()? - used_before) / keys,
-    ))
+    Ok(((resident()? - rss_before) / keys, (used()? - used_before) / keys))
 }

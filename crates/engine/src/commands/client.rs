@@ -134,7 +134,15 @@ pub static COMMANDS: &[Command] = &[Command {
             "Ends the wait of a blocked client.",
             unblock,
         ),
-        sub("PAUSE", -3, ADMIN, "3.0.0", "timeout/integer mode:[WRITE | ALL]", "Has commands of all clients wait.", pause),
+        sub(
+            "PAUSE",
+            -3,
+            ADMIN,
+            "3.0.0",
+            "timeout/integer mode:[WRITE | ALL]",
+            "Has commands of all clients wait.",
+            pause,
+        ),
         Command {
             complexity: "O(N) in the number of waiting clients",
             ..sub("UNPAUSE", 2, ADMIN, "6.2.0", "", "Ends CLIENT PAUSE.", |ctx, _, reply| {

@@ -95,8 +95,11 @@ fn watch(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let db = ctx.session.db;
     let flag = ctx.session.watching.watch.clone();
     let watched = &ctx.session.watching.keys;
-    let fresh: Vec<Key> =
-        keys.iter().filter(|key| !watched.iter().any(|(on, have)| *on == db && **have == *key.bytes)).copied().collect();
+    let fresh: Vec<Key> = keys
+        .iter()
+        .filter(|key| !watched.iter().any(|(on, have)| *on == db && **have == *key.bytes))
+        .copied()
+        .collect();
     ctx.with_keys(&fresh, |txn| {
         for key in &fresh {
             // A key that is due now is gone now, and does not break the watch later.

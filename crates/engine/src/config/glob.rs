@@ -39,11 +39,7 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
             let mut class = &rest[from..close];
             let mut inside = false;
             while let [first, tail @ ..] = class {
-                let (last, tail) = if let [b'-', last, tail @ ..] = tail {
-                    (last, tail)
-                } else {
-                    (first, tail)
-                };
+                let (last, tail) = if let [b'-', last, tail @ ..] = tail { (last, tail) } else { (first, tail) };
                 inside |= (first.to_ascii_lowercase()..=last.to_ascii_lowercase()).contains(&byte);
                 class = tail;
             }

@@ -43,11 +43,7 @@ impl ConfigHandle {
     /// Shares a configuration.
     pub fn new(config: Config, effects: Box<dyn Effects>) -> ConfigHandle {
         let settings = Arc::new(config.settings());
-        ConfigHandle {
-            config: Mutex::new((config, settings)),
-            version: AtomicU64::new(1),
-            effects,
-        }
+        ConfigHandle { config: Mutex::new((config, settings)), version: AtomicU64::new(1), effects }
     }
 
     fn lock(&self) -> MutexGuard<'_, (Config, Arc<Settings>)> {
@@ -78,9 +74,7 @@ impl ConfigHandle {
         let mut held = self.lock();
         let mut config = held.0.clone();
         config.set(pairs, local)?;
-        self.effects
-            .apply(&held.1, &mut config)
-            .map_err(|(name, reason)| set_failed(name, &reason))?;
+        self.effects.apply(&held.1, &mut config).map_err(|(name, reason)| set_failed(name, &reason))?;
         let settings = config.settings();
         *held = (config, Arc::new(settings));
         self.version.fetch_add(1, Ordering::Release);
@@ -115,11 +109,7 @@ impl ConfigReader {
         // The version first: a change in between only makes the next `refresh` take the same settings again.
         let version = handle.version();
         let settings = handle.settings();
-        ConfigReader {
-            handle,
-            version,
-            settings,
-        }
+        ConfigReader { handle, version, settings }
     }
 
     /// Takes the newest settings; whether they changed since the last call.

@@ -85,9 +85,6 @@ pub fn quote(word: &str) -> String {
 
 /// A word in double quotes if `split` would not give it back bare.
 pub fn quote_if_needed(word: &str) -> String {
-    let plain = !word.is_empty()
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && !b"\"'\\#".contains(&b));
+    let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\#".contains(&b));
     if plain { word.to_string() } else { quote(word) }
 }

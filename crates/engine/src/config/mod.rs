@@ -17,8 +17,8 @@ mod value;
 
 pub use handle::{ConfigHandle, ConfigReader, Effects, NoEffects};
 pub use settings::{
-    Access, AppendFsync, KeyspaceEvents, LogLevel, MaxmemoryPolicy, MemoryLimit, OutputLimit,
-    OutputLimits, SavePoint, Settings,
+    Access, AppendFsync, KeyspaceEvents, LogLevel, MaxmemoryPolicy, MemoryLimit, OutputLimit, OutputLimits, SavePoint,
+    Settings,
 };
 pub use value::{Reason, memory};
 
@@ -32,10 +32,7 @@ const INCLUDE_DEPTH_MAX: usize = 16;
 
 /// Where each name and alias stands in the table.
 static BY_NAME: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
-    let names = TABLE
-        .iter()
-        .enumerate()
-        .flat_map(|(at, row)| [Some((row.name, at)), row.alias.map(|a| (a, at))]);
+    let names = TABLE.iter().enumerate().flat_map(|(at, row)| [Some((row.name, at)), row.alias.map(|a| (a, at))]);
     names.flatten().collect()
 });
 
@@ -97,25 +94,15 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config {
-            values: DEFAULTS.clone(),
-            given: vec![false; TABLE.len()],
-            kept: Vec::new(),
-        }
+        Config { values: DEFAULTS.clone(), given: vec![false; TABLE.len()], kept: Vec::new() }
     }
 }
 
 static DEFAULTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let read = |row: &Row| {
-        let split: Vec<&str> = if row.kind.takes_many() {
-            row.default.split(' ').collect()
-        } else {
-            vec![row.default]
-        };
+        let split: Vec<&str> = if row.kind.takes_many() { row.default.split(' ').collect() } else { vec![row.default] };
         // A test reads every default; a row added wrongly fails there.
-        row.kind
-            .parse(&split, &Value::Text(String::new()))
-            .unwrap_or(Value::Text(row.default.into()))
+        row.kind.parse(&split, &Value::Text(String::new())).unwrap_or(Value::Text(row.default.into()))
     };
     TABLE.iter().map(read).collect()
 });
@@ -147,22 +134,11 @@ impl Config {
     ///
     /// # Errors
     /// The first line that is refused. Lines before it have taken effect.
-    pub fn parse_file_text(
-        &mut self,
-        text: &str,
-        file: &str,
-        include: &Include,
-    ) -> Result<(), ConfigError> {
+    pub fn parse_file_text(&mut self, text: &str, file: &str, include: &Include) -> Result<(), ConfigError> {
         self.parse_nested(text, file, include, 0)
     }
 
-    fn parse_nested(
-        &mut self,
-        text: &str,
-        file: &str,
-        include: &Include,
-        depth: usize,
-    ) -> Result<(), ConfigError> {
+    fn parse_nested(&mut self, text: &str, file: &str, include: &Include, depth: usize) -> Result<(), ConfigError> {
         for (at, line) in text.split('\n').enumerate() {
             let line = line.trim_matches([' ', '\t', '\r', '\n']);
             let error = |reason: Reason| ConfigError {
@@ -196,8 +172,7 @@ impl Config {
         match (name, words) {
             ("user", [_, ..]) => self.kept.push(KeptLine::User(owned())),
             ("rename-command", [old, new]) => {
-                self.kept
-                    .push(KeptLine::RenameCommand(old.to_string(), new.to_string()));
+                self.kept.push(KeptLine::RenameCommand(old.to_string(), new.to_string()));
             }
             ("loadmodule", [_, ..]) => self.kept.push(KeptLine::LoadModule(owned())),
             (_, [_]) if IGNORED.contains(&name) => {}
@@ -221,9 +196,8 @@ impl Config {
         let may_protected = self.settings().enable_protected_configs.allows(local);
         let mut chosen: Vec<usize> = Vec::with_capacity(pairs.len());
         for (name, _) in pairs {
-            let at = find(name).ok_or_else(|| {
-                format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
-            })?;
+            let at = find(name)
+                .ok_or_else(|| format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"))?;
             match TABLE[at].change {
                 Change::Immutable => return Err(set_failed(name, "can't set immutable config")),
                 Change::Protected if !may_protected => {
@@ -236,14 +210,8 @@ impl Config {
         let mut values = self.values.clone();
         for ((name, text), at) in pairs.iter().zip(chosen) {
             let kind = TABLE[at].kind;
-            let words: Vec<&str> = if kind.takes_many() {
-                text.split(' ').collect()
-            } else {
-                vec![text]
-            };
-            values[at] = kind
-                .parse(&words, &values[at])
-                .map_err(|reason| set_failed(name, &reason))?;
+            let words: Vec<&str> = if kind.takes_many() { text.split(' ').collect() } else { vec![text] };
+            values[at] = kind.parse(&words, &values[at]).map_err(|reason| set_failed(name, &reason))?;
         }
         self.values = values;
         Ok(())
@@ -256,10 +224,8 @@ impl Config {
     /// As `set`.
     pub fn force(&mut self, name: &str, text: &str) -> Result<(), String> {
         let at = find(name).ok_or_else(|| format!("unknown directive '{name}'"))?;
-        self.values[at] = TABLE[at]
-            .kind
-            .parse(&[text], &self.values[at])
-            .map_err(|reason| set_failed(name, &reason))?;
+        self.values[at] =
+            TABLE[at].kind.parse(&[text], &self.values[at]).map_err(|reason| set_failed(name, &reason))?;
         Ok(())
     }
 
@@ -319,16 +285,12 @@ fn read_line(at: usize, words: &[&str], old: &Value, given: bool) -> Result<Valu
     let kind = TABLE[at].kind;
     // A directive that takes many words may have them in one, in quotes.
     let split: Vec<&str> = match words {
-        [one] if kind.takes_many() && !one.is_empty() => {
-            one.split(' ').filter(|w| !w.is_empty()).collect()
-        }
+        [one] if kind.takes_many() && !one.is_empty() => one.split(' ').filter(|w| !w.is_empty()).collect(),
         _ => words.to_vec(),
     };
     let new = kind.parse(&split, old)?;
     match (kind, old, new) {
-        (Kind::SavePoints, Value::SavePoints(old), Value::SavePoints(new))
-            if given && !new.is_empty() =>
-        {
+        (Kind::SavePoints, Value::SavePoints(old), Value::SavePoints(new)) if given && !new.is_empty() => {
             Ok(Value::SavePoints(old.iter().chain(&new).copied().collect()))
         }
         (_, _, new) => Ok(new),

@@ -57,12 +57,7 @@ impl Config {
 
     fn print(&self, at: usize, out: &mut Vec<String>) {
         let row = &TABLE[at];
-        out.extend(
-            self.values[at]
-                .lines(row.kind)
-                .iter()
-                .map(|words| format!("{} {words}", row.name)),
-        );
+        out.extend(self.values[at].lines(row.kind).iter().map(|words| format!("{} {words}", row.name)));
     }
 }
 

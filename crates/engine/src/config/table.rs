@@ -43,54 +43,27 @@ pub struct Row {
 }
 
 const fn row(name: &'static str, kind: Kind, default: &'static str) -> Row {
-    Row {
-        name,
-        alias: None,
-        kind,
-        default,
-        change: Change::Mutable,
-        hidden: false,
-        sensitive: false,
-        store: None,
-    }
+    Row { name, alias: None, kind, default, change: Change::Mutable, hidden: false, sensitive: false, store: None }
 }
 
 impl Row {
     const fn alias(self, alias: &'static str) -> Row {
-        Row {
-            alias: Some(alias),
-            ..self
-        }
+        Row { alias: Some(alias), ..self }
     }
     const fn immutable(self) -> Row {
-        Row {
-            change: Change::Immutable,
-            ..self
-        }
+        Row { change: Change::Immutable, ..self }
     }
     const fn protected(self) -> Row {
-        Row {
-            change: Change::Protected,
-            ..self
-        }
+        Row { change: Change::Protected, ..self }
     }
     const fn hidden(self) -> Row {
-        Row {
-            hidden: true,
-            ..self
-        }
+        Row { hidden: true, ..self }
     }
     const fn sensitive(self) -> Row {
-        Row {
-            sensitive: true,
-            ..self
-        }
+        Row { sensitive: true, ..self }
     }
     const fn to(self, store: fn(&mut Settings, &Value)) -> Row {
-        Row {
-            store: Some(store),
-            ..self
-        }
+        Row { store: Some(store), ..self }
     }
 }
 
@@ -106,18 +79,10 @@ impl Value {
         if let Value::Size(n) = self { *n } else { 0 }
     }
     fn word(&self) -> &'static str {
-        if let Value::Choice(word) = self {
-            word
-        } else {
-            ""
-        }
+        if let Value::Choice(word) = self { word } else { "" }
     }
     fn string(&self) -> String {
-        if let Value::Text(text) = self {
-            text.clone()
-        } else {
-            String::new()
-        }
+        if let Value::Text(text) = self { text.clone() } else { String::new() }
     }
 }
 

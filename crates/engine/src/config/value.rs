@@ -81,9 +81,7 @@ pub enum Value {
 pub type Reason = Cow<'static, str>;
 
 const WRONG_NUMBER: &str = "wrong number of arguments";
-const SHUTDOWN_WORDS: &[&str] = &[
-    "default", "save", "nosave", "now", "force", "safe", "failover",
-];
+const SHUTDOWN_WORDS: &[&str] = &["default", "save", "nosave", "now", "force", "safe", "failover"];
 const ADDRESSES_MAX: usize = 16;
 
 impl Kind {
@@ -110,12 +108,8 @@ impl Kind {
             Kind::Addresses => {
                 return match words {
                     [""] => Ok(Value::Addresses(Vec::new())),
-                    _ if words.len() > ADDRESSES_MAX => {
-                        Err("Too many bind addresses specified.".into())
-                    }
-                    _ => Ok(Value::Addresses(
-                        words.iter().map(|w| w.to_string()).collect(),
-                    )),
+                    _ if words.len() > ADDRESSES_MAX => Err("Too many bind addresses specified.".into()),
+                    _ => Ok(Value::Addresses(words.iter().map(|w| w.to_string()).collect())),
                 };
             }
             Kind::Percentiles => return percentiles(words),
@@ -131,9 +125,7 @@ impl Kind {
             Kind::YesNo if word.eq_ignore_ascii_case("no") => Ok(Value::YesNo(false)),
             Kind::YesNo => Err("argument must be 'yes' or 'no'".into()),
             Kind::Int(low, high) => Ok(Value::Int(integer(word, low, high)?)),
-            Kind::Clamped(low, high) => Ok(Value::Int(
-                integer(word, 0, i32::MAX.into())?.clamp(low, high),
-            )),
+            Kind::Clamped(low, high) => Ok(Value::Int(integer(word, 0, i32::MAX.into())?.clamp(low, high))),
             Kind::Size(low, high) => match memory(word) {
                 Some(bytes) if (low..=high).contains(&bytes) => Ok(Value::Size(bytes)),
                 Some(_) => Err(out_of_bounds(low, high)),
@@ -149,19 +141,11 @@ impl Kind {
                 Some(choice) => Ok(Value::Choice(choice)),
                 None => Err(one_of(choices)),
             },
-            Kind::FileName if word.contains('/') => {
-                Err("dbfilename can't be a path, just a filename".into())
-            }
-            Kind::Hostname
-                if !word
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.') =>
-            {
+            Kind::FileName if word.contains('/') => Err("dbfilename can't be a path, just a filename".into()),
+            Kind::Hostname if !word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.') => {
                 Err("Hostnames may only contain alphanumeric characters, hyphens or dots".into())
             }
-            Kind::Hostname if word.len() >= 256 => {
-                Err("Hostnames must be less than 256 characters".into())
-            }
+            Kind::Hostname if word.len() >= 256 => Err("Hostnames must be less than 256 characters".into()),
             Kind::Title if !title_is_valid(word) => {
                 Err("template format is invalid or contains unknown variables".into())
             }
@@ -185,23 +169,14 @@ impl Value {
             Value::Octal(bits) => format!("{bits:o}"),
             Value::Choice(word) => word.to_string(),
             Value::Text(text) => text.clone(),
-            Value::SavePoints(points) => join(
-                points
-                    .iter()
-                    .map(|p| format!("{} {}", p.seconds, p.changes)),
-            ),
+            Value::SavePoints(points) => join(points.iter().map(|p| format!("{} {}", p.seconds, p.changes))),
             Value::OutputLimits(limits) => {
-                let classes = [
-                    ("normal", limits.normal),
-                    ("slave", limits.replica),
-                    ("pubsub", limits.pubsub),
-                ];
-                join(classes.iter().map(|(name, l)| {
-                    format!(
-                        "{name} {} {} {}",
-                        l.hard_bytes, l.soft_bytes, l.soft_seconds
-                    )
-                }))
+                let classes = [("normal", limits.normal), ("slave", limits.replica), ("pubsub", limits.pubsub)];
+                join(
+                    classes
+                        .iter()
+                        .map(|(name, l)| format!("{name} {} {} {}", l.hard_bytes, l.soft_bytes, l.soft_seconds)),
+                )
             }
             Value::Addresses(addresses) => addresses.join(" "),
             Value::KeyspaceEvents(events) => events.to_string(),
@@ -213,21 +188,16 @@ impl Value {
     /// The words that follow the directive's name in a file, as one line each: reading them gives this value.
     pub fn lines(&self, kind: Kind) -> Vec<String> {
         match self {
-            Value::SavePoints(points) if !points.is_empty() => points
-                .iter()
-                .map(|p| format!("{} {}", p.seconds, p.changes))
-                .collect(),
+            Value::SavePoints(points) if !points.is_empty() => {
+                points.iter().map(|p| format!("{} {}", p.seconds, p.changes)).collect()
+            }
             Value::Text(text) if kind.takes_many() && !text.is_empty() => vec![text.clone()],
             Value::Text(text) => vec![super::lines::quote_if_needed(text)],
             Value::Addresses(list) => match list.is_empty() {
                 true => vec!["\"\"".into()],
                 false => vec![join(list.iter().map(|a| super::lines::quote_if_needed(a)))],
             },
-            _ => vec![
-                Some(self.text())
-                    .filter(|t| !t.is_empty())
-                    .unwrap_or("\"\"".into()),
-            ],
+            _ => vec![Some(self.text()).filter(|t| !t.is_empty()).unwrap_or("\"\"".into())],
         }
     }
 }
@@ -237,11 +207,7 @@ fn join(words: impl Iterator<Item = String>) -> String {
 }
 
 fn one_of(words: &[&str]) -> Reason {
-    format!(
-        "argument(s) must be one of the following: {}",
-        words.join(", ")
-    )
-    .into()
+    format!("argument(s) must be one of the following: {}", words.join(", ")).into()
 }
 
 fn out_of_bounds(low: impl std::fmt::Display, high: impl std::fmt::Display) -> Reason {
@@ -251,8 +217,7 @@ fn out_of_bounds(low: impl std::fmt::Display, high: impl std::fmt::Display) -> R
 /// Digits with an optional minus, no leading zero, no plus: what Redis takes for a number.
 fn strict_integer(word: &str) -> Option<i64> {
     let digits = word.strip_prefix('-').unwrap_or(word);
-    let plain =
-        digits.bytes().all(|b| b.is_ascii_digit()) && (word == "0" || !digits.starts_with('0'));
+    let plain = digits.bytes().all(|b| b.is_ascii_digit()) && (word == "0" || !digits.starts_with('0'));
     plain.then(|| word.parse().ok()).flatten()
 }
 
@@ -291,19 +256,14 @@ fn size_or_percent(word: &str) -> Result<Value, Reason> {
             Some(n) if n > 100 => Err("percentage argument must be less or equal to 100".into()),
             _ => Err(refused.into()),
         },
-        None => memory(word)
-            .map(|n| Value::Memory(MemoryLimit::Bytes(n)))
-            .ok_or(refused.into()),
+        None => memory(word).map(|n| Value::Memory(MemoryLimit::Bytes(n))).ok_or(refused.into()),
     }
 }
 
 fn shutdown_options(words: &[&str]) -> Result<Value, Reason> {
     let mut chosen = [false; SHUTDOWN_WORDS.len()];
     for word in words {
-        match SHUTDOWN_WORDS
-            .iter()
-            .position(|w| w.eq_ignore_ascii_case(word))
-        {
+        match SHUTDOWN_WORDS.iter().position(|w| w.eq_ignore_ascii_case(word)) {
             Some(at) => chosen[at] = true, // `at` is a position of the array's own length
             None => return Err(one_of(SHUTDOWN_WORDS)),
         }
@@ -315,18 +275,9 @@ fn shutdown_options(words: &[&str]) -> Result<Value, Reason> {
     if chosen[1] && chosen[2] {
         return Err("shutdown options SAVE and NOSAVE can't be used simultaneously".into());
     }
-    let options = SHUTDOWN_WORDS
-        .iter()
-        .zip(chosen)
-        .skip(1)
-        .filter(|(_, on)| *on)
-        .map(|(w, _)| *w);
+    let options = SHUTDOWN_WORDS.iter().zip(chosen).skip(1).filter(|(_, on)| *on).map(|(w, _)| *w);
     let options = options.collect::<Vec<_>>().join(" ");
-    Ok(Value::Text(if options.is_empty() {
-        "default".into()
-    } else {
-        options
-    }))
+    Ok(Value::Text(if options.is_empty() { "default".into() } else { options }))
 }
 
 fn save_points(words: &[&str]) -> Result<Value, Reason> {
@@ -337,25 +288,16 @@ fn save_points(words: &[&str]) -> Result<Value, Reason> {
         [seconds, changes] => {
             let seconds = strict_integer(seconds).filter(|s| *s >= 1)?;
             let changes = strict_integer(changes).filter(|c| *c >= 0)?;
-            Some(SavePoint {
-                seconds: seconds as u64,
-                changes: changes as u64,
-            })
+            Some(SavePoint { seconds: seconds as u64, changes: changes as u64 })
         }
         _ => None,
     };
     let points: Option<Vec<_>> = words.chunks(2).map(point).collect();
-    points
-        .map(Value::SavePoints)
-        .ok_or("Invalid save parameters".into())
+    points.map(Value::SavePoints).ok_or("Invalid save parameters".into())
 }
 
 fn output_limits(words: &[&str], old: &Value) -> Result<Value, Reason> {
-    let mut limits = if let Value::OutputLimits(old) = old {
-        *old
-    } else {
-        OutputLimits::default()
-    };
+    let mut limits = if let Value::OutputLimits(old) = old { *old } else { OutputLimits::default() };
     let (classes, rest) = words.as_chunks::<4>();
     if !rest.is_empty() {
         return Err("Wrong number of arguments in buffer limit configuration.".into());
@@ -370,18 +312,12 @@ fn output_limits(words: &[&str], old: &Value) -> Result<Value, Reason> {
             }
         };
         let seconds = strict_integer(seconds).filter(|s| *s >= 0);
-        *limit =
-            match (memory(hard), memory(soft), seconds) {
-                (Some(hard_bytes), Some(soft_bytes), Some(seconds)) => OutputLimit {
-                    hard_bytes,
-                    soft_bytes,
-                    soft_seconds: seconds as u64,
-                },
-                _ => return Err(
-                    "Error in hard, soft or soft_seconds setting in buffer limit configuration."
-                        .into(),
-                ),
-            };
+        *limit = match (memory(hard), memory(soft), seconds) {
+            (Some(hard_bytes), Some(soft_bytes), Some(seconds)) => {
+                OutputLimit { hard_bytes, soft_bytes, soft_seconds: seconds as u64 }
+            }
+            _ => return Err("Error in hard, soft or soft_seconds setting in buffer limit configuration.".into()),
+        };
     }
     Ok(Value::OutputLimits(limits))
 }
@@ -395,10 +331,7 @@ fn percentiles(words: &[&str]) -> Result<Value, Reason> {
         match word.parse::<f64>() {
             Ok(p) if (0.0..=100.0).contains(&p) => list.push(p),
             Ok(_) => {
-                return Err(
-                    "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]"
-                        .into(),
-                );
+                return Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into());
             }
             Err(_) => return Err("Invalid latency-tracking-info-percentiles parameters".into()),
         }
@@ -411,12 +344,8 @@ fn oom_scores(words: &[&str]) -> Result<Value, Reason> {
         return Err(WRONG_NUMBER.into());
     };
     let score = |word: &&str| {
-        let score = strict_integer(word)
-            .filter(|n| (-2000..=2000).contains(n))
-            .map(|n| n as i32);
-        score.ok_or(Reason::from(
-            "Invalid oom-score-adj-values, elements must be between -2000 and 2000.",
-        ))
+        let score = strict_integer(word).filter(|n| (-2000..=2000).contains(n)).map(|n| n as i32);
+        score.ok_or(Reason::from("Invalid oom-score-adj-values, elements must be between -2000 and 2000."))
     };
     Ok(Value::OomScores([score(a)?, score(b)?, score(c)?]))
 }
@@ -437,15 +366,7 @@ fn host_port(words: &[&str]) -> Result<Value, Reason> {
 
 /// A template's variables are closed, and known.
 fn title_is_valid(template: &str) -> bool {
-    const KNOWN: &[&str] = &[
-        "title",
-        "listen-addr",
-        "server-mode",
-        "port",
-        "tls-port",
-        "unixsocket",
-        "config-file",
-    ];
+    const KNOWN: &[&str] = &["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
     let mut rest = template;
     while let Some((_, after)) = rest.split_once('{') {
         match after.split_once('}') {

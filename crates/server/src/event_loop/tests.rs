@@ -18,30 +18,19 @@ struct Server {
 
 /// A listening socket on a port that the system chose.
 fn listener() -> (Listener, SocketAddr) {
-    let settings = Settings {
-        port: 0,
-        ..Settings::default()
-    };
+    let settings = Settings { port: 0, ..Settings::default() };
     let listener = open_tcp("127.0.0.1", &settings).expect("a port");
     let address = rustix::net::getsockname(&listener.fd).expect("an address");
-    (
-        listener,
-        SocketAddr::try_from(address).expect("an IP address"),
-    )
+    (listener, SocketAddr::try_from(address).expect("an IP address"))
 }
 
 fn start(threads: usize, clients_per_thread: usize) -> Server {
     let (listener, address) = listener();
     let config = Arc::new(ConfigHandle::new(Config::default(), Box::new(NoEffects)));
     let (shared, loops) = event_loops(threads, config, vec![listener]).expect("loops");
-    let run = |mut event_loop: EventLoop| {
-        std::thread::spawn(move || event_loop.run(&mut Echo::new(clients_per_thread)))
-    };
-    Server {
-        address,
-        shared,
-        threads: loops.into_iter().map(run).collect(),
-    }
+    let run =
+        |mut event_loop: EventLoop| std::thread::spawn(move || event_loop.run(&mut Echo::new(clients_per_thread)));
+    Server { address, shared, threads: loops.into_iter().map(run).collect() }
 }
 
 impl Server {
@@ -61,9 +50,7 @@ impl Server {
 fn client_of(address: SocketAddr) -> BufReader<TcpStream> {
     let socket = TcpStream::connect(address).expect("connects");
     // A failure instead of a test that hangs.
-    socket
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("a timeout");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
     socket.set_nodelay(true).expect("no delay");
     BufReader::new(socket)
 }
@@ -92,15 +79,9 @@ fn bytes_come_back_however_they_are_cut() {
     for byte in b"one\ntwo\n" {
         client.get_mut().write_all(&[*byte]).expect("sends");
     }
-    assert_eq!(
-        (line(&mut client), line(&mut client)),
-        ("one\n".into(), "two\n".into())
-    );
+    assert_eq!((line(&mut client), line(&mut client)), ("one\n".into(), "two\n".into()));
     send(&mut client, "a\nb\nhal");
-    assert_eq!(
-        (line(&mut client), line(&mut client)),
-        ("a\n".into(), "b\n".into())
-    );
+    assert_eq!((line(&mut client), line(&mut client)), ("a\n".into(), "b\n".into()));
     send(&mut client, "f\n");
     assert_eq!(line(&mut client), "half\n");
     server.stop();
@@ -117,21 +98,13 @@ fn a_thousand_connections_are_spread_evenly() {
         assert_eq!(line(client), format!("hello {at}\n"));
     }
     let counts = |server: &Server| -> Vec<usize> {
-        server
-            .shared
-            .mailboxes
-            .iter()
-            .map(|m| m.connections.load(Ordering::Relaxed))
-            .collect()
+        server.shared.mailboxes.iter().map(|m| m.connections.load(Ordering::Relaxed)).collect()
     };
     assert_eq!(counts(&server), [333, 333, 333]);
     // Those that leave make room where they were.
     for client in clients.drain(..300) {
         let mut client = client;
-        client
-            .get_mut()
-            .shutdown(Shutdown::Write)
-            .expect("shuts down");
+        client.get_mut().shutdown(Shutdown::Write).expect("shuts down");
         assert_eq!(rest(&mut client), b"");
     }
     let mut more: Vec<_> = (0..300).map(|_| server.client()).collect();
@@ -159,10 +132,7 @@ fn a_half_closed_client_gets_all_it_asked_for() {
     writer.join().expect("writer");
     let mut client = server.client();
     send(&mut client, "!big 20000000\n");
-    client
-        .get_mut()
-        .shutdown(Shutdown::Write)
-        .expect("shuts down");
+    client.get_mut().shutdown(Shutdown::Write).expect("shuts down");
     assert_eq!(rest(&mut client).len(), 20_000_000 + 5);
     server.stop();
 }
@@ -225,10 +195,7 @@ fn a_long_command_lets_others_be_served() {
     send(&mut long, "later\n"); // arrives while its session is under way
     send(&mut other, "!all\n"); // gives output to the session that is under way
     assert_eq!(line(&mut other), "all\n");
-    leaver
-        .get_mut()
-        .shutdown(Shutdown::Write)
-        .expect("shuts down");
+    leaver.get_mut().shutdown(Shutdown::Write).expect("shuts down");
     assert_eq!(rest(&mut leaver), b"all\n");
     let mut newcomer = server.client();
     send(&mut newcomer, "b\n");
@@ -250,10 +217,7 @@ fn long_commands_nest() {
     assert_eq!(line(&mut third), "done\n");
     send(&mut third, "!go\n");
     assert_eq!(line(&mut third), "done\n");
-    assert_eq!(
-        (line(&mut first), line(&mut second)),
-        ("done\n".into(), "done\n".into())
-    );
+    assert_eq!((line(&mut first), line(&mut second)), ("done\n".into(), "done\n".into()));
     server.stop();
 }
 
@@ -263,10 +227,7 @@ fn fates_are_carried_out() {
     let mut client = server.client();
     send(&mut client, "a\n!big 3000000\n!quit\n");
     let bytes = rest(&mut client);
-    assert_eq!(
-        (bytes.len(), bytes.ends_with(b"done\n")),
-        (3_000_000 + 5 + 5, true)
-    );
+    assert_eq!((bytes.len(), bytes.ends_with(b"done\n")), (3_000_000 + 5 + 5, true));
     let mut client = server.client();
     send(&mut client, "a\n!drop\n");
     assert_eq!(rest(&mut client), b"");
@@ -300,10 +261,7 @@ fn too_many_clients_are_told() {
         send(client, "x\n");
         assert_eq!(line(client), "x\n");
     }
-    assert_eq!(
-        rest(&mut server.client()),
-        b"-ERR max number of clients reached\r\n"
-    );
+    assert_eq!(rest(&mut server.client()), b"-ERR max number of clients reached\r\n");
     send(&mut clients[0], "x\n");
     assert_eq!(line(&mut clients[0]), "x\n");
     server.stop();
@@ -315,33 +273,18 @@ fn protected_mode_refuses_those_from_elsewhere() {
     let hand_over = |local: bool| {
         let (mine, theirs) = UnixStream::pair().expect("a pair");
         theirs.set_nonblocking(true).expect("non-blocking");
-        let peer = Peer {
-            addr: "192.0.2.1:5".into(),
-            fd: theirs.as_raw_fd(),
-            ..Peer::default()
-        };
+        let peer = Peer { addr: "192.0.2.1:5".into(), fd: theirs.as_raw_fd(), ..Peer::default() };
         let mailbox = &server.shared.mailboxes[0];
         mailbox.connections.fetch_add(1, Ordering::Relaxed);
-        mailbox.post(|post| {
-            post.accepted.push(Accepted {
-                fd: theirs.into(),
-                peer,
-                local,
-            })
-        });
-        mine.set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("a timeout");
+        mailbox.post(|post| post.accepted.push(Accepted { fd: theirs.into(), peer, local }));
+        mine.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         BufReader::new(mine)
     };
     assert!(rest(&mut hand_over(false)).starts_with(b"-DENIED Redis is running in protected mode"));
     let mut friend = hand_over(true);
     friend.get_mut().write_all(b"x\n").expect("sends");
     assert_eq!(line(&mut friend), "x\n");
-    server
-        .shared
-        .config
-        .set(&[("protected-mode", "no")], true)
-        .expect("sets");
+    server.shared.config.set(&[("protected-mode", "no")], true).expect("sets");
     let mut stranger = hand_over(false);
     stranger.get_mut().write_all(b"x\n").expect("sends");
     assert_eq!(line(&mut stranger), "x\n");

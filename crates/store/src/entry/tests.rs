@@ -6,22 +6,15 @@ use crate::table::Table;
 use proptest::prelude::*;
 
 /// Lengths of keys and strings around every border of the format.
-const LENGTHS: [usize; 25] = [
-    0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 44, 45, 63, 64, 65, 255, 256, 257, 511, 512, 513, 514,
-    70_000,
-];
+const LENGTHS: [usize; 25] =
+    [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 44, 45, 63, 64, 65, 255, 256, 257, 511, 512, 513, 514, 70_000];
 
 fn text(len: usize, seed: u8) -> Vec<u8> {
-    (0..len)
-        .map(|i| b'a' + (i as u8).wrapping_mul(7).wrapping_add(seed) % 26)
-        .collect()
+    (0..len).map(|i| b'a' + (i as u8).wrapping_mul(7).wrapping_add(seed) % 26).collect()
 }
 
 fn string(bytes: &[u8]) -> Value {
-    Value::String {
-        bytes: bytes.to_vec(),
-        raw: false,
-    }
+    Value::String { bytes: bytes.to_vec(), raw: false }
 }
 
 fn string_of(entry: EntryRef<'_>) -> Vec<u8> {
@@ -52,12 +45,7 @@ fn sizes_are_as_planned() {
         (string(b"abcdefgh"), Some(1), 48),
         (string(&[b'v'; 64]), None, 96),
     ] {
-        assert_eq!(
-            Entry::new(&key, value, expire_at)
-                .as_ref()
-                .allocated_bytes(),
-            bytes
-        );
+        assert_eq!(Entry::new(&key, value, expire_at).as_ref().allocated_bytes(), bytes);
     }
 }
 
@@ -74,10 +62,7 @@ fn every_length_round_trips() {
                 let entry = Entry::new(&key, string(&bytes), expire_at);
                 let same = Entry::from_bytes(&key, &bytes, false, expire_at);
                 assert_eq!(string_of(same.as_ref()), bytes);
-                assert_eq!(
-                    same.as_ref().allocated_bytes(),
-                    entry.as_ref().allocated_bytes()
-                );
+                assert_eq!(same.as_ref().allocated_bytes(), entry.as_ref().allocated_bytes());
                 assert_eq!(entry.as_ref().key(), key);
                 assert_eq!(string_of(entry.as_ref()), bytes);
                 assert_eq!(entry.as_ref().expire_at(), expire_at);
@@ -85,13 +70,8 @@ fn every_length_round_trips() {
                 let entry = entry.with_key(&bytes);
                 assert_eq!(entry.as_ref().key(), bytes);
                 assert_eq!(string_of(entry.as_ref()), bytes);
-                assert_eq!(
-                    (entry.as_ref().access(), entry.as_ref().expire_at()),
-                    (0x00ab_cdef, expire_at)
-                );
-                assert!(
-                    matches!(entry.into_value(), Value::String { bytes: b, raw: false } if b == bytes)
-                );
+                assert_eq!((entry.as_ref().access(), entry.as_ref().expire_at()), (0x00ab_cdef, expire_at));
+                assert!(matches!(entry.into_value(), Value::String { bytes: b, raw: false } if b == bytes));
             }
         }
     }
@@ -104,10 +84,7 @@ fn collections_move_with_their_entries() {
         let mut entry = Entry::new(b"key", value, None);
         for expire_at in [Some(5), None, Some(6), Some(7)] {
             entry.set_expire_at(expire_at);
-            assert_eq!(
-                (entry.as_ref().kind(), entry.as_ref().expire_at()),
-                (kind, expire_at)
-            );
+            assert_eq!((entry.as_ref().kind(), entry.as_ref().expire_at()), (kind, expire_at));
         }
         let entry = entry.with_key(&text(300, 0));
         assert_eq!(entry.as_ref().key(), text(300, 0));
@@ -136,30 +113,11 @@ fn collections_and_strings_replace_each_other() {
 #[test]
 fn encodings_are_named_as_in_redis() {
     let name = |bytes: &[u8], raw| {
-        Entry::new(
-            b"k",
-            Value::String {
-                bytes: bytes.to_vec(),
-                raw,
-            },
-            None,
-        )
-        .as_ref()
-        .string_encoding()
+        Entry::new(b"k", Value::String { bytes: bytes.to_vec(), raw }, None).as_ref().string_encoding()
     };
     assert_eq!(name(b"12", false), "int");
-    assert_eq!(
-        Entry::from_bytes(b"k", b"12", false, None)
-            .as_ref()
-            .string_encoding(),
-        "int"
-    );
-    assert_eq!(
-        Entry::from_bytes(b"k", b"12", true, None)
-            .as_ref()
-            .string_encoding(),
-        "raw"
-    );
+    assert_eq!(Entry::from_bytes(b"k", b"12", false, None).as_ref().string_encoding(), "int");
+    assert_eq!(Entry::from_bytes(b"k", b"12", true, None).as_ref().string_encoding(), "raw");
     assert_eq!(name(b"12", true), "raw");
     assert_eq!(name(b"012", false), "embstr");
     assert_eq!(name(&[b'x'; 44], false), "embstr");
@@ -168,10 +126,7 @@ fn encodings_are_named_as_in_redis() {
     let mut table = Table::new();
     let mut slot = table.insert(hash(b"k"), Entry::new(b"k", Value::Int(12), None));
     slot.append(b"");
-    assert_eq!(
-        (slot.get().string_encoding(), string_of(slot.get())),
-        ("raw", b"12".to_vec())
-    );
+    assert_eq!((slot.get().string_encoding(), string_of(slot.get())), ("raw", b"12".to_vec()));
     slot.set_string(b"12", false);
     assert_eq!(slot.get().string_encoding(), "int");
 }
@@ -184,10 +139,7 @@ fn memory_follows_the_length() {
     for _ in 0..3000 {
         slot.append(b"0123456789");
         let (len, allocated) = (string_of(slot.get()).len(), slot.get().allocated_bytes());
-        assert!(
-            allocated <= 64 + len * 5 / 2,
-            "{len} bytes take {allocated}"
-        );
+        assert!(allocated <= 64 + len * 5 / 2, "{len} bytes take {allocated}");
     }
     slot.set_string(&[b'x'; 600], false);
     assert!(slot.get().allocated_bytes() < 1000);

@@ -13,9 +13,7 @@ type Facts<'a> = (Limits, &'a [(String, String)], &'a str);
 type Model = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn pairs(hash: &Hash) -> Model {
-    hash.iter()
-        .map(|(field, value)| (field.to_vec(), value.to_vec()))
-        .collect()
+    hash.iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect()
 }
 
 fn check(hash: &Hash, model: &Model) {
@@ -52,11 +50,7 @@ fn check(hash: &Hash, model: &Model) {
 }
 
 fn small(entries: usize, value_bytes: usize) -> Limits {
-    Limits {
-        hash_entries_max: entries,
-        hash_value_bytes_max: value_bytes,
-        ..Limits::default()
-    }
+    Limits { hash_entries_max: entries, hash_value_bytes_max: value_bytes, ..Limits::default() }
 }
 
 #[test]
@@ -73,27 +67,11 @@ fn form_follows_the_limits() {
         (Limits::default(), &[("a".into(), x(65))], "hashtable"),
         (Limits::default(), &[(x(64), "a".into())], "listpack"),
         (Limits::default(), &[(x(65), "a".into())], "hashtable"),
-        (
-            Limits::default(),
-            &[("a".into(), "b".into()), ("a".into(), x(65))],
-            "hashtable",
-        ),
+        (Limits::default(), &[("a".into(), "b".into()), ("a".into(), x(65))], "hashtable"),
         (small(0, 64), &[("a".into(), "b".into())], "hashtable"),
-        (
-            small(2, 64),
-            &[("1".into(), "1".into()), ("2".into(), "1".into())],
-            "listpack",
-        ),
-        (
-            small(1, 64),
-            &[("1".into(), "1".into()), ("2".into(), "1".into())],
-            "hashtable",
-        ),
-        (
-            small(1, 64),
-            &[("1".into(), "1".into()), ("1".into(), "2".into())],
-            "listpack",
-        ),
+        (small(2, 64), &[("1".into(), "1".into()), ("2".into(), "1".into())], "listpack"),
+        (small(1, 64), &[("1".into(), "1".into()), ("2".into(), "1".into())], "hashtable"),
+        (small(1, 64), &[("1".into(), "1".into()), ("1".into(), "2".into())], "listpack"),
         (small(2, 3), &[("1".into(), "123".into())], "listpack"),
         (small(2, 3), &[("1".into(), "1234".into())], "hashtable"),
     ];

@@ -20,23 +20,13 @@ const ELEMENT_OVERHEAD: usize = 8;
 impl From<Packed> for Chunks {
     fn from(packed: Packed) -> Chunks {
         let len = packed.len();
-        Chunks {
-            chunks: if len == 0 {
-                VecDeque::new()
-            } else {
-                VecDeque::from([packed])
-            },
-            len,
-        }
+        Chunks { chunks: if len == 0 { VecDeque::new() } else { VecDeque::from([packed]) }, len }
     }
 }
 
 /// Whether the chunk has room for an element. One larger than the bound never finds room, not even in an empty chunk.
 fn has_room(chunk: &Packed, element: &[u8], bound: Bound) -> bool {
-    bound.allows(
-        chunk.bytes() + element.len() + ELEMENT_OVERHEAD,
-        chunk.len() + 1,
-    )
+    bound.allows(chunk.bytes() + element.len() + ELEMENT_OVERHEAD, chunk.len() + 1)
 }
 
 fn chunk_of(element: &[u8]) -> Packed {
@@ -117,9 +107,7 @@ impl Chunks {
             chunk.insert(chunk.seek(offset).expect(NO_ELEMENT), Str::Bytes(element));
         } else if offset == 0 {
             match at.checked_sub(1).map(|before| &mut self.chunks[before]) {
-                Some(before) if has_room(before, element, bound) => {
-                    before.push_back(Str::Bytes(element))
-                }
+                Some(before) if has_room(before, element, bound) => before.push_back(Str::Bytes(element)),
                 _ => self.chunks.insert(at, chunk_of(element)),
             }
         } else {
@@ -144,10 +132,8 @@ impl Chunks {
         let (Some(front), Some(back)) = (self.chunks.get(at), self.chunks.get(at + 1)) else {
             return;
         };
-        if bound.allows(
-            front.bytes() + back.elements().len(),
-            front.len() + back.len(),
-        ) && let Some(back) = self.chunks.remove(at + 1)
+        if bound.allows(front.bytes() + back.elements().len(), front.len() + back.len())
+            && let Some(back) = self.chunks.remove(at + 1)
         {
             self.chunks[at].append(&back);
         }
@@ -232,7 +218,6 @@ impl Chunks {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.chunks.capacity() * size_of::<Packed>()
-            + self.chunks.iter().map(Packed::memory_bytes).sum::<usize>()
+        self.chunks.capacity() * size_of::<Packed>() + self.chunks.iter().map(Packed::memory_bytes).sum::<usize>()
     }
 }

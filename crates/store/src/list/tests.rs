@@ -13,36 +13,17 @@ fn texts<'a>(elements: impl Iterator<Item = Str<'a>>) -> Vec<Vec<u8>> {
 fn check(list: &List, model: &VecDeque<Vec<u8>>) {
     assert_eq!(list.len(), model.len());
     assert_eq!(texts(list.iter()), Vec::from(model.clone()));
-    assert_eq!(
-        texts(list.iter_rev()),
-        model.iter().rev().cloned().collect::<Vec<_>>()
-    );
+    assert_eq!(texts(list.iter_rev()), model.iter().rev().cloned().collect::<Vec<_>>());
     for i in 0..=model.len() {
-        assert_eq!(
-            list.get(i).map(|element| element.to_vec()).as_ref(),
-            model.get(i)
-        );
-        assert_eq!(
-            texts(list.iter_from(i)),
-            model.iter().skip(i).cloned().collect::<Vec<_>>()
-        );
+        assert_eq!(list.get(i).map(|element| element.to_vec()).as_ref(), model.get(i));
+        assert_eq!(texts(list.iter_from(i)), model.iter().skip(i).cloned().collect::<Vec<_>>());
         let towards_front = model.iter().take(i + 1).rev().cloned().collect::<Vec<_>>();
-        assert_eq!(
-            texts(list.iter_rev_from(i)),
-            if i < model.len() {
-                towards_front
-            } else {
-                Vec::new()
-            }
-        );
+        assert_eq!(texts(list.iter_rev_from(i)), if i < model.len() { towards_front } else { Vec::new() });
     }
 }
 
 fn chunked(list_chunk: i64) -> Limits {
-    Limits {
-        list_chunk,
-        ..Limits::default()
-    }
+    Limits { list_chunk, ..Limits::default() }
 }
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<Vec<u8>> {
@@ -92,21 +73,9 @@ fn forms_change_where_redis_changes_them() {
         let name = format!("chunk {list_chunk}, element of {len}");
         assert_eq!(filled(quicklist_at - 1).encoding(), "listpack", "{name}");
         assert_eq!(filled(quicklist_at).encoding(), "quicklist", "{name}");
-        assert_eq!(
-            popped_until_packed(filled(quicklist_at), End::Back),
-            by_rpop,
-            "{name}"
-        );
-        assert_eq!(
-            popped_until_packed(filled(quicklist_at), End::Front),
-            by_lpop,
-            "{name}"
-        );
-        assert_eq!(
-            popped_until_packed(filled(5 * quicklist_at), End::Front),
-            by_lpop_of_5,
-            "{name}"
-        );
+        assert_eq!(popped_until_packed(filled(quicklist_at), End::Back), by_rpop, "{name}");
+        assert_eq!(popped_until_packed(filled(quicklist_at), End::Front), by_lpop, "{name}");
+        assert_eq!(popped_until_packed(filled(5 * quicklist_at), End::Front), by_lpop_of_5, "{name}");
     }
 }
 
@@ -135,11 +104,7 @@ fn forms_after_commands() {
     let mut list = list_of(&numbers(1..6), &limits);
     list.remove_range(0, 2, &limits);
     list.remove_range(0, 1, &limits);
-    assert_eq!(
-        list.encoding(),
-        "quicklist",
-        "LTRIM to two chunks of one element"
-    );
+    assert_eq!(list.encoding(), "quicklist", "LTRIM to two chunks of one element");
     list.remove_range(0, 1, &limits);
     assert_eq!(list.encoding(), "listpack");
     let mut list = list_of(&numbers(1..5), &limits);
@@ -151,11 +116,7 @@ fn forms_after_commands() {
     assert_eq!(list.encoding(), "listpack");
     let mut list = list_of(&[x(9000), b"1".to_vec()], &chunked(128));
     list.pop(End::Back, &chunked(128));
-    assert_eq!(
-        list.encoding(),
-        "quicklist",
-        "an oversized element keeps its chunk"
-    );
+    assert_eq!(list.encoding(), "quicklist", "an oversized element keeps its chunk");
 
     let limits = chunked(-1);
     let mut list = list_of(&numbers(1..4), &limits);

@@ -31,18 +31,13 @@ static EMPTY: Header = Header { len: 0, tag: 0 };
 /// classes of common allocators. Each step adds at least an eighth, so that appending is amortised O(1).
 fn allocation(len: usize) -> usize {
     let total = HEADER + len;
-    let step = if total <= 64 {
-        8
-    } else {
-        total.next_power_of_two() / 8
-    };
+    let step = if total <= 64 { 8 } else { total.next_power_of_two() / 8 };
     total.next_multiple_of(step)
 }
 
 fn layout(len: usize) -> Layout {
     // `allocation` is a multiple of 8 and at most 5 GiB, far below `isize::MAX`: an error here is impossible.
-    Layout::from_size_align(allocation(len), align_of::<Header>())
-        .expect("a block's size fits a layout")
+    Layout::from_size_align(allocation(len), align_of::<Header>()).expect("a block's size fits a layout")
 }
 
 impl Block {
@@ -50,9 +45,7 @@ impl Block {
     pub const LEN_MAX: usize = u32::MAX as usize;
 
     pub const fn new() -> Block {
-        Block {
-            header: NonNull::from_ref(&EMPTY),
-        }
+        Block { header: NonNull::from_ref(&EMPTY) }
     }
 
     fn header(&self) -> Header {
@@ -76,11 +69,7 @@ impl Block {
 
     /// Bytes of heap in use.
     pub fn memory_bytes(&self) -> usize {
-        if self.len() == 0 {
-            0
-        } else {
-            allocation(self.len())
-        }
+        if self.len() == 0 { 0 } else { allocation(self.len()) }
     }
 
     /// Replaces `removed` bytes from `at` on by the concatenation of `parts`, and sets the tag. A block that becomes
@@ -91,10 +80,7 @@ impl Block {
     pub fn splice(&mut self, at: usize, removed: usize, parts: &[&[u8]], tag: u32) {
         let old = self.len();
         let inserted: usize = parts.iter().map(|part| part.len()).sum();
-        assert!(
-            at <= old && removed <= old - at,
-            "splice outside of the block"
-        );
+        assert!(at <= old && removed <= old - at, "splice outside of the block");
         let new = old - removed + inserted;
         assert!(new <= Block::LEN_MAX, "a block holds less than 4 GiB");
         let tail = old - at - removed;
@@ -116,12 +102,7 @@ impl Block {
         self.reallocate(old.max(new), new);
         if new > 0 {
             // SAFETY: with `new > 0` the header is in an allocation of our own, never `EMPTY`.
-            unsafe {
-                *self.header.as_ptr() = Header {
-                    len: new as u32,
-                    tag,
-                }
-            };
+            unsafe { *self.header.as_ptr() = Header { len: new as u32, tag } };
         }
     }
 
@@ -138,11 +119,7 @@ impl Block {
             let new = layout(to);
             // SAFETY: `new` has a size above 0; for `from > 0` the block owns an allocation of `layout(from)`.
             let pointer = unsafe {
-                if from == 0 {
-                    alloc(new)
-                } else {
-                    realloc(self.header.as_ptr().cast(), layout(from), new.size())
-                }
+                if from == 0 { alloc(new) } else { realloc(self.header.as_ptr().cast(), layout(from), new.size()) }
             };
             self.header = NonNull::new(pointer.cast()).unwrap_or_else(|| handle_alloc_error(new));
         }

@@ -7,9 +7,7 @@ use proptest::prelude::*;
 
 fn packed_of(elements: &[Vec<u8>]) -> Packed {
     let mut packed = Packed::new();
-    elements
-        .iter()
-        .for_each(|element| packed.push_back(Str::Bytes(element)));
+    elements.iter().for_each(|element| packed.push_back(Str::Bytes(element)));
     packed
 }
 
@@ -34,15 +32,9 @@ fn check(packed: &Packed, model: &[Vec<u8>]) {
         assert!(packed.at(backwards.unwrap()).eq_bytes(&model[last - i]));
         assert_eq!(packed.seek(i), forwards);
         assert_eq!(packed.seek(last - i), backwards);
-        (forwards, backwards) = (
-            packed.next(forwards.unwrap()),
-            packed.prev(backwards.unwrap()),
-        );
+        (forwards, backwards) = (packed.next(forwards.unwrap()), packed.prev(backwards.unwrap()));
     }
-    assert_eq!(
-        (forwards, backwards, packed.seek(model.len())),
-        (None, None, None)
-    );
+    assert_eq!((forwards, backwards, packed.seek(model.len())), (None, None, None));
 }
 
 #[test]
@@ -85,27 +77,13 @@ fn sizes_are_the_listpacks() {
 
 #[test]
 fn sizes_at_the_end_up_to_four_bytes() {
-    for len in [
-        2_097_144, 2_097_145, 2_097_146, 2_097_147, 2_097_148, 3_000_000,
-    ] {
+    for len in [2_097_144, 2_097_145, 2_097_146, 2_097_147, 2_097_148, 3_000_000] {
         if cfg!(miri) {
             continue;
         }
         let packed = packed_of(&[b"a".to_vec(), vec![b'x'; len], b"b".to_vec()]);
-        assert_eq!(
-            packed
-                .iter_rev()
-                .map(|element| element.len())
-                .collect::<Vec<_>>(),
-            [1, len, 1]
-        );
-        assert_eq!(
-            packed
-                .iter()
-                .map(|element| element.len())
-                .collect::<Vec<_>>(),
-            [1, len, 1]
-        );
+        assert_eq!(packed.iter_rev().map(|element| element.len()).collect::<Vec<_>>(), [1, len, 1]);
+        assert_eq!(packed.iter().map(|element| element.len()).collect::<Vec<_>>(), [1, len, 1]);
     }
 }
 

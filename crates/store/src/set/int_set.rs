@@ -20,9 +20,7 @@ fn width_of(n: i64) -> usize {
 
 impl IntSet {
     pub const fn new() -> IntSet {
-        IntSet {
-            block: Block::new(),
-        }
+        IntSet { block: Block::new() }
     }
 
     /// Bytes of each integer; an empty set has the narrowest.
@@ -67,16 +65,11 @@ impl IntSet {
         };
         let width = self.width().max(width_of(n));
         if width > self.width() {
-            let wide: Vec<u8> = self
-                .iter()
-                .flat_map(|n| n.to_le_bytes().into_iter().take(width))
-                .collect();
-            self.block
-                .splice(0, self.block.len(), &[&wide], width as u32);
+            let wide: Vec<u8> = self.iter().flat_map(|n| n.to_le_bytes().into_iter().take(width)).collect();
+            self.block.splice(0, self.block.len(), &[&wide], width as u32);
         }
         // An empty block forgets its tag: this width, not that of the block, is the one to go on with.
-        self.block
-            .splice(index * width, 0, &[&n.to_le_bytes()[..width]], width as u32);
+        self.block.splice(index * width, 0, &[&n.to_le_bytes()[..width]], width as u32);
         true
     }
 

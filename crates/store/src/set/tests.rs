@@ -97,13 +97,7 @@ fn form_follows_the_limits() {
         for member in &members {
             assert!(set.insert(member.as_bytes(), &limits));
         }
-        assert_eq!(
-            set.encoding(),
-            form,
-            "{limits:?}, {} members: {:?}",
-            members.len(),
-            members.last()
-        );
+        assert_eq!(set.encoding(), form, "{limits:?}, {} members: {:?}", members.len(), members.last());
     }
 }
 
@@ -151,12 +145,7 @@ fn integers_of_every_width_stay_sorted() {
     let mut numbers = vec![0i64, 1, -1];
     for shift in 1..64 {
         let power = 1i64.wrapping_shl(shift);
-        numbers.extend([
-            power,
-            power.wrapping_sub(1),
-            power.wrapping_neg(),
-            power.wrapping_neg().wrapping_sub(1),
-        ]);
+        numbers.extend([power, power.wrapping_sub(1), power.wrapping_neg(), power.wrapping_neg().wrapping_sub(1)]);
     }
     for n in &numbers {
         set.insert(n.to_string().as_bytes(), &Limits::default());
@@ -164,12 +153,7 @@ fn integers_of_every_width_stay_sorted() {
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(set.encoding(), "intset");
-    assert_eq!(
-        set.iter()
-            .map(|member| int(&member.to_vec()))
-            .collect::<Vec<_>>(),
-        numbers
-    );
+    assert_eq!(set.iter().map(|member| int(&member.to_vec())).collect::<Vec<_>>(), numbers);
     for n in numbers {
         assert!(set.remove(n.to_string().as_bytes()));
         assert!(!set.contains(n.to_string().as_bytes()));

@@ -13,17 +13,13 @@ pub(super) const ADDRESS_BITS: u32 = 48;
 pub(super) const ADDRESS_MASK: usize = (1 << ADDRESS_BITS) - 1;
 /// Bits of the hash kept in each slot's pointer.
 pub(super) const STORED_BITS: u32 = 16;
-const _: () = assert!(
-    size_of::<usize>() == 8,
-    "slots keep hash bits above a 48-bit address"
-);
+const _: () = assert!(size_of::<usize>() == 8, "slots keep hash bits above a 48-bit address");
 
 /// A slot's content: the item's address with hash bits above it.
 #[inline]
 pub(super) fn pack(item: NonNull<u8>, stored: usize) -> *mut u8 {
     debug_assert!(stored < 1 << STORED_BITS);
-    item.as_ptr()
-        .map_addr(|address| (address & ADDRESS_MASK) | stored << ADDRESS_BITS)
+    item.as_ptr().map_addr(|address| (address & ADDRESS_MASK) | stored << ADDRESS_BITS)
 }
 
 #[inline]
@@ -172,11 +168,7 @@ impl Chunk {
     ///
     /// The chunk was allocated on its own, with the layout of `link`, and nothing uses it afterwards.
     pub(super) unsafe fn free(self, link: u64) {
-        let layout = if link == LINK_HALF {
-            HALF_LAYOUT
-        } else {
-            WHOLE_LAYOUT
-        };
+        let layout = if link == LINK_HALF { HALF_LAYOUT } else { WHOLE_LAYOUT };
         // SAFETY: the caller's promise.
         unsafe { dealloc(self.0.as_ptr().cast(), layout) }
     }

@@ -14,12 +14,7 @@ struct Cell {
 
 impl Cell {
     fn new(hash: u64, key: u64, value: u64, live: &std::rc::Rc<()>) -> Box<Cell> {
-        Box::new(Cell {
-            hash,
-            key: key.to_le_bytes().to_vec(),
-            value,
-            _live: live.clone(),
-        })
+        Box::new(Cell { hash, key: key.to_le_bytes().to_vec(), value, _live: live.clone() })
     }
 }
 
@@ -70,12 +65,7 @@ impl Hashes {
 }
 
 fn hashes() -> impl Strategy<Value = Hashes> {
-    prop::sample::select(vec![
-        Hashes::Good,
-        Hashes::FewBuckets,
-        Hashes::EqualTags,
-        Hashes::AllEqual,
-    ])
+    prop::sample::select(vec![Hashes::Good, Hashes::FewBuckets, Hashes::EqualTags, Hashes::AllEqual])
 }
 
 /// Checks every invariant that the module's page states.
@@ -105,10 +95,7 @@ fn check(table: &Table<Box<Cell>>) {
             let (home, level) = locate(cell.hash, buckets);
             assert_eq!(home, bucket);
             assert_eq!(place.chunk.tag(place.slot), tag_of(cell.hash));
-            assert_eq!(
-                stored_in(place.chunk.slot(place.slot)),
-                stored_of(cell.hash, level)
-            );
+            assert_eq!(stored_in(place.chunk.slot(place.slot)), stored_of(cell.hash, level));
             len += 1;
         }
     }
@@ -145,18 +132,11 @@ fn small_tables_are_small() {
     let mut table = Table::new();
     assert_eq!(table.memory_bytes(), 0);
     for key in 0..7 {
-        table.insert(
-            Hashes::Good.of(key),
-            Cell::new(Hashes::Good.of(key), key, 0, &live),
-        );
+        table.insert(Hashes::Good.of(key), Cell::new(Hashes::Good.of(key), key, 0, &live));
         assert_eq!(table.memory_bytes(), 64);
     }
     for key in 0..7u64 {
-        assert!(
-            table
-                .remove(Hashes::Good.of(key), &key.to_le_bytes())
-                .is_some()
-        );
+        assert!(table.remove(Hashes::Good.of(key), &key.to_le_bytes()).is_some());
     }
     assert_eq!(table.memory_bytes(), 0);
 }
@@ -175,20 +155,10 @@ fn grows_and_shrinks_over_65536_buckets() {
     assert!(table.buckets > 1 << STORED_BITS);
     check(&table);
     for key in 0..KEYS {
-        assert_eq!(
-            table
-                .get(Hashes::Good.of(key), &key.to_le_bytes())
-                .unwrap()
-                .value,
-            key
-        );
+        assert_eq!(table.get(Hashes::Good.of(key), &key.to_le_bytes()).unwrap().value, key);
     }
     for key in 1000..KEYS {
-        assert!(
-            table
-                .remove(Hashes::Good.of(key), &key.to_le_bytes())
-                .is_some()
-        );
+        assert!(table.remove(Hashes::Good.of(key), &key.to_le_bytes()).is_some());
         if key % 100_000 == 0 {
             check(&table);
         }
@@ -223,10 +193,7 @@ fn random_is_near_uniform() {
     }
     if !cfg!(miri) {
         // The standard deviation is 32.
-        assert!(
-            counts.iter().all(|count| (800..1200).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
     }
 }
 

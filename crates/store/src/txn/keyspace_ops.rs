@@ -18,7 +18,10 @@ impl View<'_> {
 
     /// Memory of the hash tables of the database, in bytes, without the keys and values. O(shards).
     pub fn table_bytes(&self) -> usize {
-        self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db)).map(|db| db.table.memory_bytes()).sum()
+        self.held_shards()
+            .filter_map(|shard| self.guard.shard(shard).db(self.db))
+            .map(|db| db.table.memory_bytes())
+            .sum()
     }
 
     /// Memory of the index of expiry times of all databases, in bytes. O(shards).
