@@ -6,7 +6,7 @@ use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
 use crate::process::{ProcessEffects, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file};
 use crate::sessions::Sessions;
-use kelda_engine::config::{Config, ConfigHandle};
+use kelda_engine::config::{Config, ConfigHandle, KeptLine};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read;
@@ -183,6 +183,7 @@ fn serve<M: MakeSessions>(
 
     let loops_cell = Arc::new(OnceLock::new());
     let effects = ProcessEffects { file: file.clone(), listening: Mutex::new(seconds), loops: loops_cell.clone() };
+    let unobeyed = unobeyed(config.kept_lines());
     let handle = Arc::new(ConfigHandle::new(config, Box::new(effects)));
     let (shared, loops) =
         event_loops(threads, handle.clone(), listeners).map_err(|e| start_error("Cannot make an event loop", e))?;
@@ -192,6 +193,9 @@ fn serve<M: MakeSessions>(
     log::notice(&format!("Kelda {VERSION}, {threads} threads, PID: {}", std::process::id()));
     log::notice(&format!("Running mode=standalone, port={}.", settings.port));
     log::notice(&format!("Data is kept in memory only; files would be in {dir}"));
+    for line in unobeyed {
+        log::warning(&format!("Not supported yet, and without effect: the configuration's '{line}'"));
+    }
     log::notice("Server initialized");
     let running = start_threads(loops, &shared, engine(&handle, &shared, file.as_deref()))
         .map_err(|e| start_error("Cannot start a thread", e))?;
@@ -216,6 +220,17 @@ fn serve<M: MakeSessions>(
     }
     log::warning("Kelda is now ready to exit, bye bye...");
     Ok(())
+}
+
+/// The lines that the configuration keeps but nothing obeys, as far as they may be shown: a user's rules hold passwords.
+fn unobeyed(lines: &[KeptLine]) -> Vec<String> {
+    let first = |words: &[String]| words.first().cloned().unwrap_or_default();
+    let name = |line: &KeptLine| match line {
+        KeptLine::User(words) => format!("user {} ...", first(words)),
+        KeptLine::RenameCommand(old, _) => format!("rename-command {old} ..."),
+        KeptLine::LoadModule(words) => format!("loadmodule {} ...", first(words)),
+    };
+    lines.iter().map(name).collect()
 }
 
 fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
