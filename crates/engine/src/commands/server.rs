@@ -31,7 +31,7 @@ const fn plain(
     Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..BASE }
 }
 
-const fn container(
+pub(super) const fn container(
     name: &'static str,
     since: &'static str,
     summary: &'static str,

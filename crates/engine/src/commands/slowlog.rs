@@ -1,5 +1,6 @@
 //! SLOWLOG, COMMANDLOG and LATENCY: what took long, and what was long.
 
+use super::server::container;
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Reply, Run};
 use crate::ctx::Ctx;
@@ -32,23 +33,6 @@ const fn sub(
     run: RunFn,
 ) -> Command {
     Command { name, arity, flags, since, syntax, summary, tips, run: Run::Session(run), ..BASE }
-}
-
-const fn container(
-    name: &'static str,
-    since: &'static str,
-    summary: &'static str,
-    subcommands: &'static [Command],
-) -> Command {
-    Command {
-        name,
-        arity: -2,
-        since,
-        summary,
-        complexity: "That of the subcommand",
-        run: Run::Group(subcommands),
-        ..BASE
-    }
 }
 
 /// The family.

@@ -5,7 +5,6 @@
 //! Nothing here touches a file: included files come through a callback, and what a change means for sockets or
 //! directories is up to the `Effects` that the server gives.
 
-mod glob;
 mod handle;
 pub mod lines;
 mod rewrite;
@@ -22,6 +21,7 @@ pub use settings::{
 };
 pub use value::{Reason, memory};
 
+use kelda_resp::glob_match;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 use table::{Change, IGNORED, Row, TABLE};
@@ -247,7 +247,7 @@ impl Config {
             }
             for (at, row) in TABLE.iter().enumerate().filter(|(_, row)| !row.hidden) {
                 for name in [Some(row.name), row.alias].into_iter().flatten() {
-                    if glob::matches_ignoring_case(pattern.as_bytes(), name.as_bytes()) {
+                    if glob_match(pattern.as_bytes(), name.as_bytes(), true) {
                         add(name, at);
                     }
                 }
@@ -299,5 +299,5 @@ fn read_line(at: usize, words: &[&str], old: &Value, given: bool) -> Result<Valu
 
 /// Whether a file's or directive's name matches a pattern with `*`, `?` and `[…]`, letters of either case being equal.
 pub fn name_matches(pattern: &str, name: &str) -> bool {
-    glob::matches_ignoring_case(pattern.as_bytes(), name.as_bytes())
+    glob_match(pattern.as_bytes(), name.as_bytes(), true)
 }
