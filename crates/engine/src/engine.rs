@@ -9,6 +9,7 @@ use crate::running::RunningScripts;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{Rates, Stats};
+use crate::tracking::Tracking;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
 use kelda_store::txn::Change;
@@ -124,6 +125,10 @@ pub struct Engine {
     pub scripts_call_all: AtomicBool,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// CLIENT TRACKING.
+    pub tracking: Tracking,
+    /// Sessions for which every command has to do more: those that track. While there are none, commands look no further.
+    pub observers: AtomicUsize,
     /// SLOWLOG and COMMANDLOG.
     pub slowlog: SlowLogs,
     /// LATENCY.
@@ -164,6 +169,8 @@ impl Engine {
             active_expire: AtomicBool::new(true),
             scripts_call_all: AtomicBool::new(false),
             pause: Pause::default(),
+            tracking: Tracking::new(options.workers),
+            observers: AtomicUsize::new(0),
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),
             memory_peak: AtomicUsize::new(0),

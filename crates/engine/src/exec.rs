@@ -9,6 +9,7 @@ use crate::mailbox::Audience;
 use crate::registry::{self, Registered};
 use crate::session::{Published, Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
+use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, RequestLimits, Span, Step, Writer};
 use kelda_store::hasher;
@@ -258,6 +259,33 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         }
     };
     session.last_command = Some(command);
+    let before = std::mem::replace(&mut worker.current, session.at.id);
+    let observed = worker.engine.observers.load(Relaxed) != 0;
+    if observed {
+        tracking::trim(worker);
+        tracking::tell_own(worker, session, reply);
+    }
+    let flow = admit(worker, session, host, command, args, reply);
+    if worker.tracking.has_own() {
+        tracking::tell_own(worker, session, reply);
+    }
+    if observed {
+        tracking::end_caching(session, command);
+    }
+    worker.current = before;
+    flow
+}
+
+/// Runs, queues or refuses a command that was found.
+fn admit(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    command: &'static Registered,
+    args: Args,
+    reply: &mut Reply,
+) -> Flow {
+    let words = args.words();
     if let Err(error) = gate(worker, session, command, words) {
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
@@ -470,6 +498,9 @@ fn dispatch(
                 Run::Wait(run) => match run(&mut txn, &args, reply) {
                     Ok(Wait::Done) => Ok(()),
                     Ok(wait) => {
+                        if tracking::remembers(session) {
+                            tracking::remember(&engine, session.at, &mut txn, command, args.words());
+                        }
                         blocking::block(worker, session, &mut txn, command, &args, wait);
                         worker.commit(txn);
                         return Flow::Blocked;
@@ -478,6 +509,9 @@ fn dispatch(
                 },
                 Run::Session(_) | Run::Script(_) | Run::Group(_) => Ok(()),
             };
+            if tracking::remembers(session) {
+                tracking::remember(&engine, session.at, &mut txn, command, args.words());
+            }
             worker.commit(txn);
             result
         }
@@ -548,7 +582,7 @@ fn run_script(
         let result = run(&mut ctx, &mut txn, args, reply);
         if result == Err(Error::NeedsAllShards) && !whole {
             txn.roll_back();
-            drop(txn.finish());
+            worker.commit(txn);
             session.outbox.clear();
             reply.truncate(mark);
             set = ShardSet::All;
@@ -572,6 +606,9 @@ pub(crate) fn run_inside(
     let mark = reply.len();
     let watch = Stopwatch::start(ctx.worker, command);
     let result = run_in_txn(ctx, txn, command, &args, reply);
+    if tracking::remembers(ctx.session) {
+        tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
+    }
     watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
     let stats = ctx.worker.stats();
     stats.commands.add(1);

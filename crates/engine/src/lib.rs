@@ -27,5 +27,6 @@ pub mod slowlog;
 pub mod stats;
 pub mod syntax;
 pub mod testing;
+pub mod tracking;
 pub mod version;
 pub mod worker;

@@ -3,6 +3,7 @@
 use crate::clients::ClientInfo;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
+use crate::tracking::Tracks;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, RequestParser, Writer};
 use kelda_store::waiting::{DbKey, Waiter, Watch};
@@ -82,6 +83,8 @@ pub struct Session {
     pub blocked: Option<Blocked>,
     /// Its subscriptions, by `Subscription`.
     pub subscriptions: [BTreeSet<Box<[u8]>>; 3],
+    /// CLIENT TRACKING.
+    pub tracking: Option<Box<Tracks>>,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// Whether the error that the command in hand replies is in the statistics already.
@@ -122,6 +125,7 @@ impl Session {
             watching: Watching::default(),
             blocked: None,
             subscriptions: Default::default(),
+            tracking: None,
             reply_mode: ReplyMode::On,
             error_counted: false,
             fate: Fate::Open,

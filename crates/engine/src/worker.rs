@@ -13,6 +13,7 @@ use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
 use crate::session::{Session, Watching};
 use crate::stats::Stats;
+use crate::tracking::{self, LocalTracking};
 use kelda_resp::Protocol;
 use kelda_store::shard::{Keyspace, SHARDS, ShardSet};
 use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
@@ -109,6 +110,9 @@ pub struct Worker {
     /// Watches of sessions that gave them up while their shards were busy.
     old_watches: Vec<Watching>,
     pub(crate) subscribers: LocalSubscribers,
+    pub(crate) tracking: LocalTracking,
+    /// The client whose command is running; 0 for none.
+    pub(crate) current: u64,
     /// The Lua interpreter; absent while it runs a script, or before the first.
     pub(crate) interpreter: Option<Box<Interpreter>>,
     pub(crate) interpreter_generation: u64,
@@ -144,6 +148,8 @@ impl Worker {
             orphans: Vec::new(),
             old_watches: Vec::new(),
             subscribers: LocalSubscribers::default(),
+            tracking: LocalTracking::default(),
+            current: 0,
             interpreter: None,
             interpreter_generation: 0,
             libraries_generation: 0,
@@ -170,6 +176,11 @@ impl Worker {
         if self.env.keep_due {
             self.env.see_due = session.info.import_source.load(Relaxed);
         }
+    }
+
+    /// The next of this worker's random numbers.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.context.get_or_insert_with(|| Context::new(self.env, self.seed)).random()
     }
 
     fn read_settings(&mut self) {
@@ -245,6 +256,7 @@ impl Worker {
         self.end_wait(&mut session);
         self.leave_pause(&session);
         exec::unwatch(self, &mut session);
+        tracking::stop(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
@@ -423,6 +435,9 @@ impl Worker {
             }
         };
         cx.env = self.env;
+        cx.actor = self.current;
+        // With the shards held: a session that heard a value from these has had its wish heard before.
+        cx.broadcast = self.engine.tracking.broadcasts();
         Some(Txn::new(guard, db, self.now_us / 1000, cx))
     }
 
@@ -435,11 +450,14 @@ impl Worker {
             txn.reap_stale();
         }
         if !txn.cx.ready.is_empty() {
+            // As in Redis, a served session hears of what made it ready before its reply.
+            tracking::post(self, &mut txn);
             crate::blocking::serve_ready(self, &mut txn);
         }
         if txn.cx.dirty != 0 || !txn.cx.events.is_empty() {
             self.hand_on(&mut txn);
         }
+        tracking::post(self, &mut txn);
         let mut cx = txn.finish();
         let stats = self.stats();
         stats.hits.add(cx.hits.take());
@@ -558,6 +576,7 @@ impl Worker {
                 self.receive(message);
             }
         }
+        self.tell_broadcasts();
     }
 
     fn receive(&mut self, message: Message) {
@@ -597,6 +616,11 @@ impl Worker {
                     self.touch(at.slot);
                 }
             }
+            Message::Invalid { key, actor, readers } => self.receive_invalid(&key, actor, &readers),
+            Message::AllInvalid { by } => self.receive_all_invalid(by),
+            Message::Changed { keys } => self.receive_changed(&keys),
+            Message::OutOfDate { reader, what } => self.hear(reader, what),
+            Message::Redirected { to, what } => self.receive_redirected(to, what),
             Message::Shutdown => {}
         }
     }
@@ -727,6 +751,7 @@ impl Worker {
 
     fn cron(&mut self) {
         if self.index == 0 {
+            tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
         }

@@ -10,6 +10,7 @@ use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
 use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::{BucketHint, Table, prefetch};
+use crate::tracking::Readers;
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
 use std::cell::{Cell, UnsafeCell};
@@ -40,6 +41,8 @@ pub struct Db {
 pub struct ShardData {
     /// Database 0, which most servers use alone: no pointer on the way to its table.
     first: Db,
+    /// Sessions that keep copies of keys of this shard.
+    pub readers: Readers,
     /// Sessions that watch keys of this shard.
     pub watchers: Watchers,
     /// Sessions blocked on keys of this shard.
@@ -54,6 +57,7 @@ impl ShardData {
     fn new() -> ShardData {
         ShardData {
             first: Db::default(),
+            readers: Readers::default(),
             watchers: Watchers::default(),
             waiters: Waiters::default(),
             expiry: ExpiryIndex::default(),

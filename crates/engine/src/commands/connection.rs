@@ -7,6 +7,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::exec;
 use crate::session::ReplyMode;
+use crate::tracking;
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, number};
@@ -136,6 +137,7 @@ fn reset(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     }
     exec::unwatch(ctx.worker, ctx.session);
     pubsub::drop_all(ctx);
+    tracking::stop(ctx.worker, ctx.session);
     ctx.session.select(0);
     ctx.session.reply_mode = ReplyMode::On;
     ctx.session.authenticated = ctx.worker.settings.requirepass.is_empty();
