@@ -341,7 +341,14 @@ impl Worker {
     /// Parses and runs what is complete of a session's input.
     pub fn process(&mut self, slot: Slot, host: &mut dyn Host) {
         self.refresh();
+        // What another client's command sent before its reply comes before the reply to what was sent after that.
+        self.read_new_mail();
         self.run_session(slot, host);
+        self.read_new_mail();
+    }
+
+    #[inline]
+    fn read_new_mail(&mut self) {
         if !self.in_script && self.engine.mailbox(self.index).is_some_and(|mailbox| mailbox.has_mail()) {
             self.read_mail();
         }
