@@ -54,6 +54,8 @@ pub struct ClientInfo {
     pub blocked: AtomicBool,
     /// Whether CLIENT PAUSE holds it back.
     pub paused: AtomicBool,
+    /// MONITOR.
+    pub monitor: AtomicBool,
     /// CLIENT TRACKING,
     pub tracking: AtomicBool,
     /// with BCAST,
@@ -91,6 +93,7 @@ impl ClientInfo {
             killed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            monitor: AtomicBool::new(false),
             tracking: AtomicBool::new(false),
             broadcast: AtomicBool::new(false),
             redirect: AtomicI64::new(-1),

@@ -4,6 +4,7 @@ use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::functions::Functions;
 use crate::mailbox::{Mailbox, Message};
+use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
 use crate::scripts::ScriptCache;
@@ -127,7 +128,9 @@ pub struct Engine {
     pub pause: Pause,
     /// CLIENT TRACKING.
     pub tracking: Tracking,
-    /// Sessions for which every command has to do more: those that track. While there are none, commands look no further.
+    /// MONITOR.
+    pub monitors: Monitors,
+    /// Sessions for which every command has to do more: those that track or monitor. While there are none, commands look no further.
     pub observers: AtomicUsize,
     /// SLOWLOG and COMMANDLOG.
     pub slowlog: SlowLogs,
@@ -170,6 +173,7 @@ impl Engine {
             scripts_call_all: AtomicBool::new(false),
             pause: Pause::default(),
             tracking: Tracking::new(options.workers),
+            monitors: Monitors::new(options.workers),
             observers: AtomicUsize::new(0),
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),

@@ -6,6 +6,7 @@ use crate::command::{Flags, Reply, Run, Wait};
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::mailbox::Audience;
+use crate::monitor;
 use crate::registry::{self, Registered};
 use crate::session::{Published, Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
@@ -260,19 +261,39 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
     };
     session.last_command = Some(command);
     let before = std::mem::replace(&mut worker.current, session.at.id);
-    let observed = worker.engine.observers.load(Relaxed) != 0;
-    if observed {
-        tracking::trim(worker);
-        tracking::tell_own(worker, session, reply);
-    }
-    let flow = admit(worker, session, host, command, args, reply);
+    worker.observed = worker.engine.observers.load(Relaxed) != 0;
+    let flow = if worker.observed {
+        admit_observed(worker, session, host, command, args, reply)
+    } else {
+        admit(worker, session, host, command, args, reply)
+    };
     if worker.tracking.has_own() {
         tracking::tell_own(worker, session, reply);
     }
-    if observed {
-        tracking::end_caching(session, command);
-    }
     worker.current = before;
+    flow
+}
+
+/// [`admit`] while sessions track or monitor.
+#[cold]
+fn admit_observed(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    command: &'static Registered,
+    args: Args,
+    reply: &mut Reply,
+) -> Flow {
+    tracking::trim(worker);
+    tracking::tell_own(worker, session, reply);
+    // A script may be running on this thread, whose lines stay together.
+    let outer = std::mem::take(&mut worker.monitored);
+    let flow = admit(worker, session, host, command, args, reply);
+    tracking::end_caching(session, command);
+    if !worker.monitored.is_empty() {
+        monitor::post(worker);
+    }
+    worker.monitored = outer;
     flow
 }
 
@@ -408,6 +429,11 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
             command.name
         )));
     }
+    if session.monitors
+        && (command.writes || command.flags.has(Flags::READONLY) || command.flags.has(Flags::MAY_REPLICATE))
+    {
+        return Err(Error::text("ERR Replica can't interact with the keyspace"));
+    }
     if session.multi.is_some() && command.flags.has(Flags::NO_MULTI) {
         return Err(Error::text("ERR Command not allowed inside a transaction"));
     }
@@ -481,7 +507,11 @@ fn dispatch(
     let result = match command.command.run {
         Run::Session(run) => {
             let mut ctx = Ctx { worker, session, host, txn: None, origin: Origin::Client };
-            run(&mut ctx, &args, reply)
+            let result = run(&mut ctx, &args, reply);
+            if result != Err(Error::Again) {
+                monitor::note(worker, session, command, args.words(), false);
+            }
+            result
         }
         Run::Script(_) => run_script(worker, session, host, command, &args, reply),
         Run::Read(_) | Run::Write(_) | Run::Wait(_) => {
@@ -501,6 +531,7 @@ fn dispatch(
                         if tracking::remembers(session) {
                             tracking::remember(&engine, session.at, &mut txn, command, args.words());
                         }
+                        monitor::note(worker, session, command, args.words(), false);
                         blocking::block(worker, session, &mut txn, command, &args, wait);
                         worker.commit(txn);
                         return Flow::Blocked;
@@ -512,6 +543,7 @@ fn dispatch(
             if tracking::remembers(session) {
                 tracking::remember(&engine, session.at, &mut txn, command, args.words());
             }
+            monitor::note(worker, session, command, args.words(), false);
             worker.commit(txn);
             result
         }
@@ -578,10 +610,12 @@ fn run_script(
         if !whole {
             txn.keep_undo();
         }
+        let shown = monitor::note_script(worker, session, command, args.words());
         let mut ctx = Ctx { worker, session, host, txn: None, origin: Origin::Script };
         let result = run(&mut ctx, &mut txn, args, reply);
         if result == Err(Error::NeedsAllShards) && !whole {
             txn.roll_back();
+            worker.monitored.truncate(shown);
             worker.commit(txn);
             session.outbox.clear();
             reply.truncate(mark);
@@ -605,7 +639,12 @@ pub(crate) fn run_inside(
     let args = Args::new(words);
     let mark = reply.len();
     let watch = Stopwatch::start(ctx.worker, command);
+    let scripted = txn.cx.env.scripted;
+    if matches!(command.command.run, Run::Script(_)) {
+        monitor::note_script(ctx.worker, ctx.session, command, words);
+    }
     let result = run_in_txn(ctx, txn, command, &args, reply);
+    monitor::note(ctx.worker, ctx.session, command, words, scripted);
     if tracking::remembers(ctx.session) {
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
     }

@@ -91,6 +91,11 @@ pub enum Message {
         /// What that one keeps copies of.
         what: OutOfDate,
     },
+    /// Show those who monitor that commands ran.
+    Monitored {
+        /// Their lines.
+        lines: Arc<[u8]>,
+    },
     /// Look again: the server is ending, or CLIENT PAUSE is over.
     Shutdown,
 }

@@ -85,6 +85,8 @@ pub struct Session {
     pub subscriptions: [BTreeSet<Box<[u8]>>; 3],
     /// CLIENT TRACKING.
     pub tracking: Option<Box<Tracks>>,
+    /// MONITOR.
+    pub monitors: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// Whether the error that the command in hand replies is in the statistics already.
@@ -126,6 +128,7 @@ impl Session {
             blocked: None,
             subscriptions: Default::default(),
             tracking: None,
+            monitors: false,
             reply_mode: ReplyMode::On,
             error_counted: false,
             fate: Fate::Open,

@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::engine::Engine;
 use crate::exec;
 use crate::mailbox::{Mailbox, Message, SessionRef};
+use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
 use crate::session::{Session, Watching};
@@ -111,6 +112,12 @@ pub struct Worker {
     old_watches: Vec<Watching>,
     pub(crate) subscribers: LocalSubscribers,
     pub(crate) tracking: LocalTracking,
+    /// Sessions of this worker that monitor,
+    pub(crate) monitors: Vec<SessionRef>,
+    /// and what they are to be shown at the next commit.
+    pub(crate) monitored: Vec<u8>,
+    /// Whether sessions track or monitor, as of the command that is running.
+    pub(crate) observed: bool,
     /// The client whose command is running; 0 for none.
     pub(crate) current: u64,
     /// The Lua interpreter; absent while it runs a script, or before the first.
@@ -149,6 +156,9 @@ impl Worker {
             old_watches: Vec::new(),
             subscribers: LocalSubscribers::default(),
             tracking: LocalTracking::default(),
+            monitors: Vec::new(),
+            monitored: Vec::new(),
+            observed: false,
             current: 0,
             interpreter: None,
             interpreter_generation: 0,
@@ -257,6 +267,7 @@ impl Worker {
         self.leave_pause(&session);
         exec::unwatch(self, &mut session);
         tracking::stop(self, &mut session);
+        monitor::stop(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
@@ -465,6 +476,9 @@ impl Worker {
             self.hand_on(&mut txn);
         }
         tracking::post(self, &mut txn);
+        if !self.monitored.is_empty() && !self.in_script {
+            monitor::post(self);
+        }
         let mut cx = txn.finish();
         let stats = self.stats();
         stats.hits.add(cx.hits.take());
@@ -628,6 +642,7 @@ impl Worker {
             Message::Changed { keys } => self.receive_changed(&keys),
             Message::OutOfDate { reader, what } => self.hear(reader, what),
             Message::Redirected { to, what } => self.receive_redirected(to, what),
+            Message::Monitored { lines } => self.receive_monitored(&lines),
             Message::Shutdown => {}
         }
     }
@@ -654,7 +669,7 @@ impl Worker {
     }
 
     /// Appends to a session's output, or holds it back while the session is running a command.
-    fn deliver(&mut self, slot: Slot, bytes: &[u8]) {
+    pub(crate) fn deliver(&mut self, slot: Slot, bytes: &[u8]) {
         if let Some(mut session) = self.sessions[slot].take() {
             session.reply.raw(bytes);
             self.check_output(&mut session);
@@ -775,6 +790,7 @@ impl Worker {
             if idle_ms != 0
                 && session.blocked.is_none()
                 && session.subscription_count() == 0
+                && !session.info.monitor.load(Relaxed)
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {
                 session.fate = Fate::Close;

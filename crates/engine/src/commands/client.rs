@@ -265,6 +265,7 @@ fn reply_mode(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
 fn flags(info: &ClientInfo) -> String {
     let subscribed = info.subscriptions.iter().any(|count| count.load(Relaxed) != 0);
     let shown: String = [
+        (info.monitor.load(Relaxed), 'O'),
         (subscribed, 'P'),
         (info.queued.load(Relaxed) >= 0, 'x'),
         (info.blocked.load(Relaxed), 'b'),
