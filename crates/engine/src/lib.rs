@@ -12,6 +12,7 @@ pub mod config;
 pub mod ctx;
 pub mod engine;
 pub mod error;
+mod eviction;
 mod exec;
 pub mod functions;
 pub mod info;

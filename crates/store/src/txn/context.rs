@@ -54,6 +54,8 @@ pub struct Env {
     pub lfu_log_factor: u32,
     /// `lfu-decay-time`, minutes.
     pub lfu_decay_minutes: u32,
+    /// Whether only changes count as uses, not looks (the policies by least recent modification).
+    pub modified_only: bool,
     /// Whether looks leave the access field alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
     /// Whether keys that are due stay until a write meets them (`import-mode`).
