@@ -125,6 +125,13 @@ impl ShardData {
         });
     }
 
+    /// Gives back the expiry index's memory if no key needs it: what it holds is stale.
+    pub fn drop_unused_expiry(&mut self) {
+        if self.first.volatile == 0 && self.others.iter().flatten().all(|db| db.volatile == 0) {
+            self.expiry = ExpiryIndex::new();
+        }
+    }
+
     /// Takes a database's part out, leaving it empty.
     pub fn take_db(&mut self, db: u32) -> Option<Box<Db>> {
         match db {

@@ -123,6 +123,7 @@ impl Txn<'_> {
     pub fn evict(&mut self, key: Key) -> bool {
         let Some(entry) = self.remove(key) else { return false };
         self.discard(key, entry);
+        self.shard_mut(key).drop_unused_expiry();
         self.emit(&[b"DEL", key.bytes]);
         let actor = std::mem::take(&mut self.view.cx.actor);
         self.touched(key);
