@@ -42,6 +42,8 @@ enum Room {
 pub struct Eviction {
     /// The most dispensable keys seen, the best last.
     pool: Vec<Candidate>,
+    /// The most candidates that a shard had of late.
+    widest: u64,
     /// Until this thread has allocated so much, there is room.
     allowed_to: i64,
     /// Whether more is to be removed between turns.
@@ -51,7 +53,12 @@ pub struct Eviction {
 }
 
 impl Eviction {
-    /// Looks anew: the settings changed, or time has passed.
+    /// The settings changed.
+    pub fn restart(&mut self, limited: bool) {
+        *self = Eviction { allowed_to: i64::MIN, going_on: limited, ..Eviction::default() };
+    }
+
+    /// Time has passed: looks anew.
     pub fn look_again(&mut self) {
         self.allowed_to = i64::MIN;
     }
@@ -69,6 +76,7 @@ fn rule(policy: Policy, samples: usize) -> Option<Rule> {
         Policy::VolatileTtl => (Order::Soonest, true),
         Policy::NoEviction => return None,
     };
+    let samples = if order == Order::Random { 1 } else { samples };
     Some(Rule { order, volatile_only, samples })
 }
 
@@ -170,7 +178,20 @@ impl Worker {
 
     /// Removes one key. `Some(false)` if shards were busy; `None` if no key may go.
     fn evict_one(&mut self, rule: Rule) -> Option<bool> {
+        /// Rounds of sampling for one key, at most: the best of few would be a poor choice.
+        const ROUNDS: usize = 4;
+        if rule.order == Order::Random {
+            // What is left of the last time may have gone and come back since.
+            self.eviction.pool.clear();
+        }
         let mut busy = !self.sample(rule)?;
+        let rounds = if rule.order == Order::Random { 1 } else { ROUNDS };
+        for _ in 1..rounds {
+            if busy || self.eviction.pool.len() >= POOL / 2 {
+                break;
+            }
+            busy = !self.sample(rule).unwrap_or(true);
+        }
         while let Some(Candidate { worth, db, hash, key }) = self.eviction.pool.pop() {
             let key = Key { bytes: &key, hash };
             let engine = self.engine.clone();
@@ -191,25 +212,41 @@ impl Worker {
         Some(!busy)
     }
 
-    /// Puts some keys of a random shard into the pool. `Some(false)` if shards were busy; `None` if no key may go.
+    /// Looks at some keys for the pool: those of a random shard, and of further ones while it has too few. `Some(false)` if
+    /// shards were busy; `None` if no key may go.
     fn sample(&mut self, rule: Rule) -> Option<bool> {
+        /// Shards drawn by chance before all are tried in turn: there are few keys, or few that may go.
+        const DRAWN: usize = 64;
         let engine = self.engine.clone();
         let start = self.random() as usize;
-        let mut busy = false;
-        for step in 0..SHARDS {
-            let shard = start.wrapping_add(step) % SHARDS;
+        let (mut busy, mut seen) = (false, 0);
+        for step in 0..DRAWN + SHARDS {
+            let random = self.random();
+            let shard = if step < DRAWN { random as usize } else { start.wrapping_add(step) } % SHARDS;
             let Some(mut txn) = self.begin(&engine.keyspace, ShardSet::One(shard as u16), 0) else {
                 busy = true;
                 continue;
             };
-            let (pool, mut seen) = (&mut self.eviction.pool, 0);
+            let Eviction { pool, widest, .. } = &mut self.eviction;
+            // Each key is to have the same chance, so a shard has one by the number of its keys.
+            let keys = txn.candidates(shard, rule) as u64;
+            *widest = keys.max(*widest - *widest / 1024);
+            if keys == 0 || (step < DRAWN && (random >> 32) % *widest >= keys) {
+                self.commit(txn);
+                continue;
+            }
             txn.sample(shard, rule, |db, worth, entry| {
                 seen += 1;
                 if pool.len() == POOL && worth <= pool[0].worth {
                     return;
                 }
                 let place = pool.partition_point(|have| have.worth <= worth);
-                if pool[..place].iter().rev().take_while(|have| have.worth == worth).any(|have| *have.key == *entry.key()) {
+                if pool[..place]
+                    .iter()
+                    .rev()
+                    .take_while(|have| have.worth == worth)
+                    .any(|have| *have.key == *entry.key())
+                {
                     return;
                 }
                 let candidate = Candidate { worth, db, hash: hasher::hash(entry.key()), key: entry.key().into() };
@@ -219,11 +256,15 @@ impl Worker {
                 }
             });
             self.commit(txn);
-            if seen != 0 {
+            if seen >= rule.samples {
                 return Some(true);
             }
         }
-        if busy { Some(false) } else { None }
+        match (seen, busy) {
+            (0, true) => Some(false),
+            (0, false) => None,
+            _ => Some(true),
+        }
     }
 }
 

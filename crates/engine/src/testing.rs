@@ -4,9 +4,10 @@ use crate::config::{Config, ConfigHandle, NoEffects};
 use crate::engine::{ChangeSink, Engine, EngineOptions, Platform, ProcessInfo};
 use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
+use kelda_store::shard::{Guard, SHARDS, ShardSet};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// A clock that moves only when told.
 pub struct HandClock {
@@ -48,6 +49,27 @@ impl Platform for NoPlatform {
     }
 }
 
+/// A process in which nothing but keys takes memory, each of them the same.
+struct KeyBytes {
+    engine: OnceLock<Weak<Engine>>,
+    bytes: usize,
+}
+
+impl Platform for KeyBytes {
+    fn used_memory(&self) -> usize {
+        let Some(engine) = self.engine.get().and_then(Weak::upgrade) else { return 0 };
+        let guard = engine.keyspace.lock(ShardSet::All);
+        let keys = |guard: &Guard| -> usize {
+            (0..SHARDS).filter_map(|shard| guard.shard(shard).db(0)).map(|db| db.table.len()).sum()
+        };
+        self.bytes * guard.as_ref().map_or(0, keys)
+    }
+
+    fn allocated_here(&self) -> i64 {
+        self.used_memory() as i64
+    }
+}
+
 /// An engine with one worker, and clients by name.
 pub struct Console {
     /// The engine.
@@ -78,6 +100,19 @@ impl Console {
 
     /// An engine whose changes go to `sink`.
     pub fn with_sink(settings: &[(&str, &str)], sink: Option<Arc<dyn ChangeSink>>) -> Console {
+        Console::start(settings, sink, Arc::new(NoPlatform))
+    }
+
+    /// An engine that is told that each key of its database 0 takes so many bytes, and nothing else takes any.
+    pub fn with_key_bytes(settings: &[(&str, &str)], bytes: usize) -> Console {
+        let platform = Arc::new(KeyBytes { engine: OnceLock::new(), bytes });
+        let console = Console::start(settings, None, platform.clone());
+        // The first and only time.
+        let _ = platform.engine.set(Arc::downgrade(&console.engine));
+        console
+    }
+
+    fn start(settings: &[(&str, &str)], sink: Option<Arc<dyn ChangeSink>>, platform: Arc<dyn Platform>) -> Console {
         let mut config = Config::default();
         for (name, value) in settings.iter().chain(&[("enable-debug-command", "yes")]) {
             let accepted = config.parse_file_text(&format!("{name} {value}\n"), "test", &|_| Ok(Vec::new()));
@@ -87,7 +122,7 @@ impl Console {
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),
-            platform: Arc::new(NoPlatform),
+            platform,
             process: ProcessInfo { run_id: "0".repeat(40), threads: 1, ..ProcessInfo::default() },
             workers: 1,
             seed: 1,

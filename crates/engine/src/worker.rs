@@ -214,9 +214,7 @@ impl Worker {
             see_due: false,
             scripted: false,
         };
-        self.eviction.look_again();
-        self.eviction.out_of_memory = false;
-        self.eviction.going_on = settings.maxmemory != 0;
+        self.eviction.restart(settings.maxmemory != 0);
     }
 
     /// Reads the clock and, if they changed, the settings.

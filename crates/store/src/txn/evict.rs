@@ -50,6 +50,19 @@ impl View<'_> {
         })
     }
 
+    /// How many keys of a held shard may go.
+    pub fn candidates(&self, shard: usize, rule: Rule) -> usize {
+        let (keys, volatile) = self.counts(shard);
+        if rule.volatile_only { volatile } else { keys }
+    }
+
+    /// Keys, and volatile keys, of a held shard in all databases.
+    fn counts(&self, shard: usize) -> (usize, usize) {
+        let data = self.guard.shard(shard);
+        let parts = (0..self.databases()).filter_map(|db| data.db(db));
+        parts.fold((0, 0), |(keys, volatile), part| (keys + part.table.len(), volatile + part.volatile))
+    }
+
     /// How gladly a key is let go now; `None` if it is gone or may not go.
     pub fn dispensable(&self, key: Key, rule: Rule) -> Option<u64> {
         let entry = self.shard(key).db(self.db)?.table.get(key.hash, key.bytes)?;
@@ -61,21 +74,22 @@ impl Txn<'_> {
     /// Looks at some keys of a held shard, over all databases, and calls `f` with each that may go: its database, how gladly
     /// it is let go, and its entry.
     pub fn sample(&mut self, shard: usize, rule: Rule, mut f: impl FnMut(u32, u64, EntryRef<'_>)) {
+        let (keys, volatile) = self.view.counts(shard);
         let data = self.view.guard.shard(shard);
-        let (mut keys, mut volatile) = (0, 0);
-        for part in (0..self.view.databases()).filter_map(|db| data.db(db)) {
-            keys += part.table.len();
-            volatile += part.volatile;
-        }
-        if keys == 0 || (rule.volatile_only && volatile == 0) {
-            return;
-        }
         if rule.volatile_only && (rule.order == Order::Soonest || volatile * DENSE < keys) {
             return self.sample_index(shard, rule, f);
         }
         let looks = if rule.volatile_only { rule.samples * DENSE } else { rule.samples };
         for db in 0..self.view.databases() {
             let Some(part) = data.db(db).filter(|part| !part.table.is_empty()) else { continue };
+            if part.table.len() <= looks {
+                for entry in part.table.iter() {
+                    if let Some(worth) = self.view.dispensability(entry, rule) {
+                        f(db, worth, entry);
+                    }
+                }
+                continue;
+            }
             let mut found = 0;
             for _ in 0..looks {
                 let Some(entry) = part.table.random(self.view.random()) else { break };
