@@ -61,11 +61,6 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         },
         _ => None,
     };
-    let writes = match command.run {
-        Run::Read(_) => false,
-        Run::Write(_) => true,
-        Run::Wait(_) | Run::Session(_) | Run::Script(_) | Run::Group(_) => command.all_flags().has(Flags::WRITE),
-    };
     Registered {
         command,
         parent,
@@ -73,7 +68,7 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         name: name.to_lowercase(),
         flags: command.all_flags(),
         single_key,
-        writes,
+        writes: command.all_flags().has(Flags::WRITE),
         // SET is not among Redis's fast commands, but does as little as they do.
         sampled: command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET"),
         subcommands: 0,

@@ -375,10 +375,10 @@ impl Script<'_, '_, '_, '_> {
         if denied || matches!(command.command.run, Run::Script(_)) {
             return Err(Error::text("ERR This Redis command is not allowed from script"));
         }
+        if self.read_only && (command.writes || command.flags.has(Flags::MAY_REPLICATE)) {
+            return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
+        }
         if command.writes {
-            if self.read_only {
-                return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
-            }
             exec::check_replicas(worker)?;
         }
         if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
