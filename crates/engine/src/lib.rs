@@ -13,6 +13,7 @@ pub mod ctx;
 pub mod engine;
 pub mod error;
 mod exec;
+mod fast_path;
 pub mod functions;
 pub mod info;
 pub mod mailbox;

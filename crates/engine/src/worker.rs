@@ -14,7 +14,7 @@ use crate::scripting::Interpreter;
 use crate::session::{Session, Watching};
 use crate::stats::Stats;
 use kelda_resp::Protocol;
-use kelda_store::shard::{Keyspace, SHARDS, ShardSet};
+use kelda_store::shard::{Guard, Keyspace, SHARDS, ShardSet};
 use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
 use kelda_store::waiting::Waiter;
 use std::cmp::Reverse;
@@ -118,6 +118,7 @@ pub struct Worker {
     pub(crate) in_script: bool,
     /// The script that is running, for SCRIPT KILL and its like.
     pub(crate) context: Option<Box<Context>>,
+    pub(crate) scratch: exec::Scratch,
     env: Env,
     seed: u64,
     now_us: i64,
@@ -149,6 +150,7 @@ impl Worker {
             libraries_generation: 0,
             in_script: false,
             context: None,
+            scratch: exec::Scratch::default(),
             env: Env::default(),
             seed,
             now_us: engine.clock.unix_us(),
@@ -415,6 +417,12 @@ impl Worker {
     #[inline]
     pub(crate) fn begin<'k>(&mut self, keyspace: &'k Keyspace, set: ShardSet, db: u32) -> Option<Txn<'k>> {
         let guard = crate::blocking::lock_with_waiters(keyspace, set)?;
+        Some(self.transaction(guard, db))
+    }
+
+    /// A transaction on shards that are held.
+    #[inline(always)]
+    pub(crate) fn transaction<'k>(&mut self, guard: Guard<'k>, db: u32) -> Txn<'k> {
         let mut cx = match self.context.take() {
             Some(cx) => cx,
             None => {
@@ -423,7 +431,7 @@ impl Worker {
             }
         };
         cx.env = self.env;
-        Some(Txn::new(guard, db, self.now_us / 1000, cx))
+        Txn::new(guard, db, self.now_us / 1000, cx)
     }
 
     /// Ends a transaction: serves whom it made ready, publishes its events, hands its changes to the log, and gives back

@@ -453,16 +453,30 @@ impl<'k> Guard<'k> {
     }
 }
 
+impl Guard<'_> {
+    #[inline(always)]
+    fn give_back(&self, index: usize) {
+        let shard = &self.keyspace.shards[index];
+        if self.changed {
+            // SAFETY: the lock is still held and no reference into the shard outlives the guard, which is being dropped.
+            shard.publish(unsafe { &*shard.data.get() });
+        }
+        shard.unlock();
+    }
+
+    #[inline(never)]
+    fn give_back_all(&self) {
+        self.held.iter().for_each(|index| self.give_back(index));
+    }
+}
+
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
-        for index in self.held.iter() {
-            let shard = &self.keyspace.shards[index];
-            if self.changed {
-                // SAFETY: the lock is still held and no reference into the shard outlives the guard.
-                shard.publish(unsafe { &*shard.data.get() });
-            }
-            shard.unlock();
+        match self.held {
+            // The ordinary case, without a loop.
+            ShardSet::One(shard) => self.give_back(usize::from(shard)),
+            _ => self.give_back_all(),
         }
     }
 }
