@@ -11,7 +11,7 @@ use crate::registry::{self, Registered};
 use crate::session::{ReplyMode, Session};
 use crate::slowlog;
 use crate::worker::{Fate, Worker};
-use kelda_store::shard::{ShardSet, shard_of};
+use kelda_store::shard::shard_of;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Whether a session's commands may go the short way, and what those that did have left to be noted.
@@ -69,7 +69,7 @@ impl FastPath {
         }
         let hash = args.hash(at);
         let engine = worker.engine.clone();
-        let Some(guard) = engine.keyspace.lock(ShardSet::One(shard_of(hash) as u16)) else { return false };
+        let Some(guard) = engine.keyspace.lock_one(shard_of(hash) as u16) else { return false };
         if guard.has_waiters() {
             return false;
         }

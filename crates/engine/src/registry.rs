@@ -78,7 +78,7 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
     };
     // SET is not among Redis's fast commands, but does as little as they do.
     let sampled = command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET");
-    let plain = matches!(command.run, Run::Read(_) | Run::Write(_)) 
+    let plain = matches!(command.run, Run::Read(_) | Run::Write(_))
         && !command.whole_keyspace
         && command.reaches_further.is_none();
     Registered {

@@ -438,26 +438,35 @@ impl Worker {
     /// its shards.
     #[inline]
     pub(crate) fn commit(&mut self, mut txn: Txn) {
-        let cx = txn.cx();
-        if cx.saw_stale() {
-            txn.reap_stale();
-        }
-        if !txn.cx.ready.is_empty() {
-            crate::blocking::serve_ready(self, &mut txn);
-        }
-        if txn.cx.dirty != 0 || !txn.cx.events.is_empty() {
-            self.hand_on(&mut txn);
+        if txn.cx().has_effects() {
+            self.take_effect(&mut txn);
         }
         let mut cx = txn.finish();
         let stats = self.stats();
         stats.hits.add(cx.hits.take());
         stats.misses.add(cx.misses.take());
         if !cx.garbage.is_empty() {
-            stats.lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
-            self.garbage.extend(cx.garbage.drain(..));
-            self.free_garbage();
+            self.take_garbage(&mut cx);
         }
         self.context = Some(cx);
+    }
+
+    fn take_effect(&mut self, txn: &mut Txn) {
+        if txn.cx().saw_stale() {
+            txn.reap_stale();
+        }
+        if !txn.cx().ready.is_empty() {
+            crate::blocking::serve_ready(self, txn);
+        }
+        if txn.cx.dirty != 0 || !txn.cx.events.is_empty() {
+            self.hand_on(txn);
+        }
+    }
+
+    fn take_garbage(&mut self, cx: &mut Context) {
+        self.stats().lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
+        self.garbage.extend(cx.garbage.drain(..));
+        self.free_garbage();
     }
 
     fn hand_on(&mut self, txn: &mut Txn) {

@@ -320,9 +320,21 @@ impl Keyspace {
     /// Locks the shards, or gives up after some microseconds with `None`: the caller puts its work aside.
     #[inline]
     pub fn lock(&self, want: ShardSet) -> Option<Guard<'_>> {
-        if let ShardSet::One(shard) = want {
-            return self.shards[usize::from(shard)].lock_soon().then(|| Guard::new(self, want));
+        match want {
+            ShardSet::One(shard) => self.lock_one(shard),
+            _ => self.lock_several(want),
         }
+    }
+
+    /// [`Keyspace::lock`] of a single shard.
+    #[inline(always)]
+    pub fn lock_one(&self, shard: u16) -> Option<Guard<'_>> {
+        let locked = self.shards[usize::from(shard)].lock_soon();
+        // Not `then_some`: a guard that is made is given back, and this one would not have been taken.
+        locked.then(|| Guard::new(self, ShardSet::One(shard)))
+    }
+
+    fn lock_several(&self, want: ShardSet) -> Option<Guard<'_>> {
         for shard in want.iter() {
             if !self.shards[shard].lock_soon() {
                 for taken in want.iter().take_while(|&taken| taken != shard) {
@@ -420,7 +432,7 @@ impl<'k> Guard<'k> {
 
     /// Whether any session waits for a key of the held shards. For the whole keyspace, which leaves nothing to lock, no
     /// matter.
-    #[inline]
+    #[inline(always)]
     pub fn has_waiters(&self) -> bool {
         match &self.held {
             ShardSet::None | ShardSet::All => false,

@@ -218,6 +218,12 @@ impl Context {
         !self.stale.get_mut().is_empty()
     }
 
+    /// Whether the commit has anything to do but to give back the shards.
+    #[inline]
+    pub fn has_effects(&mut self) -> bool {
+        self.dirty != 0 || !self.stale.get_mut().is_empty() || !self.ready.is_empty() || !self.events.is_empty()
+    }
+
     #[inline]
     pub(super) fn event(&mut self, class: EventClasses, name: &'static str, db: u32, key: &[u8]) {
         if self.env.events.has(class) {
