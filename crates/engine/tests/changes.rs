@@ -113,6 +113,8 @@ const COMMANDS: &[&str] = &[
     "ZINTERSTORE $Z 2 $Z $Z AGGREGATE MAX",
     "ZDIFFSTORE $Z 2 $Z $Z",
     "GEOADD $Z 13.36 38.11 $m",
+    "GEOSEARCHSTORE $Z $Z FROMLONLAT 0 0 BYRADIUS 20000 km",
+    "GEORADIUS $Z 13 38 500 km STOREDIST $Z",
 ];
 
 /// What is asked about each key.

@@ -172,6 +172,14 @@ impl Writer {
         }
     }
 
+    /// A double of this text.
+    pub fn double_text(&mut self, text: &[u8]) {
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(text),
+            Protocol::Resp3 => self.line(b',', text),
+        }
+    }
+
     /// A boolean; RESP2: the integer 1 or 0.
     pub fn bool(&mut self, value: bool) {
         self.raw(match (self.protocol, value) {
