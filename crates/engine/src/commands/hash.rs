@@ -8,7 +8,7 @@ use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::error::{Error, Result};
 use kelda_resp::{LongDouble, Protocol, parse_i64};
 use kelda_store::Str;
-use kelda_store::hash::Hash;
+use kelda_store::hash::{Hash, Live};
 use kelda_store::txn::{EventClasses, Txn, View};
 
 const BASE: Command = Command { group: Group::Hash, since: "2.0.0", ..Command::BASE };
@@ -278,20 +278,20 @@ fn hgetall(view: &View, args: &Args, reply: &mut Reply) -> Result {
 
 fn hkeys(view: &View, args: &Args, reply: &mut Reply) -> Result {
     let hash = view.hash(args.key(1))?;
-    reply.array(hash.map_or(0, Hash::len));
-    hash.into_iter().flat_map(Hash::iter).for_each(|(field, _)| write_str(reply, field));
+    reply.array(hash.map_or(0, Live::len));
+    hash.into_iter().flat_map(Live::iter).for_each(|(field, _)| write_str(reply, field));
     Ok(())
 }
 
 fn hvals(view: &View, args: &Args, reply: &mut Reply) -> Result {
     let hash = view.hash(args.key(1))?;
-    reply.array(hash.map_or(0, Hash::len));
-    hash.into_iter().flat_map(Hash::iter).for_each(|(_, value)| write_str(reply, value));
+    reply.array(hash.map_or(0, Live::len));
+    hash.into_iter().flat_map(Live::iter).for_each(|(_, value)| write_str(reply, value));
     Ok(())
 }
 
 fn hlen(view: &View, args: &Args, reply: &mut Reply) -> Result {
-    reply.int(view.hash(args.key(1))?.map_or(0, Hash::len) as i64);
+    reply.int(view.hash(args.key(1))?.map_or(0, Live::len) as i64);
     Ok(())
 }
 
@@ -359,7 +359,7 @@ fn hincrby(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         None => 0,
     };
     let sum = old.checked_add(increment).ok_or(Error::Overflow)?;
-    hash.set(&args[2], itoa::Buffer::new().format(sum).as_bytes());
+    hash.set_keeping_expiry(&args[2], itoa::Buffer::new().format(sum).as_bytes());
     hash.event(EventClasses::HASH, "hincrby");
     reply.int(sum);
     Ok(())
@@ -381,7 +381,7 @@ fn hincrbyfloat(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::text("ERR increment would produce NaN or Infinity"));
     }
     let text = sum.format();
-    hash.set(&args[2], text.as_bytes());
+    hash.set_keeping_expiry(&args[2], text.as_bytes());
     hash.event(EventClasses::HASH, "hincrbyfloat");
     reply.bulk(text.as_bytes());
     Ok(())
