@@ -1,4 +1,6 @@
-//! The hash family.
+//! The hash family. What expires is in [`expiry`].
+
+pub mod expiry;
 
 use super::sample::{drawn, parse_count, sample};
 use super::scan::{ScanOf, parse_cursor, parse_scan_options};
@@ -143,18 +145,6 @@ pub static COMMANDS: &[Command] = &[
         summary: "Removes fields; a hash without fields is gone.",
         complexity: "O(N) in the number of fields named",
         run: Run::Write(hdel),
-        ..BASE
-    },
-    Command {
-        name: "HGETDEL",
-        arity: -5,
-        keys: &[Keys::at(1).take()],
-        flags: FAST,
-        since: "8.0.0",
-        syntax: "key fields:(FIELDS numfields field [field ...])",
-        summary: "Returns the values of fields and removes them.",
-        complexity: "O(N) in the number of fields named",
-        run: Run::Write(hgetdel),
         ..BASE
     },
     Command {
@@ -318,35 +308,6 @@ fn hdel(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         }
     }
     reply.int(removed);
-    Ok(())
-}
-
-fn hgetdel(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    let key = args.key(1);
-    // Redis looks at the type of the key first.
-    txn.edit::<Hash>(key)?;
-    if !args.is(2, "FIELDS") {
-        return Err(Error::text("ERR Mandatory argument FIELDS is missing or not at the right position"));
-    }
-    let count = parse_i64(&args[3]).filter(|&count| count > 0);
-    let count = count.ok_or(Error::text("ERR Number of fields must be a positive integer"))?;
-    let fields = args.from(4);
-    if count != fields.len() as i64 {
-        return Err(Error::text("ERR The `numfields` parameter must match the number of arguments"));
-    }
-    let mut hash = txn.edit::<Hash>(key)?;
-    let mut removed = false;
-    reply.array(fields.len());
-    for field in fields {
-        let value = hash.as_mut().and_then(|hash| hash.remove(field));
-        removed |= value.is_some();
-        write_value(reply, value.as_deref().map(Str::Bytes));
-    }
-    if let Some(mut hash) = hash
-        && removed
-    {
-        hash.event(EventClasses::HASH, "hdel");
-    }
     Ok(())
 }
 
