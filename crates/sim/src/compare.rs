@@ -53,6 +53,7 @@ pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
         How::Encoding => [&b"listpack"[..], b"intset"].iter().any(|compact| server.bytes() == Some(compact)),
         How::Near(distance) => match (server, oracle) {
             (Value::Integer(a), Value::Integer(b)) => *a >= 0 && *b >= 0 && (a - b).abs() <= distance,
+            (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a.iter().zip(b).all(|(a, b)| alike(how, a, b)),
             _ => false,
         },
     }
@@ -145,6 +146,8 @@ mod tests {
         assert!(alike(How::Shape, &array(&[5]), &array(&[6])) && !alike(How::Shape, &array(&[5]), &array(&[])));
         assert!(alike(How::Near(2), &Value::Integer(5), &Value::Integer(7)));
         assert!(!alike(How::Near(2), &Value::Integer(-1), &Value::Integer(0)), "-1 means: no expiry");
+        assert!(alike(How::Near(2), &array(&[5, -1]), &array(&[7, -1])));
+        assert!(!alike(How::Near(2), &array(&[5, -1]), &array(&[7, 0])));
         assert!(exec_alike(&[How::Near(2)], &array(&[5]), &array(&[6])));
         assert!(!exec_alike(&[How::Exactly], &array(&[5]), &array(&[6])));
     }

@@ -173,7 +173,7 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
 
 impl<T: Collection> Drop for Edit<'_, '_, T> {
     fn drop(&mut self) {
-        if self.deref().soonest() != self.soonest {
+        if (**self).soonest() != self.soonest {
             self.txn.note_field_due(self.key, self.soonest);
         }
         if T::KEEP_EMPTY || !self.deref().is_empty() {
@@ -407,7 +407,7 @@ impl Edit<'_, '_, Hash> {
 
     /// Removes a field that is due: a hash with many keeps some of them past the first look.
     fn drop_due(&mut self, field: &[u8]) {
-        if self.txn.live(self).contains(field) || !self.deref().contains(field) {
+        if self.txn.live(self).contains(field) || !(**self).contains(field) {
             return;
         }
         let old = self.value().remove(field);
