@@ -17,7 +17,9 @@ pub enum How {
     /// Encodings: the server may keep what the oracle does not keep compact any more (after ZADD of many members that
     /// are the same, for instance).
     Encoding,
-    /// Time left, in s or ms: integers at most this far apart.
+    /// As `Exactly`, but any error is like any other: the products have different words and orders for what is wrong.
+    AnyError,
+    /// Time left, in s or ms: integers at most this far apart, alone or in an array. Any error is like any other.
     Near(i64),
 }
 
@@ -39,6 +41,9 @@ pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
         return true;
     }
     if let (Value::Error(server), Value::Error(oracle)) = (server, oracle) {
+        if matches!(how, How::AnyError | How::Near(_)) {
+            return true;
+        }
         let server = without_digest(server);
         return server == *oracle || SAME_TEXT.iter().any(|(valkey, redis)| replace(oracle, valkey, redis) == server);
     }
@@ -46,7 +51,7 @@ pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
         return true;
     }
     match how {
-        How::Exactly => unsigned_zeros(server) == unsigned_zeros(oracle),
+        How::Exactly | How::AnyError => unsigned_zeros(server) == unsigned_zeros(oracle),
         How::Unordered => canonical(server, false) == canonical(oracle, false),
         How::Scores => canonical(server, true) == canonical(oracle, true),
         How::Shape => same_shape(server, oracle),
