@@ -474,10 +474,12 @@ impl Worker {
     fn hand_on(&mut self, txn: &mut Txn) {
         let cx = txn.cx();
         let (dirty, expired) = (std::mem::take(&mut cx.dirty), std::mem::take(&mut cx.expired));
+        let expired_fields = std::mem::take(&mut cx.expired_fields);
         let changes = std::mem::take(&mut cx.changes);
         let events = std::mem::take(&mut cx.events);
         self.stats().dirty.add(dirty);
         self.stats().expired.add(expired);
+        self.stats().expired_fields.add(expired_fields);
         if !changes.is_empty()
             && let Some(sink) = self.engine.sink()
         {

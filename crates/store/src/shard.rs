@@ -32,7 +32,22 @@ pub struct Db {
     /// The keys.
     pub table: Table<Entry>,
     /// How many of them have an expiry time.
-    pub volatile: usize,
+    pub volatile: u32,
+    /// How many of them are hashes with fields that have one.
+    pub volatile_hashes: u32,
+}
+
+impl Db {
+    /// Whether any key, or field of a hash, has an expiry time.
+    #[inline]
+    pub fn any_volatile(&self) -> bool {
+        (self.volatile | self.volatile_hashes) != 0
+    }
+
+    /// How many keys need a registration in the expiry index, at most.
+    fn registered_max(&self) -> usize {
+        self.volatile as usize + self.volatile_hashes as usize
+    }
 }
 
 /// What a shard's lock guards. What every command looks at lies in front.
@@ -101,9 +116,9 @@ impl ShardData {
     pub fn tidy_expiry(&mut self, now_ms: i64) {
         /// Registrations that are never worth a rebuild.
         const SMALL: usize = 256;
-        let others: usize = self.others.iter().flatten().map(|db| db.volatile).sum();
-        let volatile = self.first.volatile + others;
-        if self.expiry.len() <= SMALL + 2 * volatile {
+        let others: usize = self.others.iter().flatten().map(|db| db.registered_max()).sum();
+        let needed = self.first.registered_max() + others;
+        if self.expiry.len() <= SMALL + 2 * needed {
             return;
         }
         let (first, others) = (&self.first, &self.others);
@@ -114,7 +129,7 @@ impl ShardData {
             };
             let mut at = None;
             db.table.find_by_hash(hash, |entry| {
-                at = entry.expire_at();
+                at = entry.next_due();
                 at.is_some()
             });
             at

@@ -46,6 +46,7 @@ pub static FAMILIES: &[&[Command]] = &[
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hash::expiry::COMMANDS,
     hyperloglog::COMMANDS,
     list::COMMANDS,
     object::COMMANDS,

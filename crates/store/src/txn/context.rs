@@ -150,6 +150,8 @@ pub struct Context {
     stale: RefCell<Vec<DbKey>>,
     /// Keys removed because they were due.
     pub expired: u64,
+    /// Fields of hashes removed because they were due.
+    pub expired_fields: u64,
     /// Changes made, as `rdb_changes_since_last_save` counts them.
     pub dirty: u64,
     /// What to log, in order. Empty unless `env.log_changes`.
@@ -172,6 +174,7 @@ impl Context {
             misses: Cell::new(0),
             stale: RefCell::default(),
             expired: 0,
+            expired_fields: 0,
             dirty: 0,
             changes: Vec::new(),
             events: Vec::new(),
@@ -243,7 +246,7 @@ impl Context {
     }
 
     /// Emits the commands that build a whole value at an absent key.
-    pub(super) fn emit_value(&mut self, db: u32, key: &[u8], value: &Value, expire_at: Option<i64>) {
+    pub(super) fn emit_value(&mut self, db: u32, now_ms: i64, key: &[u8], value: &Value, expire_at: Option<i64>) {
         if !self.env.log_changes {
             return;
         }
@@ -295,7 +298,8 @@ impl Context {
                 flush(&mut self.changes, "ZADD", &mut batch);
             }
             Value::Hash(hash) => {
-                for (field, text) in hash.iter() {
+                let live = hash.live(now_ms);
+                for (field, text) in live.iter() {
                     batch.push(field.to_vec());
                     batch.push(text.to_vec());
                     if batch.len() >= BATCH {
@@ -303,6 +307,13 @@ impl Context {
                     }
                 }
                 flush(&mut self.changes, "HSET", &mut batch);
+                if hash.soonest().is_some() {
+                    for (field, _, at) in live.iter_with_expiry() {
+                        let Some(at) = at else { continue };
+                        let field = field.to_vec();
+                        self.emit(db, &[b"HPEXPIREAT", key, at.to_string().as_bytes(), b"FIELDS", b"1", &field]);
+                    }
+                }
             }
             Value::Stream(stream) => {
                 for argv in stream.rebuild_commands(key) {
@@ -328,6 +339,7 @@ impl Context {
         self.ready.clear();
         self.dirty = 0;
         self.expired = 0;
+        self.expired_fields = 0;
     }
 }
 
