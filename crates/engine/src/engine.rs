@@ -11,7 +11,7 @@ use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{Rates, Stats};
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
-use kelda_store::txn::Change;
+use kelda_store::txn::Changes;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -60,10 +60,13 @@ pub struct ProcessInfo {
     pub port: u16,
 }
 
+/// Number of a transaction in the log: 1, 2, 3 …
+pub type Lsn = u64;
+
 /// Takes the changes of transactions, in commit order.
 pub trait ChangeSink: Send + Sync {
-    /// The changes of one transaction, while its shards are still held.
-    fn commit(&self, changes: &[Change]);
+    /// The changes of one transaction, while its shards are still held; there is at least one. Its place in the log.
+    fn commit(&self, changes: &Changes) -> Lsn;
 }
 
 /// What it takes to make an engine.

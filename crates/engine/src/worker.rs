@@ -455,14 +455,14 @@ impl Worker {
     fn hand_on(&mut self, txn: &mut Txn) {
         let cx = txn.cx();
         let (dirty, expired) = (std::mem::take(&mut cx.dirty), std::mem::take(&mut cx.expired));
-        let changes = std::mem::take(&mut cx.changes);
         let events = std::mem::take(&mut cx.events);
         self.stats().dirty.add(dirty);
         self.stats().expired.add(expired);
-        if !changes.is_empty()
+        if !txn.cx.changes.is_empty()
             && let Some(sink) = self.engine.sink()
         {
-            sink.commit(&changes);
+            sink.commit(&txn.cx.changes);
+            txn.cx().changes.clear();
         }
         for event in events {
             exec::publish_event(self, &event);
