@@ -121,6 +121,11 @@ impl<'k> View<'k> {
         self.guard.will_take_long();
     }
 
+    /// The newest transaction in the log that changed a held shard.
+    pub fn lsn(&self) -> u64 {
+        self.guard.lsn()
+    }
+
     fn shard(&self, key: Key) -> &ShardData {
         self.guard.shard(key.shard())
     }
@@ -294,6 +299,11 @@ impl<'k> Txn<'k> {
     /// Ends the transaction: gives back the shards, and with them the context that holds its effects.
     pub fn finish(self) -> Box<Context> {
         self.view.cx
+    }
+
+    /// Notes the transaction's place in the log, which has taken its changes.
+    pub fn set_lsn(&mut self, lsn: u64) {
+        self.view.guard.set_lsn(lsn);
     }
 
     /// The context, to take effects out.
