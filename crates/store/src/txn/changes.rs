@@ -1,15 +1,12 @@
 //! What a transaction changed, as RESP text that goes into the log as it is.
 //!
-//! Invariants: the text is a sequence of ordinary Redis commands that make the same changes wherever they are run in order;
-//! more than one stand between MULTI and EXEC; a SELECT stands before each whose database is not that of the one before.
-//! The first has no SELECT: whoever writes knows which database the reader is in ([`Changes::first_db`]). One buffer is
-//! used again and again, so that a change allocates nothing.
+//! Invariants: the text is a sequence of ordinary Redis commands that make the same changes wherever they are run in order; a
+//! SELECT stands before each whose database is not that of the one before. The first has no SELECT, and there is no MULTI
+//! around: whoever writes knows which database the reader is in ([`Changes::first_db`]) and what a transaction looks like
+//! there. One buffer is used again and again, so that a change allocates nothing.
 
 use smallvec::SmallVec;
 use std::fmt;
-
-const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 /// Words of a command that further elements are added to, at most.
 const WORDS_MAX: usize = 1024;
@@ -29,9 +26,8 @@ pub struct Change<'a> {
 }
 
 /// The changes of one transaction, in order.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Changes {
-    /// Begins with MULTI, which counts only if there is more than one change; ends with EXEC in that case.
     bytes: Vec<u8>,
     len: usize,
     first_db: u32,
@@ -51,19 +47,13 @@ struct Open {
     words: usize,
 }
 
-impl Default for Changes {
-    fn default() -> Changes {
-        Changes { bytes: MULTI.to_vec(), len: 0, first_db: 0, last_db: 0, open: None }
-    }
-}
-
 impl Changes {
     /// Adds a command that changes database `db`. O(bytes).
     #[inline]
     pub fn push(&mut self, db: u32, argv: &[&[u8]]) {
         self.begin(db, argv.len(), argv.iter().map(|word| word.len()).sum());
         argv.iter().for_each(|word| self.word(word));
-        self.end();
+        self.len += 1;
     }
 
     /// Adds `name key args…`; the name may be two words, of a container and of its subcommand.
@@ -74,7 +64,7 @@ impl Changes {
         names().for_each(|name| self.word(name));
         self.word(key);
         args.iter().for_each(|word| self.word(word));
-        self.end();
+        self.len += 1;
     }
 
     /// Adds `name key elements…`, to the last command if that is of the same name and key. Only for commands that do with
@@ -91,7 +81,7 @@ impl Changes {
         self.word(key);
         let end = self.bytes.len() - 2;
         elements.iter().for_each(|word| self.word(word));
-        self.end();
+        self.len += 1;
         self.open = Some(Open { name, start, key: (end - key.len(), end), words });
     }
 
@@ -108,7 +98,6 @@ impl Changes {
     /// Adds elements to the last command.
     fn add(&mut self, elements: &[&[u8]]) {
         let Some(mut open) = self.open.take() else { return };
-        self.strip_exec();
         elements.iter().for_each(|word| self.word(word));
         let (old, new) = (open.words.to_string().len(), open.words + elements.len());
         let count = open.start + 1..open.start + 1 + old;
@@ -120,7 +109,6 @@ impl Changes {
         open.key = (open.key.0 + longer, open.key.1 + longer);
         open.words = new;
         self.open = Some(open);
-        self.write_exec();
     }
 
     /// Begins a command; where.
@@ -129,40 +117,19 @@ impl Changes {
         /// Bytes that a word needs besides its own: `$`, a length, two line ends.
         const AROUND: usize = 16;
         self.open = None;
-        self.bytes.reserve(bytes + (words + 3) * AROUND + EXEC.len());
+        self.bytes.reserve(bytes + (words + 3) * AROUND);
         if self.len == 0 {
             self.first_db = db;
-        } else {
-            self.strip_exec();
-            if db != self.last_db {
-                let mut buffer = itoa::Buffer::new();
-                self.header(b'*', 2);
-                self.word(b"SELECT");
-                self.word(buffer.format(db).as_bytes());
-            }
+        } else if db != self.last_db {
+            let mut buffer = itoa::Buffer::new();
+            self.header(b'*', 2);
+            self.word(b"SELECT");
+            self.word(buffer.format(db).as_bytes());
         }
         self.last_db = db;
         let start = self.bytes.len();
         self.header(b'*', words);
         start
-    }
-
-    #[inline]
-    fn end(&mut self) {
-        self.len += 1;
-        self.write_exec();
-    }
-
-    fn write_exec(&mut self) {
-        if self.len > 1 {
-            self.bytes.extend_from_slice(EXEC);
-        }
-    }
-
-    fn strip_exec(&mut self) {
-        if self.len > 1 {
-            self.bytes.truncate(self.bytes.len() - EXEC.len());
-        }
     }
 
     #[inline]
@@ -205,17 +172,15 @@ impl Changes {
         self.last_db
     }
 
-    /// The text: one command, or several between MULTI and EXEC; empty if nothing changed.
+    /// The text; empty if nothing changed.
     #[inline]
     pub fn body(&self) -> &[u8] {
-        // The buffer begins with MULTI from the start on.
-        if self.len > 1 { &self.bytes } else { &self.bytes[MULTI.len()..] }
+        &self.bytes
     }
 
     /// The changes one by one. O(bytes).
     pub fn iter(&self) -> Iter<'_> {
-        let end = self.bytes.len() - if self.len > 1 { EXEC.len() } else { 0 };
-        Iter { rest: &self.bytes[MULTI.len()..end], db: self.first_db }
+        Iter { rest: &self.bytes, db: self.first_db }
     }
 
     /// Forgets the changes, but not the buffer.
@@ -223,7 +188,7 @@ impl Changes {
         if self.bytes.capacity() > KEEP_BYTES {
             *self = Changes::default();
         } else {
-            self.bytes.truncate(MULTI.len());
+            self.bytes.clear();
             self.len = 0;
             self.open = None;
         }
@@ -299,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn one_change_is_a_command_and_several_a_transaction() {
+    fn the_text_selects_databases_but_the_first() {
         let mut changes = Changes::default();
         assert!(changes.is_empty() && changes.body().is_empty() && changes.iter().next().is_none());
         changes.push(3, &[b"SET", b"key", b""]);
@@ -307,10 +272,7 @@ mod tests {
         assert_eq!((changes.first_db(), changes.last_db(), changes.len()), (3, 3, 1));
         changes.push(3, &[b"DEL", b"key"]);
         changes.push(0, &[b"DEL", b"0123456789"]);
-        assert_eq!(
-            text(&changes),
-            "*1 $5 MULTI *3 $3 SET $3 key $0  *2 $3 DEL $3 key *2 $6 SELECT $1 0 *2 $3 DEL $10 0123456789 *1 $4 EXEC "
-        );
+        assert_eq!(text(&changes), "*3 $3 SET $3 key $0  *2 $3 DEL $3 key *2 $6 SELECT $1 0 *2 $3 DEL $10 0123456789 ");
         assert_eq!((changes.first_db(), changes.last_db(), changes.len()), (3, 0, 3));
         changes.clear();
         changes.push(0, &[b"FLUSHDB"]);
