@@ -4,11 +4,12 @@ use crate::args::Args;
 use crate::blocking;
 use crate::command::{Flags, Reply, Run, Wait};
 use crate::ctx::{Ctx, Origin};
+use crate::durability::{Lsn, Tellings};
 use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
 use crate::mailbox::Audience;
 use crate::registry::{self, Registered};
-use crate::session::{Published, Queue, ReplyMode, Session, Watching};
+use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
@@ -69,6 +70,9 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     if session.blocked.is_some() || session.fate != Fate::Open {
         return check_input(worker, session);
     }
+    // A script may serve others within its command, each with what it is told.
+    let outer = worker.tellings.begin(worker.is_strict(session));
+    let start = session.reply.len();
     let input = std::mem::take(&mut session.input);
     session.info.input_bytes.store(input.len(), Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
@@ -144,6 +148,11 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     scratch.keep_words(words);
     worker.scratch = scratch;
     finish_turn(worker, session, input, consumed, reply);
+    let Tellings { strict, told_lsn, made_lsn } = std::mem::replace(&mut worker.tellings, outer);
+    session.made_lsn = session.made_lsn.max(made_lsn);
+    if strict {
+        worker.hold(session, told_lsn, start);
+    }
 }
 
 /// Why a batch holds no more commands.
@@ -450,6 +459,9 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
             command.name
         )));
     }
+    if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
+        return Err(Error::text("LOADING Redis is loading the dataset in memory"));
+    }
     if session.multi.is_some() && command.flags.has(Flags::NO_MULTI) {
         return Err(Error::text("ERR Command not allowed inside a transaction"));
     }
@@ -457,13 +469,19 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         check_memory(worker)?;
     }
     if command.writes {
-        check_replicas(worker)?;
+        check_writes(worker)?;
+    } else if command.name == "ping" {
+        // So that who asks whether the server is well learns that it is not, as in Redis.
+        worker.engine.log.check()?;
     }
     Ok(())
 }
 
-/// Refuses writes when there are fewer replicas than `min-replicas-to-write` asks for: there is none.
-pub(crate) fn check_replicas(worker: &Worker) -> Result {
+/// Refuses writes that the log cannot take, and those that have fewer replicas than `min-replicas-to-write` asks for: there
+/// is none.
+#[inline]
+pub(crate) fn check_writes(worker: &Worker) -> Result {
+    worker.engine.log.check()?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
@@ -477,7 +495,7 @@ fn check_queued(worker: &Worker, queue: &Queue) -> Result {
         check_memory(worker)?;
     }
     if any(|command| command.writes) {
-        check_replicas(worker)?;
+        check_writes(worker)?;
     }
     Ok(())
 }
@@ -587,14 +605,6 @@ fn busy(worker: &mut Worker, session: &mut Session, reply: &mut Reply) -> Flow {
     Flow::Next
 }
 
-/// Hands on what a script or transaction published; its shards are still held.
-fn publish_outbox(worker: &Worker, session: &mut Session) {
-    let engine = &worker.engine;
-    for Published { audience, channel, payload } in session.outbox.drain(..) {
-        engine.pubsub.publish(engine, worker.index, audience, &channel, &payload);
-    }
-}
-
 /// Runs a script on the shards of its declared keys, and again on all of them if it reached for another key.
 fn run_script(
     worker: &mut Worker,
@@ -624,7 +634,7 @@ fn run_script(
             set = ShardSet::All;
             continue;
         }
-        publish_outbox(worker, session);
+        worker.outbox.append(&mut session.outbox);
         worker.commit(txn);
         return result;
     }
@@ -735,7 +745,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
         run_queued(ctx, &mut txn, command, &words, reply);
     }
-    publish_outbox(ctx.worker, ctx.session);
+    ctx.worker.outbox.append(&mut ctx.session.outbox);
     ctx.worker.commit(txn);
     Ok(())
 }
@@ -816,15 +826,15 @@ pub(crate) fn begin_multi(session: &mut Session) {
 }
 
 /// Publishes a keyspace event (Redis documentation, "Redis keyspace notifications").
-pub(crate) fn publish_event(worker: &Worker, event: &Event) {
+pub(crate) fn publish_event(worker: &Worker, event: &Event, lsn: Lsn) {
     let engine = &worker.engine;
     if worker.wants_events(EventClasses::KEYSPACE) {
         let channel = [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
-        engine.pubsub.publish(engine, worker.index, Audience::Channel, &channel, event.name.as_bytes());
+        engine.pubsub.publish(engine, worker.index, Audience::Channel, &channel, event.name.as_bytes(), lsn);
     }
     if worker.wants_events(EventClasses::KEYEVENT) {
         let channel = format!("__keyevent@{}__:{}", event.db, event.name);
-        engine.pubsub.publish(engine, worker.index, Audience::Channel, channel.as_bytes(), &event.key);
+        engine.pubsub.publish(engine, worker.index, Audience::Channel, channel.as_bytes(), &event.key, lsn);
     }
 }
 

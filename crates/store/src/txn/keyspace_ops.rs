@@ -184,7 +184,8 @@ impl Txn<'_> {
             }
         }
         self.view.cx.dirty += 1;
-        self.emit(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]);
+        let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
+        self.emit(&[b"SWAPDB", first.format(a).as_bytes(), second.format(b).as_bytes()]);
     }
 
     /// Deletes a key on behalf of a command that names the event `del`. Whether it was there.
