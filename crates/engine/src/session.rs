@@ -1,12 +1,14 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
 use crate::clients::ClientInfo;
+use crate::config::AppendFsync;
+use crate::durability::Lsn;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, RequestParser, Writer};
 use kelda_store::waiting::{DbKey, Waiter, Watch};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -47,6 +49,17 @@ pub struct Blocked {
     pub waiter: Arc<Waiter>,
     /// When its time is over, in the worker's monotonic µs.
     pub deadline_us: Option<u64>,
+    /// What it waits for if it is no key.
+    pub log: Option<LogWait>,
+}
+
+/// What WAITAOF waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct LogWait {
+    /// The transaction that must be durable.
+    pub lsn: Lsn,
+    /// Whether that is enough: there is no replica to wait for.
+    pub local: bool,
 }
 
 /// CLIENT REPLY.
@@ -60,6 +73,15 @@ pub enum ReplyMode {
     SkipNext,
     /// That of this command is not.
     Skip,
+}
+
+/// Output that must not leave yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// The transaction that must be durable first.
+    pub lsn: Lsn,
+    /// Where the output begins that tells of it; what follows it waits, too. Before the end of the output.
+    pub start: usize,
 }
 
 /// One connection.
@@ -100,6 +122,12 @@ pub struct Session {
     pub reply: Writer,
     /// Bytes of `reply` already sent.
     pub written: usize,
+    /// Which of `reply` must not leave yet, in order of both `start` and `lsn`.
+    pub holds: VecDeque<Hold>,
+    /// The last transaction in the log that it made.
+    pub made_lsn: Lsn,
+    /// CLIENT DURABILITY, where it differs from `appendfsync`.
+    pub durability: Option<AppendFsync>,
     /// Messages published by the script or transaction that is running, handed on when it commits: a script that is rolled
     /// back and run again publishes once.
     pub outbox: Vec<Published>,
@@ -131,6 +159,9 @@ impl Session {
             needs: 0,
             reply: Writer::new(Protocol::Resp2),
             written: 0,
+            holds: VecDeque::new(),
+            made_lsn: 0,
+            durability: None,
             outbox: Vec::new(),
             over_soft_limit_since_us: None,
             last_command: None,
@@ -148,9 +179,28 @@ impl Session {
         self.protocol == Protocol::Resp2 && self.subscription_count() != 0
     }
 
-    /// Unsent output.
+    /// Unsent output that may leave.
     pub fn pending(&self) -> &[u8] {
-        &self.reply.buf[self.written..]
+        let end = self.holds.front().map_or(self.reply.buf.len(), |hold| hold.start);
+        &self.reply.buf[self.written..end]
+    }
+
+    /// Holds back the output from `start` on until transaction `lsn` is durable.
+    pub fn hold(&mut self, lsn: Lsn, start: usize) {
+        // What waits for a later one already waits long enough.
+        let covered = self.holds.back().is_some_and(|hold| hold.lsn >= lsn);
+        if !covered && start < self.reply.buf.len() {
+            self.holds.push_back(Hold { lsn, start });
+        }
+    }
+
+    /// Lets output go that tells of nothing after transaction `durable`. Whether there was any.
+    pub fn release(&mut self, durable: Lsn) -> bool {
+        let before = self.holds.len();
+        while self.holds.front().is_some_and(|hold| hold.lsn <= durable) {
+            self.holds.pop_front();
+        }
+        self.holds.len() != before
     }
 
     /// Uses another database.

@@ -265,10 +265,11 @@ impl Writer {
     /// `<kind><len>\r\n`.
     #[inline]
     fn header(&mut self, kind: u8, len: usize) {
-        if len < 10 {
-            self.raw(&[kind, b'0' + len as u8, b'\r', b'\n']);
-        } else {
-            self.line(kind, itoa::Buffer::new().format(len).as_bytes());
+        // Of one write each: nearly every length has one or two digits.
+        match len {
+            0..10 => self.raw(&[kind, b'0' + len as u8, b'\r', b'\n']),
+            10..100 => self.raw(&[kind, b'0' + (len / 10) as u8, b'0' + (len % 10) as u8, b'\r', b'\n']),
+            _ => self.line(kind, itoa::Buffer::new().format(len).as_bytes()),
         }
     }
 

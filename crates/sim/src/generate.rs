@@ -27,7 +27,7 @@ struct Family {
     global: bool,
 }
 
-use How::{Exactly as E, Near, Scores, Shape as S, Unordered as U};
+use How::{AnyError as F, Exactly as E, Near, Scores, Shape as S, Unordered as U};
 
 const FAMILIES: &[Family] = &[
     Family { weight: 180, letter: 's', templates: STRINGS, global: false },
@@ -176,6 +176,18 @@ const HASHES: &[(How, &str)] = &[
     (S, "HRANDFIELD $k [ $n ]"),
     (S, "HRANDFIELD $k $n WITHVALUES"),
     (U, "HSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
+    (F, "HEXPIRE $k $t [ { NX | XX | LT | GT } ] FIELDS 1 $m"),
+    (F, "HPEXPIRE $k $u [ { NX | XX } ] FIELDS 2 $m $m"),
+    (F, "HEXPIREAT $k $T [ { NX | XX | GT | LT } ] FIELDS 2 $m $m"),
+    (F, "HPEXPIREAT $k $U [ { NX | XX | GT | LT } ] FIELDS 3 $m $m $m"),
+    (F, "{ HEXPIRE | HPEXPIRE } $k 0 [ { NX | XX | LT } ] FIELDS 1 $m"),
+    (F, "HPERSIST $k FIELDS 2 $m $m"),
+    (Near(3), "{ HTTL | HEXPIRETIME } $k FIELDS 3 $m $m $m"),
+    (Near(3000), "{ HPTTL | HPEXPIRETIME } $k FIELDS 2 $m $m"),
+    (F, "HGETEX $k [ { EX $t | PX $u | EXAT $T | PXAT $U | PERSIST } ] FIELDS 2 $m $m"),
+    (F, "HSETEX $k [ { FNX | FXX } ] [ { EX $t | PX $u | EXAT $T | PXAT $U | KEEPTTL } ] FIELDS 2 $m $v $m $i"),
+    (F, "HSETEX $k [ { NX | XX } ] [ KEEPTTL ] FIELDS 1 $m $v"),
+    (F, "HGETDEL $k FIELDS 2 $m $m"),
 ];
 
 const LISTS: &[(How, &str)] = &[

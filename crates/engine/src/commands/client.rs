@@ -3,6 +3,7 @@
 use crate::args::Args;
 use crate::clients::ClientInfo;
 use crate::command::{Command, Flags, Group, Reply, Run};
+use crate::config::AppendFsync;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::mailbox::Message;
@@ -97,6 +98,15 @@ pub static COMMANDS: &[Command] = &[Command {
             "enabled:<ON | OFF>",
             "Has the connection see expired keys while the server is in import mode.",
             import_source,
+        ),
+        sub(
+            "DURABILITY",
+            3,
+            COMMON,
+            "8.1.0",
+            "when:<ALWAYS | EVERYSEC | NO | DEFAULT>",
+            "Chooses for the connection what appendfsync chooses for all: whether its replies wait for the disk.",
+            durability,
         ),
         sub(
             "NO-EVICT",
@@ -249,6 +259,17 @@ fn import_source(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::text("ERR Server is not in import mode"));
     }
     set_switch(args, reply, &ctx.session.info.import_source)
+}
+
+fn durability(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let word = String::from_utf8_lossy(&args[2]).to_ascii_lowercase();
+    let wanted = match word.as_str() {
+        "default" => None,
+        word => Some(AppendFsync::from_word(word).ok_or(Error::Syntax)?),
+    };
+    ctx.worker.set_durability(ctx.session, wanted);
+    reply.ok();
+    Ok(())
 }
 
 fn reply_mode(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
@@ -563,6 +584,7 @@ fn help(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
         &[
             ("CACHING (YES|NO)", "Chooses whether the next command's keys are tracked."),
             ("CAPA <option> [<option> ...]", "Tells what the client can do."),
+            ("DURABILITY (ALWAYS|EVERYSEC|NO|DEFAULT)", "Chooses whether this connection's replies wait for the disk."),
             ("GETREDIR", "Tells where invalidation messages go."),
             ("GETNAME", "Tells the name of this connection."),
             ("ID", "Tells the number of this connection."),

@@ -138,6 +138,7 @@ fn reset(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     pubsub::drop_all(ctx);
     ctx.session.select(0);
     ctx.session.reply_mode = ReplyMode::On;
+    ctx.worker.set_durability(ctx.session, None);
     ctx.session.authenticated = ctx.worker.settings.requirepass.is_empty();
     let info = &ctx.session.info;
     info.no_evict.store(false, Relaxed);

@@ -13,7 +13,13 @@ impl View<'_> {
 
     /// Number of keys with an expiry time. O(shards).
     pub fn volatile_count(&self) -> usize {
-        self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db)).map(|db| db.volatile).sum()
+        self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db)).map(|db| db.volatile as usize).sum()
+    }
+
+    /// Number of hashes with fields that have an expiry time. O(shards).
+    pub fn volatile_hash_count(&self) -> usize {
+        let parts = self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db));
+        parts.map(|db| db.volatile_hashes as usize).sum()
     }
 
     /// Memory of the hash tables of the database, in bytes, without the keys and values. O(shards).
@@ -178,7 +184,8 @@ impl Txn<'_> {
             }
         }
         self.view.cx.dirty += 1;
-        self.emit(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]);
+        let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
+        self.emit(&[b"SWAPDB", first.format(a).as_bytes(), second.format(b).as_bytes()]);
     }
 
     /// Deletes a key on behalf of a command that names the event `del`. Whether it was there.
