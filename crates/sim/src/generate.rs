@@ -72,7 +72,8 @@ const STRINGS: &[(How, &str)] = &[
     (E, "LCS $k $k [ { LEN | IDX [ MINMATCHLEN $c ] [ WITHMATCHLEN ] } ]"),
 ];
 
-/// Without OVERFLOW FAIL: a string that it makes longer and does not set is a change to Kelda, not to WATCH of the oracles.
+/// Without OVERFLOW FAIL: the oracles lengthen a string even if every operation fails, which they tell neither WATCH nor
+/// replicas.
 const BITMAPS: &[(How, &str)] = &[
     (E, "SETBIT $k $B { 0 | 1 }"),
     (E, "GETBIT $k $B"),
