@@ -10,6 +10,7 @@ use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, LogWait, Session, Words};
+use crate::tracking;
 use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
 use kelda_store::shard::{Guard, Keyspace, ShardSet};
@@ -44,6 +45,8 @@ struct BlockedCommand {
     command: &'static Registered,
     words: Words,
     errors_end_it: bool,
+    /// Whether what it reads is remembered (CLIENT TRACKING).
+    remembers: bool,
 }
 
 /// Locks the shards, and with them those of every key that sessions waiting in them reach.
@@ -105,6 +108,7 @@ pub fn block(
         command,
         words: args.words().iter().map(|word| Box::from(*word)).collect(),
         errors_end_it,
+        remembers: tracking::remembers(session),
     };
     let waiter = Waiter::new(keys, reaches, Arc::new(payload));
     for (db, key) in &waiter.keys {
@@ -207,7 +211,10 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     }
     let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
-    match run(txn, &Args::new(&words), &mut reply) {
+    let actor = std::mem::replace(&mut txn.cx().actor, blocked.session.id);
+    let result = run(txn, &Args::new(&words), &mut reply);
+    txn.cx().actor = actor;
+    match result {
         Ok(Wait::Done) => {}
         Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
         Err(error) => {
@@ -216,6 +223,9 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
             worker.stats().by_command[blocked.command.id].failed.add(1);
             exec::count_error(worker, &reply.buf);
         }
+    }
+    if blocked.remembers {
+        tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);
     }
     leave_queues(txn, waiter);
     // Sent at the commit, which knows its place in the log.

@@ -7,11 +7,13 @@ pub use crate::durability::{ChangeSink, Lsn};
 use crate::functions::Functions;
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{Rates, Stats};
+use crate::tracking::Tracking;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -120,6 +122,12 @@ pub struct Engine {
     pub scripts_call_all: AtomicBool,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// CLIENT TRACKING.
+    pub tracking: Tracking,
+    /// MONITOR.
+    pub monitors: Monitors,
+    /// Sessions for which every command has to do more: those that track or monitor. While there are none, commands look no further.
+    pub observers: AtomicUsize,
     /// SLOWLOG and COMMANDLOG.
     pub slowlog: SlowLogs,
     /// LATENCY.
@@ -163,6 +171,9 @@ impl Engine {
             active_expire: AtomicBool::new(true),
             scripts_call_all: AtomicBool::new(false),
             pause: Pause::default(),
+            tracking: Tracking::new(options.workers),
+            monitors: Monitors::new(options.workers),
+            observers: AtomicUsize::new(0),
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),
             memory_peak: AtomicUsize::new(0),

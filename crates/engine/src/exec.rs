@@ -8,9 +8,11 @@ use crate::durability::{Lsn, Tellings};
 use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
 use crate::mailbox::Audience;
+use crate::monitor;
 use crate::registry::{self, Registered};
 use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
+use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
 use kelda_store::hasher;
@@ -337,6 +339,53 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         }
     };
     session.last_command = Some(command);
+    let before = std::mem::replace(&mut worker.current, session.at.id);
+    worker.observed = worker.engine.observers.load(Relaxed) != 0;
+    let flow = if worker.observed {
+        admit_observed(worker, session, host, command, args, reply)
+    } else {
+        admit(worker, session, host, command, args, reply)
+    };
+    if worker.tracking.has_own() {
+        tracking::tell_own(worker, session, reply);
+    }
+    worker.current = before;
+    flow
+}
+
+/// [`admit`] while sessions track or monitor.
+#[cold]
+fn admit_observed(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    command: &'static Registered,
+    args: Args,
+    reply: &mut Reply,
+) -> Flow {
+    tracking::trim(worker);
+    tracking::tell_own(worker, session, reply);
+    // A script may be running on this thread, whose lines stay together.
+    let outer = std::mem::take(&mut worker.monitored);
+    let flow = admit(worker, session, host, command, args, reply);
+    tracking::end_caching(session, command);
+    if !worker.monitored.is_empty() {
+        monitor::post(worker);
+    }
+    worker.monitored = outer;
+    flow
+}
+
+/// Runs, queues or refuses a command that was found.
+fn admit(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    command: &'static Registered,
+    args: Args,
+    reply: &mut Reply,
+) -> Flow {
+    let words = args.words();
     if let Err(error) = gate(worker, session, command, words) {
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
@@ -462,6 +511,11 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
         return Err(Error::text("LOADING Redis is loading the dataset in memory"));
     }
+    if session.monitors
+        && (command.writes || command.flags.has(Flags::READONLY) || command.flags.has(Flags::MAY_REPLICATE))
+    {
+        return Err(Error::text("ERR Replica can't interact with the keyspace"));
+    }
     if session.multi.is_some() && command.flags.has(Flags::NO_MULTI) {
         return Err(Error::text("ERR Command not allowed inside a transaction"));
     }
@@ -541,7 +595,11 @@ fn dispatch(
     let result = match command.command.run {
         Run::Session(run) => {
             let mut ctx = Ctx { worker, session, host, txn: None, origin: Origin::Client };
-            run(&mut ctx, &args, reply)
+            let result = run(&mut ctx, &args, reply);
+            if result != Err(Error::Again) {
+                monitor::note(worker, session, command, args.words(), false);
+            }
+            result
         }
         Run::Script(_) => run_script(worker, session, host, command, &args, reply),
         Run::Read(_) | Run::Write(_) | Run::Wait(_) => {
@@ -558,6 +616,10 @@ fn dispatch(
                 Run::Wait(run) => match run(&mut txn, &args, reply) {
                     Ok(Wait::Done) => Ok(()),
                     Ok(wait) => {
+                        if tracking::remembers(session) {
+                            tracking::remember(&engine, session.at, &mut txn, command, args.words());
+                        }
+                        monitor::note(worker, session, command, args.words(), false);
                         blocking::block(worker, session, &mut txn, command, &args, wait);
                         worker.commit(txn);
                         return Flow::Blocked;
@@ -566,6 +628,10 @@ fn dispatch(
                 },
                 Run::Session(_) | Run::Script(_) | Run::Group(_) => Ok(()),
             };
+            if tracking::remembers(session) {
+                tracking::remember(&engine, session.at, &mut txn, command, args.words());
+            }
+            monitor::note(worker, session, command, args.words(), false);
             worker.commit(txn);
             result
         }
@@ -624,11 +690,13 @@ fn run_script(
         if !whole {
             txn.keep_undo();
         }
+        let shown = monitor::note_script(worker, session, command, args.words());
         let mut ctx = Ctx { worker, session, host, txn: None, origin: Origin::Script };
         let result = run(&mut ctx, &mut txn, args, reply);
         if result == Err(Error::NeedsAllShards) && !whole {
             txn.roll_back();
-            drop(txn.finish());
+            worker.monitored.truncate(shown);
+            worker.commit(txn);
             session.outbox.clear();
             reply.truncate(mark);
             set = ShardSet::All;
@@ -651,7 +719,15 @@ pub(crate) fn run_inside(
     let args = Args::new(words);
     let mark = reply.len();
     let watch = Stopwatch::start(ctx.worker, command);
+    let scripted = txn.cx.env.scripted;
+    if matches!(command.command.run, Run::Script(_)) {
+        monitor::note_script(ctx.worker, ctx.session, command, words);
+    }
     let result = run_in_txn(ctx, txn, command, &args, reply);
+    monitor::note(ctx.worker, ctx.session, command, words, scripted);
+    if tracking::remembers(ctx.session) {
+        tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
+    }
     watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
     let stats = ctx.worker.stats();
     stats.commands.add(1);

@@ -5,6 +5,7 @@ use crate::config::AppendFsync;
 use crate::durability::Lsn;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
+use crate::tracking::Tracks;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, RequestParser, Writer};
 use kelda_store::waiting::{DbKey, Waiter, Watch};
@@ -104,6 +105,10 @@ pub struct Session {
     pub blocked: Option<Blocked>,
     /// Its subscriptions, by `Subscription`.
     pub subscriptions: [BTreeSet<Box<[u8]>>; 3],
+    /// CLIENT TRACKING.
+    pub tracking: Option<Box<Tracks>>,
+    /// MONITOR.
+    pub monitors: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// Whether the error that the command in hand replies is in the statistics already.
@@ -150,6 +155,8 @@ impl Session {
             watching: Watching::default(),
             blocked: None,
             subscriptions: Default::default(),
+            tracking: None,
+            monitors: false,
             reply_mode: ReplyMode::On,
             error_counted: false,
             fate: Fate::Open,

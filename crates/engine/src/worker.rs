@@ -10,10 +10,12 @@ use crate::durability::{Health, Lsn, Tellings};
 use crate::engine::Engine;
 use crate::exec;
 use crate::mailbox::{Mailbox, Message, SessionRef};
+use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
 use crate::session::{Published, Session, Watching};
 use crate::stats::Stats;
+use crate::tracking::{self, LocalTracking};
 use kelda_resp::Protocol;
 use kelda_store::shard::{Guard, Keyspace, SHARDS, ShardSet};
 use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
@@ -124,6 +126,15 @@ pub struct Worker {
     /// Watches of sessions that gave them up while their shards were busy.
     old_watches: Vec<Watching>,
     pub(crate) subscribers: LocalSubscribers,
+    pub(crate) tracking: LocalTracking,
+    /// Sessions of this worker that monitor,
+    pub(crate) monitors: Vec<SessionRef>,
+    /// and what they are to be shown at the next commit.
+    pub(crate) monitored: Vec<u8>,
+    /// Whether sessions track or monitor, as of the command that is running.
+    pub(crate) observed: bool,
+    /// The client whose command is running; 0 for none.
+    pub(crate) current: u64,
     /// The Lua interpreter; absent while it runs a script, or before the first.
     pub(crate) interpreter: Option<Box<Interpreter>>,
     pub(crate) interpreter_generation: u64,
@@ -167,6 +178,11 @@ impl Worker {
             orphans: Vec::new(),
             old_watches: Vec::new(),
             subscribers: LocalSubscribers::default(),
+            tracking: LocalTracking::default(),
+            monitors: Vec::new(),
+            monitored: Vec::new(),
+            observed: false,
+            current: 0,
             interpreter: None,
             interpreter_generation: 0,
             libraries_generation: 0,
@@ -194,6 +210,11 @@ impl Worker {
         if self.env.keep_due {
             self.env.see_due = session.info.import_source.load(Relaxed);
         }
+    }
+
+    /// The next of this worker's random numbers.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.context.get_or_insert_with(|| Context::new(self.env, self.seed)).random()
     }
 
     fn read_settings(&mut self) {
@@ -276,6 +297,8 @@ impl Worker {
         self.set_durability(&mut session, None);
         self.leave_pause(&session);
         exec::unwatch(self, &mut session);
+        tracking::stop(self, &mut session);
+        monitor::stop(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
@@ -366,7 +389,14 @@ impl Worker {
     /// Parses and runs what is complete of a session's input.
     pub fn process(&mut self, slot: Slot, host: &mut dyn Host) {
         self.refresh();
+        // What another client's command sent before its reply comes before the reply to what was sent after that.
+        self.read_new_mail();
         self.run_session(slot, host);
+        self.read_new_mail();
+    }
+
+    #[inline]
+    fn read_new_mail(&mut self) {
         if !self.in_script && self.engine.mailbox(self.index).is_some_and(|mailbox| mailbox.has_mail()) {
             self.read_mail();
         }
@@ -470,8 +500,11 @@ impl Worker {
             }
         };
         cx.env = self.env;
-        // Looked at once the shards are held: who turns the log on holds them all.
+        // Looked at once the shards are held: who turns the log on holds them all, and a session that heard a value from these
+        // has had its wish heard before.
         cx.env.log_changes = self.engine.log.is_on();
+        cx.broadcast = self.engine.tracking.broadcasts();
+        cx.actor = self.current;
         Txn::new(guard, db, self.now_us / 1000, cx)
     }
 
@@ -479,7 +512,8 @@ impl Worker {
     /// its shards.
     #[inline]
     pub(crate) fn commit(&mut self, mut txn: Txn) {
-        if txn.cx().has_effects() || !self.served.is_empty() || !self.outbox.is_empty() {
+        let held_up = !self.served.is_empty() || !self.outbox.is_empty() || !self.monitored.is_empty();
+        if txn.cx().has_effects() || held_up {
             self.take_effect(&mut txn);
         }
         if self.tellings.strict {
@@ -500,10 +534,16 @@ impl Worker {
             txn.reap_stale();
         }
         if !txn.cx().ready.is_empty() {
+            // As in Redis, a served session hears of what made it ready before its reply.
+            tracking::post(self, txn);
             crate::blocking::serve_ready(self, txn);
         }
         if txn.cx.dirty != 0 || !txn.cx.events.is_empty() || !self.served.is_empty() || !self.outbox.is_empty() {
             self.hand_on(txn);
+        }
+        tracking::post(self, txn);
+        if !self.monitored.is_empty() && !self.in_script {
+            monitor::post(self);
         }
     }
 
@@ -732,6 +772,7 @@ impl Worker {
                 self.receive(message);
             }
         }
+        self.tell_broadcasts();
     }
 
     fn receive(&mut self, message: Message) {
@@ -771,6 +812,12 @@ impl Worker {
                     self.touch(at.slot);
                 }
             }
+            Message::Invalid { key, actor, readers } => self.receive_invalid(&key, actor, &readers),
+            Message::AllInvalid { by } => self.receive_all_invalid(by),
+            Message::Changed { keys } => self.receive_changed(&keys),
+            Message::OutOfDate { reader, what } => self.hear(reader, what),
+            Message::Redirected { to, what } => self.receive_redirected(to, what),
+            Message::Monitored { lines } => self.receive_monitored(&lines),
             Message::Shutdown => {}
         }
     }
@@ -797,7 +844,7 @@ impl Worker {
     }
 
     /// Appends to a session's output, or holds it back while the session is running a command.
-    fn deliver(&mut self, slot: Slot, bytes: &[u8], lsn: Lsn) {
+    pub(crate) fn deliver(&mut self, slot: Slot, bytes: &[u8], lsn: Lsn) {
         if let Some(mut session) = self.sessions[slot].take() {
             let start = session.reply.len();
             session.reply.raw(bytes);
@@ -906,6 +953,7 @@ impl Worker {
 
     fn cron(&mut self) {
         if self.index == 0 {
+            tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
         }
@@ -922,6 +970,7 @@ impl Worker {
             if idle_ms != 0
                 && session.blocked.is_none()
                 && session.subscription_count() == 0
+                && !session.info.monitor.load(Relaxed)
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {
                 session.fate = Fate::Close;

@@ -6,7 +6,9 @@ use crate::command::{Command, Flags, Group, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::exec;
+use crate::monitor;
 use crate::session::ReplyMode;
+use crate::tracking;
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, number};
@@ -136,6 +138,8 @@ fn reset(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     }
     exec::unwatch(ctx.worker, ctx.session);
     pubsub::drop_all(ctx);
+    tracking::stop(ctx.worker, ctx.session);
+    monitor::stop(ctx.worker, ctx.session);
     ctx.session.select(0);
     ctx.session.reply_mode = ReplyMode::On;
     ctx.worker.set_durability(ctx.session, None);

@@ -29,6 +29,7 @@ mod slowlog;
 mod sort;
 mod stream;
 mod string;
+mod tracking;
 mod transaction;
 mod zset;
 
