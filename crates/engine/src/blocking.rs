@@ -3,7 +3,11 @@
 //! Invariants: a blocked session is served in the critical section of whoever made it ready, first come first served,
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
+use crate::acl::log::Context;
+use crate::acl::user::User;
+use crate::acl;
 use crate::args::Args;
+use crate::error::{Error, Result};
 use crate::command::{Group, Reply, Run, Wait};
 use crate::exec;
 use crate::mailbox::{Message, SessionRef};
@@ -43,6 +47,28 @@ struct BlockedCommand {
     command: &'static Registered,
     words: Words,
     errors_end_it: bool,
+    /// Who waits, and the version of the users then.
+    user: Arc<User>,
+    acl_version: u64,
+}
+
+impl BlockedCommand {
+    /// Checks again what may have changed since the session was blocked: what its user may do.
+    #[inline]
+    fn check_user(&self, worker: &Worker, words: &[&[u8]]) -> Result {
+        if worker.engine.acl.version() == self.acl_version { Ok(()) } else { self.check_changed_user(worker, words) }
+    }
+
+    #[cold]
+    fn check_changed_user(&self, worker: &Worker, words: &[&[u8]]) -> Result {
+        let engine = &worker.engine;
+        let user = engine.acl.get(&self.user.name).unwrap_or_else(|| Arc::new(User::new(&self.user.name, false)));
+        let Err(denied) = user.check(self.command, words, self.db) else { return Ok(()) };
+        if let Some(info) = engine.clients.get(self.session.id) {
+            acl::note(worker, &user, &info, self.command, words, denied, Context::TopLevel);
+        }
+        Err(Error::owned(format!("NOPERM {}", acl::text(&user, self.command, denied.reason))))
+    }
 }
 
 /// Locks the shards, and with them those of every key that sessions waiting in them reach.
@@ -104,6 +130,8 @@ pub fn block(
         command,
         words: args.words().iter().map(|word| Box::from(*word)).collect(),
         errors_end_it,
+        user: session.user.clone(),
+        acl_version: session.acl_version,
     };
     let waiter = Waiter::new(keys, reaches, Arc::new(payload));
     for (db, key) in &waiter.keys {
@@ -187,13 +215,16 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     }
     let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
-    match run(txn, &Args::new(&words), &mut reply) {
+    let allowed = blocked.check_user(worker, &words);
+    let counters = &worker.stats().by_command[blocked.command.id];
+    let counter = if allowed.is_ok() { &counters.failed } else { &counters.rejected };
+    match allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply)) {
         Ok(Wait::Done) => {}
         Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
         Err(error) => {
             reply.truncate(0);
             reply.error(&error.to_string());
-            worker.stats().by_command[blocked.command.id].failed.add(1);
+            counter.add(1);
             exec::count_error(worker, &reply.buf);
         }
     }

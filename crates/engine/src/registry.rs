@@ -5,6 +5,31 @@ use crate::commands::FAMILIES;
 use hashbrown::HashMap;
 use std::sync::LazyLock;
 
+/// Every category of commands, in the order in which Redis lists them.
+pub const CATEGORIES: &[&str] = &[
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+];
+
 /// A command or subcommand with what follows from its declaration.
 pub struct Registered {
     /// The declaration.
@@ -23,6 +48,8 @@ pub struct Registered {
     pub writes: bool,
     /// Whether timing one call of many is enough: it is always quick.
     pub sampled: bool,
+    /// Whether it is about keys, and so about the database in use.
+    pub in_database: bool,
     /// First of its subcommands in [`all`].
     subcommands: usize,
 }
@@ -66,7 +93,7 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         Run::Write(_) => true,
         Run::Wait(_) | Run::Session(_) | Run::Script(_) | Run::Group(_) => command.all_flags().has(Flags::WRITE),
     };
-    Registered {
+    let mut registered = Registered {
         command,
         parent,
         id,
@@ -76,8 +103,12 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         writes,
         // SET is not among Redis's fast commands, but does as little as they do.
         sampled: command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET"),
+        in_database: command.keys.iter().any(|keys| !keys.not_key),
         subcommands: 0,
-    }
+    };
+    registered.in_database |=
+        registered.categories().iter().any(|category| ["keyspace", "read", "write"].contains(category));
+    registered
 }
 
 /// Every command, then every subcommand.
@@ -95,6 +126,14 @@ pub fn find(name: &[u8]) -> Option<&'static Registered> {
     upper.copy_from_slice(name);
     upper.make_ascii_uppercase();
     REGISTRY.by_name.get(&*upper).map(|&index| &REGISTRY.all[index])
+}
+
+/// The command or subcommand of this full name, as `get` or `config|get`, in any case.
+pub fn find_full(name: &str) -> Option<&'static Registered> {
+    match name.split_once('|') {
+        None => find(name.as_bytes()),
+        Some((container, sub)) => find(container.as_bytes())?.subcommand(sub.as_bytes()),
+    }
 }
 
 impl Registered {

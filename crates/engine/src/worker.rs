@@ -188,6 +188,7 @@ impl Worker {
             keep_due: settings.import_mode,
             see_due: false,
             scripted: false,
+            named_keys_only: false,
         };
     }
 
@@ -234,8 +235,8 @@ impl Worker {
             self.free.push(slot);
             return Err(b"-ERR max number of clients reached\r\n".to_vec());
         }
-        let authenticated = self.settings.requirepass.is_empty();
-        self.sessions[slot] = Some(Box::new(Session::new(info, authenticated)));
+        let version = engine.acl.version();
+        self.sessions[slot] = Some(Box::new(Session::new(info, engine.acl.default_user(), version)));
         Ok(slot)
     }
 
@@ -246,7 +247,7 @@ impl Worker {
         self.leave_pause(&session);
         exec::unwatch(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
-            for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
+            for name in std::mem::take(&mut session.info.subscribed()[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
                 self.subscribers.remove(kind, &name, slot);
             }
@@ -654,7 +655,7 @@ impl Worker {
     fn check_output(&mut self, session: &mut Session) {
         let pending = session.reply.len() - session.written;
         let limits = &self.settings.client_output_buffer_limit;
-        let limit = if session.subscription_count() != 0 { limits.pubsub } else { limits.normal };
+        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
         session.info.output_bytes.store(pending, Relaxed);
         let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
         let mut cut = over(limit.hard_bytes);
@@ -742,7 +743,7 @@ impl Worker {
             let Some(mut session) = self.sessions[slot].take() else { continue };
             if idle_ms != 0
                 && session.blocked.is_none()
-                && session.subscription_count() == 0
+                && session.subscription_count == 0
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {
                 session.fate = Fate::Close;

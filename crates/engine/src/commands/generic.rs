@@ -1,7 +1,7 @@
 //! Commands on keys of any type and on whole databases.
 
 use crate::args::Args;
-use crate::command::{Command, Flags, Group, Keys, Reply, Run};
+use crate::command::{Command, Databases, Flags, Group, Keys, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use kelda_store::txn::{EventClasses, Txn, View};
@@ -107,6 +107,10 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "COPY",
         arity: -3,
+        databases: Databases::Named(|words| {
+            let named = |at: &usize| words[at - 1].eq_ignore_ascii_case(b"DB");
+            (4..words.len()).filter(named).collect()
+        }),
         keys: &[Keys::at(1).read(), Keys::at(2).overwrite()],
         flags: Flags::DENYOOM,
         since: "6.2.0",
@@ -119,6 +123,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "MOVE",
         arity: 3,
+        databases: Databases::Named(|_| vec![2]),
         keys: &[Keys::at(1).update_read()],
         flags: Flags::FAST,
         syntax: "key db",
@@ -144,6 +149,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "FLUSHALL",
         arity: -1,
+        databases: Databases::All,
         syntax: "flush-type:[ASYNC | SYNC]",
         summary: "Deletes all keys of all databases.",
         complexity: "O(1); the memory is given back afterwards, in small steps",
@@ -161,6 +167,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "SWAPDB",
         arity: 3,
+        databases: Databases::Named(|_| vec![1, 2]),
         flags: Flags::FAST.and(Flags::DANGEROUS),
         since: "4.0.0",
         syntax: "index1 index2",

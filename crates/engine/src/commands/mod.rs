@@ -31,6 +31,8 @@ mod string;
 mod transaction;
 mod zset;
 
+pub(crate) use client::describe as describe_client;
+
 /// All families.
 pub static FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
