@@ -217,7 +217,8 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
     let allowed = blocked.check_user(worker, &words);
     let counters = &worker.stats().by_command[blocked.command.id];
-    let counter = if allowed.is_ok() { &counters.failed } else { &counters.rejected };
+    let (ran, started_us) = (allowed.is_ok(), worker.engine.clock.monotonic_us());
+    let counter = if ran { &counters.failed } else { &counters.rejected };
     match allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply)) {
         Ok(Wait::Done) => {}
         Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
@@ -228,9 +229,13 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
             exec::count_error(worker, &reply.buf);
         }
     }
+    if ran {
+        counters.usec.add(worker.engine.clock.monotonic_us().saturating_sub(started_us));
+    }
     leave_queues(txn, waiter);
     let engine = worker.engine.clone();
-    engine.post(worker.index, blocked.session.worker, Message::Served { session: blocked.session, reply: reply.buf });
+    let message = Message::Served { session: blocked.session, reply: reply.buf, ran };
+    engine.post(worker.index, blocked.session.worker, message);
     true
 }
 
@@ -305,7 +310,7 @@ impl Worker {
             } else {
                 answer(&mut reply);
             }
-            self.unblocked(at, &reply.buf);
+            self.unblocked(at, &reply.buf, true);
         }
         true
     }
@@ -325,9 +330,15 @@ impl Worker {
         Some(waits)
     }
 
-    /// Gives a session that was blocked its reply, and lets it go on.
-    pub(crate) fn unblocked(&mut self, at: SessionRef, reply: &[u8]) {
+    /// Gives a session that was blocked its reply, and lets it go on. `ran`: whether its command counts as run.
+    pub(crate) fn unblocked(&mut self, at: SessionRef, reply: &[u8], ran: bool) {
         let Some(mut session) = self.take_session(at) else { return };
+        if let Some(command) = session.last_command.filter(|_| ran) {
+            let stats = self.stats();
+            stats.commands.add(1);
+            stats.by_command[command.id].calls.add(1);
+            session.info.totals[2].fetch_add(1, Relaxed);
+        }
         session.blocked = None;
         session.info.blocked.store(false, Relaxed);
         self.engine.clients.blocked.fetch_sub(1, Relaxed);

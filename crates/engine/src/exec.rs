@@ -262,6 +262,7 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         }
     };
     session.last_command = Some(command);
+    session.info.command.store(command.id + 1, Relaxed);
     if let Err(error) = gate(worker, session, command, words) {
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
@@ -281,10 +282,10 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         return Flow::Next;
     }
     let mark = reply.len();
-    session.info.command.store(command.id + 1, Relaxed);
     let watch = Stopwatch::start(worker, command);
     let flow = dispatch(worker, session, host, command, args, reply);
-    if flow != Flow::Again {
+    // A call that blocks is counted when its wait is over (`Worker::unblocked`).
+    if !matches!(flow, Flow::Again | Flow::Blocked) {
         watch.stop(worker, &session.info, command, words, reply.len() - mark);
         let stats = worker.stats();
         stats.commands.add(1);
@@ -299,8 +300,7 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
             }
         }
         session.error_counted = false;
-        // The reply of a session that is blocked comes later.
-        if session.reply_mode != ReplyMode::On && flow != Flow::Blocked {
+        if session.reply_mode != ReplyMode::On {
             let keep = command.flags.has(Flags::PUSHES);
             suppress(session, reply, if keep { reply.len() } else { mark });
         }

@@ -44,6 +44,8 @@ pub enum Message {
         session: SessionRef,
         /// The reply in the session's protocol.
         reply: Vec<u8>,
+        /// Whether the command ran; or else its user may no longer run it.
+        ran: bool,
     },
     /// End a blocked session's wait as CLIENT UNBLOCK asks.
     Unblock {

@@ -588,8 +588,8 @@ impl Worker {
                     encoded[made].2 = bytes;
                 }
             }
-            Message::Served { session: at, reply } => {
-                self.unblocked(at, &reply);
+            Message::Served { session: at, reply, ran } => {
+                self.unblocked(at, &reply, ran);
             }
             Message::Unblock { session, with_error } => self.unblock(session, with_error),
             Message::Kill { session: at } => {

@@ -161,9 +161,9 @@ impl Selector {
             (b"alldbs", _) => self.databases = None,
             (b"resetdbs", _) => self.databases = Some(Default::default()),
             ([b'd', b'b', b'=', numbers @ ..], _) => {
-                let read = |word: &[u8]| match kelda_resp::number::parse_i64(word) {
-                    None => Err(RuleError::Syntax),
-                    Some(number) => u32::try_from(number).map_err(|_| RuleError::DatabaseRange),
+                let read = |word: &[u8]| match std::str::from_utf8(word).map(str::parse::<i128>) {
+                    Ok(Ok(number)) => u32::try_from(number).map_err(|_| RuleError::DatabaseRange),
+                    _ => Err(RuleError::Syntax),
                 };
                 self.databases = Some(numbers.split(|byte| *byte == b',').map(read).collect::<Result<_, _>>()?);
             }
