@@ -3,7 +3,7 @@
 
 use crate::mailbox::SessionRef;
 use crate::worker::Peer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,9 @@ pub struct Labels {
     /// The authenticated user.
     pub user: String,
 }
+
+/// The channels, patterns and shard channels that a session listens to.
+pub type Subscribed = [BTreeSet<Box<[u8]>>; 3];
 
 /// What other threads may know of a client.
 pub struct ClientInfo {
@@ -71,6 +74,7 @@ pub struct ClientInfo {
     /// CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
     labels: Mutex<Labels>,
+    subscribed: Mutex<Subscribed>,
 }
 
 impl ClientInfo {
@@ -102,7 +106,13 @@ impl ClientInfo {
             import_source: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             labels: Mutex::new(Labels { user: "default".into(), ..Labels::default() }),
+            subscribed: Mutex::default(),
         }
+    }
+
+    /// What it listens to; only its own thread changes that.
+    pub fn subscribed(&self) -> MutexGuard<'_, Subscribed> {
+        self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its texts, to read or change.

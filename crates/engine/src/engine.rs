@@ -1,5 +1,6 @@
 //! The state that all workers share.
 
+use crate::acl::Acl;
 use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::durability::Durability;
@@ -35,12 +36,12 @@ pub trait Platform: Send + Sync {
     fn shutdown(&self) {}
     /// Writes a line to the log: level 0 (debug) to 3 (warning).
     fn log(&self, _level: u8, _text: &str) {}
-    /// Reads a configuration file, for CONFIG REWRITE.
-    fn read_file(&self, _path: &str) -> std::io::Result<String> {
+    /// Reads a file: that of the users.
+    fn read_file(&self, _path: &str) -> std::io::Result<Vec<u8>> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    /// Replaces a configuration file as a whole.
-    fn write_file(&self, _path: &str, _text: &str) -> std::io::Result<()> {
+    /// Replaces a file as a whole.
+    fn write_file(&self, _path: &str, _text: &[u8]) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 }
@@ -96,6 +97,8 @@ pub struct Engine {
     pub process: Mutex<ProcessInfo>,
     /// Publish/subscribe.
     pub pubsub: PubSub,
+    /// Users.
+    pub acl: Acl,
     /// Connected clients.
     pub clients: Clients,
     /// Scripts by SHA-1.
@@ -160,6 +163,7 @@ impl Engine {
             platform: options.platform,
             process: Mutex::new(options.process),
             pubsub: PubSub::default(),
+            acl: Acl::new(&settings.requirepass),
             clients: Clients::default(),
             scripts: ScriptCache::default(),
             functions: Functions::default(),

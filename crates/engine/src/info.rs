@@ -1,5 +1,6 @@
 //! INFO: the sections, and the figures in them.
 
+use crate::acl::log::Refusal;
 use crate::ctx::Ctx;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -270,6 +271,11 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_writes_processed": engine.total(|stats| stats.writes.get()),
         "client_query_buffer_limit_disconnections": engine.total(|stats| stats.query_limit_disconnections.get()),
         "client_output_buffer_limit_disconnections": engine.total(|stats| stats.output_limit_disconnections.get()),
+        "acl_access_denied_auth": engine.acl.log.count(Refusal::Auth),
+        "acl_access_denied_cmd": engine.acl.log.count(Refusal::Command),
+        "acl_access_denied_key": engine.acl.log.count(Refusal::Key),
+        "acl_access_denied_channel": engine.acl.log.count(Refusal::Channel),
+        "acl_access_denied_db": engine.acl.log.count(Refusal::Database),
         "commands_put_aside": engine.total(|stats| stats.put_aside.get()),
     );
     Ok(())

@@ -3,6 +3,7 @@
 //! Bytes go in through [`worker::Worker::input`], replies come out of [`worker::Worker::pending`]; a command is declared
 //! once ([`command::Command`]) and runs in a transaction over exactly the shards that it names.
 
+pub mod acl;
 pub mod args;
 mod blocking;
 pub mod clients;
@@ -27,7 +28,6 @@ pub mod running;
 pub mod scripting;
 pub mod scripts;
 pub mod session;
-mod sha256;
 pub mod slowlog;
 pub mod stats;
 pub mod syntax;

@@ -50,6 +50,8 @@ pub enum Message {
         reply: Vec<u8>,
         /// The transaction that served it.
         lsn: Lsn,
+        /// Whether the command ran; or else its user may no longer run it.
+        ran: bool,
     },
     /// End a blocked session's wait as CLIENT UNBLOCK asks.
     Unblock {

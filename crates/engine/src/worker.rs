@@ -3,7 +3,7 @@
 //! The event loop reads into [`Worker::input`], calls [`Worker::process`], and writes [`Worker::pending`]; once a turn it
 //! calls [`Worker::wake`], which drains the mailbox and runs timers, and processes [`Worker::runnable`].
 
-use crate::blocking::Timer;
+use crate::blocking::{Served, Timer};
 use crate::clients::ClientInfo;
 use crate::config::{AppendFsync, Settings};
 use crate::durability::{Health, Lsn, Tellings};
@@ -106,8 +106,8 @@ pub struct Worker {
     pub(crate) awaiting_log: Vec<SessionRef>,
     /// Whether somebody waits for the log since it was last asked to get on.
     pub(crate) sync_wanted: bool,
-    /// Replies of sessions that the transaction in hand served.
-    pub(crate) served: Vec<(SessionRef, Vec<u8>)>,
+    /// Sessions that the transaction in hand served.
+    pub(crate) served: Vec<Served>,
     /// Messages that the transaction in hand published.
     pub(crate) outbox: Vec<Published>,
     /// Whether the data is being loaded.
@@ -235,6 +235,7 @@ impl Worker {
             keep_due: settings.import_mode,
             see_due: false,
             scripted: false,
+            named_keys_only: false,
         };
     }
 
@@ -282,8 +283,8 @@ impl Worker {
             self.free.push(slot);
             return Err(b"-ERR max number of clients reached\r\n".to_vec());
         }
-        let authenticated = self.settings.requirepass.is_empty();
-        self.sessions[slot] = Some(Box::new(Session::new(info, authenticated)));
+        let version = engine.acl.version();
+        self.sessions[slot] = Some(Box::new(Session::new(info, engine.acl.default_user(), version)));
         Ok(slot)
     }
 
@@ -300,7 +301,7 @@ impl Worker {
         tracking::stop(self, &mut session);
         monitor::stop(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
-            for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
+            for name in std::mem::take(&mut session.info.subscribed()[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
                 self.subscribers.remove(kind, &name, slot);
             }
@@ -572,8 +573,8 @@ impl Worker {
                 txn.set_lsn(lsn);
             }
         }
-        for (session, reply) in self.served.drain(..) {
-            self.engine.post(self.index, session.worker, Message::Served { session, reply, lsn });
+        for Served { session, reply, ran } in self.served.drain(..) {
+            self.engine.post(self.index, session.worker, Message::Served { session, reply, lsn, ran });
         }
         for Published { audience, channel, payload } in self.outbox.drain(..) {
             self.engine.pubsub.publish(&self.engine, self.index, audience, &channel, &payload, lsn);
@@ -802,8 +803,8 @@ impl Worker {
                     encoded[made].2 = bytes;
                 }
             }
-            Message::Served { session: at, reply, lsn } => {
-                self.unblocked(at, &reply, lsn);
+            Message::Served { session: at, reply, lsn, ran } => {
+                self.unblocked(at, &reply, lsn, ran);
             }
             Message::Unblock { session, with_error } => self.unblock(session, with_error),
             Message::Kill { session: at } => {
@@ -880,7 +881,7 @@ impl Worker {
     fn check_output(&mut self, session: &mut Session) {
         let pending = session.reply.len() - session.written;
         let limits = &self.settings.client_output_buffer_limit;
-        let limit = if session.subscription_count() != 0 { limits.pubsub } else { limits.normal };
+        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
         session.info.output_bytes.store(pending, Relaxed);
         let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
         let mut cut = over(limit.hard_bytes);
@@ -969,7 +970,7 @@ impl Worker {
             let Some(mut session) = self.sessions[slot].take() else { continue };
             if idle_ms != 0
                 && session.blocked.is_none()
-                && session.subscription_count() == 0
+                && session.subscription_count == 0
                 && !session.info.monitor.load(Relaxed)
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {

@@ -1,6 +1,7 @@
 //! CLIENT: what clients are connected, what they call themselves, and how they are treated.
 
 use super::tracking;
+use crate::acl::Acl;
 use crate::args::Args;
 use crate::clients::ClientInfo;
 use crate::command::{Command, Flags, Group, Reply, Run};
@@ -306,7 +307,7 @@ fn flags(info: &ClientInfo) -> String {
 }
 
 /// A client as CLIENT LIST shows it: the fields of Redis 8.
-fn describe(info: &ClientInfo, now_ms: i64) -> String {
+pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
     /// What a session takes besides its buffers, about.
     const SESSION_BYTES: usize = 1024;
     let labels = info.labels().clone();
@@ -390,7 +391,7 @@ fn id_to_list(word: &[u8]) -> Result<u64> {
 
 impl Filter {
     /// Reads options in pairs; ID takes as many numbers as follow, each read by `id`.
-    fn parse(mut rest: &[&[u8]], id: fn(&[u8]) -> Result<u64>) -> Result<Filter> {
+    fn parse(users: &Acl, mut rest: &[&[u8]], id: fn(&[u8]) -> Result<u64>) -> Result<Filter> {
         let mut filter = Filter::default();
         while let [option, word, after @ ..] = rest {
             rest = after;
@@ -410,7 +411,7 @@ impl Filter {
                 }
                 b"TYPE" => filter.kind = Some(kind_named(word)?),
                 b"USER" => {
-                    if *word != b"default" {
+                    if users.get(word).is_none() {
                         let name = String::from_utf8_lossy(word);
                         return Err(Error::owned(format!("ERR No such user '{name}'")));
                     }
@@ -477,7 +478,7 @@ fn kind_of(info: &ClientInfo) -> &'static str {
 }
 
 fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    let filter = Filter::parse(args.from(2), id_to_list)?;
+    let filter = Filter::parse(&ctx.worker.engine.acl, args.from(2), id_to_list)?;
     let now_ms = ctx.worker.now_ms();
     let mut text = String::new();
     for info in ctx.worker.engine.clients.all() {
@@ -504,7 +505,7 @@ fn kill(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         reply.ok();
         return Ok(());
     }
-    let filter = Filter::parse(args.from(2), id_to_kill)?;
+    let filter = Filter::parse(&ctx.worker.engine.acl, args.from(2), id_to_kill)?;
     let skip_me = filter.skip_me.unwrap_or(true);
     let chosen: Vec<&Arc<ClientInfo>> =
         all.iter().filter(|info| !(skip_me && info.at.id == me) && filter.matches(info, now_ms)).collect();
@@ -514,7 +515,7 @@ fn kill(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
 }
 
 /// Closes a client; this one once its reply is sent.
-fn end(ctx: &mut Ctx, info: &ClientInfo) {
+pub(super) fn end(ctx: &mut Ctx, info: &ClientInfo) {
     if info.at == ctx.session.at {
         ctx.session.fate = Fate::CloseAfterWrite;
         return;

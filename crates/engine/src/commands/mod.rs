@@ -33,6 +33,8 @@ mod tracking;
 mod transaction;
 mod zset;
 
+pub(crate) use client::describe as describe_client;
+
 /// All families.
 pub static FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,

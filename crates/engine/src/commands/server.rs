@@ -141,7 +141,8 @@ pub static COMMANDS: &[Command] = &[
             Command {
                 tips: ALL_NODES,
                 ..plain("REWRITE", 2, ADMIN, "2.8.0", "", "Writes the configuration to its file.", |ctx, _, reply| {
-                    ctx.worker.engine.config.rewrite().map_err(Error::owned)?;
+                    let users = if ctx.worker.settings.aclfile.is_empty() { ctx.worker.engine.acl.config_lines() } else { Vec::new() };
+                    ctx.worker.engine.config.rewrite(&users).map_err(Error::owned)?;
                     reply.ok();
                     Ok(())
                 })
@@ -430,6 +431,9 @@ fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     }
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|[name, value]| (name.as_str(), value.as_str())).collect();
     ctx.worker.engine.config.set(&pairs, is_local(ctx)).map_err(Error::owned)?;
+    let engine = ctx.engine();
+    engine.acl.follow_requirepass(&engine.config.settings().requirepass);
+    ctx.worker.follow_users(ctx.session);
     ctx.worker.refresh();
     reply.ok();
     Ok(())

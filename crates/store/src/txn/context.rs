@@ -68,6 +68,8 @@ pub struct Env {
     pub see_due: bool,
     /// Whether a script runs: what it sees must not depend on the order in which a set happens to lie.
     pub scripted: bool,
+    /// Whether a command may not reach for keys that it does not name (SORT's patterns): its user has no right to.
+    pub named_keys_only: bool,
 }
 
 /// Something that happened to a key, for subscribers.
