@@ -38,6 +38,8 @@ impl FastPath {
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
+            && !session.restricted
+            && worker.engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
             && slowlog::sampling(settings)
             && input_bytes < limit(settings.commandlog_request_larger_than)
