@@ -211,7 +211,7 @@ impl Acl {
             }
             self.set(name.as_bytes(), &joined, all_channels).map_err(|(rule, error)| {
                 let rule = String::from_utf8_lossy(&rule);
-                format!("Error loading ACL rule '{rule}' for the user named '{name}': {error}. Exiting.")
+                format!("Error loading ACL rule '{rule}' for the user named '{name}': {error}")
             })?;
         }
         Ok(())
