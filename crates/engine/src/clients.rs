@@ -57,6 +57,16 @@ pub struct ClientInfo {
     pub blocked: AtomicBool,
     /// Whether CLIENT PAUSE holds it back.
     pub paused: AtomicBool,
+    /// MONITOR.
+    pub monitor: AtomicBool,
+    /// CLIENT TRACKING,
+    pub tracking: AtomicBool,
+    /// with BCAST,
+    pub broadcast: AtomicBool,
+    /// with REDIRECT to this client (0: none; -1: no tracking),
+    pub redirect: AtomicI64,
+    /// which is gone.
+    pub redirect_broken: AtomicBool,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// CLIENT IMPORT-SOURCE.
@@ -87,6 +97,11 @@ impl ClientInfo {
             killed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            monitor: AtomicBool::new(false),
+            tracking: AtomicBool::new(false),
+            broadcast: AtomicBool::new(false),
+            redirect: AtomicI64::new(-1),
+            redirect_broken: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             import_source: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),

@@ -106,6 +106,12 @@ impl Sessions for Worker {
     fn written(&mut self, slot: Slot, bytes: usize) {
         Worker::written(self, slot, bytes);
     }
+    fn is_held(&self, slot: Slot) -> bool {
+        Worker::is_held(self, slot)
+    }
+    fn settle(&mut self) {
+        Worker::settle(self);
+    }
     fn fate(&self, slot: Slot) -> Fate {
         Worker::fate(self, slot)
     }

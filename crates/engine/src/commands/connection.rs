@@ -8,7 +8,9 @@ use crate::command::{Command, Databases, Flags, Group, Reply, Run};
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::exec;
+use crate::monitor;
 use crate::session::ReplyMode;
+use crate::tracking;
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, number};
@@ -139,8 +141,11 @@ fn reset(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     }
     exec::unwatch(ctx.worker, ctx.session);
     pubsub::drop_all(ctx);
+    tracking::stop(ctx.worker, ctx.session);
+    monitor::stop(ctx.worker, ctx.session);
     ctx.session.select(0);
     ctx.session.reply_mode = ReplyMode::On;
+    ctx.worker.set_durability(ctx.session, None);
     let engine = ctx.engine();
     let version = engine.acl.version();
     ctx.session.begin_as_default(engine.acl.default_user(), version);

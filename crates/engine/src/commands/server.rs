@@ -6,6 +6,7 @@ use crate::command::{Command, Flags, Group, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::info;
+use crate::monitor;
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::number;
@@ -52,6 +53,25 @@ const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_su
 
 /// The family.
 pub static COMMANDS: &[Command] = &[
+    plain(
+        "MONITOR",
+        1,
+        ADMIN,
+        "1.0.0",
+        "",
+        "Shows every command that the server runs, as it runs.",
+        |ctx, _, reply| {
+            if ctx.txn.is_some() {
+                return Err(Error::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+            }
+            // As in Redis, a second one is not even answered.
+            if !ctx.session.monitors {
+                monitor::start(ctx.worker, ctx.session);
+                reply.ok();
+            }
+            Ok(())
+        },
+    ),
     Command {
         // It counts the keys.
         whole_keyspace: true,
