@@ -41,11 +41,11 @@ impl Timer {
     }
 }
 
-/// A blocked session's reply.
-pub struct Served {
-    /// The session.
+/// A blocked session that was served.
+pub(crate) struct Served {
+    /// Which.
     pub session: SessionRef,
-    /// The reply in its protocol.
+    /// Its reply, in its protocol.
     pub reply: Vec<u8>,
     /// Whether its command ran; or else its user may no longer run it.
     pub ran: bool,
@@ -59,11 +59,11 @@ struct BlockedCommand {
     command: &'static Registered,
     words: Words,
     errors_end_it: bool,
+    /// Whether what it reads is remembered (CLIENT TRACKING).
+    remembers: bool,
     /// Who waits, and the version of the users then.
     user: Arc<User>,
     acl_version: u64,
-    /// Whether what it reads is remembered (CLIENT TRACKING).
-    remembers: bool,
 }
 
 impl BlockedCommand {
@@ -144,9 +144,9 @@ pub fn block(
         command,
         words: args.words().iter().map(|word| Box::from(*word)).collect(),
         errors_end_it,
+        remembers: tracking::remembers(session),
         user: session.user.clone(),
         acl_version: session.acl_version,
-        remembers: tracking::remembers(session),
     };
     let waiter = Waiter::new(keys, reaches, Arc::new(payload));
     for (db, key) in &waiter.keys {
@@ -250,12 +250,12 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
     let allowed = blocked.check_user(worker, &words);
+    let counters = &worker.stats().by_command[blocked.command.id];
     let (ran, started_us) = (allowed.is_ok(), worker.engine.clock.monotonic_us());
+    let counter = if ran { &counters.failed } else { &counters.rejected };
     let actor = std::mem::replace(&mut txn.cx().actor, blocked.session.id);
     let result = allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply));
     txn.cx().actor = actor;
-    let counters = &worker.stats().by_command[blocked.command.id];
-    let counter = if ran { &counters.failed } else { &counters.rejected };
     match result {
         Ok(Wait::Done) => {}
         Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
@@ -372,8 +372,8 @@ impl Worker {
         Some(waits)
     }
 
-    /// Gives a session that was blocked its reply, which tells of transaction `lsn`, and lets it go on. `ran`: whether
-    /// its command counts as run.
+    /// Gives a session that was blocked its reply, which tells of transaction `lsn`, and lets it go on. `ran`: whether its
+    /// command counts as run.
     pub(crate) fn unblocked(&mut self, at: SessionRef, reply: &[u8], lsn: Lsn, ran: bool) {
         let Some(mut session) = self.take_session(at) else { return };
         if let Some(command) = session.last_command.filter(|_| ran) {

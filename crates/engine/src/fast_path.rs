@@ -38,6 +38,7 @@ impl FastPath {
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
+            && !session.restricted
             && worker.engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
             && slowlog::sampling(settings)

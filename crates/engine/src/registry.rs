@@ -48,10 +48,10 @@ pub struct Registered {
     pub writes: bool,
     /// Whether timing one call of many is enough: it is always quick.
     pub sampled: bool,
-    /// Whether it is about keys, and so about the database in use.
-    pub in_database: bool,
     /// Where its one key is, if it can go the short way; see [`crate::fast_path`].
     pub short_way: Option<usize>,
+    /// Whether it is about keys, and so about the database in use.
+    pub in_database: bool,
     /// First of its subcommands in [`all`].
     subcommands: usize,
 }
@@ -117,9 +117,9 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         single_key,
         writes,
         sampled,
-        in_database: command.keys.iter().any(|keys| !keys.not_key),
         // Its arity must make sure that the key is there.
         short_way: single_key.filter(|&at| sampled && plain && command.arity.unsigned_abs() as usize > at),
+        in_database: command.keys.iter().any(|keys| !keys.not_key),
         subcommands: 0,
     };
     registered.in_database |=
@@ -142,14 +142,6 @@ pub fn find(name: &[u8]) -> Option<&'static Registered> {
     upper.copy_from_slice(name);
     upper.make_ascii_uppercase();
     REGISTRY.by_name.get(&*upper).map(|&index| &REGISTRY.all[index])
-}
-
-/// The command or subcommand of this full name, as `get` or `config|get`, in any case.
-pub fn find_full(name: &str) -> Option<&'static Registered> {
-    match name.split_once('|') {
-        None => find(name.as_bytes()),
-        Some((container, sub)) => find(container.as_bytes())?.subcommand(sub.as_bytes()),
-    }
 }
 
 /// Slots of the look-up by short name: several for each command, so that few share one.
@@ -182,6 +174,14 @@ pub fn find_short(name: &[u8]) -> Option<&'static Registered> {
     let found = registry.all.get(usize::from(registry.by_short_name[short_place(name)?]))?;
     let upper = found.command.name.as_bytes();
     (upper == name || upper.eq_ignore_ascii_case(name)).then_some(found)
+}
+
+/// The command or subcommand of this full name, as `get` or `config|get`, in any case.
+pub fn find_full(name: &str) -> Option<&'static Registered> {
+    match name.split_once('|') {
+        None => find(name.as_bytes()),
+        Some((container, sub)) => find(container.as_bytes())?.subcommand(sub.as_bytes()),
+    }
 }
 
 impl Registered {

@@ -106,7 +106,7 @@ pub struct Worker {
     pub(crate) awaiting_log: Vec<SessionRef>,
     /// Whether somebody waits for the log since it was last asked to get on.
     pub(crate) sync_wanted: bool,
-    /// Replies of sessions that the transaction in hand served.
+    /// Sessions that the transaction in hand served.
     pub(crate) served: Vec<Served>,
     /// Messages that the transaction in hand published.
     pub(crate) outbox: Vec<Published>,
