@@ -589,7 +589,13 @@ pub(crate) fn run_inside(
     result
 }
 
-fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: &Args, reply: &mut Reply) -> Result {
+pub(crate) fn run_in_txn(
+    ctx: &mut Ctx,
+    txn: &mut Txn,
+    command: &'static Registered,
+    args: &Args,
+    reply: &mut Reply,
+) -> Result {
     match command.command.run {
         Run::Read(run) => run(txn, args, reply),
         Run::Write(run) => run(txn, args, reply),

@@ -20,6 +20,7 @@ pub mod loading;
 pub mod mailbox;
 pub mod pubsub;
 pub mod registry;
+pub mod replay;
 pub mod running;
 pub mod scripting;
 pub mod scripts;

@@ -24,8 +24,10 @@ impl ChangeSink for Log {
     fn last_lsn(&self) -> Lsn {
         self.last.load(SeqCst)
     }
-    fn sync_soon(&self) {
-        self.wanted.store(self.last.load(SeqCst), SeqCst);
+    fn get_on(&self, durable: bool) {
+        if durable {
+            self.wanted.store(self.last.load(SeqCst), SeqCst);
+        }
     }
     fn sync_now(&self) {
         self.durable.store(self.last.load(SeqCst), SeqCst);
