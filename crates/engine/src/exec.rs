@@ -6,12 +6,13 @@ use crate::command::{Flags, Reply, Run, Wait};
 use crate::ctx::{Ctx, Origin};
 use crate::durability::{Lsn, Tellings};
 use crate::error::{Error, Result};
+use crate::fast_path::FastPath;
 use crate::mailbox::Audience;
 use crate::registry::{self, Registered};
 use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
 use crate::worker::{Fate, Host, Worker};
-use kelda_resp::{Protocol, RequestLimits, Span, Step, Writer};
+use kelda_resp::{Protocol, ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
 use kelda_store::hasher;
 use kelda_store::shard::ShardSet;
 use kelda_store::txn::{Event, EventClasses, Key, Txn};
@@ -35,13 +36,33 @@ enum Flow {
 }
 
 /// A command of a batch: its words are `first..end` of the batch's, its last byte is before `consumed`.
-struct Parsed {
+pub(crate) struct Parsed {
     first: usize,
     end: usize,
     consumed: usize,
     /// The hash of its second word, if that was computed.
     hash: Option<u64>,
-    inline: Option<Vec<Vec<u8>>>,
+}
+
+/// What [`run`] needs for a while, kept from one call to the next for the memory that it holds.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    words: Vec<&'static [u8]>,
+    batch: Vec<Parsed>,
+    spans: Vec<Span>,
+    hashes: Vec<u64>,
+}
+
+impl Scratch {
+    /// Takes the words back, whatever they pointed to: the collection below keeps the vector's memory.
+    fn keep_words(&mut self, mut words: Vec<&[u8]>) {
+        /// Words for which memory is kept.
+        const KEEP: usize = 4 * BATCH;
+        words.clear();
+        if words.capacity() <= KEEP {
+            self.words = words.into_iter().map(|_| Default::default()).collect();
+        }
+    }
 }
 
 /// Runs what is complete of the session's input.
@@ -55,72 +76,33 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let input = std::mem::take(&mut session.input);
     session.info.input_bytes.store(input.len(), Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
-    let mut spans: Vec<Span> = Vec::new();
-    let mut words: SmallVec<[&[u8]; 4 * BATCH]> = SmallVec::new();
-    let mut batch: SmallVec<[Parsed; BATCH]> = SmallVec::new();
+    let mut scratch = std::mem::take(&mut worker.scratch);
+    let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
     let mut consumed = 0;
+    let mut fast = FastPath::new(worker, session, input.len());
     'batches: loop {
         words.clear();
-        batch.clear();
-        let limits = RequestLimits {
-            bulk_bytes_max: worker.settings.proto_max_bulk_len,
-            authenticated: session.authenticated,
-            ..RequestLimits::default()
-        };
         // Before AUTH the limits are narrow, and the very next command may lift them.
         let most = if session.authenticated { BATCH } else { 1 };
-        let mut failure = None;
-        let mut at = consumed;
-        while batch.len() < most {
-            spans.clear();
-            let rest = &input[at..];
-            let step = session.parser.next(rest, &limits, &mut spans);
-            let first = words.len();
-            match step {
-                Ok(Step::Command { consumed: bytes }) => {
-                    words.extend(spans.iter().map(|span| span.of(rest)));
-                    at += bytes;
-                    batch.push(Parsed { first, end: words.len(), consumed: at, hash: None, inline: None });
-                }
-                Ok(Step::Inline { consumed: bytes, args }) => {
-                    at += bytes;
-                    batch.push(Parsed { first, end: first, consumed: at, hash: None, inline: Some(args) });
-                }
-                Ok(Step::Skip { consumed: bytes }) => {
-                    at += bytes;
-                    if batch.is_empty() {
-                        consumed = at;
-                    }
-                }
-                Ok(Step::Incomplete { need }) => {
-                    session.needs = need;
-                    break;
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            }
-        }
+        let end = parse(worker, session, &input, &mut consumed, most, &mut scratch, &mut words);
+        let batch = &mut scratch.batch;
         if batch.len() > 1 {
-            prefetch(worker, session, &words, &mut batch);
+            prefetch(worker, session, &words, batch, &mut scratch.hashes);
         }
         let whole = batch.len() == most;
-        for parsed in &batch {
-            let flow = match &parsed.inline {
-                None => {
-                    let words = &words[parsed.first..parsed.end];
-                    let args = match parsed.hash {
-                        Some(hash) => Args::with_hash(words, 1, hash),
-                        None => Args::new(words),
-                    };
-                    execute(worker, session, host, args, &mut reply)
-                }
-                Some(words) => {
-                    let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &word[..]).collect();
-                    execute(worker, session, host, Args::new(&words), &mut reply)
-                }
+        for parsed in batch.iter() {
+            let words = &words[parsed.first..parsed.end];
+            let args = match parsed.hash {
+                Some(hash) => Args::with_hash(words, 1, hash),
+                None => Args::new(words),
             };
+            if fast.run(worker, session, &args, &mut reply) {
+                consumed = parsed.consumed;
+                continue;
+            }
+            fast.note(worker, session);
+            let flow = execute(worker, session, host, args, &mut reply);
+            fast = FastPath::new(worker, session, input.len());
             match flow {
                 Flow::Next => consumed = parsed.consumed,
                 Flow::Again => {
@@ -135,23 +117,110 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
                 }
             }
         }
-        if let Some(error) = failure {
-            reply.error(&format!("ERR Protocol error: {}", error.0));
-            session.fate = Fate::CloseAfterWrite;
-            worker.stats().errors.add(1);
-            break;
-        }
-        if !whole {
-            break;
+        match end {
+            BatchEnd::More if whole => {}
+            BatchEnd::More => break,
+            BatchEnd::Inline { consumed: bytes, args: own } => {
+                fast.note(worker, session);
+                let own: SmallVec<[&[u8]; 8]> = own.iter().map(|word| &word[..]).collect();
+                match execute(worker, session, host, Args::new(&own), &mut reply) {
+                    Flow::Next => consumed = bytes,
+                    Flow::Again => {
+                        worker.put_aside(session);
+                        break;
+                    }
+                    Flow::Blocked | Flow::End => {
+                        consumed = bytes;
+                        break;
+                    }
+                }
+                fast = FastPath::new(worker, session, input.len());
+            }
+            BatchEnd::Failure(error) => {
+                reply.error(&format!("ERR Protocol error: {}", error.0));
+                session.fate = Fate::CloseAfterWrite;
+                worker.stats().errors.add(1);
+                break;
+            }
         }
     }
-    drop(words);
+    fast.note(worker, session);
+    scratch.keep_words(words);
+    worker.scratch = scratch;
     finish_turn(worker, session, input, consumed, reply);
     let Tellings { strict, told_lsn, made_lsn } = std::mem::replace(&mut worker.tellings, outer);
     session.made_lsn = session.made_lsn.max(made_lsn);
     if strict {
         worker.hold(session, told_lsn, start);
     }
+}
+
+/// Why a batch holds no more commands.
+enum BatchEnd {
+    /// It is full, or no further request is complete.
+    More,
+    /// An inline command comes next; its words are not in the input.
+    Inline {
+        /// Where in the input it ends.
+        consumed: usize,
+        /// Its words.
+        args: Vec<Vec<u8>>,
+    },
+    /// What comes next is no request.
+    Failure(ProtocolError),
+}
+
+/// Parses up to `most` requests ahead, from `consumed` on, into the batch; `consumed` moves past what asks for nothing.
+fn parse<'i>(
+    worker: &Worker,
+    session: &mut Session,
+    input: &'i [u8],
+    consumed: &mut usize,
+    most: usize,
+    scratch: &mut Scratch,
+    words: &mut Vec<&'i [u8]>,
+) -> BatchEnd {
+    let Scratch { batch, spans, .. } = scratch;
+    batch.clear();
+    let mut at = *consumed;
+    while batch.len() < most {
+        let rest = &input[at..];
+        let first = words.len();
+        if session.authenticated
+            && session.parser.is_idle()
+            && let Some(bytes) = whole_request(rest, words)
+        {
+            at += bytes;
+            batch.push(Parsed { first, end: words.len(), consumed: at, hash: None });
+            continue;
+        }
+        let limits = RequestLimits {
+            bulk_bytes_max: worker.settings.proto_max_bulk_len,
+            authenticated: session.authenticated,
+            ..RequestLimits::default()
+        };
+        spans.clear();
+        match session.parser.next(rest, &limits, spans) {
+            Ok(Step::Command { consumed: bytes }) => {
+                words.extend(spans.iter().map(|span| span.of(rest)));
+                at += bytes;
+                batch.push(Parsed { first, end: words.len(), consumed: at, hash: None });
+            }
+            Ok(Step::Inline { consumed: bytes, args }) => return BatchEnd::Inline { consumed: at + bytes, args },
+            Ok(Step::Skip { consumed: bytes }) => {
+                at += bytes;
+                if batch.is_empty() {
+                    *consumed = at;
+                }
+            }
+            Ok(Step::Incomplete { need }) => {
+                session.needs = need;
+                break;
+            }
+            Err(error) => return BatchEnd::Failure(error),
+        }
+    }
+    BatchEnd::More
 }
 
 /// Puts input and output back into the session.
@@ -190,18 +259,19 @@ fn check_input(worker: &Worker, session: &mut Session) {
 
 /// Has the memory fetch what the batch's keys need: first all shards, then all buckets, then all entries. Each key's hash is
 /// kept for its command.
-fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Parsed]) {
+fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Parsed], hashes: &mut Vec<u64>) {
     let keyspace = &worker.engine.keyspace;
+    hashes.clear();
     for parsed in batch.iter_mut() {
         // The first key of nearly every command is its second word; for others useless lines are fetched.
         if parsed.end - parsed.first > 1 {
             let hash = hasher::hash(words[parsed.first + 1]);
             keyspace.prefetch_shard(hash);
             parsed.hash = Some(hash);
+            hashes.push(hash);
         }
     }
-    let hashes: SmallVec<[u64; BATCH]> = batch.iter().filter_map(|parsed| parsed.hash).collect();
-    keyspace.prefetch(session.db, &hashes);
+    keyspace.prefetch(session.db, hashes);
 }
 
 /// Finds the command of these words, through its container if it has one.

@@ -275,6 +275,7 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
         "expired_keys": engine.total(|stats| stats.expired.get()),
+        "expired_subkeys": engine.total(|stats| stats.expired_fields.get()),
         "evicted_keys": engine.total(|stats| stats.evicted.get()),
         "evicted_clients": 0,
         "keyspace_hits": engine.total(|stats| stats.hits.get()),
@@ -403,13 +404,14 @@ fn cluster(_: &mut Ctx, text: &mut String) -> Result {
 
 fn keyspace(ctx: &mut Ctx, text: &mut String) -> Result {
     let databases = ctx.worker.engine.keyspace.databases();
-    let mut counts = vec![(0, 0); databases as usize];
+    let mut counts = vec![(0, 0, 0); databases as usize];
     let mut add = |txn: &mut kelda_store::txn::Txn| {
         let before = txn.db();
         for (db, count) in counts.iter_mut().enumerate() {
             txn.select(db as u32);
             count.0 += txn.key_count();
             count.1 += txn.volatile_count();
+            count.2 += txn.volatile_hash_count();
         }
         txn.select(before);
     };
@@ -421,8 +423,8 @@ fn keyspace(ctx: &mut Ctx, text: &mut String) -> Result {
             ctx.with_shards(ShardSet::One(shard as u16), &mut add)?;
         }
     }
-    for (db, (keys, expires)) in counts.iter().enumerate().filter(|(_, (keys, _))| *keys != 0) {
-        let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0,subexpiry=0\r\n");
+    for (db, (keys, expires, hashes)) in counts.iter().enumerate().filter(|(_, (keys, ..))| *keys != 0) {
+        let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0,subexpiry={hashes}\r\n");
     }
     Ok(())
 }

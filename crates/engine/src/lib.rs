@@ -14,6 +14,7 @@ pub mod durability;
 pub mod engine;
 pub mod error;
 mod exec;
+mod fast_path;
 pub mod functions;
 pub mod info;
 pub mod loading;

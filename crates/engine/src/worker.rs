@@ -15,7 +15,7 @@ use crate::scripting::Interpreter;
 use crate::session::{Published, Session, Watching};
 use crate::stats::Stats;
 use kelda_resp::Protocol;
-use kelda_store::shard::{Keyspace, SHARDS, ShardSet};
+use kelda_store::shard::{Guard, Keyspace, SHARDS, ShardSet};
 use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
 use kelda_store::waiting::Waiter;
 use std::cmp::Reverse;
@@ -135,6 +135,7 @@ pub struct Worker {
     pub(crate) in_script: bool,
     /// The script that is running, for SCRIPT KILL and its like.
     pub(crate) context: Option<Box<Context>>,
+    pub(crate) scratch: exec::Scratch,
     env: Env,
     seed: u64,
     now_us: i64,
@@ -174,6 +175,7 @@ impl Worker {
             libraries_generation: 0,
             in_script: false,
             context: None,
+            scratch: exec::Scratch::default(),
             env: Env::default(),
             seed,
             now_us: engine.clock.unix_us(),
@@ -209,6 +211,8 @@ impl Worker {
             lfu: settings.maxmemory_policy.is_lfu(),
             lfu_log_factor: settings.lfu_log_factor,
             lfu_decay_minutes: settings.lfu_decay_time,
+            rdb_version: settings.rdb_version,
+            rdb_compression: settings.rdbcompression,
             no_touch: false,
             keep_due: settings.import_mode,
             see_due: false,
@@ -455,6 +459,12 @@ impl Worker {
     #[inline]
     pub(crate) fn begin<'k>(&mut self, keyspace: &'k Keyspace, set: ShardSet, db: u32) -> Option<Txn<'k>> {
         let guard = crate::blocking::lock_with_waiters(keyspace, set)?;
+        Some(self.transaction(guard, db))
+    }
+
+    /// A transaction on shards that are held.
+    #[inline(always)]
+    pub(crate) fn transaction<'k>(&mut self, guard: Guard<'k>, db: u32) -> Txn<'k> {
         let mut cx = match self.context.take() {
             Some(cx) => cx,
             None => {
@@ -465,21 +475,16 @@ impl Worker {
         cx.env = self.env;
         // Looked at once the shards are held: who turns the log on holds them all.
         cx.env.log_changes = self.engine.log.is_on();
-        Some(Txn::new(guard, db, self.now_us / 1000, cx))
+        Txn::new(guard, db, self.now_us / 1000, cx)
     }
 
     /// Ends a transaction: serves whom it made ready, publishes its events, hands its changes to the log, and gives back
     /// its shards.
     #[inline]
     pub(crate) fn commit(&mut self, mut txn: Txn) {
-        let cx = txn.cx();
-        if cx.saw_stale() {
-            txn.reap_stale();
-        }
-        if !txn.cx.ready.is_empty() {
-            crate::blocking::serve_ready(self, &mut txn);
-        }
-        if txn.cx.dirty != 0 || !txn.cx.events.is_empty() || !self.served.is_empty() || !self.outbox.is_empty() {
+        if txn.cx().has_effects() {
+            self.take_effect(&mut txn);
+        } else if !self.outbox.is_empty() {
             self.hand_on(&mut txn);
         }
         if self.tellings.strict {
@@ -490,19 +495,37 @@ impl Worker {
         stats.hits.add(cx.hits.take());
         stats.misses.add(cx.misses.take());
         if !cx.garbage.is_empty() {
-            stats.lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
-            self.garbage.extend(cx.garbage.drain(..));
-            self.free_garbage();
+            self.take_garbage(&mut cx);
         }
         self.context = Some(cx);
+    }
+
+    fn take_effect(&mut self, txn: &mut Txn) {
+        if txn.cx().saw_stale() {
+            txn.reap_stale();
+        }
+        if !txn.cx().ready.is_empty() {
+            crate::blocking::serve_ready(self, txn);
+        }
+        if txn.cx.dirty != 0 || !txn.cx.events.is_empty() || !self.served.is_empty() || !self.outbox.is_empty() {
+            self.hand_on(txn);
+        }
+    }
+
+    fn take_garbage(&mut self, cx: &mut Context) {
+        self.stats().lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
+        self.garbage.extend(cx.garbage.drain(..));
+        self.free_garbage();
     }
 
     fn hand_on(&mut self, txn: &mut Txn) {
         let cx = txn.cx();
         let (dirty, expired) = (std::mem::take(&mut cx.dirty), std::mem::take(&mut cx.expired));
+        let expired_fields = std::mem::take(&mut cx.expired_fields);
         let events = std::mem::take(&mut cx.events);
         self.stats().dirty.add(dirty);
         self.stats().expired.add(expired);
+        self.stats().expired_fields.add(expired_fields);
         let mut lsn = 0;
         if !txn.cx.changes.is_empty() {
             lsn = self.engine.log.commit(&txn.cx.changes);

@@ -63,6 +63,18 @@ const COMMANDS: &[&str] = &[
     "HDEL $H $m",
     "HDEL $H $m $m $m $m",
     "HGETDEL $H FIELDS 2 $m $m",
+    "HEXPIRE $H 1 FIELDS 2 $m $m",
+    "HPEXPIRE $H $t FIELDS 3 $m $m $m",
+    "HPEXPIRE $H $t FIELDS 2 $m $m",
+    "HPEXPIRE $H $t GT FIELDS 2 $m $m",
+    "HEXPIREAT $H 1 FIELDS 1 $m",
+    "HPERSIST $H FIELDS 2 $m $m",
+    "HGETEX $H PX $t FIELDS 2 $m $m",
+    "HGETEX $H PERSIST FIELDS 2 $m $m",
+    "HSETEX $H PX $t FIELDS 2 $m $m $m $i",
+    "HSETEX $H FXX PX $t FIELDS 1 $m $m",
+    "HSETEX $H KEEPTTL FIELDS 2 $m $m $m $m",
+    "HSETEX $H PXAT 1 FIELDS 1 $m $m",
     "HINCRBY $H $m $i",
     "HINCRBYFLOAT $H $m $f",
     "SADD $T $m",
@@ -113,12 +125,16 @@ const COMMANDS: &[&str] = &[
     "ZINTERSTORE $Z 2 $Z $Z AGGREGATE MAX",
     "ZDIFFSTORE $Z 2 $Z $Z",
     "GEOADD $Z 13.36 38.11 $m",
+    "GEOSEARCHSTORE $Z $Z FROMLONLAT 0 0 BYRADIUS 20000 km",
+    "GEORADIUS $Z 13 38 500 km STOREDIST $Z",
 ];
 
 /// What is asked about each key.
-const QUESTIONS: &[&str] = &["GET", "HGETALL", "SMEMBERS", "LRANGE", "ZRANGE", "PEXPIRETIME"];
+const QUESTIONS: &[&str] = &["GET", "HGETALL", "HPEXPIRETIME", "SMEMBERS", "LRANGE", "ZRANGE", "PEXPIRETIME"];
 
 const KEYS: &[&str] = &["s1", "s2", "s3", "h1", "h2", "t1", "t2", "t3", "l1", "l2", "z1", "z2"];
+
+const MEMBERS: &[&str] = &["a", "b", "c", "", "1", "2", "-7", "007", "3.25", "two words", "nul\0cr\r\nlf"];
 
 /// A change, owned.
 struct Change {
@@ -182,7 +198,6 @@ impl Rng {
 
     /// A command with its places filled in.
     fn fill(&mut self, template: &str) -> Vec<Vec<u8>> {
-        const MEMBERS: &[&str] = &["a", "b", "c", "", "1", "2", "-7", "007", "3.25", "two words", "nul\0cr\r\nlf"];
         let words = template.split(' ').map(|word| {
             let Some((before, place)) = word.split_once('$') else { return word.to_string() };
             let text = match place {
@@ -208,6 +223,11 @@ fn dump(console: &mut Console) -> Vec<String> {
             let mut words = vec![*question, *key];
             match *question {
                 "LRANGE" => words.extend(["0", "-1"]),
+                "HPEXPIRETIME" => {
+                    let fields = &MEMBERS[..6];
+                    words.extend(["FIELDS", "6"]);
+                    words.extend(fields);
+                }
                 "ZRANGE" => words.extend(["0", "-1", "WITHSCORES"]),
                 _ => {}
             }
@@ -409,6 +429,15 @@ fn a_change_is_absolute() {
         ("HINCRBYFLOAT h1 a 0.5", &["HSET h1 a 6.5"]),
         ("HDEL h1 a none", &["HDEL h1 a"]),
         ("HGETDEL h1 FIELDS 1 b", &["HDEL h1 b"]),
+        ("HSETEX h2 EX 5 FIELDS 1 a 1", &["HSET h2 a 1", "HPEXPIREAT h2 1767225605000 FIELDS 1 a"]),
+        ("HSETEX h2 KEEPTTL FIELDS 1 a 2", &["HSET h2 a 2", "HPEXPIREAT h2 1767225605000 FIELDS 1 a"]),
+        ("HINCRBY h2 a 1", &["HSET h2 a 3", "HPEXPIREAT h2 1767225605000 FIELDS 1 a"]),
+        ("HEXPIRE h2 10 FIELDS 2 a z", &["HPEXPIREAT h2 1767225610000 FIELDS 1 a"]),
+        ("HEXPIRE h2 10 NX FIELDS 1 a", &[]),
+        ("RENAME h2 h3", &["DEL h2", "HSET h3 a 3", "HPEXPIREAT h3 1767225610000 FIELDS 1 a"]),
+        ("HGETEX h3 PERSIST FIELDS 1 a", &["HPERSIST h3 FIELDS 1 a"]),
+        ("HPERSIST h3 FIELDS 1 a", &[]),
+        ("HEXPIRE h3 0 FIELDS 1 a", &["HDEL h3 a"]),
         ("SADD t1 a b a", &["SADD t1 a b"]),
         ("SMOVE t1 t2 a", &["SREM t1 a", "SADD t2 a"]),
         ("SPOP t1", &["SREM t1 b"]),

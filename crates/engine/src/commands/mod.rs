@@ -9,6 +9,7 @@ mod client;
 mod command;
 mod connection;
 mod debug;
+pub mod dump;
 mod expire;
 mod function;
 mod generic;
@@ -39,11 +40,13 @@ pub static FAMILIES: &[&[Command]] = &[
     command::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     function::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hash::expiry::COMMANDS,
     hyperloglog::COMMANDS,
     list::COMMANDS,
     object::COMMANDS,

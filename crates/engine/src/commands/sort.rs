@@ -268,7 +268,7 @@ fn look_up(view: &View, pattern: &[u8], element: &[u8]) -> Option<Vec<u8>> {
     let name = [before, element, after].concat();
     match (view.get(Key::new(&name))?.value(), field) {
         (ValueRef::String(text), None) => Some(text.to_vec()),
-        (ValueRef::Hash(hash), Some(field)) => hash.get(field).map(|text| text.to_vec()),
+        (ValueRef::Hash(hash), Some(field)) => view.live(hash).get(field).map(|text| text.to_vec()),
         _ => None,
     }
 }

@@ -55,6 +55,10 @@ pub struct Env {
     pub lfu_log_factor: u32,
     /// `lfu-decay-time`, minutes.
     pub lfu_decay_minutes: u32,
+    /// `rdb-version`, in which values are dumped.
+    pub rdb_version: u16,
+    /// `rdbcompression`.
+    pub rdb_compression: bool,
     /// Whether looks leave the access field alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
     /// Whether keys that are due stay until a write meets them (`import-mode`).
@@ -139,6 +143,8 @@ pub struct Context {
     stale: RefCell<Vec<DbKey>>,
     /// Keys removed because they were due.
     pub expired: u64,
+    /// Fields of hashes removed because they were due.
+    pub expired_fields: u64,
     /// Changes made, as `rdb_changes_since_last_save` counts them.
     pub dirty: u64,
     /// What to log, in order. Empty unless `env.log_changes`.
@@ -161,6 +167,7 @@ impl Context {
             misses: Cell::new(0),
             stale: RefCell::default(),
             expired: 0,
+            expired_fields: 0,
             dirty: 0,
             changes: Changes::default(),
             events: Vec::new(),
@@ -211,6 +218,12 @@ impl Context {
         !self.stale.get_mut().is_empty()
     }
 
+    /// Whether the commit has anything to do but to give back the shards.
+    #[inline]
+    pub fn has_effects(&mut self) -> bool {
+        self.dirty != 0 || !self.stale.get_mut().is_empty() || !self.ready.is_empty() || !self.events.is_empty()
+    }
+
     #[inline]
     pub(super) fn event(&mut self, class: EventClasses, name: &'static str, db: u32, key: &[u8]) {
         if self.env.events.has(class) {
@@ -234,7 +247,7 @@ impl Context {
     }
 
     /// Emits the commands that build a whole value at an absent key.
-    pub(super) fn emit_value(&mut self, db: u32, key: &[u8], value: &Value, expire_at: Option<i64>) {
+    pub(super) fn emit_value(&mut self, db: u32, now_ms: i64, key: &[u8], value: &Value, expire_at: Option<i64>) {
         if !self.env.log_changes {
             return;
         }
@@ -259,10 +272,19 @@ impl Context {
                 }
             }
             Value::Hash(hash) => {
-                for (field, text) in hash.iter() {
+                let live = hash.live(now_ms);
+                for (field, text) in live.iter() {
                     field.with_bytes(|field| {
                         text.with_bytes(|text| changes.push_elements(db, b"HSET", key, &[field, text]));
                     });
+                }
+                if hash.soonest().is_some() {
+                    for (field, _, at) in live.iter_with_expiry() {
+                        let Some(at) = at else { continue };
+                        let mut buffer = itoa::Buffer::new();
+                        let at = buffer.format(at).as_bytes();
+                        field.with_bytes(|field| changes.push(db, &[b"HPEXPIREAT", key, at, b"FIELDS", b"1", field]));
+                    }
                 }
             }
             Value::Stream(stream) => {
@@ -290,6 +312,7 @@ impl Context {
         self.ready.clear();
         self.dirty = 0;
         self.expired = 0;
+        self.expired_fields = 0;
     }
 }
 

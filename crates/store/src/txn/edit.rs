@@ -31,10 +31,14 @@ pub trait Collection: Sized {
     fn empty() -> Value;
     /// Whether nothing is left in it.
     fn is_empty(&self) -> bool;
+    /// When something in it expires (Unix ms).
+    fn soonest(&self) -> Option<i64> {
+        None
+    }
 }
 
 macro_rules! collection {
-    ($type:ident, $empty:expr, $keep:expr) => {
+    ($type:ident, $empty:expr, $keep:expr $(, $soonest:item)?) => {
         impl Collection for $type {
             const KEEP_EMPTY: bool = $keep;
 
@@ -53,12 +57,21 @@ macro_rules! collection {
             fn is_empty(&self) -> bool {
                 self.len() == 0
             }
+
+            $($soonest)?
         }
     };
 }
 
 collection!(List, Value::List(List::new()), false);
-collection!(Hash, Value::Hash(Hash::new()), false);
+collection!(
+    Hash,
+    Value::Hash(Hash::new()),
+    false,
+    fn soonest(&self) -> Option<i64> {
+        Hash::soonest(self)
+    }
+);
 collection!(Set, Value::Set(Set::new()), false);
 collection!(ZSet, Value::ZSet(ZSet::new()), false);
 collection!(Stream, Value::Stream(Box::new(Stream::new())), true);
@@ -69,6 +82,8 @@ pub struct Edit<'t, 'k, T: Collection> {
     key: Key<'t>,
     value: NonNull<T>,
     changed: bool,
+    /// What [`Collection::soonest`] was at the beginning.
+    soonest: Option<i64>,
 }
 
 impl<T: Collection> Deref for Edit<'_, '_, T> {
@@ -88,8 +103,9 @@ impl<'k> Txn<'k> {
         let Some(mut slot) = self.slot(key) else { return Ok(None) };
         let entry = slot.get();
         entry.set_access(clock.used(entry.access(), random));
-        let value = NonNull::from(T::of_mut(slot.value_mut()).ok_or(WrongType)?);
-        Ok(Some(Edit { txn: self, key, value, changed: false }))
+        let value = T::of_mut(slot.value_mut()).ok_or(WrongType)?;
+        let (soonest, value) = (value.soonest(), NonNull::from(value));
+        Ok(Some(Edit { txn: self, key, value, changed: false, soonest }))
     }
 
     /// Edits the collection at a key, which is made if it is not there. One that stays empty is gone at the end.
@@ -168,6 +184,9 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
 
 impl<T: Collection> Drop for Edit<'_, '_, T> {
     fn drop(&mut self) {
+        if (**self).soonest() != self.soonest {
+            self.txn.note_field_due(self.key, self.soonest);
+        }
         if T::KEEP_EMPTY || !self.deref().is_empty() {
             return;
         }
@@ -330,25 +349,83 @@ impl Edit<'_, '_, Hash> {
         self.value().reserve(fields, &limits);
     }
 
-    /// Sets a field. Whether it is new.
+    /// The value of a live field and when it expires (Unix ms).
+    pub fn find(&self, field: &[u8]) -> Option<(Str<'_>, Option<i64>)> {
+        self.txn.live(self).find(field)
+    }
+
+    /// The value of a live field.
+    pub fn get(&self, field: &[u8]) -> Option<Str<'_>> {
+        self.find(field).map(|(value, _)| value)
+    }
+
+    /// Whether there is such a live field.
+    pub fn contains(&self, field: &[u8]) -> bool {
+        self.find(field).is_some()
+    }
+
+    /// Sets a field, which then lives for ever. Whether it is new.
     pub fn set(&mut self, field: &[u8], text: &[u8]) -> bool {
+        self.put(field, text, None)
+    }
+
+    /// Sets a field, which keeps its expiry time. Whether it is new.
+    pub fn set_keeping_expiry(&mut self, field: &[u8], text: &[u8]) -> bool {
+        let at = self.find(field).and_then(|(_, at)| at);
+        self.put(field, text, at)
+    }
+
+    /// Sets a field and when it expires (Unix ms; `None`: never). Whether it is new.
+    pub fn put(&mut self, field: &[u8], text: &[u8], expire_at: Option<i64>) -> bool {
+        self.drop_due(field);
         let limits = self.txn.view.cx.env.limits;
-        let old = self.value().set(field, text, &limits);
+        let old = self.value().set_with_expiry(field, text, expire_at, &limits);
         let new = old.is_none();
         self.record(|| UndoOp::Field { field: field.into(), old });
         self.emit_elements(b"HSET", &[field, text]);
+        if let Some(at) = expire_at {
+            self.emit_change(b"HPEXPIREAT", &[itoa::Buffer::new().format(at).as_bytes(), b"FIELDS", b"1", field]);
+        }
         new
     }
 
-    /// Removes a field; its old value.
+    /// Has a live field expire at a Unix time in ms, or live for ever. Whether it is there.
+    pub fn set_expiry(&mut self, field: &[u8], expire_at: Option<i64>) -> bool {
+        if !self.contains(field) {
+            return false;
+        }
+        let limits = self.txn.view.cx.env.limits;
+        let old = self.value().set_expiry(field, expire_at, &limits);
+        self.record(|| UndoOp::Field { field: field.into(), old });
+        match expire_at {
+            Some(at) => self.emit(b"HPEXPIREAT", &[at.to_string().as_bytes(), b"FIELDS", b"1", field]),
+            None => self.emit(b"HPERSIST", &[b"FIELDS", b"1", field]),
+        }
+        true
+    }
+
+    /// Removes a live field; its value.
     pub fn remove(&mut self, field: &[u8]) -> Option<Vec<u8>> {
-        let old = self.value().remove(field)?;
+        self.drop_due(field);
+        let (value, at) = self.value().remove(field)?;
         if self.undoable() {
-            let old = Some(old.clone());
+            let old = Some((value.clone(), at));
             self.record(|| UndoOp::Field { field: field.into(), old });
         }
         self.emit_elements(b"HDEL", &[field]);
-        Some(old)
+        Some(value)
+    }
+
+    /// Removes a field that is due: a hash with many keeps some of them past the first look.
+    fn drop_due(&mut self, field: &[u8]) {
+        if self.txn.live(self).contains(field) || !(**self).contains(field) {
+            return;
+        }
+        let old = self.value().remove(field);
+        self.record(|| UndoOp::Field { field: field.into(), old });
+        self.emit_elements(b"HDEL", &[field]);
+        self.event(EventClasses::HASH, "hexpired");
+        self.txn.view.cx.expired_fields += 1;
     }
 }
 

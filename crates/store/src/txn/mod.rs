@@ -18,17 +18,20 @@ pub use edit::{Collection, Edit};
 use crate::Str;
 use crate::entry::{Entry, EntryRef};
 use crate::expiry::is_covered;
-use crate::hash::Hash;
+use crate::hash::{Hash, Live};
 use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
 use crate::shard::{Guard, ShardData, ShardSet, shard_of};
 use crate::stream::Stream;
 use crate::table::SlotMut;
-use crate::value::{Value, ValueRef};
+use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
 use undo::{Undo, UndoOp};
+
+/// Due fields of a hash that a look at it removes, at most.
+const FIELDS_AT_ONCE: usize = 64;
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -130,10 +133,25 @@ impl<'k> View<'k> {
         self.guard.shard(key.shard())
     }
 
-    /// Whether the time of a key is over.
+    /// The time at which keys and fields must still be alive to be seen.
+    #[inline]
+    fn horizon(&self) -> i64 {
+        if self.cx.env.see_due { i64::MIN } else { self.now_ms }
+    }
+
+    /// Whether the time of a key is over: its own, or that of all its fields.
     #[inline]
     fn is_due(&self, entry: EntryRef) -> bool {
-        entry.expire_at().is_some_and(|at| at < self.now_ms) && !self.cx.env.see_due
+        let horizon = self.horizon();
+        entry.expire_at().is_some_and(|at| at < horizon)
+            || entry.field_due().is_some_and(|at| at < horizon)
+                && matches!(entry.value(), ValueRef::Hash(hash) if hash.is_over(horizon))
+    }
+
+    /// Whether the key or some of its fields are due.
+    #[inline]
+    fn has_due(&self, entry: EntryRef) -> bool {
+        entry.next_due().is_some_and(|at| at < self.horizon())
     }
 
     /// The entry of a live key, without counting the look as a use.
@@ -141,9 +159,11 @@ impl<'k> View<'k> {
     pub fn peek(&self, key: Key) -> Option<EntryRef<'_>> {
         let db = self.shard(key).db(self.db)?;
         let entry = db.table.get(key.hash, key.bytes)?;
-        if db.volatile != 0 && self.is_due(entry) {
+        if db.any_volatile() && self.has_due(entry) {
             self.cx.note_stale(self.db, key.bytes);
-            return None;
+            if self.is_due(entry) {
+                return None;
+            }
         }
         Some(entry)
     }
@@ -230,8 +250,13 @@ impl<'k> View<'k> {
     }
 
     /// The hash at a key.
-    pub fn hash(&self, key: Key) -> Result<Option<&Hash>, WrongType> {
-        self.collection(key)
+    pub fn hash(&self, key: Key) -> Result<Option<Live<'_>>, WrongType> {
+        Ok(self.collection(key)?.map(|hash| self.live(hash)))
+    }
+
+    /// The fields of a hash that a reader may see.
+    pub fn live<'a>(&self, hash: &'a Hash) -> Live<'a> {
+        hash.live(self.horizon())
     }
 
     /// The set at a key.
@@ -372,13 +397,15 @@ impl<'k> Txn<'k> {
         self.emit(argv);
     }
 
-    /// The slot of a live key; one that is due is removed first.
+    /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are.
     fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
         let db = self.view.db;
         let part = self.view.shard(key).db(db)?;
-        if part.volatile != 0 && self.view.is_due(part.table.get(key.hash, key.bytes)?) {
-            self.expire(key);
-            return None;
+        if part.any_volatile() {
+            let entry = part.table.get(key.hash, key.bytes)?;
+            if self.view.has_due(entry) && self.expire_part(key, FIELDS_AT_ONCE).is_none() {
+                return None;
+            }
         }
         self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
     }
@@ -388,13 +415,17 @@ impl<'k> Txn<'k> {
         let (db, now) = (self.view.db, self.view.now_ms);
         let access = self.view.cx.access_clock(self.view.now_ms).fresh();
         entry.as_ref().set_access(access);
-        let at = entry.as_ref().expire_at();
-        entry.as_ref().set_indexed(at.is_some());
+        let (expires, timed, due) = {
+            let entry = entry.as_ref();
+            (entry.expire_at().is_some(), entry.field_due().is_some(), entry.next_due())
+        };
+        entry.as_ref().set_indexed(due.is_some());
         let shard = self.shard_mut(key);
         let part = shard.db_or_new(db);
         part.table.insert(key.hash, entry);
-        if let Some(at) = at {
-            part.volatile += 1;
+        part.volatile += u32::from(expires);
+        part.volatile_hashes += u32::from(timed);
+        if let Some(at) = due {
             shard.expiry.add(now, key.hash, db, at);
             shard.tidy_expiry(now);
         }
@@ -406,9 +437,8 @@ impl<'k> Txn<'k> {
         let db = self.view.db;
         let part = self.shard_mut(key).db_mut(db)?;
         let entry = part.table.remove(key.hash, key.bytes)?;
-        if entry.as_ref().expire_at().is_some() {
-            part.volatile -= 1;
-        }
+        part.volatile -= u32::from(entry.as_ref().expire_at().is_some());
+        part.volatile_hashes -= u32::from(entry.as_ref().field_due().is_some());
         Some(entry)
     }
 
@@ -432,6 +462,45 @@ impl<'k> Txn<'k> {
         }
     }
 
+    /// Removes what is due of a key: all of it, or up to `max` fields of a hash. How many those were; `None` if the key is
+    /// gone.
+    fn expire_part(&mut self, key: Key, max: usize) -> Option<usize> {
+        let (db, horizon) = (self.view.db, self.view.horizon());
+        let entry = self.view.shard(key).db(db)?.table.get(key.hash, key.bytes)?;
+        if entry.expire_at().is_some_and(|at| at < horizon) {
+            self.expire(key);
+            return None;
+        }
+        let (field_due, ValueRef::Hash(hash)) = (entry.field_due(), entry.value()) else { return Some(0) };
+        if hash.is_over(horizon) {
+            self.view.cx.expired_fields += hash.len() as u64;
+            let gone = self.remove(key)?;
+            self.discard(key, gone);
+            self.emit(&[b"DEL", key.bytes]);
+            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.event(EventClasses::GENERIC, "del", key.bytes);
+            self.touched(key);
+            return None;
+        }
+        let due = hash.due_fields(horizon, max);
+        let mut slot = self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)?;
+        let ValueMut::Hash(hash) = slot.value_mut() else { return Some(0) };
+        let old: Vec<_> = due.iter().map(|field| hash.remove(field)).collect();
+        self.note_field_due(key, field_due);
+        for (field, old) in due.iter().zip(old) {
+            self.record(key, || UndoOp::Field { field: field[..].into(), old });
+        }
+        if !due.is_empty() {
+            self.view.cx.expired_fields += due.len() as u64;
+            let mut argv: Vec<&[u8]> = vec![b"HDEL", key.bytes];
+            argv.extend(due.iter().map(|field| &field[..]));
+            self.emit(&argv);
+            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.touched(key);
+        }
+        Some(due.len())
+    }
+
     /// Removes the due keys that reads of this transaction came across.
     pub fn reap_stale(&mut self) {
         let stale = self.view.cx.take_stale();
@@ -445,13 +514,14 @@ impl<'k> Txn<'k> {
         self.view.db = before;
     }
 
-    /// Removes up to `max` due keys of a shard, over all databases. Returns how many were taken from the index: fewer
-    /// than `max` means that nothing more is due.
+    /// Removes up to `max` due keys and as many due fields of hashes of a shard, over all databases. Returns how many keys
+    /// were looked at, or fields removed: fewer than `max` means that nothing more is due.
     pub fn expire_due(&mut self, shard: usize, max: usize) -> usize {
         let mut due = Vec::new();
         let now = self.view.now_ms;
         self.view.guard.shard_mut(shard).expiry.take_due(now, max, &mut due);
         let (before, taken) = (self.view.db, due.len());
+        let mut fields = 0;
         for (db, hash) in due {
             self.view.db = db;
             let data = self.view.guard.shard_mut(shard);
@@ -459,22 +529,26 @@ impl<'k> Txn<'k> {
             // The registration is a hint: the key may be gone, or live longer by now.
             let mut found = None;
             part.table.find_by_hash(hash, |entry| {
-                let at = entry.expire_at();
+                let at = entry.next_due();
                 if at.is_some() && entry.is_indexed() {
                     found = Some((Box::<[u8]>::from(entry.key()), at));
                 }
                 found.is_some()
             });
-            let Some((bytes, Some(at))) = found else { continue };
+            let Some((bytes, Some(mut at))) = found else { continue };
             let key = Key { bytes: &bytes, hash };
             if at < now {
-                self.expire(key);
-            } else {
-                data.expiry.add(now, hash, db, at);
+                let Some(removed) = self.expire_part(key, max - fields) else { continue };
+                fields += removed;
+                match self.view.peek_even_due(key).and_then(EntryRef::next_due) {
+                    Some(next) => at = next,
+                    None => continue,
+                }
             }
+            self.view.guard.shard_mut(shard).expiry.add(now, hash, db, at);
         }
         self.view.db = before;
-        taken
+        taken.max(fields)
     }
 
     /// Removes a key. Whether it was there.
@@ -517,7 +591,8 @@ impl<'k> Txn<'k> {
             self.event(EventClasses::NEW, "new", key.bytes);
         }
         let db = self.view.db;
-        self.view.cx.emit_value(db, key.bytes, &value, expire_at);
+        let now = self.view.now_ms;
+        self.view.cx.emit_value(db, now, key.bytes, &value, expire_at);
         self.insert(key, Entry::new(key.bytes, value, expire_at));
         self.touched(key);
     }
@@ -658,26 +733,49 @@ impl<'k> Txn<'k> {
 
     /// The bookkeeping of an expiry time: entry, count and index.
     fn write_expiry(&mut self, key: Key, at: Option<i64>) {
-        let (db, now) = (self.view.db, self.view.now_ms);
-        let data = self.view.guard.shard_mut(key.shard());
-        let Some(part) = data.db_mut(db) else { return };
+        let db = self.view.db;
+        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
         let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
-        let old = slot.get().expire_at();
+        let (old, old_due) = (slot.get().expire_at(), slot.get().next_due());
         slot.set_expire_at(at);
         match (old, at) {
             (None, Some(_)) => part.volatile += 1,
             (Some(_), None) => part.volatile -= 1,
             _ => {}
         }
-        if let Some(at) = at {
-            // A registration at or before the key's time is enough: when it fires it moves on to the true time.
-            let registered = is_covered(slot.get().is_indexed(), old, at);
-            slot.get().set_indexed(true);
-            if !registered {
-                data.expiry.add(now, key.hash, db, at);
-                data.tidy_expiry(now);
-            }
-        }
+        self.register(key, old_due);
         self.record(key, || UndoOp::Expiry(old));
+    }
+
+    /// The bookkeeping of a hash whose soonest field was due at `old` before a change.
+    fn note_field_due(&mut self, key: Key, old: Option<i64>) {
+        let db = self.view.db;
+        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
+        let Some(entry) = part.table.get(key.hash, key.bytes) else { return };
+        match (old, entry.field_due()) {
+            (None, Some(_)) => part.volatile_hashes += 1,
+            (Some(_), None) => part.volatile_hashes -= 1,
+            _ => {}
+        }
+        let old_due = match (old, entry.expire_at()) {
+            (Some(field), Some(key)) => Some(field.min(key)),
+            (field, key) => field.or(key),
+        };
+        self.register(key, old_due);
+    }
+
+    /// Registers a key whose [`EntryRef::next_due`] was `old` before a change, if the expiry index needs to know.
+    fn register(&mut self, key: Key, old: Option<i64>) {
+        let (db, now) = (self.view.db, self.view.now_ms);
+        let data = self.view.guard.shard_mut(key.shard());
+        let Some(entry) = data.db(db).and_then(|part| part.table.get(key.hash, key.bytes)) else { return };
+        let Some(at) = entry.next_due() else { return };
+        // A registration at or before the key's time is enough: when it fires it moves on to the true time.
+        let registered = is_covered(entry.is_indexed(), old, at);
+        entry.set_indexed(true);
+        if !registered {
+            data.expiry.add(now, key.hash, db, at);
+            data.tidy_expiry(now);
+        }
     }
 }
