@@ -3,13 +3,18 @@
 //! Invariants: a blocked session is served in the critical section of whoever made it ready, first come first served,
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
+use crate::acl;
+use crate::acl::log::Context;
+use crate::acl::user::User;
 use crate::args::Args;
 use crate::command::{Group, Reply, Run, Wait};
 use crate::durability::Lsn;
+use crate::error::{Error, Result};
 use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, LogWait, Session, Words};
+use crate::tracking;
 use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
 use kelda_store::shard::{Guard, Keyspace, ShardSet};
@@ -36,6 +41,16 @@ impl Timer {
     }
 }
 
+/// A blocked session that was served.
+pub(crate) struct Served {
+    /// Which.
+    pub session: SessionRef,
+    /// Its reply, in its protocol.
+    pub reply: Vec<u8>,
+    /// Whether its command ran; or else its user may no longer run it.
+    pub ran: bool,
+}
+
 /// What it takes to run a blocked session's command on another thread.
 struct BlockedCommand {
     session: SessionRef,
@@ -44,6 +59,30 @@ struct BlockedCommand {
     command: &'static Registered,
     words: Words,
     errors_end_it: bool,
+    /// Whether what it reads is remembered (CLIENT TRACKING).
+    remembers: bool,
+    /// Who waits, and the version of the users then.
+    user: Arc<User>,
+    acl_version: u64,
+}
+
+impl BlockedCommand {
+    /// Checks again what may have changed since the session was blocked: what its user may do.
+    #[inline]
+    fn check_user(&self, worker: &Worker, words: &[&[u8]]) -> Result {
+        if worker.engine.acl.version() == self.acl_version { Ok(()) } else { self.check_changed_user(worker, words) }
+    }
+
+    #[cold]
+    fn check_changed_user(&self, worker: &Worker, words: &[&[u8]]) -> Result {
+        let engine = &worker.engine;
+        let user = engine.acl.get(&self.user.name).unwrap_or_else(|| Arc::new(User::new(&self.user.name, false)));
+        let Err(denied) = user.check(self.command, words, self.db) else { return Ok(()) };
+        if let Some(info) = engine.clients.get(self.session.id) {
+            acl::note(worker, &user, &info, self.command, words, denied, Context::TopLevel);
+        }
+        Err(Error::owned(format!("NOPERM {}", acl::text(&user, self.command, denied.reason))))
+    }
 }
 
 /// Locks the shards, and with them those of every key that sessions waiting in them reach.
@@ -105,6 +144,9 @@ pub fn block(
         command,
         words: args.words().iter().map(|word| Box::from(*word)).collect(),
         errors_end_it,
+        remembers: tracking::remembers(session),
+        user: session.user.clone(),
+        acl_version: session.acl_version,
     };
     let waiter = Waiter::new(keys, reaches, Arc::new(payload));
     for (db, key) in &waiter.keys {
@@ -207,19 +249,32 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     }
     let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
-    match run(txn, &Args::new(&words), &mut reply) {
+    let allowed = blocked.check_user(worker, &words);
+    let counters = &worker.stats().by_command[blocked.command.id];
+    let (ran, started_us) = (allowed.is_ok(), worker.engine.clock.monotonic_us());
+    let counter = if ran { &counters.failed } else { &counters.rejected };
+    let actor = std::mem::replace(&mut txn.cx().actor, blocked.session.id);
+    let result = allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply));
+    txn.cx().actor = actor;
+    match result {
         Ok(Wait::Done) => {}
         Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
         Err(error) => {
             reply.truncate(0);
             reply.error(&error.to_string());
-            worker.stats().by_command[blocked.command.id].failed.add(1);
+            counter.add(1);
             exec::count_error(worker, &reply.buf);
         }
     }
+    if ran {
+        counters.usec.add(worker.engine.clock.monotonic_us().saturating_sub(started_us));
+    }
+    if blocked.remembers {
+        tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);
+    }
     leave_queues(txn, waiter);
     // Sent at the commit, which knows its place in the log.
-    worker.served.push((blocked.session, reply.buf));
+    worker.served.push(Served { session: blocked.session, reply: reply.buf, ran });
     true
 }
 
@@ -297,7 +352,7 @@ impl Worker {
                 None if waiter.keys.is_empty() => reply.ok(),
                 None => reply.null_array(),
             }
-            self.unblocked(at, &reply.buf, 0);
+            self.unblocked(at, &reply.buf, 0, true);
         }
         true
     }
@@ -317,9 +372,16 @@ impl Worker {
         Some(waits)
     }
 
-    /// Gives a session that was blocked its reply, which tells of transaction `lsn`, and lets it go on.
-    pub(crate) fn unblocked(&mut self, at: SessionRef, reply: &[u8], lsn: Lsn) {
+    /// Gives a session that was blocked its reply, which tells of transaction `lsn`, and lets it go on. `ran`: whether its
+    /// command counts as run.
+    pub(crate) fn unblocked(&mut self, at: SessionRef, reply: &[u8], lsn: Lsn, ran: bool) {
         let Some(mut session) = self.take_session(at) else { return };
+        if let Some(command) = session.last_command.filter(|_| ran) {
+            let stats = self.stats();
+            stats.commands.add(1);
+            stats.by_command[command.id].calls.add(1);
+            session.info.totals[2].fetch_add(1, Relaxed);
+        }
         session.blocked = None;
         session.info.blocked.store(false, Relaxed);
         self.engine.clients.blocked.fetch_sub(1, Relaxed);

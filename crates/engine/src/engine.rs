@@ -1,5 +1,6 @@
 //! The state that all workers share.
 
+use crate::acl::Acl;
 use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::durability::Durability;
@@ -7,11 +8,13 @@ pub use crate::durability::{ChangeSink, Lsn};
 use crate::functions::Functions;
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{Rates, Stats};
+use crate::tracking::Tracking;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -33,12 +36,12 @@ pub trait Platform: Send + Sync {
     fn shutdown(&self) {}
     /// Writes a line to the log: level 0 (debug) to 3 (warning).
     fn log(&self, _level: u8, _text: &str) {}
-    /// Reads a configuration file, for CONFIG REWRITE.
-    fn read_file(&self, _path: &str) -> std::io::Result<String> {
+    /// Reads a file: that of the users.
+    fn read_file(&self, _path: &str) -> std::io::Result<Vec<u8>> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    /// Replaces a configuration file as a whole.
-    fn write_file(&self, _path: &str, _text: &str) -> std::io::Result<()> {
+    /// Replaces a file as a whole.
+    fn write_file(&self, _path: &str, _text: &[u8]) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 }
@@ -94,6 +97,8 @@ pub struct Engine {
     pub process: Mutex<ProcessInfo>,
     /// Publish/subscribe.
     pub pubsub: PubSub,
+    /// Users.
+    pub acl: Acl,
     /// Connected clients.
     pub clients: Clients,
     /// Scripts by SHA-1.
@@ -120,6 +125,12 @@ pub struct Engine {
     pub scripts_call_all: AtomicBool,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// CLIENT TRACKING.
+    pub tracking: Tracking,
+    /// MONITOR.
+    pub monitors: Monitors,
+    /// Sessions for which every command has to do more: those that track or monitor. While there are none, commands look no further.
+    pub observers: AtomicUsize,
     /// SLOWLOG and COMMANDLOG.
     pub slowlog: SlowLogs,
     /// LATENCY.
@@ -152,6 +163,7 @@ impl Engine {
             platform: options.platform,
             process: Mutex::new(options.process),
             pubsub: PubSub::default(),
+            acl: Acl::new(&settings.requirepass),
             clients: Clients::default(),
             scripts: ScriptCache::default(),
             functions: Functions::default(),
@@ -163,6 +175,9 @@ impl Engine {
             active_expire: AtomicBool::new(true),
             scripts_call_all: AtomicBool::new(false),
             pause: Pause::default(),
+            tracking: Tracking::new(options.workers),
+            monitors: Monitors::new(options.workers),
+            observers: AtomicUsize::new(0),
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),
             memory_peak: AtomicUsize::new(0),

@@ -1,14 +1,16 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
+use crate::acl::user::User;
 use crate::clients::ClientInfo;
 use crate::config::AppendFsync;
 use crate::durability::Lsn;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
+use crate::tracking::Tracks;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, RequestParser, Writer};
 use kelda_store::waiting::{DbKey, Waiter, Watch};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -96,14 +98,24 @@ pub struct Session {
     pub protocol: Protocol,
     /// Whether it needs no (further) AUTH.
     pub authenticated: bool,
+    /// Its user, as of the last look.
+    pub user: Arc<User>,
+    /// Whether commands must be checked: it must log in first, or its user may not do everything.
+    pub restricted: bool,
+    /// The version of the users at the last look.
+    pub acl_version: u64,
     /// Commands queued since MULTI.
     pub multi: Option<Queue>,
     /// Keys watched.
     pub watching: Watching,
     /// What it waits for.
     pub blocked: Option<Blocked>,
-    /// Its subscriptions, by `Subscription`.
-    pub subscriptions: [BTreeSet<Box<[u8]>>; 3],
+    /// Subscriptions of all kinds; what they are is in `info`.
+    pub subscription_count: usize,
+    /// CLIENT TRACKING.
+    pub tracking: Option<Box<Tracks>>,
+    /// MONITOR.
+    pub monitors: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// Whether the error that the command in hand replies is in the statistics already.
@@ -139,17 +151,22 @@ pub struct Session {
 
 impl Session {
     /// A session just connected.
-    pub fn new(info: Arc<ClientInfo>, authenticated: bool) -> Session {
-        Session {
+    pub fn new(info: Arc<ClientInfo>, user: Arc<User>, acl_version: u64) -> Session {
+        let mut session = Session {
             at: info.at,
             info,
             db: 0,
             protocol: Protocol::Resp2,
-            authenticated,
+            authenticated: false,
+            user: user.clone(),
+            restricted: true,
+            acl_version,
             multi: None,
             watching: Watching::default(),
             blocked: None,
-            subscriptions: Default::default(),
+            subscription_count: 0,
+            tracking: None,
+            monitors: false,
             reply_mode: ReplyMode::On,
             error_counted: false,
             fate: Fate::Open,
@@ -165,18 +182,15 @@ impl Session {
             outbox: Vec::new(),
             over_soft_limit_since_us: None,
             last_command: None,
-        }
-    }
-
-    /// Subscriptions of all kinds.
-    pub fn subscription_count(&self) -> usize {
-        self.subscriptions.iter().map(BTreeSet::len).sum()
+        };
+        session.begin_as_default(user, acl_version);
+        session
     }
 
     /// Whether only the commands of the subscribed mode are allowed.
     #[inline]
     pub fn in_pubsub_mode(&self) -> bool {
-        self.protocol == Protocol::Resp2 && self.subscription_count() != 0
+        self.protocol == Protocol::Resp2 && self.subscription_count != 0
     }
 
     /// Unsent output that may leave.

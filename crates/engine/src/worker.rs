@@ -3,17 +3,19 @@
 //! The event loop reads into [`Worker::input`], calls [`Worker::process`], and writes [`Worker::pending`]; once a turn it
 //! calls [`Worker::wake`], which drains the mailbox and runs timers, and processes [`Worker::runnable`].
 
-use crate::blocking::Timer;
+use crate::blocking::{Served, Timer};
 use crate::clients::ClientInfo;
 use crate::config::{AppendFsync, Settings};
 use crate::durability::{Health, Lsn, Tellings};
 use crate::engine::Engine;
 use crate::exec;
 use crate::mailbox::{Mailbox, Message, SessionRef};
+use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
 use crate::session::{Published, Session, Watching};
 use crate::stats::Stats;
+use crate::tracking::{self, LocalTracking};
 use kelda_resp::Protocol;
 use kelda_store::shard::{Guard, Keyspace, SHARDS, ShardSet};
 use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
@@ -106,8 +108,8 @@ pub struct Worker {
     pub(crate) sync_wanted: bool,
     /// Whether the log took anything since it was last asked to get on.
     committed: bool,
-    /// Replies of sessions that the transaction in hand served.
-    pub(crate) served: Vec<(SessionRef, Vec<u8>)>,
+    /// Sessions that the transaction in hand served.
+    pub(crate) served: Vec<Served>,
     /// Messages that the transaction in hand published.
     pub(crate) outbox: Vec<Published>,
     /// Whether the data is being loaded.
@@ -126,6 +128,15 @@ pub struct Worker {
     /// Watches of sessions that gave them up while their shards were busy.
     old_watches: Vec<Watching>,
     pub(crate) subscribers: LocalSubscribers,
+    pub(crate) tracking: LocalTracking,
+    /// Sessions of this worker that monitor,
+    pub(crate) monitors: Vec<SessionRef>,
+    /// and what they are to be shown at the next commit.
+    pub(crate) monitored: Vec<u8>,
+    /// Whether sessions track or monitor, as of the command that is running.
+    pub(crate) observed: bool,
+    /// The client whose command is running; 0 for none.
+    pub(crate) current: u64,
     /// The Lua interpreter; absent while it runs a script, or before the first.
     pub(crate) interpreter: Option<Box<Interpreter>>,
     pub(crate) interpreter_generation: u64,
@@ -170,6 +181,11 @@ impl Worker {
             orphans: Vec::new(),
             old_watches: Vec::new(),
             subscribers: LocalSubscribers::default(),
+            tracking: LocalTracking::default(),
+            monitors: Vec::new(),
+            monitored: Vec::new(),
+            observed: false,
+            current: 0,
             interpreter: None,
             interpreter_generation: 0,
             libraries_generation: 0,
@@ -199,6 +215,11 @@ impl Worker {
         }
     }
 
+    /// The next of this worker's random numbers.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.context.get_or_insert_with(|| Context::new(self.env, self.seed)).random()
+    }
+
     fn read_settings(&mut self) {
         self.settings_version = self.engine.config.version();
         self.settings = self.engine.config.settings();
@@ -217,6 +238,7 @@ impl Worker {
             keep_due: settings.import_mode,
             see_due: false,
             scripted: false,
+            named_keys_only: false,
         };
     }
 
@@ -264,8 +286,8 @@ impl Worker {
             self.free.push(slot);
             return Err(b"-ERR max number of clients reached\r\n".to_vec());
         }
-        let authenticated = self.settings.requirepass.is_empty();
-        self.sessions[slot] = Some(Box::new(Session::new(info, authenticated)));
+        let version = engine.acl.version();
+        self.sessions[slot] = Some(Box::new(Session::new(info, engine.acl.default_user(), version)));
         Ok(slot)
     }
 
@@ -279,8 +301,10 @@ impl Worker {
         self.set_durability(&mut session, None);
         self.leave_pause(&session);
         exec::unwatch(self, &mut session);
+        tracking::stop(self, &mut session);
+        monitor::stop(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
-            for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
+            for name in std::mem::take(&mut session.info.subscribed()[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
                 self.subscribers.remove(kind, &name, slot);
             }
@@ -369,7 +393,14 @@ impl Worker {
     /// Parses and runs what is complete of a session's input.
     pub fn process(&mut self, slot: Slot, host: &mut dyn Host) {
         self.refresh();
+        // What another client's command sent before its reply comes before the reply to what was sent after that.
+        self.read_new_mail();
         self.run_session(slot, host);
+        self.read_new_mail();
+    }
+
+    #[inline]
+    fn read_new_mail(&mut self) {
         if !self.in_script && self.engine.mailbox(self.index).is_some_and(|mailbox| mailbox.has_mail()) {
             self.read_mail();
         }
@@ -473,8 +504,11 @@ impl Worker {
             }
         };
         cx.env = self.env;
-        // Looked at once the shards are held: who turns the log on holds them all.
+        // Looked at once the shards are held: who turns the log on holds them all, and a session that heard a value from these
+        // has had its wish heard before.
         cx.env.log_changes = self.engine.log.is_on();
+        cx.broadcast = self.engine.tracking.broadcasts();
+        cx.actor = self.current;
         Txn::new(guard, db, self.now_us / 1000, cx)
     }
 
@@ -482,10 +516,9 @@ impl Worker {
     /// its shards.
     #[inline]
     pub(crate) fn commit(&mut self, mut txn: Txn) {
-        if txn.cx().has_effects() {
+        let held_up = !self.served.is_empty() || !self.outbox.is_empty() || !self.monitored.is_empty();
+        if txn.cx().has_effects() || held_up {
             self.take_effect(&mut txn);
-        } else if !self.outbox.is_empty() {
-            self.hand_on(&mut txn);
         }
         if self.tellings.strict {
             self.tellings.tell(txn.lsn());
@@ -505,10 +538,16 @@ impl Worker {
             txn.reap_stale();
         }
         if !txn.cx().ready.is_empty() {
+            // As in Redis, a served session hears of what made it ready before its reply.
+            tracking::post(self, txn);
             crate::blocking::serve_ready(self, txn);
         }
         if txn.cx.dirty != 0 || !txn.cx.events.is_empty() || !self.served.is_empty() || !self.outbox.is_empty() {
             self.hand_on(txn);
+        }
+        tracking::post(self, txn);
+        if !self.monitored.is_empty() && !self.in_script {
+            monitor::post(self);
         }
     }
 
@@ -538,8 +577,8 @@ impl Worker {
                 txn.set_lsn(lsn);
             }
         }
-        for (session, reply) in self.served.drain(..) {
-            self.engine.post(self.index, session.worker, Message::Served { session, reply, lsn });
+        for Served { session, reply, ran } in self.served.drain(..) {
+            self.engine.post(self.index, session.worker, Message::Served { session, reply, lsn, ran });
         }
         for Published { audience, channel, payload } in self.outbox.drain(..) {
             self.engine.pubsub.publish(&self.engine, self.index, audience, &channel, &payload, lsn);
@@ -745,6 +784,7 @@ impl Worker {
                 self.receive(message);
             }
         }
+        self.tell_broadcasts();
     }
 
     fn receive(&mut self, message: Message) {
@@ -774,8 +814,8 @@ impl Worker {
                     encoded[made].2 = bytes;
                 }
             }
-            Message::Served { session: at, reply, lsn } => {
-                self.unblocked(at, &reply, lsn);
+            Message::Served { session: at, reply, lsn, ran } => {
+                self.unblocked(at, &reply, lsn, ran);
             }
             Message::Unblock { session, with_error } => self.unblock(session, with_error),
             Message::Kill { session: at } => {
@@ -784,6 +824,12 @@ impl Worker {
                     self.touch(at.slot);
                 }
             }
+            Message::Invalid { key, actor, readers } => self.receive_invalid(&key, actor, &readers),
+            Message::AllInvalid { by } => self.receive_all_invalid(by),
+            Message::Changed { keys } => self.receive_changed(&keys),
+            Message::OutOfDate { reader, what } => self.hear(reader, what),
+            Message::Redirected { to, what } => self.receive_redirected(to, what),
+            Message::Monitored { lines } => self.receive_monitored(&lines),
             Message::Shutdown => {}
         }
     }
@@ -810,7 +856,7 @@ impl Worker {
     }
 
     /// Appends to a session's output, or holds it back while the session is running a command.
-    fn deliver(&mut self, slot: Slot, bytes: &[u8], lsn: Lsn) {
+    pub(crate) fn deliver(&mut self, slot: Slot, bytes: &[u8], lsn: Lsn) {
         if let Some(mut session) = self.sessions[slot].take() {
             let start = session.reply.len();
             session.reply.raw(bytes);
@@ -846,7 +892,7 @@ impl Worker {
     fn check_output(&mut self, session: &mut Session) {
         let pending = session.reply.len() - session.written;
         let limits = &self.settings.client_output_buffer_limit;
-        let limit = if session.subscription_count() != 0 { limits.pubsub } else { limits.normal };
+        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
         session.info.output_bytes.store(pending, Relaxed);
         let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
         let mut cut = over(limit.hard_bytes);
@@ -919,6 +965,7 @@ impl Worker {
 
     fn cron(&mut self) {
         if self.index == 0 {
+            tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
         }
@@ -934,7 +981,8 @@ impl Worker {
             let Some(mut session) = self.sessions[slot].take() else { continue };
             if idle_ms != 0
                 && session.blocked.is_none()
-                && session.subscription_count() == 0
+                && session.subscription_count == 0
+                && !session.info.monitor.load(Relaxed)
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {
                 session.fate = Fate::Close;

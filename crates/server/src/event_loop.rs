@@ -331,7 +331,7 @@ impl EventLoop {
     /// Starts a session for a connection that this thread got.
     fn connect<S: Sessions>(&mut self, sessions: &mut S, accepted: Accepted) {
         let settings = self.config.settings();
-        let refused = if settings.protected_mode && settings.requirepass.is_empty() && !accepted.local {
+        let refused = if settings.protected_mode && !accepted.local && !sessions.needs_password() {
             Err(PROTECTED.as_bytes().to_vec())
         } else {
             sessions.connect(accepted.peer)

@@ -4,6 +4,8 @@ use kelda_engine::worker::{Fate, Peer, Slot};
 
 /// The sessions of one thread: bytes in, bytes out.
 pub trait Sessions: Sized {
+    /// Whether a client must log in before it can do anything.
+    fn needs_password(&self) -> bool;
     /// Starts a session.
     ///
     /// # Errors

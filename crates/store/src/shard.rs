@@ -10,6 +10,7 @@ use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
 use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::{BucketHint, Table, prefetch};
+use crate::tracking::Readers;
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
 use std::cell::{Cell, UnsafeCell};
@@ -57,6 +58,8 @@ pub struct ShardData {
     first: Db,
     /// Number in the log of the last transaction that changed a key of the shard, or only held it while it changed others.
     pub lsn: u64,
+    /// Sessions that keep copies of keys of this shard.
+    pub readers: Readers,
     /// Sessions that watch keys of this shard.
     pub watchers: Watchers,
     /// Sessions blocked on keys of this shard.
@@ -72,6 +75,7 @@ impl ShardData {
         ShardData {
             first: Db::default(),
             lsn: 0,
+            readers: Readers::default(),
             watchers: Watchers::default(),
             waiters: Waiters::default(),
             expiry: ExpiryIndex::default(),

@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::blocking;
-use crate::command::{Command, Flags, Group, Keys, Reply, Run};
+use crate::command::{Command, Databases, Flags, Group, Keys, Reply, Run};
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::session::LogWait;
@@ -109,6 +109,10 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "COPY",
         arity: -3,
+        databases: Databases::Named(|words| {
+            let named = |at: &usize| words[at - 1].eq_ignore_ascii_case(b"DB");
+            (4..words.len()).filter(named).collect()
+        }),
         keys: &[Keys::at(1).read(), Keys::at(2).overwrite()],
         flags: Flags::DENYOOM,
         since: "6.2.0",
@@ -121,6 +125,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "MOVE",
         arity: 3,
+        databases: Databases::Named(|_| vec![2]),
         keys: &[Keys::at(1).update_read()],
         flags: Flags::FAST,
         syntax: "key db",
@@ -146,6 +151,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "FLUSHALL",
         arity: -1,
+        databases: Databases::All,
         syntax: "flush-type:[ASYNC | SYNC]",
         summary: "Deletes all keys of all databases.",
         complexity: "O(1); the memory is given back afterwards, in small steps",
@@ -163,6 +169,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "SWAPDB",
         arity: 3,
+        databases: Databases::Named(|_| vec![1, 2]),
         flags: Flags::FAST.and(Flags::DANGEROUS),
         since: "4.0.0",
         syntax: "index1 index2",

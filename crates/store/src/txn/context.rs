@@ -5,6 +5,7 @@ use super::changes::{Changes, Words};
 use crate::Limits;
 use crate::access::AccessClock;
 use crate::shard::Db;
+use crate::tracking::{Invalid, ReaderList};
 use crate::value::Value;
 use crate::waiting::DbKey;
 use smallvec::SmallVec;
@@ -67,6 +68,8 @@ pub struct Env {
     pub see_due: bool,
     /// Whether a script runs: what it sees must not depend on the order in which a set happens to lie.
     pub scripted: bool,
+    /// Whether a command may not reach for keys that it does not name (SORT's patterns): its user has no right to.
+    pub named_keys_only: bool,
 }
 
 /// Something that happened to a key, for subscribers.
@@ -153,6 +156,14 @@ pub struct Context {
     pub events: Vec<Event>,
     /// Keys that changed while somebody is blocked on them, in order.
     pub ready: VecDeque<DbKey>,
+    /// Keys whose copies are out of date, in order. A roll-back leaves them: an invalidation too many does no harm.
+    pub invalid: Vec<Invalid>,
+    /// Whether whole databases changed, so that all copies are out of date.
+    pub all_invalid: bool,
+    /// Whether somebody wants to hear of every change, read or not (CLIENT TRACKING BCAST).
+    pub broadcast: bool,
+    /// The client whose command runs; 0 for none.
+    pub actor: u64,
     /// What to free once the shards are given back.
     pub garbage: Vec<Garbage>,
 }
@@ -172,6 +183,10 @@ impl Context {
             changes: Changes::default(),
             events: Vec::new(),
             ready: VecDeque::new(),
+            invalid: Vec::new(),
+            all_invalid: false,
+            broadcast: false,
+            actor: 0,
             garbage: Vec::new(),
         })
     }
@@ -221,7 +236,18 @@ impl Context {
     /// Whether the commit has anything to do but to give back the shards.
     #[inline]
     pub fn has_effects(&mut self) -> bool {
-        self.dirty != 0 || !self.stale.get_mut().is_empty() || !self.ready.is_empty() || !self.events.is_empty()
+        let nothing = self.dirty == 0
+            && self.stale.get_mut().is_empty()
+            && self.ready.is_empty()
+            && self.events.is_empty()
+            && self.invalid.is_empty()
+            && !self.all_invalid;
+        !nothing
+    }
+
+    #[cold]
+    pub(super) fn invalidate(&mut self, key: &[u8], readers: ReaderList) {
+        self.invalid.push(Invalid { key: key.into(), actor: self.actor, readers });
     }
 
     #[inline]
@@ -310,6 +336,8 @@ impl Context {
         self.changes.clear();
         self.events.clear();
         self.ready.clear();
+        self.hits.set(0);
+        self.misses.set(0);
         self.dirty = 0;
         self.expired = 0;
         self.expired_fields = 0;

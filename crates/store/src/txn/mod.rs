@@ -25,6 +25,7 @@ use crate::set::Set;
 use crate::shard::{Guard, ShardData, ShardSet, shard_of};
 use crate::stream::Stream;
 use crate::table::SlotMut;
+use crate::tracking::{Reader, ReaderList};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
@@ -352,7 +353,7 @@ impl<'k> Txn<'k> {
         }
     }
 
-    /// Tells watches that the key changed, and counts the change.
+    /// Tells watches and those who keep copies that the key changed, and counts the change.
     fn changed(&mut self, key: Key) {
         let db = self.view.db;
         self.view.cx.dirty += 1;
@@ -360,6 +361,35 @@ impl<'k> Txn<'k> {
         if !shard.watchers.is_empty() {
             shard.watchers.touch(db, key.bytes);
         }
+        if !shard.readers.is_empty() || self.view.cx.broadcast {
+            self.invalidate(key);
+        }
+    }
+
+    /// Has everybody told who keeps a copy of the key.
+    #[cold]
+    fn invalidate(&mut self, key: Key) {
+        let readers = self.view.guard.shard_mut(key.shard()).readers.take(key.bytes);
+        if readers.is_some() || self.view.cx.broadcast {
+            self.view.cx.invalidate(key.bytes, readers.unwrap_or_default());
+        }
+    }
+
+    /// Registers a session that keeps a copy of what this transaction sees of the key. Whether the key is new to the
+    /// register, and whether the reader is.
+    pub fn add_reader(&mut self, key: Key, reader: Reader) -> (bool, bool) {
+        self.shard_mut(key).readers.add(key.bytes, reader)
+    }
+
+    /// Invalidates the copies of any one key of a shard, so that the register has less to remember. Whether there was one.
+    pub fn forget_readers(&mut self, shard: usize) -> bool {
+        let readers = &mut self.view.guard.shard_mut(shard).readers;
+        let Some(key) = readers.any_key().map(Box::<[u8]>::from) else { return false };
+        let list: ReaderList = readers.take(&key).unwrap_or_default();
+        let actor = std::mem::take(&mut self.view.cx.actor);
+        self.view.cx.invalidate(&key, list);
+        self.view.cx.actor = actor;
+        true
     }
 
     /// Tells watches and waiters that the key changed, and counts the change.
@@ -456,7 +486,9 @@ impl<'k> Txn<'k> {
         if let Some(entry) = self.remove(key) {
             self.discard(key, entry);
             self.emit(&[b"DEL", key.bytes]);
+            let actor = std::mem::take(&mut self.view.cx.actor);
             self.touched(key);
+            self.view.cx.actor = actor;
             self.view.cx.expired += 1;
             self.event(EventClasses::EXPIRED, "expired", key.bytes);
         }
