@@ -1,8 +1,8 @@
 //! From bytes to replies: batches of parsed commands, the gates before a command runs, its transaction, and EXEC.
 
+use crate::acl;
 use crate::acl::log::Context;
 use crate::acl::user::Reason;
-use crate::acl;
 use crate::args::Args;
 use crate::blocking;
 use crate::command::{Flags, Reply, Run, Wait};
@@ -782,7 +782,13 @@ pub(crate) fn run_inside(
     result
 }
 
-fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: &Args, reply: &mut Reply) -> Result {
+pub(crate) fn run_in_txn(
+    ctx: &mut Ctx,
+    txn: &mut Txn,
+    command: &'static Registered,
+    args: &Args,
+    reply: &mut Reply,
+) -> Result {
     if ctx.session.restricted {
         txn.cx().env.named_keys_only = is_kept_to_named_keys(ctx.session, command, args.words());
     }

@@ -16,6 +16,11 @@ macro_rules! words {
             /// The words, in the order in which error texts list them.
             pub const WORDS: &'static [&'static str] = &[$($word,)*];
 
+            /// The word of this variant.
+            pub fn word(self) -> &'static str {
+                match self { $($name::$variant => $word,)* }
+            }
+
             /// The variant of one of `WORDS`.
             pub fn from_word(word: &str) -> Option<$name> {
                 match word { $($word => Some($name::$variant),)* _ => None }
@@ -275,6 +280,7 @@ pub struct Settings {
     // Durability.
     pub appendonly: bool,
     pub appendfsync: AppendFsync,
+    pub aof_load_truncated: bool,
     pub appendfilename: String,
     pub appenddirname: String,
     pub dbfilename: String,
@@ -358,6 +364,7 @@ impl Settings {
             lfu_decay_time: 0,
             appendonly: false,
             appendfsync: AppendFsync::EverySec,
+            aof_load_truncated: true,
             appendfilename: String::new(),
             appenddirname: String::new(),
             dbfilename: String::new(),

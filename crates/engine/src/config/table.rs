@@ -114,7 +114,7 @@ pub static TABLE: &[Row] = &[
     row("activerehashing", YesNo, "yes"),
     row("always-show-logo", YesNo, "no").immutable(),
     row("aof-disable-auto-gc", YesNo, "no"),
-    row("aof-load-truncated", YesNo, "yes"),
+    row("aof-load-truncated", YesNo, "yes").to(|s, v| s.aof_load_truncated = v.yes()),
     row("aof-rewrite-incremental-fsync", YesNo, "yes"),
     row("aof-timestamp-enabled", YesNo, "no"),
     row("aof-use-rdb-preamble", YesNo, "yes"),
