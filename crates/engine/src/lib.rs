@@ -17,6 +17,7 @@ pub mod functions;
 pub mod info;
 pub mod mailbox;
 pub mod pubsub;
+pub mod rdb;
 pub mod registry;
 pub mod running;
 pub mod scripting;

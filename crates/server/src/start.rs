@@ -24,6 +24,11 @@ pub type Wake = Box<dyn Fn() + Send + Sync>;
 pub trait MakeSessions: Send + Sync + 'static {
     /// The sessions of one thread.
     type Sessions: Sessions;
+    /// Brings the data from the disk back, before any session is there.
+    ///
+    /// # Errors
+    /// Why the server must not start without it.
+    fn load(&self) -> Result<(), String>;
     /// The sessions of thread `index`, made on that thread; `wake` makes its loop run a turn.
     fn make(&self, index: usize, wake: Wake) -> Self::Sessions;
 }
@@ -197,8 +202,9 @@ fn serve<M: MakeSessions>(
         log::warning(&format!("Not supported yet, and without effect: the configuration's '{line}'"));
     }
     log::notice("Server initialized");
-    let running = start_threads(loops, &shared, engine(&handle, &shared, file.as_deref()))
-        .map_err(|e| start_error("Cannot start a thread", e))?;
+    let made = engine(&handle, &shared, file.as_deref());
+    load(&made).map_err(|why| Failure::Start(format!("Fatal error loading the DB, check server logs. Exiting. {why}")))?;
+    let running = start_threads(loops, &shared, made).map_err(|e| start_error("Cannot start a thread", e))?;
     if settings.port != 0 {
         log::notice("Ready to accept connections tcp");
     }
@@ -239,6 +245,15 @@ fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
 
 /// Stack of a loop's thread: Lua and its libraries recurse up to 1,000 levels, in debug builds with large frames.
 const STACK_BYTES: usize = 64 << 20;
+
+/// Loads the data: on a stack on which a library's Lua may recurse.
+fn load<M: MakeSessions>(made: &M) -> Result<(), String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("load".into()).stack_size(STACK_BYTES);
+        let thread = thread.spawn_scoped(scope, || made.load()).map_err(|error| error.to_string())?;
+        thread.join().unwrap_or_else(|_| Err("loading has failed for a reason that the lines above tell".into()))
+    })
+}
 
 type Running = Vec<std::thread::JoinHandle<()>>;
 
