@@ -61,16 +61,22 @@ fn errors_come_in_the_order_of_redis() {
 /// What Redis 7.0.15 and Valkey 9.1.2 answer to `SET a 5`, `DUMP a`.
 #[test]
 fn payloads_of_the_peers() {
+    const REDIS: &[u8] = b"\x00\xc0\x05\x0a\x00\x63\x2f\x5f\x66\x83\x2f\xb3\x51";
+    const VALKEY: &[u8] = b"\x00\xc0\x05\x50\x00\xac\x05\x96\xf7\x1d\x7d\xd4\xa5";
     let mut console = Console::default();
-    console.check("SET a 5 => +OK");
-    let redis = b"\x00\xc0\x05\x0a\x00\x20\x63\x2f\x5f\x66\x14\x81\xd6\x4c";
-    let ours = dump(&mut console, "a");
-    assert_eq!(ours[..5], redis[..5]);
-    assert_eq!(restore(&mut console, "b", &ours, &[]), "OK");
-    console.check("GET b => $1 5");
-    let mut damaged = ours.clone();
-    damaged[1] ^= 1;
-    assert_eq!(restore(&mut console, "c", &damaged, &[]), "ERR DUMP payload version or checksum are wrong");
+    for payload in [REDIS, VALKEY] {
+        assert_eq!(restore(&mut console, "a", payload, &["REPLACE"]), "OK");
+        console.check("GET a => $1 5");
+        for at in 0..payload.len() {
+            let mut damaged = payload.to_vec();
+            damaged[at] ^= 1;
+            let error = restore(&mut console, "b", &damaged, &[]);
+            assert_eq!(error, "ERR DUMP payload version or checksum are wrong", "byte {at}");
+        }
+    }
+    assert_eq!(dump(&mut console, "a"), REDIS);
+    console.check("CONFIG SET rdb-version 80 => +OK");
+    assert_eq!(dump(&mut console, "a"), VALKEY);
 }
 
 #[test]
