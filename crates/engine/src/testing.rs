@@ -5,8 +5,9 @@ use crate::engine::{ChangeSink, Engine, EngineOptions, Platform, ProcessInfo};
 use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A clock that moves only when told.
 pub struct HandClock {
@@ -39,12 +40,33 @@ impl Clock for HandClock {
     }
 }
 
-/// A process with nothing around it.
-pub struct NoPlatform;
+/// A process with nothing around it but files in memory.
+#[derive(Default)]
+pub struct NoPlatform {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl NoPlatform {
+    /// The files by name.
+    pub fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Platform for NoPlatform {
     fn used_memory(&self) -> usize {
         1 << 20
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn io::Read + Send>>> {
+        Ok(self.files().get(name).map(|bytes| Box::new(io::Cursor::new(bytes.clone())) as _))
+    }
+
+    fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        write(&mut bytes)?;
+        self.files().insert(name.into(), bytes);
+        Ok(())
     }
 }
 
@@ -54,6 +76,8 @@ pub struct Console {
     pub engine: Arc<Engine>,
     /// Its clock.
     pub clock: Arc<HandClock>,
+    /// Its files.
+    pub platform: Arc<NoPlatform>,
     worker: Worker,
     clients: BTreeMap<String, Client>,
 }
@@ -84,17 +108,18 @@ impl Console {
             assert!(accepted.is_ok(), "{name} {value}");
         }
         let clock = Arc::new(HandClock { us: AtomicU64::new(START_US), us_a_look: AtomicU64::new(0) });
+        let platform = Arc::new(NoPlatform::default());
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),
-            platform: Arc::new(NoPlatform),
+            platform: platform.clone(),
             process: ProcessInfo { run_id: "0".repeat(40), threads: 1, ..ProcessInfo::default() },
             workers: 1,
             seed: 1,
             sink,
         });
         let worker = engine.worker(0, Box::new(|| {}));
-        Console { engine, clock, worker, clients: BTreeMap::new() }
+        Console { engine, clock, platform, worker, clients: BTreeMap::new() }
     }
 
     fn client(&mut self, name: &str) -> &mut Client {

@@ -9,11 +9,12 @@ use crate::log;
 use kelda_engine::config::{AppendFsync, ConfigReader, Settings};
 use kelda_engine::durability::{ChangeSink, Figures, Health, Lsn};
 use kelda_engine::engine::Engine;
+use kelda_engine::rdb;
 use kelda_engine::replay::{Dealer, replay};
-use kelda_log::aof::{self, DirLock, Entry, Log, Options, Reader, State, SyncMode};
+use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, State, SyncMode};
 use kelda_store::txn::Changes;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +29,9 @@ const RETRY: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_millis(500);
 /// Between two lines that say how far loading is.
 const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// Whether the server is to end before it has begun.
+type Stopping<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// The log and its threads.
 pub struct Persistence {
@@ -163,10 +167,13 @@ impl Persistence {
     ///
     /// # Errors
     /// Why the server must not start.
-    pub fn start(self: &Arc<Persistence>, engine: &Arc<Engine>, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    pub fn start(self: &Arc<Persistence>, engine: &Arc<Engine>, stopping: Stopping) -> Result<(), String> {
         let settings = engine.config.settings();
         let _ = self.engine.set(engine.clone());
-        let loaded = if settings.appendonly { self.open(engine, &settings, stopping) } else { Ok(()) };
+        let loaded = match settings.appendonly {
+            true => self.open(engine, &settings, stopping),
+            false => load_snapshot(engine).map(drop),
+        };
         engine.loading.end();
         loaded?;
         if settings.appendonly {
@@ -177,7 +184,7 @@ impl Persistence {
     }
 
     /// Reads the append-only directory, or makes it.
-    fn open(&self, engine: &Arc<Engine>, settings: &Settings, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    fn open(&self, engine: &Arc<Engine>, settings: &Settings, stopping: Stopping) -> Result<(), String> {
         let disk: Arc<dyn kelda_log::disk::Disk> = Arc::new(RealDisk);
         let dir = std::path::absolute(Path::new(&settings.appenddirname)).map_err(|error| error.to_string())?;
         let name = &settings.appendfilename;
@@ -202,8 +209,11 @@ impl Persistence {
                 Log::open(disk, &dir, name, options, held, unix_ms(), recovered)
             }
             None => {
+                let found = load_snapshot(engine)?;
                 log::notice(&format!("Creating the append-only directory {}", dir.display()));
-                Log::create(disk, &dir, name, options, held, unix_ms(), None)
+                // The log of a server that so far saved snapshots begins with the last one.
+                let mut write_base = |path: &Path| std::fs::copy(&settings.dbfilename, path).map(drop);
+                Log::create(disk, &dir, name, options, held, unix_ms(), found.then_some(&mut write_base))
             }
         };
         let log = log.map_err(fail)?;
@@ -212,10 +222,12 @@ impl Persistence {
     }
 
     /// Replays what the directory holds.
-    fn load(&self, engine: &Arc<Engine>, reader: &mut Reader, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    fn load(&self, engine: &Arc<Engine>, reader: &mut Reader, stopping: Stopping) -> Result<(), String> {
         let begun = Instant::now();
-        if let Some(base) = reader.base() {
-            return Err(format!("{}: a base file cannot be loaded", base.path.display()));
+        let base = reader.base().cloned();
+        let mut plain_from = None;
+        if let Some(base) = &base {
+            plain_from = Some(if base.rdb { load_base(engine, &base.path)? } else { 0 }).filter(|end| *end < base.len);
         }
         let (mut dealer, runners) = replay(engine, engine.worker_count());
         let count = std::thread::scope(|scope| {
@@ -224,6 +236,10 @@ impl Persistence {
                 thread
                     .spawn_scoped(scope, move || runner.run())
                     .map_err(|error| format!("Cannot start a thread: {error}"))?;
+            }
+            if let (Some(base), Some(offset)) = (base, plain_from) {
+                let mut rest = FileReader::open(&RealDisk, &base.path, offset).map_err(|error| error.to_string())?;
+                deal(engine, &mut rest, &mut dealer, stopping)?;
             }
             deal(engine, reader, &mut dealer, stopping)?;
             dealer.finish().map_err(|(lsn, what)| failed(lsn, &what))
@@ -329,14 +345,70 @@ fn failed(lsn: Lsn, what: &str) -> String {
     }
 }
 
-/// Hands all commands of the log to the dealer.
-fn deal(engine: &Engine, reader: &mut Reader, dealer: &mut Dealer, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+/// Loads `dump.rdb`, or as it is called; whether it is there.
+fn load_snapshot(engine: &Arc<Engine>) -> Result<bool, String> {
+    let name = engine.config.settings().dbfilename.clone();
+    engine.loading.begin(unix_ms() as i64 / 1000, std::fs::metadata(&name).map_or(0, |meta| meta.len()));
+    let loaded = rdb::load_at_start(engine);
+    loaded.map(|loaded| loaded.is_some()).map_err(|why| format!("{name}: {why}"))
+}
+
+/// Loads an RDB file that a log builds on; where in it the RDB part ends.
+fn load_base(engine: &Arc<Engine>, path: &Path) -> Result<u64, String> {
+    let fail = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let file = std::fs::File::open(path).map_err(|error| fail(&error))?;
+    let mut source = Counting { file, read: &engine.loading.loaded_bytes };
+    // What is due in the base may live longer by the log.
+    let loaded = rdb::load_all(engine, &mut source, true).map_err(|why| fail(&why))?;
+    Ok(loaded.bytes)
+}
+
+/// A file that counts what is read of it.
+struct Counting<'a> {
+    file: std::fs::File,
+    read: &'a AtomicU64,
+}
+
+impl std::io::Read for Counting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let bytes = self.file.read(buffer)?;
+        self.read.fetch_add(bytes as u64, Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// A log, or a file of commands.
+trait Entries {
+    fn next_entry(&mut self) -> aof::Result<Option<Entry<'_>>>;
+    fn bytes_read(&self) -> u64;
+}
+
+impl Entries for Reader {
+    fn next_entry(&mut self) -> aof::Result<Option<Entry<'_>>> {
+        self.next()
+    }
+    fn bytes_read(&self) -> u64 {
+        Reader::bytes_read(self)
+    }
+}
+
+impl Entries for FileReader {
+    fn next_entry(&mut self) -> aof::Result<Option<Entry<'_>>> {
+        self.next_plain()
+    }
+    fn bytes_read(&self) -> u64 {
+        self.offset()
+    }
+}
+
+/// Hands all commands of a log to the dealer.
+fn deal(engine: &Engine, reader: &mut impl Entries, dealer: &mut Dealer, stopping: Stopping) -> Result<(), String> {
     /// Records between two looks at the clock.
     const LOOK_EVERY: u64 = 4096;
     let (mut told, mut records) = (Instant::now(), 0);
     let before = engine.loading.loaded_bytes.load(Relaxed);
     let mut words: Vec<&'static [u8]> = Vec::new();
-    while let Some(entry) = reader.next().map_err(|error| error.to_string())? {
+    while let Some(entry) = reader.next_entry().map_err(|error| error.to_string())? {
         if let Entry::Record(record) = entry {
             let mut argv: Vec<&[u8]> = std::mem::take(&mut words);
             let mut commands = record.commands();

@@ -9,7 +9,7 @@ mod client;
 mod command;
 mod connection;
 mod debug;
-pub mod dump;
+mod dump;
 mod expire;
 mod function;
 mod generic;
