@@ -87,9 +87,10 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let mut fast = FastPath::new(worker, session, input.len());
     'batches: loop {
         words.clear();
-        fast.note(worker, session);
-        worker.follow_users(session);
-        fast = FastPath::new(worker, session, input.len());
+        if worker.follow_users(session) {
+            fast.note(worker, session);
+            fast = FastPath::new(worker, session, input.len());
+        }
         // Before AUTH the limits are narrow, and the very next command may lift them.
         let most = if session.authenticated { BATCH } else { 1 };
         let end = parse(worker, session, &input, &mut consumed, most, &mut scratch, &mut words);

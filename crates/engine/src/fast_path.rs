@@ -30,7 +30,7 @@ impl FastPath {
     pub fn new(worker: &Worker, session: &Session, input_bytes: usize) -> FastPath {
         let settings = &worker.settings;
         let limit = |threshold: i64| usize::try_from(threshold).unwrap_or(usize::MAX);
-        let open = session.authenticated
+        let open = !session.restricted
             && session.multi.is_none()
             && session.reply_mode == ReplyMode::On
             && session.fate == Fate::Open

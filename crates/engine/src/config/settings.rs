@@ -266,9 +266,8 @@ pub struct Settings {
     pub shutdown_timeout: u64,
     // Data.
     pub databases: usize,
-    /// `*-max-listpack-*`, `set-max-intset-entries`, `stream-node-max-*`.
+    /// `*-max-listpack-*`, `set-max-intset-entries`, `stream-node-max-*`, `hll-sparse-max-bytes`.
     pub limits: Limits,
-    pub hll_sparse_max_bytes: usize,
     pub hz: u32,
     pub active_expire_effort: u32,
     pub import_mode: bool,
@@ -354,7 +353,6 @@ impl Settings {
             shutdown_timeout: 0,
             databases: 0,
             limits: Limits::default(),
-            hll_sparse_max_bytes: 0,
             hz: 0,
             active_expire_effort: 0,
             import_mode: false,

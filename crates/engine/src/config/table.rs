@@ -188,7 +188,7 @@ pub static TABLE: &[Row] = &[
     row("hash-max-listpack-value", ANY_SIZE, "64").alias("hash-max-ziplist-value").to(|s, v| s.limits.hash_value_bytes_max = v.size() as usize),
     row("hash-seed", Text, "").immutable(),
     row("hide-user-data-from-log", YesNo, "no").to(|s, v| s.hide_user_data_from_log = v.yes()),
-    row("hll-sparse-max-bytes", ANY_SIZE, "3000").to(|s, v| s.hll_sparse_max_bytes = v.size() as usize),
+    row("hll-sparse-max-bytes", ANY_SIZE, "3000").to(|s, v| s.limits.hll_sparse_bytes_max = v.size() as usize),
     row("hz", Clamped(1, 500), "10").to(|s, v| s.hz = v.int() as u32),
     row("ignore-warnings", Text, ""),
     row("import-mode", YesNo, "no").to(|s, v| s.import_mode = v.yes()),
