@@ -114,7 +114,7 @@ impl Txn<'_> {
                     self.view.cx.ready.push_back((db, key));
                 }
             }
-            self.bury(db, part);
+            self.bury(shard, db, part);
         }
         self.view.cx.dirty += count as u64;
         if count != 0 {
@@ -125,12 +125,20 @@ impl Txn<'_> {
         count
     }
 
-    /// Hands a whole database part to the garbage, or keeps its entries for a roll-back.
-    fn bury(&mut self, db: u32, mut part: Box<crate::shard::Db>) {
+    /// Hands a whole database part to the garbage, or to a snapshot that it is owed to, or keeps its entries for a
+    /// roll-back.
+    fn bury(&mut self, shard: usize, db: u32, part: Box<crate::shard::Db>) {
+        let data = self.view.guard.shard_mut(shard);
         let Some(undo) = &mut self.undo else {
-            return self.view.cx.garbage.push(Garbage::Db(part));
+            let left = match &mut data.saving {
+                Some(saving) => saving.keep_flushed(db, part),
+                None => Some(part),
+            };
+            return self.view.cx.garbage.extend(left.map(Garbage::Db));
         };
+        let mut part = part;
         while let Some(entry) = part.table.pop_any() {
+            data.save_removed(db, entry.as_ref());
             let key = entry.as_ref().key().into();
             undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(entry)) });
         }

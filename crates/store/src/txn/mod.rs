@@ -308,6 +308,17 @@ impl<'k> Txn<'k> {
         self.view.guard.shard_mut(key.shard())
     }
 
+    /// The shard of a key that is about to be changed or removed: what of it is owed to a snapshot is written first.
+    #[inline]
+    fn shard_to_change(&mut self, key: Key) -> &mut ShardData {
+        let db = self.view.db;
+        let shard = self.shard_mut(key);
+        if shard.saving.is_some() {
+            shard.save_before(db, key);
+        }
+        shard
+    }
+
     fn record(&mut self, key: Key, op: impl FnOnce() -> UndoOp) {
         let db = self.view.db;
         if let Some(undo) = &mut self.undo {
@@ -360,7 +371,7 @@ impl<'k> Txn<'k> {
             self.expire(key);
             return None;
         }
-        self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
+        self.shard_to_change(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
     }
 
     /// Puts an entry in; the key must be absent.
@@ -371,10 +382,9 @@ impl<'k> Txn<'k> {
         let at = entry.as_ref().expire_at();
         entry.as_ref().set_indexed(at.is_some());
         let shard = self.shard_mut(key);
-        let part = shard.db_or_new(db);
-        part.table.insert(key.hash, entry);
+        shard.insert(db, key.hash, entry);
         if let Some(at) = at {
-            part.volatile += 1;
+            shard.db_or_new(db).volatile += 1;
             shard.expiry.add(now, key.hash, db, at);
             shard.tidy_expiry(now);
         }
@@ -384,7 +394,7 @@ impl<'k> Txn<'k> {
     /// Takes the entry of a key out, due or not.
     fn remove(&mut self, key: Key) -> Option<Entry> {
         let db = self.view.db;
-        let part = self.shard_mut(key).db_mut(db)?;
+        let part = self.shard_to_change(key).db_mut(db)?;
         let entry = part.table.remove(key.hash, key.bytes)?;
         if entry.as_ref().expire_at().is_some() {
             part.volatile -= 1;
