@@ -110,7 +110,7 @@ impl ShardData {
         std::iter::once((0, &self.first)).chain(others)
     }
 
-    /// What is owed to a snapshot, and a database's part.
+    /// What is owed to a snapshot, and a database.
     pub(crate) fn saving_and_db(&mut self, db: u32) -> (Option<&mut Saving>, Option<&Db>) {
         let part = match db {
             0 => Some(&self.first),

@@ -15,12 +15,25 @@
 //! [`ShardData::insert`], which colours it; whatever changes an entry that may be owed calls `save_before` first. Hence each
 //! key that was there at the instant is written once, as it was then, and no other.
 //!
-//! The format is the [`Encoder`]'s: this module knows only that what is written for a database begins with its number.
+//! Big values are written in parts, with a discipline of their own (`big`).
+//!
+//! The format is the [`Encoder`]'s: this module knows only that what is written for a database begins with its number, and
+//! that nothing comes between the parts of a big value.
 
-use crate::entry::EntryRef;
+mod big;
+
+use crate::Str;
+use crate::entry::{Entry, EntryRef};
+use crate::packed::Packed;
 use crate::shard::{Db, Guard, Keyspace, SHARDS, ShardData, ShardSet};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::stream::Stream;
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::table::SlotMut;
 use crate::txn::Key;
+use crate::value::{Value, ValueMut};
+use big::Big;
+pub(crate) use big::is_big;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 /// How entries are written. Called while a shard is held: it must be quick and cannot fail.
@@ -29,6 +42,27 @@ pub trait Encoder: Send + Sync {
     fn database(&self, out: &mut Vec<u8>, db: u32);
     /// A key, its value and its expiry time.
     fn entry(&self, out: &mut Vec<u8>, entry: EntryRef<'_>);
+    /// A key, its expiry time, and the number of the parts of its value that come next, each by [`Encoder::element`].
+    fn head(&self, out: &mut Vec<u8>, entry: EntryRef<'_>);
+    /// A part of a value.
+    fn element(&self, out: &mut Vec<u8>, element: Element<'_>);
+}
+
+/// A part of a big value.
+#[derive(Clone, Copy)]
+pub enum Element<'a> {
+    /// A member of a set; in no order.
+    Member(Str<'a>),
+    /// A field of a hash and its value; in no order.
+    Field(Str<'a>, Str<'a>),
+    /// A member of a sorted set and its score; in no order.
+    Scored(Str<'a>, f64),
+    /// A block of a list, in order.
+    Block(&'a Packed),
+    /// Part of a string, in order.
+    Bytes(&'a [u8]),
+    /// The whole of a stream.
+    Stream(&'a Stream),
 }
 
 /// Encoded entries. Stands for itself: it begins by naming the database.
@@ -48,7 +82,7 @@ impl Images {
             shared.encoder.database(&mut self.bytes, db);
         }
         shared.encoder.entry(&mut self.bytes, entry);
-        shared.keys.fetch_add(1, Ordering::Relaxed);
+        shared.count_key();
     }
 
     fn take(&mut self) -> Vec<u8> {
@@ -64,46 +98,81 @@ struct Shared {
     queue: Mutex<Vec<Vec<u8>>>,
     /// Bytes in `queue`.
     queued: AtomicUsize,
+    /// Shards in which big values wait that somebody has changed: what they keep grows until they are written.
+    urgent: Mutex<Vec<usize>>,
+    /// Big values so far.
+    bigs: AtomicUsize,
     /// Keys written.
     keys: AtomicUsize,
     /// Nobody wants the snapshot any more: nothing is encoded, only coloured.
     abandoned: AtomicBool,
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
     fn push(&self, bytes: Vec<u8>) {
         self.queued.fetch_add(bytes.len(), Ordering::Relaxed);
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        locked(&self.queue).push(bytes);
+    }
+
+    fn count_key(&self) {
+        self.keys.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn next_id(&self) -> usize {
+        self.bigs.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 }
 
 /// One database of a shard that is being saved.
-#[derive(Clone, Copy)]
 struct Part {
     /// The number that it had at the instant.
     db: u32,
-    /// Where the walk goes on in its table; `None` when nothing of it is owed any more.
+    /// Where the walk goes on in its table; `None` when it is through.
     cursor: Option<u64>,
+    /// Big values in the table that are being written, by key.
+    big: HashMap<Box<[u8]>, Box<Big>>,
+}
+
+impl Part {
+    fn new(db: u32, cursor: Option<u64>) -> Part {
+        Part { db, cursor, big: HashMap::new() }
+    }
+
+    fn owes(&self) -> bool {
+        self.cursor.is_some() || !self.big.is_empty()
+    }
 }
 
 /// What a shard keeps while something of it is owed.
 pub(crate) struct Saving {
     shared: Arc<Shared>,
+    shard: usize,
     /// By today's number of the database. What lies beyond is as at the instant and not begun.
     parts: Vec<Part>,
     early: Images,
     /// Databases flushed since the instant.
     flushed: Vec<(Part, Box<Db>)>,
+    /// Big values that the snapshot can write without the shard: frozen ones, and those that left the keyspace.
+    gone: Vec<Box<Big>>,
 }
 
 impl Saving {
-    fn new(shared: &Arc<Shared>) -> Saving {
-        Saving { shared: shared.clone(), parts: Vec::new(), early: Images::default(), flushed: Vec::new() }
+    fn new(shared: &Arc<Shared>, shard: usize) -> Saving {
+        let (shared, early) = (shared.clone(), Images::default());
+        Saving { shared, shard, parts: Vec::new(), early, flushed: Vec::new(), gone: Vec::new() }
     }
 
     fn part(&mut self, db: u32) -> &mut Part {
         while self.parts.len() <= db as usize {
-            self.parts.push(Part { db: self.parts.len() as u32, cursor: Some(0) });
+            self.parts.push(Part::new(self.parts.len() as u32, Some(0)));
         }
         &mut self.parts[db as usize]
     }
@@ -111,7 +180,7 @@ impl Saving {
     /// Writes an entry that is owed, before somebody changes it.
     fn write_early(&mut self, db: u32, entry: EntryRef<'_>) {
         /// A shard's buffer goes to the queue at this size: with 1,024 shards, 4 MiB are on the way at most.
-        const EARLY_BYTES: usize = 4096;
+        const EARLY_BYTES: usize = if cfg!(test) { 64 } else { 4096 };
         let db = self.part(db).db;
         self.early.add(&self.shared, db, entry);
         if self.early.bytes.len() >= EARLY_BYTES {
@@ -127,14 +196,79 @@ impl Saving {
 
     /// Takes over a database that is flushed; gives it back if nothing in it is owed.
     pub(crate) fn keep_flushed(&mut self, db: u32, table: Box<Db>) -> Option<Box<Db>> {
-        let part = *self.part(db);
-        // What comes under this number now is younger than the instant.
-        self.part(db).cursor = None;
-        if part.cursor.is_none() {
+        // What comes under this number from now on is younger than the instant.
+        let part = std::mem::replace(self.part(db), Part::new(db, None));
+        if !part.owes() {
             return Some(table);
         }
         self.flushed.push((part, table));
+        self.hurry();
         None
+    }
+
+    /// Asks the snapshot to see to this shard soon.
+    fn hurry(&self) {
+        locked(&self.shared.urgent).push(self.shard);
+    }
+
+    /// The big value at a key that is being written, if it is one.
+    #[inline]
+    pub(crate) fn big(&mut self, db: u32, key: &[u8]) -> Option<WritingBig<'_>> {
+        let big = self.parts.get_mut(db as usize)?.big.get_mut(key)?;
+        Some(WritingBig { big, shared: &self.shared })
+    }
+
+    /// A key's entry leaves the table. If it is a big value that is being written, the snapshot gets it, unless `kept`, for then
+    /// it is written to its end at once. Gives the entry back if it still belongs to the caller.
+    pub(crate) fn release(&mut self, db: u32, key: &[u8], entry: Entry, kept: bool) -> Option<Entry> {
+        const ALL: Piece = Piece { bytes: usize::MAX, entries: usize::MAX };
+        let Some(mut big) = self.parts.get_mut(db as usize).and_then(|part| part.big.remove(key)) else {
+            return Some(entry);
+        };
+        let mut left = Some(entry);
+        if kept {
+            left.iter().for_each(|entry| big.walk(&self.shared, entry.as_ref().value(), ALL));
+        } else {
+            big.value = left.take().map(Entry::into_value);
+        }
+        self.gone.push(big);
+        self.hurry();
+        left
+    }
+
+    /// Begins to write a big value in the table.
+    fn begin_big(&mut self, db: u32, slot: &mut SlotMut<'_, Entry>) {
+        let number = self.part(db).db;
+        let mut big = Box::new(Big::new(&self.shared, number, slot.get()));
+        big.value = match slot.value_mut() {
+            ValueMut::List(list) => Some(Value::List(list.freeze())),
+            ValueMut::Stream(stream) => Some(Value::Stream(Box::new(stream.clone()))),
+            _ => None,
+        };
+        if big.value.is_some() {
+            self.gone.push(big);
+        } else {
+            let key = slot.get().key().into();
+            self.part(db).big.insert(key, big);
+        }
+    }
+}
+
+/// A big value that is being written while a transaction changes it.
+pub(crate) struct WritingBig<'a> {
+    big: &'a mut Big,
+    shared: &'a Shared,
+}
+
+impl WritingBig<'_> {
+    /// A member or field is about to change or go (`now` is what it is), or to come.
+    pub(crate) fn before(&mut self, name: &[u8], now: Option<Element<'_>>) {
+        self.big.before(self.shared, name, now);
+    }
+
+    /// The bytes of the string `text` from `from` to `to` are about to be overwritten.
+    pub(crate) fn before_overwriting(&mut self, text: &[u8], from: usize, to: usize) {
+        self.big.before_overwriting(text, from, to);
     }
 }
 
@@ -142,27 +276,34 @@ impl ShardData {
     /// Writes the key, if it is owed to a snapshot, before it is changed. To be called when `saving` is there.
     #[cold]
     pub(crate) fn save_before(&mut self, db: u32, key: Key) {
+        let Some(mut saving) = self.saving.take() else { return };
         let colour = self.colour;
-        let (saving, part) = self.saving_and_db(db);
-        if let (Some(saving), Some(part)) = (saving, part)
-            && let Some(entry) = part.table.get(key.hash, key.bytes)
+        if let Some(mut slot) = self.db_mut(db).and_then(|part| part.table.get_mut(key.hash, key.bytes))
+            && slot.get().colour() != colour
         {
-            save_entry(saving, db, colour, entry);
+            slot.get().set_colour(colour);
+            if is_big(slot.get().value()) && !saving.shared.is_abandoned() {
+                saving.begin_big(db, &mut slot);
+                saving.hurry();
+            } else {
+                saving.write_early(db, slot.get());
+            }
         }
+        self.saving = Some(saving);
     }
 
-    /// As [`ShardData::save_before`], for an entry that has left the table already.
-    pub(crate) fn save_removed(&mut self, db: u32, entry: EntryRef<'_>) {
-        if let Some(saving) = &mut self.saving {
-            save_entry(saving, db, self.colour, entry);
+    /// As [`ShardData::save_before`], for an entry that has left the table already and is kept by the caller.
+    pub(crate) fn save_removed(&mut self, db: u32, entry: Entry) -> Entry {
+        let Some(saving) = &mut self.saving else { return entry };
+        if entry.as_ref().colour() != self.colour {
+            saving.write_early(db, entry.as_ref());
+            entry.as_ref().set_colour(self.colour);
         }
-    }
-}
-
-fn save_entry(saving: &mut Saving, db: u32, colour: bool, entry: EntryRef<'_>) {
-    if entry.colour() != colour {
-        saving.write_early(db, entry);
-        entry.set_colour(colour);
+        let key: Box<[u8]> = entry.as_ref().key().into();
+        match saving.release(db, &key, entry, true) {
+            Some(entry) => entry,
+            None => unreachable!("an entry that is kept stays the caller's"),
+        }
     }
 }
 
@@ -197,8 +338,13 @@ pub enum Step {
 pub struct Snapshot {
     shared: Arc<Shared>,
     colour: bool,
+    /// The shard that the walk has come to.
     shard: usize,
     piece: Piece,
+    /// The big value that is being written, and the shard in which it was. Nothing else is written meanwhile.
+    current: Option<(usize, usize)>,
+    /// Big values that are written without holding anything.
+    own: Vec<Box<Big>>,
     /// Databases handed over whole: what is owed of them is written without holding anything.
     flushed: Vec<(Part, Box<Db>)>,
     /// Keys at the instant by database, and how many of them have an expiry time.
@@ -219,10 +365,12 @@ impl Preparation {
             encoder,
             queue: Mutex::default(),
             queued: AtomicUsize::new(0),
+            urgent: Mutex::default(),
+            bigs: AtomicUsize::new(0),
             keys: AtomicUsize::new(0),
             abandoned: AtomicBool::new(false),
         });
-        let saving = (0..SHARDS).map(|_| Box::new(Saving::new(&shared))).collect();
+        let saving = (0..SHARDS).map(|shard| Box::new(Saving::new(&shared, shard))).collect();
         Preparation { shared, saving }
     }
 }
@@ -249,7 +397,8 @@ impl Snapshot {
                 *volatile += part.volatile;
             }
         }
-        Snapshot { shared, colour, shard: 0, piece, flushed: Vec::new(), sizes }
+        let (own, flushed) = (Vec::new(), Vec::new());
+        Snapshot { shared, colour, shard: 0, piece, current: None, own, flushed, sizes }
     }
 
     /// How many keys each database had at the instant, and how many of them had an expiry time.
@@ -264,35 +413,35 @@ impl Snapshot {
 
     /// Whether it was given up.
     pub fn is_abandoned(&self) -> bool {
-        self.shared.abandoned.load(Ordering::Relaxed)
+        self.shared.is_abandoned()
     }
 
-    /// Gives the snapshot up: nothing more is written.
-    pub fn abandon(&self) {
-        self.shared.abandoned.store(true, Ordering::Relaxed);
-    }
-
-    /// Takes one step: writes early images to `out`, or else walks one piece further.
+    /// Takes one step: appends to `out` early images, or else the next part of a big value, or else walks one piece further.
     pub fn step(&mut self, keyspace: &Keyspace, out: &mut Vec<u8>) -> Step {
+        if self.is_abandoned() {
+            (self.current, self.own) = (None, Vec::new());
+        }
+        if let Some((id, shard)) = self.current {
+            return self.go_on(keyspace, id, shard, out);
+        }
         if self.take_early(out) {
             return Step::Done;
         }
-        if let Some((part, table)) = self.flushed.last_mut() {
-            let mut images = Images { bytes: std::mem::take(out), db: None };
-            walk(part, table, self.colour, &self.shared, &mut images, self.piece);
-            let done = part.cursor.is_none();
-            *out = images.bytes;
-            if done {
-                // Freed here, by nobody's event loop.
-                self.flushed.pop();
-            }
+        if let Some(big) = self.own.last() {
+            self.current = Some((big.id, 0));
             return Step::Done;
         }
-        if self.shard == SHARDS {
-            return Step::Complete;
+        if !self.flushed.is_empty() {
+            self.walk_flushed(out);
+            return Step::Done;
         }
-        let Some(mut guard) = keyspace.lock(ShardSet::One(self.shard as u16)) else { return Step::Busy };
-        self.walk_shard(guard.shard_mut(self.shard), out);
+        let urgent = locked(&self.shared.urgent).pop();
+        let Some(shard) = urgent.or((self.shard < SHARDS).then_some(self.shard)) else { return Step::Complete };
+        let Some(mut guard) = keyspace.lock(ShardSet::One(shard as u16)) else {
+            locked(&self.shared.urgent).extend(urgent);
+            return Step::Busy;
+        };
+        self.visit(shard, guard.shard_mut(shard), out);
         Step::Done
     }
 
@@ -301,7 +450,7 @@ impl Snapshot {
         if self.shared.queued.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let buffers = std::mem::take(&mut *self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        let buffers = std::mem::take(&mut *locked(&self.shared.queue));
         let bytes = buffers.iter().map(Vec::len).sum();
         self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
         if !self.is_abandoned() {
@@ -310,43 +459,150 @@ impl Snapshot {
         !buffers.is_empty()
     }
 
-    fn walk_shard(&mut self, data: &mut ShardData, out: &mut Vec<u8>) {
+    /// Writes the next part of the big value with this number.
+    fn go_on(&mut self, keyspace: &Keyspace, id: usize, shard: usize, out: &mut Vec<u8>) -> Step {
+        if let Some(index) = self.own.iter().position(|big| big.id == id) {
+            let big = &mut self.own[index];
+            let value = big.value.take();
+            if let Some(value) = &value {
+                big.walk(&self.shared, value.as_ref(), self.piece);
+            }
+            big.value = value;
+            out.append(&mut big.bytes);
+            if big.cursor.is_none() {
+                // Freed here, by nobody's event loop.
+                self.own.swap_remove(index);
+                self.current = None;
+            }
+            return Step::Done;
+        }
+        let Some(mut guard) = keyspace.lock(ShardSet::One(shard as u16)) else { return Step::Busy };
+        let data = guard.shard_mut(shard);
+        // The shard keeps its record as long as it has a big value.
+        let Some(mut saving) = data.saving.take() else { return Step::Done };
+        self.take_over(&mut saving);
+        for (db, table) in data.dbs() {
+            let Saving { parts, shared, .. } = &mut *saving;
+            let Some(part) = parts.get_mut(db as usize) else { continue };
+            let Some((key, big)) = part.big.iter_mut().find(|(_, big)| big.id == id) else { continue };
+            match table.table.get(Key::new(key).hash, key) {
+                Some(entry) => big.walk(shared, entry.value(), self.piece),
+                None => debug_assert!(false, "a big value leaves its table through `release`"),
+            }
+            out.append(&mut big.bytes);
+            if big.cursor.is_none() {
+                let key = key.clone();
+                part.big.remove(&key);
+                self.current = None;
+            }
+        }
+        data.saving = Some(saving);
+        Step::Done
+    }
+
+    /// Takes over what can be written without the shard.
+    fn take_over(&mut self, saving: &mut Saving) {
+        self.own.append(&mut saving.gone);
+        for (mut part, mut table) in saving.flushed.drain(..) {
+            for (key, mut big) in part.big.drain() {
+                big.value = table.table.remove(Key::new(&key).hash, &key).map(Entry::into_value);
+                self.own.push(big);
+            }
+            self.flushed.push((part, table));
+        }
+    }
+
+    /// Does what is to be done in a shard: begins with a big value that waits there, or walks a piece if it is the walk's turn.
+    fn visit(&mut self, shard: usize, data: &mut ShardData, out: &mut Vec<u8>) {
         let Some(mut saving) = data.saving.take() else {
-            self.shard += 1;
+            self.shard += usize::from(shard == self.shard);
             return;
         };
-        self.flushed.append(&mut saving.flushed);
+        self.take_over(&mut saving);
+        if self.is_abandoned() {
+            saving.parts.iter_mut().for_each(|part| part.big.clear());
+        }
+        if let Some(big) = saving.parts.iter().flat_map(|part| part.big.values()).next() {
+            self.current = Some((big.id, shard));
+        } else if shard == self.shard {
+            self.walk_shard(&mut saving, data, out);
+            if !data.dbs().any(|(db, _)| saving.part(db).owes()) {
+                out.extend_from_slice(&saving.early.take());
+                self.take_over(&mut saving);
+                self.shard += 1;
+                return;
+            }
+        }
+        data.saving = Some(saving);
+    }
+
+    fn walk_shard(&self, saving: &mut Saving, data: &mut ShardData, out: &mut Vec<u8>) {
         let mut images = Images { bytes: std::mem::take(out), db: None };
-        let mut left = self.piece;
+        let (mut left, mut bigs, mut at) = (self.piece, Vec::new(), 0);
         for (db, table) in data.dbs() {
-            if left.bytes == 0 || left.entries == 0 {
+            at = db;
+            walk(saving.part(db), table, self.colour, &self.shared, &mut images, &mut left, &mut bigs);
+            if !bigs.is_empty() {
                 break;
             }
-            left = walk(saving.part(db), table, self.colour, &self.shared, &mut images, left);
-        }
-        let complete = data.dbs().all(|(db, _)| saving.part(db).cursor.is_none());
-        if complete {
-            images.bytes.extend_from_slice(&saving.early.take());
-            self.shard += 1;
-        } else {
-            data.saving = Some(saving);
         }
         *out = images.bytes;
+        for key in bigs {
+            if let Some(mut slot) = data.db_mut(at).and_then(|part| part.table.get_mut(Key::new(&key).hash, &key)) {
+                slot.get().set_colour(self.colour);
+                saving.begin_big(at, &mut slot);
+            }
+        }
+    }
+
+    fn walk_flushed(&mut self, out: &mut Vec<u8>) {
+        let Some((mut part, mut table)) = self.flushed.pop() else { return };
+        let mut images = Images { bytes: std::mem::take(out), db: None };
+        let (mut left, mut bigs) = (self.piece, Vec::new());
+        walk(&mut part, &table, self.colour, &self.shared, &mut images, &mut left, &mut bigs);
+        *out = images.bytes;
+        for key in bigs {
+            if let Some(entry) = table.table.remove(Key::new(&key).hash, &key) {
+                let mut big = Box::new(Big::new(&self.shared, part.db, entry.as_ref()));
+                big.value = Some(entry.into_value());
+                self.own.push(big);
+            }
+        }
+        // A database that owes nothing more is freed here, by nobody's event loop.
+        if part.owes() {
+            self.flushed.push((part, table));
+        }
     }
 }
 
-/// Writes what is owed of a table from its cursor on, for one piece. What is left of the piece.
-fn walk(part: &mut Part, table: &Db, colour: bool, shared: &Shared, images: &mut Images, mut left: Piece) -> Piece {
+/// Writes what is owed of a table from its cursor on, until the piece is used up or there are big values, which are not written
+/// but named.
+fn walk(
+    part: &mut Part,
+    table: &Db,
+    colour: bool,
+    shared: &Shared,
+    images: &mut Images,
+    left: &mut Piece,
+    bigs: &mut Vec<Box<[u8]>>,
+) {
     let db = part.db;
+    let splits = !shared.is_abandoned();
     while let Some(cursor) = part.cursor
         && left.bytes != 0
         && left.entries != 0
+        && bigs.is_empty()
     {
         let before = images.bytes.len();
         let mut seen = 1;
         let next = table.table.scan(cursor, &mut |entry| {
             seen += 1;
-            if entry.colour() != colour {
+            if entry.colour() == colour {
+                return;
+            }
+            if splits && is_big(entry.value()) {
+                bigs.push(entry.key().into());
+            } else {
                 images.add(shared, db, entry);
                 entry.set_colour(colour);
             }
@@ -355,7 +611,6 @@ fn walk(part: &mut Part, table: &Db, colour: bool, shared: &Shared, images: &mut
         left.entries = left.entries.saturating_sub(seen);
         left.bytes = left.bytes.saturating_sub(images.bytes.len() - before);
     }
-    left
 }
 
 /// How a snapshot goes, for others than the one that takes it.

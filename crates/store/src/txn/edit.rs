@@ -12,6 +12,7 @@ use crate::entry::Entry;
 use crate::hash::Hash;
 use crate::list::{End, List};
 use crate::set::Set;
+use crate::snapshot::Element;
 use crate::stream::{Stream, StreamId, Trim};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
@@ -68,6 +69,8 @@ pub struct Edit<'t, 'k, T: Collection> {
     key: Key<'t>,
     value: NonNull<T>,
     changed: bool,
+    /// Whether it is a big value that a snapshot is writing: what changes in it is written first.
+    saving: bool,
 }
 
 impl<T: Collection> Deref for Edit<'_, '_, T> {
@@ -88,7 +91,8 @@ impl<'k> Txn<'k> {
         let entry = slot.get();
         entry.set_access(clock.used(entry.access(), random));
         let value = NonNull::from(T::of_mut(slot.value_mut()).ok_or(WrongType)?);
-        Ok(Some(Edit { txn: self, key, value, changed: false }))
+        let saving = self.big(key).is_some();
+        Ok(Some(Edit { txn: self, key, value, changed: false, saving }))
     }
 
     /// Edits the collection at a key, which is made if it is not there. One that stays empty is gone at the end.
@@ -108,6 +112,18 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
     fn value(&mut self) -> &mut T {
         // SAFETY: see the module's head; `&mut self` makes this the only reference.
         unsafe { self.value.as_mut() }
+    }
+
+    /// To be called before a member or field changes, comes or goes: `now` tells what it is.
+    #[inline]
+    fn before(&mut self, name: &[u8], now: impl for<'a> FnOnce(&'a T, &'a [u8]) -> Option<Element<'a>>) {
+        if self.saving {
+            // SAFETY: see the module's head. The element is written and forgotten before anything changes.
+            let value = unsafe { self.value.as_ref() };
+            if let Some(mut big) = self.txn.big(self.key) {
+                big.before(name, now(value, name));
+            }
+        }
     }
 
     /// The transaction's time.
@@ -322,6 +338,7 @@ impl Edit<'_, '_, Hash> {
     /// Sets a field. Whether it is new.
     pub fn set(&mut self, field: &[u8], text: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
+        self.before(field, |hash, field| Some(Element::Field(Str::Bytes(field), hash.get(field)?)));
         let old = self.value().set(field, text, &limits);
         let new = old.is_none();
         self.record(|| UndoOp::Field { field: field.into(), old });
@@ -331,6 +348,7 @@ impl Edit<'_, '_, Hash> {
 
     /// Removes a field; its old value.
     pub fn remove(&mut self, field: &[u8]) -> Option<Vec<u8>> {
+        self.before(field, |hash, field| Some(Element::Field(Str::Bytes(field), hash.get(field)?)));
         let old = self.value().remove(field)?;
         if self.undoable() {
             let old = Some(old.clone());
@@ -351,6 +369,7 @@ impl Edit<'_, '_, Set> {
     /// Adds a member. Whether it is new.
     pub fn add(&mut self, member: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
+        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
         let new = self.value().insert(member, &limits);
         if new {
             self.record(|| UndoOp::Member { member: member.into(), present: false });
@@ -361,6 +380,7 @@ impl Edit<'_, '_, Set> {
 
     /// Removes a member. Whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
+        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
         let had = self.value().remove(member);
         if had {
             self.record(|| UndoOp::Member { member: member.into(), present: true });
@@ -380,6 +400,7 @@ impl Edit<'_, '_, ZSet> {
     /// Gives a member a score; its old score.
     pub fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let limits = self.txn.view.cx.env.limits;
+        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
         let old = self.value().insert(member, score, &limits);
         self.record(|| UndoOp::Score { member: member.into(), old });
         self.emit(b"ZADD", &[&score_text(score), member]);
@@ -388,6 +409,7 @@ impl Edit<'_, '_, ZSet> {
 
     /// Removes a member; its score.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
         let old = self.value().remove(member)?;
         self.record(|| UndoOp::Score { member: member.into(), old: Some(old) });
         self.emit(b"ZREM", &[member]);
@@ -396,6 +418,15 @@ impl Edit<'_, '_, ZSet> {
 
     /// Removes the members with ranks from `start` to `end` (exclusive). How many.
     pub fn remove_ranks(&mut self, start: usize, end: usize) -> usize {
+        if self.saving {
+            // SAFETY: see the module's head. Nothing changes before the loop's end.
+            let zset = unsafe { self.value.as_ref() };
+            for (member, _) in zset.iter_from_rank(start, false).take(end - start) {
+                member.with_bytes(|member| {
+                    self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
+                });
+            }
+        }
         let mut gone = Vec::new();
         self.value().remove_rank_range(start, end, |(member, score)| gone.push((member.to_vec(), score)));
         for (member, score) in &gone {

@@ -138,7 +138,7 @@ impl Txn<'_> {
         };
         let mut part = part;
         while let Some(entry) = part.table.pop_any() {
-            data.save_removed(db, entry.as_ref());
+            let entry = data.save_removed(db, entry);
             let key = entry.as_ref().key().into();
             undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(entry)) });
         }

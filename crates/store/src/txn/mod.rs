@@ -21,11 +21,12 @@ use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
 use crate::shard::{Guard, ShardData, ShardSet, shard_of};
+use crate::snapshot::{WritingBig, is_big};
 use crate::stream::Stream;
 use crate::table::SlotMut;
 use crate::value::{Value, ValueRef};
 use crate::zset::ZSet;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use undo::{Undo, UndoOp};
 
 /// A key and its hash.
@@ -402,8 +403,26 @@ impl<'k> Txn<'k> {
         Some(entry)
     }
 
+    /// Hands an entry that left the table over to a snapshot, if that is still writing it, and gives it back if it is not or if it
+    /// is `kept`. (Then a big value is written to its end at once: the one case in which that takes long.)
+    fn release(&mut self, key: Key, entry: Entry, kept: bool) -> Option<Entry> {
+        let db = self.view.db;
+        match &mut self.shard_mut(key).saving {
+            Some(saving) => saving.release(db, key.bytes, entry, kept),
+            None => Some(entry),
+        }
+    }
+
+    /// The big value at a key that a snapshot is writing, if it is one.
+    #[inline]
+    fn big(&mut self, key: Key) -> Option<WritingBig<'_>> {
+        let db = self.view.db;
+        self.shard_mut(key).saving.as_mut()?.big(db, key.bytes)
+    }
+
     /// Drops an entry that left the table: keeps it for a roll-back, or else has it freed outside the shards.
     fn discard(&mut self, key: Key, entry: Entry) {
+        let Some(entry) = self.release(key, entry, self.undo.is_some()) else { return };
         if self.undo.is_some() {
             self.record(key, || UndoOp::Entry(Some(entry)));
         } else {
@@ -483,6 +502,7 @@ impl<'k> Txn<'k> {
     pub fn take(&mut self, key: Key) -> Option<(Value, Option<i64>)> {
         self.slot(key)?;
         let entry = self.remove(key)?;
+        let entry = self.release(key, entry, true)?;
         let at = entry.as_ref().expire_at();
         let value = if self.undo.is_some() {
             let copy = entry.as_ref().to_value();
@@ -535,11 +555,14 @@ impl<'k> Txn<'k> {
         let clock = self.view.cx.access_clock(self.view.now_ms);
         let random = if clock.lfu { self.view.random() } else { 0 };
         let (undoable, mut in_place, mut old_at) = (self.undo.is_some(), false, None);
+        let saving = self.view.shard(key).saving.is_some();
         let found = match self.slot(key) {
             Some(mut slot) => {
                 let entry = slot.get();
                 old_at = entry.expire_at();
-                in_place = !undoable && entry.kind() == crate::value::Kind::String;
+                // A big string that a snapshot is writing moves to the snapshot.
+                let leaves = saving && is_big(entry.value());
+                in_place = !undoable && entry.kind() == crate::value::Kind::String && !leaves;
                 if in_place {
                     overwrite(&mut slot);
                     let entry = slot.get();
@@ -579,19 +602,22 @@ impl<'k> Txn<'k> {
 
     /// Appends to a string, or makes it. The length after.
     pub fn append(&mut self, key: Key, text: &[u8]) -> Result<usize, WrongType> {
-        self.modify_string(key, &[b"APPEND", key.bytes, text], |slot| slot.append(text))
+        self.modify_string(key, &[b"APPEND", key.bytes, text], 0..0, |slot| slot.append(text))
     }
 
     /// Overwrites part of a string from `offset` on, padding with zero bytes, or makes it. The length after.
     pub fn set_range(&mut self, key: Key, offset: usize, text: &[u8]) -> Result<usize, WrongType> {
         let at = offset.to_string();
-        self.modify_string(key, &[b"SETRANGE", key.bytes, at.as_bytes(), text], |slot| slot.set_range(offset, text))
+        let change = [b"SETRANGE", key.bytes, at.as_bytes(), text];
+        self.modify_string(key, &change, offset..offset + text.len(), |slot| slot.set_range(offset, text))
     }
 
+    /// Changes a string in place: bytes `overwritten`, and what may come behind its end.
     fn modify_string(
         &mut self,
         key: Key,
         change: &[&[u8]],
+        overwritten: Range<usize>,
         modify: impl FnOnce(&mut SlotMut<'_, Entry>),
     ) -> Result<usize, WrongType> {
         match self.slot(key).map(|slot| slot.get().kind()) {
@@ -607,6 +633,14 @@ impl<'k> Txn<'k> {
                 }
             }
             Some(_) => return Err(WrongType),
+        }
+        let db = self.view.db;
+        if let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
+            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(ValueRef::String(Str::Bytes(old))) =
+                part.table.get(key.hash, key.bytes).map(|entry| entry.value())
+        {
+            big.before_overwriting(old, overwritten.start, overwritten.end);
         }
         let mut length = 0;
         if let Some(mut slot) = self.slot(key) {
