@@ -184,6 +184,8 @@ impl Worker {
             lfu: settings.maxmemory_policy.is_lfu(),
             lfu_log_factor: settings.lfu_log_factor,
             lfu_decay_minutes: settings.lfu_decay_time,
+            rdb_version: settings.rdb_version,
+            rdb_compression: settings.rdbcompression,
             no_touch: false,
             keep_due: settings.import_mode,
             see_due: false,

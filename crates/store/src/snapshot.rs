@@ -138,7 +138,7 @@ struct Part {
     /// Where the walk goes on in its table; `None` when it is through.
     cursor: Option<u64>,
     /// Big values in the table that are being written, by key.
-    big: HashMap<Box<[u8]>, Box<Big>>,
+    big: HashMap<Box<[u8]>, Big>,
 }
 
 impl Part {
@@ -161,7 +161,7 @@ pub(crate) struct Saving {
     /// Databases flushed since the instant.
     flushed: Vec<(Part, Box<Db>)>,
     /// Big values that the snapshot can write without the shard: frozen ones, and those that left the keyspace.
-    gone: Vec<Box<Big>>,
+    gone: Vec<Big>,
 }
 
 impl Saving {
@@ -239,7 +239,7 @@ impl Saving {
     /// Begins to write a big value in the table.
     fn begin_big(&mut self, db: u32, slot: &mut SlotMut<'_, Entry>) {
         let number = self.part(db).db;
-        let mut big = Box::new(Big::new(&self.shared, number, slot.get()));
+        let mut big = Big::new(&self.shared, number, slot.get());
         big.value = match slot.value_mut() {
             ValueMut::List(list) => Some(Value::List(list.freeze())),
             ValueMut::Stream(stream) => Some(Value::Stream(Box::new(stream.clone()))),
@@ -344,7 +344,7 @@ pub struct Snapshot {
     /// The big value that is being written, and the shard in which it was. Nothing else is written meanwhile.
     current: Option<(usize, usize)>,
     /// Big values that are written without holding anything.
-    own: Vec<Box<Big>>,
+    own: Vec<Big>,
     /// Databases handed over whole: what is owed of them is written without holding anything.
     flushed: Vec<(Part, Box<Db>)>,
     /// Keys at the instant by database, and how many of them have an expiry time.
@@ -563,7 +563,7 @@ impl Snapshot {
         *out = images.bytes;
         for key in bigs {
             if let Some(entry) = table.table.remove(Key::new(&key).hash, &key) {
-                let mut big = Box::new(Big::new(&self.shared, part.db, entry.as_ref()));
+                let mut big = Big::new(&self.shared, part.db, entry.as_ref());
                 big.value = Some(entry.into_value());
                 self.own.push(big);
             }

@@ -306,7 +306,8 @@ fn stats(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
 
 fn dump(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     let libraries = ctx.worker.engine.functions.current();
-    reply.bulk(&payload::encode(libraries.iter().map(|library| &*library.code)));
+    let format = super::dump::format_of(&ctx.worker.settings);
+    reply.bulk(&payload::encode(libraries.iter().map(|library| &*library.code), &format));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod client;
 mod command;
 mod connection;
 mod debug;
+pub mod dump;
 mod expire;
 mod function;
 mod generic;
@@ -39,6 +40,7 @@ pub static FAMILIES: &[&[Command]] = &[
     command::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     function::COMMANDS,
     generic::COMMANDS,

@@ -280,6 +280,10 @@ pub struct Settings {
     pub appenddirname: String,
     pub dbfilename: String,
     pub save: Vec<SavePoint>,
+    /// The version of the RDB format that snapshots and DUMP are written in. Our own directive.
+    pub rdb_version: u16,
+    pub rdbcompression: bool,
+    pub rdbchecksum: bool,
     // Scripts and observation.
     /// Milliseconds that a script may run before others are answered BUSY; zero for ever. Also `lua-time-limit`.
     pub busy_reply_threshold: u64,
@@ -360,6 +364,9 @@ impl Settings {
             appenddirname: String::new(),
             dbfilename: String::new(),
             save: Vec::new(),
+            rdb_version: 0,
+            rdbcompression: false,
+            rdbchecksum: false,
             busy_reply_threshold: 0,
             slowlog_log_slower_than: 0,
             slowlog_max_len: 0,

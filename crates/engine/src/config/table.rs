@@ -5,7 +5,7 @@
 //! fork, jemalloc, replication's tuning, modules and the like).
 //!
 //! Names, kinds, bounds and defaults are those of Redis 7.0.15, with what Valkey 9.1.2 adds; where they differ,
-//! the default is Redis's and the bounds are the wider ones. `threads` is our own.
+//! the default is Redis's and the bounds are the wider ones. `threads` and `rdb-version` are our own.
 
 use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, Settings};
 use super::value::Kind::{self, *};
@@ -247,9 +247,10 @@ pub static TABLE: &[Row] = &[
     row("rdb-del-sync-files", YesNo, "no"),
     row("rdb-key-save-delay", Int(INT_MIN, INT_MAX), "0").hidden(),
     row("rdb-save-incremental-fsync", YesNo, "yes"),
+    row("rdb-version", Choice(&["10", "11", "12", "80"]), "10").to(|s, v| s.rdb_version = v.word().parse().unwrap_or(10)),
     row("rdb-version-check", Choice(&["strict", "relaxed"]), "strict"),
-    row("rdbchecksum", YesNo, "yes").immutable(),
-    row("rdbcompression", YesNo, "yes"),
+    row("rdbchecksum", YesNo, "yes").immutable().to(|s, v| s.rdbchecksum = v.yes()),
+    row("rdbcompression", YesNo, "yes").to(|s, v| s.rdbcompression = v.yes()),
     row("rdma-bind", Text, ""),
     row("rdma-completion-vector", Int(-1, 1024), "-1").immutable(),
     row("rdma-port", Int(0, PORT_MAX), "0"),

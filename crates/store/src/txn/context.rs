@@ -53,6 +53,10 @@ pub struct Env {
     pub lfu_log_factor: u32,
     /// `lfu-decay-time`, minutes.
     pub lfu_decay_minutes: u32,
+    /// `rdb-version`, in which values are dumped.
+    pub rdb_version: u16,
+    /// `rdbcompression`.
+    pub rdb_compression: bool,
     /// Whether looks leave the access field alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
     /// Whether keys that are due stay until a write meets them (`import-mode`).
