@@ -7,18 +7,22 @@
 mod crc64;
 mod decode;
 mod encode;
+mod file;
 pub mod lzf;
 mod packed;
 pub mod payload;
 mod reader;
 mod stream;
 mod types;
+mod writer;
 
 pub use crc64::crc64;
 pub use decode::{decode_value, skip_value};
 pub use encode::{Format, encode_value, put_number, put_text, value_kind};
+pub use file::{Block, FileError, RawEntry, RdbFile};
 pub use reader::{Reader, Text};
 pub use types::{Dialect, Version, kind, opcode};
+pub use writer::{Access, RdbWriter, put_entry, put_entry_head};
 
 use std::fmt;
 
