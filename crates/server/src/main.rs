@@ -3,6 +3,7 @@
 mod bridge;
 mod cli;
 mod clock;
+mod disk;
 #[cfg(test)]
 mod echo;
 mod event_loop;
