@@ -387,13 +387,14 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         check_memory(worker)?;
     }
     if command.writes {
-        check_replicas(worker)?;
+        check_writes(worker)?;
     }
     Ok(())
 }
 
-/// Refuses writes when there are fewer replicas than `min-replicas-to-write` asks for: there is none.
-pub(crate) fn check_replicas(worker: &Worker) -> Result {
+/// Refuses writes when there are fewer replicas than `min-replicas-to-write` asks for (there is none), or when snapshots fail.
+pub(crate) fn check_writes(worker: &Worker) -> Result {
+    worker.engine.saves.check(&worker.settings)?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
@@ -407,7 +408,7 @@ fn check_queued(worker: &Worker, queue: &Queue) -> Result {
         check_memory(worker)?;
     }
     if any(|command| command.writes) {
-        check_replicas(worker)?;
+        check_writes(worker)?;
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ pub mod mailbox;
 pub mod pubsub;
 pub mod registry;
 pub mod running;
+pub mod saving;
 pub mod scripting;
 pub mod scripts;
 pub mod session;

@@ -269,7 +269,7 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
         return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
     }
     if flags.present && !flags.no_writes {
-        exec::check_replicas(ctx.worker)?;
+        exec::check_writes(ctx.worker)?;
     }
     let no_memory = exec::check_memory(ctx.worker).is_err();
     if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {
@@ -379,7 +379,7 @@ impl Script<'_, '_, '_, '_> {
             if self.read_only {
                 return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
             }
-            exec::check_replicas(worker)?;
+            exec::check_writes(worker)?;
         }
         if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
             exec::check_memory(worker)?;

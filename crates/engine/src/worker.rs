@@ -731,6 +731,7 @@ impl Worker {
         if self.index == 0 {
             self.engine.note_memory();
             self.engine.note_rates();
+            self.engine.saves.cron(&self.engine, &self.settings, None);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());

@@ -2,6 +2,7 @@
 //! engine's platform.
 
 use crate::clock::SystemClock;
+use crate::disk::RealDisk;
 use crate::event_loop::Shared;
 use crate::log;
 use crate::memory::used_bytes;
@@ -15,10 +16,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
 
 /// Makes the worker of each thread.
 pub struct Threads {
     engine: Arc<Engine>,
+    /// The thread that writes snapshots.
+    saver: Option<JoinHandle<()>>,
 }
 
 /// Numbers that nobody can guess, from the randomness with which the standard library keys its hash maps.
@@ -50,7 +54,24 @@ impl Threads {
             seed: random(),
             sink: None,
         });
-        Threads { engine }
+        let saves = engine.clone();
+        let saver = std::thread::Builder::new().name("saver".into());
+        let saver = saver.spawn(move || saves.saves.serve(&saves, &RealDisk, &|| None));
+        if let Err(error) = &saver {
+            log::warning(&format!("No snapshots will be saved: a thread cannot be started: {error}"));
+        }
+        Threads { engine, saver: saver.ok() }
+    }
+}
+
+impl Drop for Threads {
+    /// Gives up a snapshot that is being written.
+    fn drop(&mut self) {
+        self.engine.saves.end();
+        if let Some(saver) = self.saver.take() {
+            // A panic has been reported by its hook.
+            let _ = saver.join();
+        }
     }
 }
 

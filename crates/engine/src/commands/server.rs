@@ -9,6 +9,7 @@ use crate::info;
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::number;
+use kelda_store::shard::ShardSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -186,14 +187,20 @@ pub static COMMANDS: &[Command] = &[
         )
     },
     plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", |_, _, _| Err(NO_SAVING)),
-    plain("BGSAVE", -1, OFFLINE, "1.0.0", "[SCHEDULE]", "Saves a snapshot in the background.", |_, args, _| match args
-        .from(1)
-    {
-        [] => Err(NO_SAVING),
-        [word] if word.eq_ignore_ascii_case(b"schedule") => Err(NO_SAVING),
-        _ => Err(Error::Syntax),
+    plain(
+        "BGSAVE",
+        -1,
+        OFFLINE,
+        "1.0.0",
+        "operation:[SCHEDULE | CANCEL]",
+        "Saves a snapshot in the background.",
+        bgsave,
+    ),
+    plain("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |ctx, _, reply| {
+        let inside = ctx.txn.is_some();
+        reply.status(ctx.worker.engine.saves.rewrite(&ctx.worker.engine, inside)?);
+        Ok(())
     }),
-    plain("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |_, _, _| Err(NO_SAVING)),
     plain(
         "ROLE",
         1,
@@ -412,6 +419,25 @@ fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     ctx.worker.engine.config.set(&pairs, is_local(ctx)).map_err(Error::owned)?;
     ctx.worker.refresh();
     reply.ok();
+    Ok(())
+}
+
+fn bgsave(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let schedule = match args.from(1) {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"schedule") => true,
+        [word] if word.eq_ignore_ascii_case(b"cancel") => {
+            reply.status(engine.saves.cancel()?);
+            return Ok(());
+        }
+        _ => return Err(Error::Syntax),
+    };
+    let text = match ctx.txn {
+        Some(_) => engine.saves.bgsave(&engine, None, schedule)?,
+        None => ctx.with_shards(ShardSet::All, |txn| engine.saves.bgsave(&engine, Some(txn), schedule))??,
+    };
+    reply.status(text);
     Ok(())
 }
 

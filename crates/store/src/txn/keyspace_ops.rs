@@ -4,6 +4,7 @@ use super::context::Garbage;
 use super::{EventClasses, Key, Txn, View};
 use crate::entry::EntryRef;
 use crate::shard::SHARDS;
+use crate::snapshot::{Piece, Preparation, Snapshot};
 
 impl View<'_> {
     /// Number of keys in the database, those that are due but not yet removed included. O(shards).
@@ -142,6 +143,11 @@ impl Txn<'_> {
             let key = entry.as_ref().key().into();
             undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(entry)) });
         }
+    }
+
+    /// Begins a snapshot of all databases as they are now. Needs every shard; no other snapshot is being taken.
+    pub fn begin_snapshot(&mut self, preparation: Preparation, piece: Piece) -> Snapshot {
+        Snapshot::begin(preparation, &mut self.view.guard, piece)
     }
 
     /// Removes the keys of two databases that are due and watched in either: they neither come nor go with a swap.
