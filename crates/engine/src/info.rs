@@ -1,5 +1,6 @@
 //! INFO: the sections, and the figures in them.
 
+use crate::acl::log::Refusal;
 use crate::ctx::Ctx;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -125,7 +126,7 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         "client_recent_max_input_buffer": largest(|info| info.input_bytes.load(Relaxed)),
         "client_recent_max_output_buffer": largest(|info| info.output_bytes.load(Relaxed)),
         "blocked_clients": engine.clients.blocked.load(Relaxed),
-        "tracking_clients": 0,
+        "tracking_clients": engine.tracking.clients.load(Relaxed),
         "pubsub_clients": subscribed.count(),
         "watching_clients": watching.count(),
         "clients_in_timeout_table": 0,
@@ -260,6 +261,7 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
         "expired_keys": engine.total(|stats| stats.expired.get()),
+        "expired_subkeys": engine.total(|stats| stats.expired_fields.get()),
         "evicted_keys": engine.total(|stats| stats.evicted.get()),
         "evicted_clients": 0,
         "keyspace_hits": engine.total(|stats| stats.hits.get()),
@@ -271,15 +273,20 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_forks": 0,
         "migrate_cached_sockets": 0,
         "slave_expires_tracked_keys": 0,
-        "tracking_total_keys": 0,
-        "tracking_total_items": 0,
-        "tracking_total_prefixes": 0,
+        "tracking_total_keys": engine.tracking.keys.load(Relaxed),
+        "tracking_total_items": engine.tracking.items.load(Relaxed),
+        "tracking_total_prefixes": engine.tracking.prefix_count(),
         "unexpected_error_replies": 0,
         "total_error_replies": engine.total(|stats| stats.errors.get()),
         "total_reads_processed": engine.total(|stats| stats.reads.get()),
         "total_writes_processed": engine.total(|stats| stats.writes.get()),
         "client_query_buffer_limit_disconnections": engine.total(|stats| stats.query_limit_disconnections.get()),
         "client_output_buffer_limit_disconnections": engine.total(|stats| stats.output_limit_disconnections.get()),
+        "acl_access_denied_auth": engine.acl.log.count(Refusal::Auth),
+        "acl_access_denied_cmd": engine.acl.log.count(Refusal::Command),
+        "acl_access_denied_key": engine.acl.log.count(Refusal::Key),
+        "acl_access_denied_channel": engine.acl.log.count(Refusal::Channel),
+        "acl_access_denied_db": engine.acl.log.count(Refusal::Database),
         "commands_put_aside": engine.total(|stats| stats.put_aside.get()),
     );
     Ok(())
@@ -388,13 +395,14 @@ fn cluster(_: &mut Ctx, text: &mut String) -> Result {
 
 fn keyspace(ctx: &mut Ctx, text: &mut String) -> Result {
     let databases = ctx.worker.engine.keyspace.databases();
-    let mut counts = vec![(0, 0); databases as usize];
+    let mut counts = vec![(0, 0, 0); databases as usize];
     let mut add = |txn: &mut kelda_store::txn::Txn| {
         let before = txn.db();
         for (db, count) in counts.iter_mut().enumerate() {
             txn.select(db as u32);
             count.0 += txn.key_count();
             count.1 += txn.volatile_count();
+            count.2 += txn.volatile_hash_count();
         }
         txn.select(before);
     };
@@ -406,8 +414,8 @@ fn keyspace(ctx: &mut Ctx, text: &mut String) -> Result {
             ctx.with_shards(ShardSet::One(shard as u16), &mut add)?;
         }
     }
-    for (db, (keys, expires)) in counts.iter().enumerate().filter(|(_, (keys, _))| *keys != 0) {
-        let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0,subexpiry=0\r\n");
+    for (db, (keys, expires, hashes)) in counts.iter().enumerate().filter(|(_, (keys, ..))| *keys != 0) {
+        let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0,subexpiry={hashes}\r\n");
     }
     Ok(())
 }

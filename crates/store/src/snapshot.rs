@@ -394,7 +394,7 @@ impl Snapshot {
                 }
                 let (keys, volatile) = &mut sizes[db as usize];
                 *keys += part.table.len();
-                *volatile += part.volatile;
+                *volatile += part.volatile as usize;
             }
         }
         let (own, flushed) = (Vec::new(), Vec::new());

@@ -29,8 +29,11 @@ mod slowlog;
 mod sort;
 mod stream;
 mod string;
+mod tracking;
 mod transaction;
 mod zset;
+
+pub(crate) use client::describe as describe_client;
 
 /// All families.
 pub static FAMILIES: &[&[Command]] = &[
@@ -46,6 +49,7 @@ pub static FAMILIES: &[&[Command]] = &[
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hash::expiry::COMMANDS,
     hyperloglog::COMMANDS,
     list::COMMANDS,
     object::COMMANDS,

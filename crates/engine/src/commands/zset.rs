@@ -6,6 +6,8 @@ mod pop;
 mod range;
 mod read;
 
+pub(super) use add::{Options, add};
+
 use super::write_str;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use kelda_resp::Protocol;
@@ -448,7 +450,7 @@ fn write_members<'a>(reply: &mut Reply, count: usize, members: impl Iterator<Ite
 }
 
 /// Puts the result of a command at a key, or removes the key if there is none; writes the number of members.
-fn store(txn: &mut Txn, key: Key, zset: ZSet, event: &'static str, reply: &mut Reply) {
+pub(super) fn store(txn: &mut Txn, key: Key, zset: ZSet, event: &'static str, reply: &mut Reply) {
     reply.int(zset.len() as i64);
     if zset.is_empty() {
         txn.delete_with_event(key);

@@ -21,10 +21,11 @@ use super::frame::{self, HEAD, Head, Kind};
 use super::manifest::{FileLine, FileType, Manifest, Names};
 use super::reader::Recovered;
 use super::{Error, Lsn, Result};
-use crate::disk::{Disk, File, Open};
+use crate::disk::{Disk, File, Open, read_full_at, write_all_at};
 use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError};
 
@@ -180,8 +181,9 @@ struct Writer {
 /// Which files there are.
 struct Files {
     manifest: Manifest,
+    /// Number of the next increment. Never one that a manifest, whose replacement failed halfway, may name.
+    next_seq: u64,
     salt: u64,
-    /// The file being written, and where its header ends: for backups.
     archive: bool,
 }
 
@@ -242,6 +244,24 @@ pub fn lock_dir(disk: &dyn Disk, dir: &Path, name: &str) -> Result<DirLock> {
     }
 }
 
+/// Makes a part of a file durable that was read, and that clients will see from now on. A sync alone would not do: if one
+/// failed before the last start, the system believes that these bytes are on the disk. So they are written once more.
+fn make_durable(disk: &dyn Disk, path: &Path, range: Range<u64>) -> io::Result<()> {
+    let file = disk.open(path, Open::Write)?;
+    let mut block = vec![0; 1 << 20];
+    let mut offset = range.start;
+    while offset < range.end {
+        let want = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(block.len());
+        let part = block.get_mut(..want).unwrap_or_default();
+        if read_full_at(&*file, offset, part)? < want {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_all_at(&*file, offset, part)?;
+        offset += want as u64;
+    }
+    file.sync()
+}
+
 /// Creates an increment with its header, durably.
 fn begin_increment(
     disk: &dyn Disk,
@@ -255,7 +275,7 @@ fn begin_increment(
     let header = frame::header(seq, lsn, salt, now_ms);
     let create = || {
         let file = disk.open(&path, Open::Create)?;
-        crate::disk::write_all_at(&*file, 0, &header)?;
+        write_all_at(&*file, 0, &header)?;
         file.sync()?;
         disk.sync_dir(&names.dir)?;
         Ok((file, header.len() as u64))
@@ -300,7 +320,7 @@ impl Log {
         if let Some(parent) = dir.parent() {
             disk.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
         }
-        let recovered = Recovered { last_lsn: 0, records: 0, cut: None, manifest, tail: None };
+        let recovered = Recovered { last_lsn: 0, records: 0, cut: None, manifest, tail: None, unproven: None };
         Self::open(disk, dir, name, options, held, now_ms, recovered)
     }
 
@@ -315,14 +335,16 @@ impl Log {
         recovered: Recovered,
     ) -> Result<Log> {
         let names = Names::new(dir, name);
-        let Recovered { last_lsn, cut, mut manifest, tail, .. } = recovered;
+        let Recovered { last_lsn, cut, mut manifest, tail, unproven, .. } = recovered;
+        // The manifest that was read may not be the one that a power cut would leave.
+        disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
         if let Some(cut) = &cut {
             disk.open(&cut.path, Open::Write)
-                .and_then(|file| {
-                    file.truncate(cut.offset)?;
-                    file.sync()
-                })
+                .and_then(|file| file.truncate(cut.offset))
                 .map_err(|error| Error::io("truncate", &cut.path, error))?;
+        }
+        if let Some((path, range)) = unproven {
+            make_durable(&*disk, &path, range).map_err(|error| Error::io("sync", &path, error))?;
         }
         let mut salt = options.salt;
         let last = manifest.increments.last();
@@ -330,17 +352,9 @@ impl Log {
             (Some(line), Some((len, Some(header)))) => {
                 let path = names.path(&line.name);
                 let file = disk.open(&path, Open::Write).map_err(|error| Error::io("open", &path, error))?;
-                // What was read is acknowledged from now on.
-                file.sync().map_err(|error| Error::io("sync", &path, error))?;
                 (file, header.seq, len, header.salt)
             }
             _ => {
-                if let Some(line) = last {
-                    let path = names.path(&line.name);
-                    disk.open(&path, Open::Write)
-                        .and_then(|file| file.sync())
-                        .map_err(|error| Error::io("sync", &path, error))?;
-                }
                 let seq = manifest.increments.last().map_or(1, |line| line.seq + 1).max(manifest.last_seq());
                 let new_salt = next_salt(&mut salt);
                 let (file, len) = begin_increment(&*disk, &names, seq, last_lsn, new_salt, now_ms)?;
@@ -378,7 +392,7 @@ impl Log {
             }),
             syncing: Mutex::new(()),
             current: Mutex::new(file),
-            files: Mutex::new(Files { manifest, salt, archive: options.archive }),
+            files: Mutex::new(Files { next_seq: manifest.last_seq() + 1, manifest, salt, archive: options.archive }),
             appended: AtomicU64::new(last_lsn),
             written: AtomicU64::new(last_lsn),
             durable: AtomicU64::new(last_lsn),
@@ -777,7 +791,8 @@ impl Log {
     /// Creates the next increment, so that [`Log::rotate`] has nothing to wait for. With no shard held.
     pub fn prepare_rotation(&self, now_ms: u64) -> Result<Prepared> {
         let mut files = lock(&self.files);
-        let seq = files.manifest.last_seq() + 1;
+        let seq = files.next_seq;
+        files.next_seq += 1;
         let salt = next_salt(&mut files.salt);
         let (file, len) = begin_increment(&*self.disk, &self.names, seq, self.appended(), salt, now_ms)?;
         let mut next = Prepared { seq, salt, file, len, listed: false };
@@ -879,7 +894,12 @@ impl Log {
 
     /// Gives a rewrite up: removes what there is of its base. The new increment stays in use.
     pub fn abort_rewrite(&self, rotation: Rotation) {
-        let _ = self.disk.remove(&self.base_path(rotation));
+        // If the manifest could not be replaced, it may still have been: then the base is in use.
+        let named = |manifest: &Manifest| manifest.base.as_ref().is_some_and(|base| base.seq == rotation.seq);
+        if matches!(Manifest::load(&*self.disk, &self.names), Ok(manifest) if !manifest.as_ref().is_some_and(named)) {
+            // What stays is overwritten by the next attempt, or lies about.
+            let _ = self.disk.remove(&self.base_path(rotation));
+        }
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
             // Without the base, nothing after the failed sync can become durable.
             let mut buffer = lock(&self.buffer);

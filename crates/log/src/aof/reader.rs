@@ -12,6 +12,7 @@ use super::frame::{self, HEAD, Head, Header, Kind};
 use super::manifest::{FileLine, Manifest, Names};
 use super::{Damage, Error, FORMAT, Lsn, Result};
 use crate::disk::{Disk, File, Open, read_full_at};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,7 +89,7 @@ pub(super) enum Bad {
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Record { lsn: Lsn, db: u32, body: Range<usize> },
-    Mark { ms: u64, durable: Lsn },
+    Mark { ms: u64, durable: Lsn, start: u64 },
 }
 
 /// Reads one file of commands, checked or plain, from a place on.
@@ -167,7 +168,7 @@ impl FileReader {
 
     pub(super) fn entry(&self, step: Step) -> Entry<'_> {
         match step {
-            Step::Mark { ms, durable } => Entry::Mark { ms, durable },
+            Step::Mark { ms, durable, .. } => Entry::Mark { ms, durable },
             // The range was taken from the window, which has not moved since.
             Step::Record { lsn, db, body } => {
                 Entry::Record(Record { lsn, db, body: self.window.get(body).unwrap_or_default() })
@@ -306,7 +307,7 @@ impl FileReader {
                 Step::Record { lsn: head.lsn, db, body }
             }
             Kind::Mark if head.lsn + 1 == self.next_lsn => match frame::decode_mark(text) {
-                Some((durable, ms)) => Step::Mark { ms, durable },
+                Some((durable, ms)) => Step::Mark { ms, durable, start: self.offset },
                 None => return Ok(Err(Bad::Spoilt("the mark makes no sense"))),
             },
             Kind::Record | Kind::Mark => return Ok(Err(Bad::Spoilt("records are missing or out of order"))),
@@ -340,7 +341,7 @@ impl FileReader {
                             used = 0;
                             if let Some(seconds) = seconds {
                                 let ms = u64::saturating_mul(seconds, 1000);
-                                return Ok(Ok(Some(Step::Mark { ms, durable: 0 })));
+                                return Ok(Ok(Some(Step::Mark { ms, durable: 0, start: self.offset })));
                             }
                         }
                     }
@@ -446,6 +447,8 @@ pub struct Recovered {
     pub(super) manifest: Manifest,
     /// Length and header of the last increment; no header if it is plain.
     pub(super) tail: Option<(u64, Option<Header>)>,
+    /// A part of a file that no mark proves to have been synced.
+    pub(super) unproven: Option<(PathBuf, Range<u64>)>,
 }
 
 /// One increment.
@@ -494,6 +497,10 @@ pub struct Reader {
     records: u64,
     cut: Option<Cut>,
     bytes_before: u64,
+    /// Up to where the increment being read, or the last that was, is known to have been synced.
+    proven: u64,
+    /// Marks behind that: LSN, and where its record ends.
+    marks: VecDeque<(Lsn, u64)>,
 }
 
 impl Reader {
@@ -530,6 +537,8 @@ impl Reader {
             records: 0,
             cut: None,
             bytes_before: 0,
+            proven: 0,
+            marks: VecDeque::new(),
         }))
     }
 
@@ -569,6 +578,12 @@ impl Reader {
                     if !self.plain {
                         self.last_lsn = file.next_lsn() - 1;
                     }
+                    if let Step::Mark { durable, start, .. } = step {
+                        self.marks.push_back((self.last_lsn, start));
+                        while let Some((_, end)) = self.marks.pop_front_if(|(lsn, _)| *lsn <= durable) {
+                            self.proven = end;
+                        }
+                    }
                     // Borrowed anew: the borrow checker does not see that the one above has ended.
                     return Ok(self.current.as_ref().map(|file| file.entry(step)));
                 }
@@ -580,12 +595,16 @@ impl Reader {
     /// Reads what is left without looking at it, and tells what the log consists of.
     pub fn finish(mut self) -> Result<Recovered> {
         while self.next()?.is_some() {}
-        let Reader { last_lsn, records, cut, manifest, mut parts, .. } = self;
+        let Reader { last_lsn, records, cut, manifest, mut parts, proven, .. } = self;
+        let unproven = parts.iter().rfind(|part| part.content).map(|part| {
+            let end = cut.as_ref().filter(|cut| cut.path == part.path).map_or(part.len, |cut| cut.offset);
+            (part.path.clone(), proven.min(end)..end)
+        });
         let tail = parts.pop().map(|part| {
             let len = cut.as_ref().filter(|cut| cut.path == part.path).map_or(part.len, |cut| cut.offset);
             (len, part.header)
         });
-        Ok(Recovered { last_lsn, records, cut, manifest, tail })
+        Ok(Recovered { last_lsn, records, cut, manifest, tail, unproven })
     }
 
     fn leave_file(&mut self) {
@@ -607,6 +626,10 @@ impl Reader {
             // What went before must connect: only files of other servers, and the base, count no LSNs.
             file.follow(self.last_lsn, self.at > 0 && !after_plain);
             self.last_lsn = file.next_lsn() - 1;
+        }
+        if part.content {
+            self.proven = file.offset();
+            self.marks.clear();
         }
         self.current = Some(file);
         Ok(true)

@@ -28,14 +28,16 @@ const BLOCKS: usize = if cfg!(test) { 2 } else { 32 };
 /// What is kept aside of a string at once.
 const PAGE: usize = if cfg!(test) { 16 } else { 64 * 1024 };
 
-/// Whether the value is written in parts. O(1).
+/// Whether the value is written in parts. O(1). A hash whose fields expire is not: its form needs a look at all of them first.
 pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
     match value {
         ValueRef::String(text) => text.len() > BYTES,
         ValueRef::List(list) => list.chunk_count() > BLOCKS,
         ValueRef::Stream(stream) => stream.len() > ELEMENTS as u64,
         ValueRef::Hash(hash) => {
-            hash.encoding() == "hashtable" && (hash.len() > ELEMENTS || hash.memory_bytes() > BYTES)
+            hash.encoding() == "hashtable"
+                && hash.soonest().is_none()
+                && (hash.len() > ELEMENTS || hash.memory_bytes() > BYTES)
         }
         ValueRef::Set(set) => set.encoding() == "hashtable" && (set.len() > ELEMENTS || set.memory_bytes() > BYTES),
         ValueRef::ZSet(zset) => zset.encoding() == "skiplist" && (zset.len() > ELEMENTS || zset.memory_bytes() > BYTES),
@@ -128,7 +130,9 @@ impl Big {
             }
         };
         match value {
-            ValueRef::Hash(hash) => hash.scan(cursor, 1, |field, text| element(field, Element::Field(field, text))),
+            ValueRef::Hash(hash) => {
+                hash.scan(cursor, 1, |(field, text, _)| element(field, Element::Field(field, text)))
+            }
             ValueRef::Set(set) => set.scan(cursor, 1, |member| element(member, Element::Member(member))),
             ValueRef::ZSet(zset) => {
                 zset.scan(cursor, 1, |(member, score)| element(member, Element::Scored(member, score)))

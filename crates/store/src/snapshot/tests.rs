@@ -69,7 +69,12 @@ fn items(value: ValueRef<'_>) -> Vec<String> {
         ValueRef::String(text) => vec![format!("{:?}", text.to_vec())],
         ValueRef::List(list) => list.iter().map(|item| format!("{:?}", item.to_vec())).collect(),
         ValueRef::Set(set) => set.iter().map(|item| format!("{:?}", item.to_vec())).collect(),
-        ValueRef::Hash(hash) => hash.iter().map(|(f, v)| format!("{:?}={:?}", f.to_vec(), v.to_vec())).collect(),
+        ValueRef::Hash(hash) => hash
+            .iter_with_expiry()
+            .map(|(f, v, at)| {
+                format!("{:?}={:?}{}", f.to_vec(), v.to_vec(), at.map_or(String::new(), |at| format!(" until {at}")))
+            })
+            .collect(),
         ValueRef::ZSet(zset) => zset.iter().map(|(m, s)| format!("{:?}={s}", m.to_vec())).collect(),
         ValueRef::Stream(stream) => stream.rebuild_commands(b"s").into_iter().map(|argv| format!("{argv:?}")).collect(),
     };
@@ -141,6 +146,8 @@ enum Op {
     Insert(Vec<u8>),
     Field(u8, Vec<u8>),
     RemoveField(u8),
+    /// Has some fields expire.
+    ExpireFields(u8, u8, Option<i64>),
     Member(u8),
     RemoveMember(u8),
     Score(u8, i8),
@@ -177,6 +184,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => text().prop_map(Op::Insert),
         3 => (any::<u8>(), text()).prop_map(|(field, text)| Op::Field(field, text)),
         2 => any::<u8>().prop_map(Op::RemoveField),
+        2 => (any::<u8>(), 1..50u8, ttl()).prop_map(|(first, count, ttl)| Op::ExpireFields(first, count, ttl)),
         3 => any::<u8>().prop_map(Op::Member),
         2 => any::<u8>().prop_map(Op::RemoveMember),
         3 => (any::<u8>(), any::<i8>()).prop_map(|(member, score)| Op::Score(member, score)),
@@ -275,6 +283,13 @@ fn run(txn: &mut Txn<'_>, now: &mut i64, key: u8, op: &Op, rolled_back: bool) {
         Op::RemoveField(field) => {
             if let Ok(Some(mut hash)) = txn.edit::<Hash>(key) {
                 hash.remove(&[*field % 40]);
+            }
+        }
+        Op::ExpireFields(first, count, ttl) => {
+            if let Ok(Some(mut hash)) = txn.edit::<Hash>(key) {
+                for field in *first..first.saturating_add(*count) {
+                    hash.set_expiry(&[field % 60], ttl.map(|ttl| *now + ttl));
+                }
             }
         }
         Op::Member(member) => {
