@@ -24,6 +24,7 @@ pub mod monitor;
 pub mod pubsub;
 mod redacted;
 pub mod registry;
+pub mod replay;
 pub mod running;
 pub mod saving;
 pub mod scripting;

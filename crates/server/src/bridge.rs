@@ -6,6 +6,7 @@ use crate::disk::RealDisk;
 use crate::event_loop::Shared;
 use crate::log;
 use crate::memory::used_bytes;
+use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, Wake};
 use kelda_engine::config::{ConfigHandle, LogLevel};
@@ -21,12 +22,11 @@ use std::thread::JoinHandle;
 /// Makes the worker of each thread.
 pub struct Threads {
     engine: Arc<Engine>,
-    /// The thread that writes snapshots.
-    saver: Option<JoinHandle<()>>,
+    persistence: Arc<Persistence>,
 }
 
 /// Numbers that nobody can guess, from the randomness with which the standard library keys its hash maps.
-fn random() -> u64 {
+pub fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
@@ -37,6 +37,7 @@ impl Threads {
     /// What is wrong with the users that the configuration names.
     pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>, file: Option<&Path>) -> Result<Threads, String> {
         kelda_store::hasher::set_seed([random(), random()]);
+        let persistence = Persistence::new();
         let settings = config.settings();
         let threads = shared.mailboxes.len();
         let process = ProcessInfo {
@@ -55,27 +56,13 @@ impl Threads {
             process,
             workers: threads,
             seed: random(),
-            sink: None,
+            sink: Some(persistence.clone()),
         });
+        // Until the data is there.
+        engine.log.turn(false);
+        engine.loading.begin(engine.started_us / 1_000_000, 0);
         engine.acl.load_at_start(&config.config(), |path| std::fs::read(path))?;
-        let saves = engine.clone();
-        let saver = std::thread::Builder::new().name("saver".into());
-        let saver = saver.spawn(move || saves.saves.serve(&saves, &RealDisk, &|| None));
-        if let Err(error) = &saver {
-            log::warning(&format!("No snapshots will be saved: a thread cannot be started: {error}"));
-        }
-        Ok(Threads { engine, saver: saver.ok() })
-    }
-}
-
-impl Drop for Threads {
-    /// Gives up a snapshot that is being written.
-    fn drop(&mut self) {
-        self.engine.saves.end();
-        if let Some(saver) = self.saver.take() {
-            // A panic has been reported by its hook.
-            let _ = saver.join();
-        }
+        Ok(Threads { engine, persistence })
     }
 }
 
@@ -90,6 +77,14 @@ impl MakeSessions for Threads {
 
     fn make(&self, index: usize, wake: Wake) -> Worker {
         self.engine.worker(index, wake)
+    }
+
+    fn start(&self, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+        self.persistence.start(&self.engine, stopping)
+    }
+
+    fn finish(&self) {
+        self.persistence.finish();
     }
 }
 
