@@ -37,6 +37,9 @@ impl FastPath {
             && !session.in_pubsub_mode()
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
+            && !worker.loading
+            && !session.restricted
+            && worker.engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
             && slowlog::sampling(settings)
             && input_bytes < limit(settings.commandlog_request_larger_than)
@@ -59,7 +62,10 @@ impl FastPath {
         let words = args.words();
         let Some(command) = registry::find_short(words[0]) else { return false };
         let Some(at) = command.short_way else { return false };
-        if !command.command.takes(words.len()) || !(self.room || !command.flags.has(Flags::DENYOOM)) {
+        if !command.command.takes(words.len())
+            || !(self.room || !command.flags.has(Flags::DENYOOM))
+            || command.writes && worker.engine.log.check().is_err()
+        {
             return false;
         }
         // The calls that are timed go the long way.

@@ -1,5 +1,6 @@
 //! INFO: the sections, and the figures in them.
 
+use crate::acl::log::Refusal;
 use crate::ctx::Ctx;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -124,7 +125,7 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         "client_recent_max_input_buffer": largest(|info| info.input_bytes.load(Relaxed)),
         "client_recent_max_output_buffer": largest(|info| info.output_bytes.load(Relaxed)),
         "blocked_clients": engine.clients.blocked.load(Relaxed),
-        "tracking_clients": 0,
+        "tracking_clients": engine.tracking.clients.load(Relaxed),
         "pubsub_clients": subscribed.count(),
         "watching_clients": watching.count(),
         "clients_in_timeout_table": 0,
@@ -261,15 +262,20 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_forks": 0,
         "migrate_cached_sockets": 0,
         "slave_expires_tracked_keys": 0,
-        "tracking_total_keys": 0,
-        "tracking_total_items": 0,
-        "tracking_total_prefixes": 0,
+        "tracking_total_keys": engine.tracking.keys.load(Relaxed),
+        "tracking_total_items": engine.tracking.items.load(Relaxed),
+        "tracking_total_prefixes": engine.tracking.prefix_count(),
         "unexpected_error_replies": 0,
         "total_error_replies": engine.total(|stats| stats.errors.get()),
         "total_reads_processed": engine.total(|stats| stats.reads.get()),
         "total_writes_processed": engine.total(|stats| stats.writes.get()),
         "client_query_buffer_limit_disconnections": engine.total(|stats| stats.query_limit_disconnections.get()),
         "client_output_buffer_limit_disconnections": engine.total(|stats| stats.output_limit_disconnections.get()),
+        "acl_access_denied_auth": engine.acl.log.count(Refusal::Auth),
+        "acl_access_denied_cmd": engine.acl.log.count(Refusal::Command),
+        "acl_access_denied_key": engine.acl.log.count(Refusal::Key),
+        "acl_access_denied_channel": engine.acl.log.count(Refusal::Channel),
+        "acl_access_denied_db": engine.acl.log.count(Refusal::Database),
         "commands_put_aside": engine.total(|stats| stats.put_aside.get()),
     );
     Ok(())

@@ -5,6 +5,31 @@ use crate::commands::FAMILIES;
 use hashbrown::HashMap;
 use std::sync::LazyLock;
 
+/// Every category of commands, in the order in which Redis lists them.
+pub const CATEGORIES: &[&str] = &[
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+];
+
 /// A command or subcommand with what follows from its declaration.
 pub struct Registered {
     /// The declaration.
@@ -25,6 +50,8 @@ pub struct Registered {
     pub sampled: bool,
     /// Where its one key is, if it can go the short way; see [`crate::fast_path`].
     pub short_way: Option<usize>,
+    /// Whether it is about keys, and so about the database in use.
+    pub in_database: bool,
     /// First of its subcommands in [`all`].
     subcommands: usize,
 }
@@ -81,7 +108,7 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
     let plain = matches!(command.run, Run::Read(_) | Run::Write(_))
         && !command.whole_keyspace
         && command.reaches_further.is_none();
-    Registered {
+    let mut registered = Registered {
         command,
         parent,
         id,
@@ -92,8 +119,12 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         sampled,
         // Its arity must make sure that the key is there.
         short_way: single_key.filter(|&at| sampled && plain && command.arity.unsigned_abs() as usize > at),
+        in_database: command.keys.iter().any(|keys| !keys.not_key),
         subcommands: 0,
-    }
+    };
+    registered.in_database |=
+        registered.categories().iter().any(|category| ["keyspace", "read", "write"].contains(category));
+    registered
 }
 
 /// Every command, then every subcommand.
@@ -143,6 +174,14 @@ pub fn find_short(name: &[u8]) -> Option<&'static Registered> {
     let found = registry.all.get(usize::from(registry.by_short_name[short_place(name)?]))?;
     let upper = found.command.name.as_bytes();
     (upper == name || upper.eq_ignore_ascii_case(name)).then_some(found)
+}
+
+/// The command or subcommand of this full name, as `get` or `config|get`, in any case.
+pub fn find_full(name: &str) -> Option<&'static Registered> {
+    match name.split_once('|') {
+        None => find(name.as_bytes()),
+        Some((container, sub)) => find(container.as_bytes())?.subcommand(sub.as_bytes()),
+    }
 }
 
 impl Registered {

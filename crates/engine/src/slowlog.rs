@@ -7,6 +7,7 @@
 use crate::clients::ClientInfo;
 use crate::command::Flags;
 use crate::config::Settings;
+use crate::redacted::redacted;
 use crate::registry::Registered;
 use crate::stats::LATENCY_BUCKETS;
 use crate::worker::Worker;
@@ -83,7 +84,8 @@ impl Stopwatch {
         let logged = !command.flags.has(Flags::SKIP_SLOWLOG);
         let log = |kind: LogKind, figure: i64, threshold: i64, len_max: usize| {
             if logged && threshold >= 0 && figure >= threshold && len_max != 0 {
-                worker.engine.slowlog.add(kind, Entry::new(worker, client, words, figure), len_max);
+                let words = redacted(command, words);
+                worker.engine.slowlog.add(kind, Entry::new(worker, client, &words, figure), len_max);
             }
         };
         if let Some(started_us) = self.started_us {

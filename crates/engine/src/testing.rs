@@ -140,7 +140,8 @@ impl Console {
             let pending = self.worker.pending(client.slot).to_vec();
             client.output.extend_from_slice(&pending);
             self.worker.written(client.slot, pending.len());
-            if self.worker.fate(client.slot) != Fate::Open {
+            let fate = self.worker.fate(client.slot);
+            if fate == Fate::Close || fate == Fate::CloseAfterWrite && !self.worker.is_held(client.slot) {
                 self.worker.disconnect(client.slot);
                 client.closed = true;
             }

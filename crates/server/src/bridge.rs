@@ -28,7 +28,10 @@ fn random() -> u64 {
 
 impl Threads {
     /// Makes the engine.
-    pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>, file: Option<&Path>) -> Threads {
+    ///
+    /// # Errors
+    /// What is wrong with the users that the configuration names.
+    pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>, file: Option<&Path>) -> Result<Threads, String> {
         kelda_store::hasher::set_seed([random(), random()]);
         let settings = config.settings();
         let threads = shared.mailboxes.len();
@@ -50,7 +53,8 @@ impl Threads {
             seed: random(),
             sink: None,
         });
-        Threads { engine }
+        engine.acl.load_at_start(&config.config(), |path| std::fs::read(path))?;
+        Ok(Threads { engine })
     }
 }
 
@@ -81,6 +85,9 @@ impl Host for Bridge<'_> {
 }
 
 impl Sessions for Worker {
+    fn needs_password(&self) -> bool {
+        !self.engine.acl.default_user().is_open()
+    }
     fn connect(&mut self, peer: Peer) -> Result<Slot, Vec<u8>> {
         Worker::connect(self, peer)
     }
@@ -98,6 +105,12 @@ impl Sessions for Worker {
     }
     fn written(&mut self, slot: Slot, bytes: usize) {
         Worker::written(self, slot, bytes);
+    }
+    fn is_held(&self, slot: Slot) -> bool {
+        Worker::is_held(self, slot)
+    }
+    fn settle(&mut self) {
+        Worker::settle(self);
     }
     fn fate(&self, slot: Slot) -> Fate {
         Worker::fate(self, slot)
@@ -161,11 +174,11 @@ impl Platform for Process {
         log::log(level, text);
     }
 
-    fn read_file(&self, path: &str) -> io::Result<String> {
-        std::fs::read_to_string(path)
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
     }
 
-    fn write_file(&self, path: &str, text: &str) -> io::Result<()> {
+    fn write_file(&self, path: &str, text: &[u8]) -> io::Result<()> {
         let temporary = format!("{path}.{}.tmp", std::process::id());
         std::fs::write(&temporary, text)?;
         std::fs::rename(&temporary, path)

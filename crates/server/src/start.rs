@@ -29,7 +29,7 @@ pub trait MakeSessions: Send + Sync + 'static {
 }
 
 /// Runs the server until it is told to end.
-pub fn main<M: MakeSessions>(engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M) -> ExitCode {
+pub fn main<M: MakeSessions>(engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let (file, stdin, options) = match cli::read(&arguments) {
         Request::Serve { file, stdin, options } => (file, stdin, options),
@@ -126,7 +126,7 @@ fn serve<M: MakeSessions>(
     mut config: Config,
     file: Option<PathBuf>,
     stdin: &str,
-    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M,
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>,
 ) -> Result<(), Failure> {
     let start_error = |what: &str, error: std::io::Error| Failure::Start(format!("{what}: {}", reason(&error)));
     let settings = config.settings();
@@ -188,6 +188,7 @@ fn serve<M: MakeSessions>(
     let (shared, loops) =
         event_loops(threads, handle.clone(), listeners).map_err(|e| start_error("Cannot make an event loop", e))?;
     let _ = loops_cell.set(shared.clone());
+    let sessions = engine(&handle, &shared, file.as_deref()).map_err(Failure::Start)?;
     watch_signals(shared.clone()).map_err(|e| start_error("Cannot watch signals", e))?;
 
     log::notice(&format!("Kelda {VERSION}, {threads} threads, PID: {}", std::process::id()));
@@ -197,7 +198,7 @@ fn serve<M: MakeSessions>(
         log::warning(&format!("Not supported yet, and without effect: the configuration's '{line}'"));
     }
     log::notice("Server initialized");
-    let running = start_threads(loops, &shared, engine(&handle, &shared, file.as_deref()))
+    let running = start_threads(loops, &shared, sessions)
         .map_err(|e| start_error("Cannot start a thread", e))?;
     if settings.port != 0 {
         log::notice("Ready to accept connections tcp");
@@ -222,15 +223,15 @@ fn serve<M: MakeSessions>(
     Ok(())
 }
 
-/// The lines that the configuration keeps but nothing obeys, as far as they may be shown: a user's rules hold passwords.
+/// The lines that the configuration keeps but nothing obeys, as far as they may be shown.
 fn unobeyed(lines: &[KeptLine]) -> Vec<String> {
     let first = |words: &[String]| words.first().cloned().unwrap_or_default();
     let name = |line: &KeptLine| match line {
-        KeptLine::User(words) => format!("user {} ...", first(words)),
-        KeptLine::RenameCommand(old, _) => format!("rename-command {old} ..."),
-        KeptLine::LoadModule(words) => format!("loadmodule {} ...", first(words)),
+        KeptLine::User(_) => None,
+        KeptLine::RenameCommand(old, _) => Some(format!("rename-command {old} ...")),
+        KeptLine::LoadModule(words) => Some(format!("loadmodule {} ...", first(words))),
     };
-    lines.iter().map(name).collect()
+    lines.iter().filter_map(name).collect()
 }
 
 fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {

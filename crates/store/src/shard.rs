@@ -10,6 +10,7 @@ use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
 use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::{BucketHint, Table, prefetch};
+use crate::tracking::Readers;
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
 use std::cell::{Cell, UnsafeCell};
@@ -55,6 +56,10 @@ impl Db {
 pub struct ShardData {
     /// Database 0, which most servers use alone: no pointer on the way to its table.
     first: Db,
+    /// Number in the log of the last transaction that changed a key of the shard, or only held it while it changed others.
+    pub lsn: u64,
+    /// Sessions that keep copies of keys of this shard.
+    pub readers: Readers,
     /// Sessions that watch keys of this shard.
     pub watchers: Watchers,
     /// Sessions blocked on keys of this shard.
@@ -69,6 +74,8 @@ impl ShardData {
     fn new() -> ShardData {
         ShardData {
             first: Db::default(),
+            lsn: 0,
+            readers: Readers::default(),
             watchers: Watchers::default(),
             waiters: Waiters::default(),
             expiry: ExpiryIndex::default(),
@@ -453,6 +460,22 @@ impl<'k> Guard<'k> {
             ShardSet::None | ShardSet::All => false,
             ShardSet::One(shard) => !self.shard(usize::from(*shard)).waiters.is_empty(),
             ShardSet::Many(shards) => shards.iter().any(|&shard| !self.shard(usize::from(shard)).waiters.is_empty()),
+        }
+    }
+
+    /// The newest transaction in the log that changed what is held.
+    pub fn lsn(&self) -> u64 {
+        self.held.iter().map(|shard| self.shard(shard).lsn).max().unwrap_or(0)
+    }
+
+    /// Notes the place in the log of the transaction that is about to end.
+    pub fn set_lsn(&mut self, lsn: u64) {
+        if let ShardSet::One(shard) = self.held {
+            self.shard_mut(usize::from(shard)).lsn = lsn;
+            return;
+        }
+        for shard in self.held.clone().iter() {
+            self.shard_mut(shard).lsn = lsn;
         }
     }
 

@@ -31,8 +31,11 @@ mod slowlog;
 mod sort;
 mod stream;
 mod string;
+mod tracking;
 mod transaction;
 mod zset;
+
+pub(crate) use client::describe as describe_client;
 
 /// All families.
 pub static FAMILIES: &[&[Command]] = &[

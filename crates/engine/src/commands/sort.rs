@@ -86,7 +86,11 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(args: &Args<'a>, may_store: bool) -> Result<Options<'a>> {
+    fn parse(view: &View, args: &Args<'a>, may_store: bool) -> Result<Options<'a>> {
+        let denied = |option| {
+            Error::owned(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
+        };
+        let named_only = view.cx.env.named_keys_only;
         let mut options =
             Options { by: None, get: Vec::new(), limit: (0, -1), descending: false, alpha: false, store: None };
         let mut at = 2;
@@ -107,11 +111,17 @@ impl<'a> Options<'a> {
             } else if args.is(at, "BY") && argument.is_some() {
                 options.by = argument;
                 at += 1;
+                if named_only && !options.keeps_order() {
+                    return Err(denied("BY"));
+                }
             } else if args.is(at, "GET")
                 && let Some(pattern) = argument
             {
                 options.get.push(pattern);
                 at += 1;
+                if named_only {
+                    return Err(denied("GET"));
+                }
             } else {
                 return Err(Error::Syntax);
             }
@@ -135,13 +145,13 @@ impl<'a> Options<'a> {
 }
 
 fn sort_read(view: &View, args: &Args, reply: &mut Reply) -> Result {
-    let rows = sorted(view, args.key(1), &Options::parse(args, false)?)?;
+    let rows = sorted(view, args.key(1), &Options::parse(view, args, false)?)?;
     write_rows(&rows, reply);
     Ok(())
 }
 
 fn sort_write(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    let options = Options::parse(args, true)?;
+    let options = Options::parse(txn, args, true)?;
     let rows = sorted(txn, args.key(1), &options)?;
     let Some(target) = options.store.map(Key::new) else {
         write_rows(&rows, reply);

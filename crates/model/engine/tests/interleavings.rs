@@ -385,6 +385,56 @@ fn a_transaction_runs_only_if_its_watched_keys_have_not_changed() {
 }
 
 #[test]
+fn a_copy_that_is_out_of_date_is_always_told() {
+    explore(2_000, || {
+        for track in ["CLIENT TRACKING ON", "CLIENT TRACKING ON BCAST"] {
+            let world = World::new(3);
+            let written = Arc::new(Barrier::new(3));
+            let reader = |written: Arc<Barrier>| {
+                Box::new(move |mut node: Node| {
+                    let slot = node.connect();
+                    node.ask(slot, "HELLO 3");
+                    node.ask(slot, track);
+                    let mut copy: Option<Value> = None;
+                    // A push makes the copy void; a reply is newer than all pushes before it.
+                    let ask = |node: &mut Node, copy: &mut Option<Value>, line: &str| {
+                        node.send(slot, line);
+                        loop {
+                            match node.receive(slot) {
+                                Value::Push(_) => *copy = None,
+                                reply => return reply,
+                            }
+                        }
+                    };
+                    for _ in 0..2 {
+                        copy = Some(ask(&mut node, &mut copy, "GET k"));
+                    }
+                    written.wait();
+                    ask(&mut node, &mut copy, "PING");
+                    if let Some(copy) = copy {
+                        let mut none = None;
+                        assert_eq!(copy, ask(&mut node, &mut none, "GET k"));
+                    }
+                }) as Part<()>
+            };
+            let writer = |line: &'static str, written: Arc<Barrier>| {
+                Box::new(move |mut node: Node| {
+                    let slot = node.connect();
+                    node.ask(slot, line);
+                    written.wait();
+                }) as Part<()>
+            };
+            let parts = vec![
+                reader(written.clone()),
+                writer("SET k 1", written.clone()),
+                writer("INCRBY k 5", written),
+            ];
+            together(&world, parts);
+        }
+    });
+}
+
+#[test]
 fn subscribers_of_a_channel_see_one_order() {
     explore(1_000, || {
         let world = World::new(3);

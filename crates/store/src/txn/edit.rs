@@ -15,6 +15,7 @@ use crate::set::Set;
 use crate::stream::{Stream, StreamId, Trim};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
+use smallvec::SmallVec;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
@@ -150,11 +151,10 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
     }
 
     fn emit_change(&mut self, name: &[u8], args: &[&[u8]]) {
-        if self.txn.view.cx.env.log_changes {
-            let mut argv: Vec<&[u8]> = name.split(|byte| *byte == b' ').collect();
-            argv.push(self.key.bytes);
-            argv.extend_from_slice(args);
-            self.txn.emit(&argv);
+        let db = self.txn.view.db;
+        let cx = &mut self.txn.view.cx;
+        if cx.env.log_changes {
+            cx.changes.push_on(db, name, self.key.bytes, args);
         }
     }
 
@@ -162,6 +162,17 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
     /// subcommand.
     fn emit(&mut self, name: &[u8], args: &[&[u8]]) {
         self.emit_change(name, args);
+        self.touched();
+    }
+
+    /// Emits `name key elements…`, which may join the change before, and marks the key as touched once.
+    fn emit_elements(&mut self, name: &'static [u8], elements: &[&[u8]]) {
+        let db = self.txn.view.db;
+        self.txn.view.cx.emit_elements(db, name, self.key.bytes, elements);
+        self.touched();
+    }
+
+    fn touched(&mut self) {
         if self.changed {
             self.txn.view.cx.dirty += 1;
         } else {
@@ -201,7 +212,7 @@ impl Edit<'_, '_, List> {
         self.value().push(end, item, &limits);
         let index = if end == End::Front { 0 } else { self.len() - 1 };
         self.record(|| UndoOp::ListInserted { index, count: 1 });
-        self.emit(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, &[item]);
+        self.emit_elements(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, &[item]);
     }
 
     /// Takes an element off one end.
@@ -223,7 +234,7 @@ impl Edit<'_, '_, List> {
         self.value().push_all(end, items.iter().copied(), &limits);
         let index = if end == End::Front { 0 } else { self.len() - items.len() };
         self.record(|| UndoOp::ListInserted { index, count: items.len() });
-        self.emit(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, items);
+        self.emit_elements(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, items);
         self.txn.view.cx.dirty += items.len() as u64 - 1;
     }
 
@@ -244,7 +255,8 @@ impl Edit<'_, '_, List> {
             self.record(|| UndoOp::ListRemoved { index, items });
         }
         self.value().remove_range(index, count, &limits);
-        self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[count.to_string().as_bytes()]);
+        let mut buffer = itoa::Buffer::new();
+        self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[buffer.format(count).as_bytes()]);
         self.txn.view.cx.dirty += count as u64 - 1;
         count
     }
@@ -254,8 +266,7 @@ impl Edit<'_, '_, List> {
         let limits = self.txn.view.cx.env.limits;
         let old = self.value().set(index, item, &limits);
         self.record(|| UndoOp::ListReplaced { index, item: old });
-        let place = index.to_string();
-        self.emit(b"LSET", &[place.as_bytes(), item]);
+        self.emit(b"LSET", &[itoa::Buffer::new().format(index).as_bytes(), item]);
     }
 
     /// Puts an element before (or after) the first that equals `pivot`. The place of the pivot, if there is one.
@@ -371,7 +382,7 @@ impl Edit<'_, '_, Hash> {
         let old = self.value().set_with_expiry(field, text, expire_at, &limits);
         let new = old.is_none();
         self.record(|| UndoOp::Field { field: field.into(), old });
-        self.emit(b"HSET", &[field, text]);
+        self.emit_elements(b"HSET", &[field, text]);
         if let Some(at) = expire_at {
             self.emit_change(b"HPEXPIREAT", &[at.to_string().as_bytes(), b"FIELDS", b"1", field]);
         }
@@ -401,7 +412,7 @@ impl Edit<'_, '_, Hash> {
             let old = Some((value.clone(), at));
             self.record(|| UndoOp::Field { field: field.into(), old });
         }
-        self.emit(b"HDEL", &[field]);
+        self.emit_elements(b"HDEL", &[field]);
         Some(value)
     }
 
@@ -412,7 +423,7 @@ impl Edit<'_, '_, Hash> {
         }
         let old = self.value().remove(field);
         self.record(|| UndoOp::Field { field: field.into(), old });
-        self.emit(b"HDEL", &[field]);
+        self.emit_elements(b"HDEL", &[field]);
         self.event(EventClasses::HASH, "hexpired");
         self.txn.view.cx.expired_fields += 1;
     }
@@ -431,7 +442,7 @@ impl Edit<'_, '_, Set> {
         let new = self.value().insert(member, &limits);
         if new {
             self.record(|| UndoOp::Member { member: member.into(), present: false });
-            self.emit(b"SADD", &[member]);
+            self.emit_elements(b"SADD", &[member]);
         }
         new
     }
@@ -441,7 +452,7 @@ impl Edit<'_, '_, Set> {
         let had = self.value().remove(member);
         if had {
             self.record(|| UndoOp::Member { member: member.into(), present: true });
-            self.emit(b"SREM", &[member]);
+            self.emit_elements(b"SREM", &[member]);
         }
         had
     }
@@ -459,7 +470,7 @@ impl Edit<'_, '_, ZSet> {
         let limits = self.txn.view.cx.env.limits;
         let old = self.value().insert(member, score, &limits);
         self.record(|| UndoOp::Score { member: member.into(), old });
-        self.emit(b"ZADD", &[&score_text(score), member]);
+        self.emit_elements(b"ZADD", &[&score_text(score), member]);
         old
     }
 
@@ -467,7 +478,7 @@ impl Edit<'_, '_, ZSet> {
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let old = self.value().remove(member)?;
         self.record(|| UndoOp::Score { member: member.into(), old: Some(old) });
-        self.emit(b"ZREM", &[member]);
+        self.emit_elements(b"ZREM", &[member]);
         Some(old)
     }
 
@@ -480,7 +491,7 @@ impl Edit<'_, '_, ZSet> {
         }
         for batch in gone.chunks(128) {
             let members: Vec<&[u8]> = batch.iter().map(|(member, _)| &member[..]).collect();
-            self.emit(b"ZREM", &members);
+            self.emit_elements(b"ZREM", &members);
         }
         gone.len()
     }
@@ -490,6 +501,14 @@ impl Edit<'_, '_, ZSet> {
 fn breaks_watches(name: &[u8], args: &[&[u8]]) -> bool {
     let makes_it = name == b"XGROUP CREATE" && args.get(2) == Some(&&b"MKSTREAM"[..]);
     makes_it || [&b"XADD"[..], b"XDEL", b"XTRIM"].contains(&name)
+}
+
+/// How an ordinary command trims a stream, or one that has this one's entries and older ones, to what this one holds.
+fn trimmed_to(stream: &Stream) -> [String; 3] {
+    match stream.iter().next() {
+        Some(first) => ["MINID".into(), "=".into(), first.id.to_string()],
+        None => ["MAXLEN".into(), "=".into(), "0".into()],
+    }
 }
 
 impl Edit<'_, '_, Stream> {
@@ -524,10 +543,10 @@ impl Edit<'_, '_, Stream> {
         let added = stream.append(id, words.chunks_exact(2).map(|pair| (pair[0], pair[1])), &limits);
         debug_assert!(added, "the id is above the last");
         let trimmed = trim.map_or(0, |trim| stream.trim(trim));
-        let (id, len) = (id.to_string(), stream.len().to_string());
-        let mut args: Vec<&[u8]> = Vec::with_capacity(words.len() + 4);
+        let (id, kept) = (id.to_string(), trimmed_to(stream));
+        let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
         if trimmed != 0 {
-            args.extend_from_slice(&[b"MAXLEN", b"=", len.as_bytes()]);
+            args.extend(kept.iter().map(|word| word.as_bytes()));
         }
         args.push(id.as_bytes());
         args.extend_from_slice(words);
@@ -542,20 +561,28 @@ impl Edit<'_, '_, Stream> {
             let image = Box::new((**self).clone());
             self.record(|| UndoOp::Stream(image));
         }
-        let mut commands: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
-        let result = operation(self.value(), &mut |name, args| {
-            commands.push((name.to_vec(), args.iter().map(|arg| arg.to_vec()).collect()));
-        });
-        for (name, args) in &commands {
-            let args: Vec<&[u8]> = args.iter().map(|arg| &arg[..]).collect();
-            self.emit_change(name, &args);
-            if breaks_watches(name, &args) {
+        // SAFETY: see the module's head; emitting and noting a change touch neither entry nor table, so `operation` has the
+        // only reference to the stream.
+        let stream = unsafe { &mut *self.value.as_ptr() };
+        operation(stream, &mut |name, args| {
+            self.emit_change(name, args);
+            if breaks_watches(name, args) {
                 self.txn.changed(self.key);
             } else {
                 self.txn.view.cx.dirty += 1;
             }
-        }
-        result
+        })
+    }
+
+    /// Removes the oldest entries; how many. Wakes nobody.
+    pub fn trim(&mut self, trim: &Trim) -> u64 {
+        self.apply_quietly(|stream, emit| {
+            let trimmed = stream.trim(trim);
+            if trimmed != 0 {
+                emit(b"XTRIM", &trimmed_to(stream).each_ref().map(|word| word.as_bytes()));
+            }
+            trimmed
+        })
     }
 
     /// Changes the stream without a change that clients or replicas see (a consumer's seen time).

@@ -110,6 +110,7 @@ impl Txn<'_> {
         let mut count = 0;
         for shard in 0..SHARDS {
             let data = self.view.guard.shard_mut(shard);
+            data.readers.clear();
             let Some(part) = data.take_db(db) else { continue };
             data.watchers.touch_where(db, |key| part.table.get(Key::new(key).hash, key).is_some());
             let awaited = data.waiters.keys_of(db);
@@ -122,6 +123,7 @@ impl Txn<'_> {
             }
             self.bury(db, part);
         }
+        self.view.cx.all_invalid = true;
         self.view.cx.dirty += count as u64;
         if count != 0 {
             let before = self.select(db);
@@ -168,6 +170,7 @@ impl Txn<'_> {
         self.reap_watched(a, b);
         for shard in 0..SHARDS {
             let data = self.view.guard.shard_mut(shard);
+            data.readers.clear();
             // A watched key changed if it is there before or after.
             for db in [a, b] {
                 data.watchers.touch_where(db, |key| {
@@ -183,8 +186,10 @@ impl Txn<'_> {
                 }
             }
         }
+        self.view.cx.all_invalid = true;
         self.view.cx.dirty += 1;
-        self.emit(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]);
+        let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
+        self.emit(&[b"SWAPDB", first.format(a).as_bytes(), second.format(b).as_bytes()]);
     }
 
     /// Deletes a key on behalf of a command that names the event `del`. Whether it was there.

@@ -5,12 +5,14 @@
 //! records how to undo it. An expired key is never seen, but by those who asked for it
 //! (`Env::see_due`).
 
+pub mod changes;
 mod context;
 mod edit;
 mod keyspace_ops;
 mod undo;
 
-pub use context::{Change, Context, Env, Event, EventClasses, Garbage};
+pub use changes::{Change, Changes};
+pub use context::{Context, Env, Event, EventClasses, Garbage};
 pub use edit::{Collection, Edit};
 
 use crate::Str;
@@ -23,6 +25,7 @@ use crate::set::Set;
 use crate::shard::{Guard, ShardData, ShardSet, shard_of};
 use crate::stream::Stream;
 use crate::table::SlotMut;
+use crate::tracking::{Reader, ReaderList};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
@@ -120,6 +123,11 @@ impl<'k> View<'k> {
     /// Says that the transaction will hold its shards for long: from now on nobody waits for them.
     pub fn will_take_long(&self) {
         self.guard.will_take_long();
+    }
+
+    /// The newest transaction in the log that changed a held shard.
+    pub fn lsn(&self) -> u64 {
+        self.guard.lsn()
     }
 
     fn shard(&self, key: Key) -> &ShardData {
@@ -319,6 +327,11 @@ impl<'k> Txn<'k> {
         self.view.cx
     }
 
+    /// Notes the transaction's place in the log, which has taken its changes.
+    pub fn set_lsn(&mut self, lsn: u64) {
+        self.view.guard.set_lsn(lsn);
+    }
+
     /// The context, to take effects out.
     pub fn cx(&mut self) -> &mut Context {
         &mut self.view.cx
@@ -340,7 +353,7 @@ impl<'k> Txn<'k> {
         }
     }
 
-    /// Tells watches that the key changed, and counts the change.
+    /// Tells watches and those who keep copies that the key changed, and counts the change.
     fn changed(&mut self, key: Key) {
         let db = self.view.db;
         self.view.cx.dirty += 1;
@@ -348,6 +361,35 @@ impl<'k> Txn<'k> {
         if !shard.watchers.is_empty() {
             shard.watchers.touch(db, key.bytes);
         }
+        if !shard.readers.is_empty() || self.view.cx.broadcast {
+            self.invalidate(key);
+        }
+    }
+
+    /// Has everybody told who keeps a copy of the key.
+    #[cold]
+    fn invalidate(&mut self, key: Key) {
+        let readers = self.view.guard.shard_mut(key.shard()).readers.take(key.bytes);
+        if readers.is_some() || self.view.cx.broadcast {
+            self.view.cx.invalidate(key.bytes, readers.unwrap_or_default());
+        }
+    }
+
+    /// Registers a session that keeps a copy of what this transaction sees of the key. Whether the key is new to the
+    /// register, and whether the reader is.
+    pub fn add_reader(&mut self, key: Key, reader: Reader) -> (bool, bool) {
+        self.shard_mut(key).readers.add(key.bytes, reader)
+    }
+
+    /// Invalidates the copies of any one key of a shard, so that the register has less to remember. Whether there was one.
+    pub fn forget_readers(&mut self, shard: usize) -> bool {
+        let readers = &mut self.view.guard.shard_mut(shard).readers;
+        let Some(key) = readers.any_key().map(Box::<[u8]>::from) else { return false };
+        let list: ReaderList = readers.take(&key).unwrap_or_default();
+        let actor = std::mem::take(&mut self.view.cx.actor);
+        self.view.cx.invalidate(&key, list);
+        self.view.cx.actor = actor;
+        true
     }
 
     /// Tells watches and waiters that the key changed, and counts the change.
@@ -375,6 +417,14 @@ impl<'k> Txn<'k> {
     fn emit(&mut self, argv: &[&[u8]]) {
         let db = self.view.db;
         self.view.cx.emit(db, argv);
+    }
+
+    /// Emits a change that is of no key, such as of the libraries of FUNCTION, and counts it. For those who hold every shard, so
+    /// that it is logged in its place among all others.
+    pub fn emit_keyless(&mut self, argv: &[&[u8]]) {
+        debug_assert!(self.holds_all());
+        self.view.cx.dirty += 1;
+        self.emit(argv);
     }
 
     /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are.
@@ -436,7 +486,9 @@ impl<'k> Txn<'k> {
         if let Some(entry) = self.remove(key) {
             self.discard(key, entry);
             self.emit(&[b"DEL", key.bytes]);
+            let actor = std::mem::take(&mut self.view.cx.actor);
             self.touched(key);
+            self.view.cx.actor = actor;
             self.view.cx.expired += 1;
             self.event(EventClasses::EXPIRED, "expired", key.bytes);
         }
@@ -636,7 +688,10 @@ impl<'k> Txn<'k> {
         if self.view.cx.env.log_changes {
             match at {
                 None => self.emit(&[b"SET", key.bytes, text]),
-                Some(at) => self.emit(&[b"SET", key.bytes, text, b"PXAT", at.to_string().as_bytes()]),
+                Some(at) => {
+                    let mut buffer = itoa::Buffer::new();
+                    self.emit(&[b"SET", key.bytes, text, b"PXAT", buffer.format(at).as_bytes()]);
+                }
             }
         }
         self.touched(key);
@@ -644,23 +699,26 @@ impl<'k> Txn<'k> {
 
     /// Appends to a string, or makes it. The length after.
     pub fn append(&mut self, key: Key, text: &[u8]) -> Result<usize, WrongType> {
-        self.modify_string(key, &[b"APPEND", key.bytes, text], |slot| slot.append(text))
+        self.modify_string(key, None, text, |slot| slot.append(text))
     }
 
     /// Overwrites part of a string from `offset` on, padding with zero bytes, or makes it. The length after.
     pub fn set_range(&mut self, key: Key, offset: usize, text: &[u8]) -> Result<usize, WrongType> {
-        let at = offset.to_string();
-        self.modify_string(key, &[b"SETRANGE", key.bytes, at.as_bytes(), text], |slot| slot.set_range(offset, text))
+        self.modify_string(key, Some(offset), text, |slot| slot.set_range(offset, text))
     }
 
+    /// Writes `text` at `offset`, or else at the end.
     fn modify_string(
         &mut self,
         key: Key,
-        change: &[&[u8]],
+        offset: Option<usize>,
+        text: &[u8],
         modify: impl FnOnce(&mut SlotMut<'_, Entry>),
     ) -> Result<usize, WrongType> {
+        let mut fresh = false;
         match self.slot(key).map(|slot| slot.get().kind()) {
             None => {
+                fresh = true;
                 self.insert(key, Entry::new(key.bytes, Value::String { bytes: Vec::new(), raw: false }, None));
                 self.event(EventClasses::NEW, "new", key.bytes);
             }
@@ -680,7 +738,13 @@ impl<'k> Txn<'k> {
                 length = text.len();
             }
         }
-        self.emit(change);
+        let offset = offset.unwrap_or(length - text.len());
+        if fresh && offset == 0 {
+            // SETRANGE with an empty text makes no key.
+            self.emit(&[b"SET", key.bytes, text]);
+        } else {
+            self.emit(&[b"SETRANGE", key.bytes, itoa::Buffer::new().format(offset).as_bytes(), text]);
+        }
         self.touched(key);
         Ok(length)
     }
@@ -692,7 +756,7 @@ impl<'k> Txn<'k> {
         }
         self.write_expiry(key, at);
         match at {
-            Some(at) => self.emit(&[b"PEXPIREAT", key.bytes, at.to_string().as_bytes()]),
+            Some(at) => self.emit(&[b"PEXPIREAT", key.bytes, itoa::Buffer::new().format(at).as_bytes()]),
             None => self.emit(&[b"PERSIST", key.bytes]),
         }
         self.touched(key);
