@@ -218,6 +218,13 @@ impl FileReader {
         self.offset += bytes as u64;
     }
 
+    /// Leaves out a byte that is damaged.
+    pub(super) fn skip_byte(&mut self) {
+        if !self.rest().is_empty() {
+            self.consume(1);
+        }
+    }
+
     /// Goes to another place.
     pub(super) fn seek(&mut self, offset: u64) {
         self.window.clear();
