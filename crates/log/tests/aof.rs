@@ -374,6 +374,31 @@ fn files_of_other_servers_are_read() {
 }
 
 #[test]
+fn another_server_may_have_gone_on_in_our_file() {
+    let disk = sim();
+    let log = create(&disk, OPTIONS);
+    set(&log, 3, "ours");
+    log.close(1_000);
+    drop(log);
+    let name = "appendonly.aof.1.incr.aof";
+    let ours = get(&disk, name);
+    let theirs = [command(&["SELECT", "1"]), command(&["SET", "theirs", "1"])].concat();
+    let select = command(&["SELECT", "1"]).len();
+    for len in select..=theirs.len() {
+        put(&disk, name, &[&ours[..], &theirs[..len]].concat());
+        let (lines, recovered) = read(&disk).unwrap();
+        let all = ["1 3 SET ours v", "0 1 SET theirs 1"];
+        assert_eq!(lines, if len == theirs.len() { &all[..] } else { &all[..1] });
+        assert_eq!(recovered.cut.is_some(), len != select && len != theirs.len());
+    }
+    let log = reopen(&disk);
+    assert_eq!(set(&log, 0, "again ours"), 2);
+    log.close(2_000);
+    drop(log);
+    assert_eq!(read(&disk).unwrap().0, ["1 3 SET ours v", "0 1 SET theirs 1", "2 0 SET again ours v"]);
+}
+
+#[test]
 fn manifests_that_make_no_sense_are_refused() {
     let disk = sim();
     put(&disk, "x", b"");

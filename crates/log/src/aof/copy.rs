@@ -123,6 +123,8 @@ fn must_be_empty(disk: &dyn Disk, dir: &Path) -> Result<()> {
     }
 }
 
+const FOREIGN: Error = Error::Missing("another server wrote to the log, so that it cannot be restored to a moment");
+
 /// Finds a moment in the increments from number `seq` on; nothing if it is before the first of them, or after the last.
 fn locate(disk: &dyn Disk, sources: &Sources, seq: u64, from_empty: bool, moment: Moment) -> Result<Option<Place>> {
     let beyond = |lsn: Lsn, ms: u64| match moment {
@@ -134,7 +136,7 @@ fn locate(disk: &dyn Disk, sources: &Sources, seq: u64, from_empty: bool, moment
     for (seq, path) in sources.increments.range(seq..) {
         let mut file = FileReader::open(disk, path, 0)?;
         if file.looks_plain()? {
-            return Err(Error::Missing("the log has files of another server, which cannot be restored to a moment"));
+            return Err(FOREIGN);
         }
         let header = match file.read_header()? {
             Ok(()) => file.header(),
@@ -148,7 +150,11 @@ fn locate(disk: &dyn Disk, sources: &Sources, seq: u64, from_empty: bool, moment
         }
         loop {
             let here = Place { seq: *seq, offset: file.offset(), lsn: file.next_lsn() - 1 };
-            match file.checked_step()? {
+            let step = file.checked_step()?;
+            if file.is_foreign() {
+                return Err(FOREIGN);
+            }
+            match step {
                 // What the base holds is what was there at the first mark.
                 Ok(Some(Step::Mark { ms, .. })) if opening && beyond(file.next_lsn() - 1, ms) => return Ok(None),
                 Ok(Some(Step::Mark { ms, .. })) if beyond(0, ms) => return Ok(place),
