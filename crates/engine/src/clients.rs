@@ -3,7 +3,7 @@
 
 use crate::mailbox::SessionRef;
 use crate::worker::Peer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,9 @@ pub struct Labels {
     /// The authenticated user.
     pub user: String,
 }
+
+/// The channels, patterns and shard channels that a session listens to.
+pub type Subscribed = [BTreeSet<Box<[u8]>>; 3];
 
 /// What other threads may know of a client.
 pub struct ClientInfo {
@@ -54,6 +57,16 @@ pub struct ClientInfo {
     pub blocked: AtomicBool,
     /// Whether CLIENT PAUSE holds it back.
     pub paused: AtomicBool,
+    /// MONITOR.
+    pub monitor: AtomicBool,
+    /// CLIENT TRACKING,
+    pub tracking: AtomicBool,
+    /// with BCAST,
+    pub broadcast: AtomicBool,
+    /// with REDIRECT to this client (0: none; -1: no tracking),
+    pub redirect: AtomicI64,
+    /// which is gone.
+    pub redirect_broken: AtomicBool,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// CLIENT IMPORT-SOURCE.
@@ -61,6 +74,7 @@ pub struct ClientInfo {
     /// CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
     labels: Mutex<Labels>,
+    subscribed: Mutex<Subscribed>,
 }
 
 impl ClientInfo {
@@ -83,11 +97,22 @@ impl ClientInfo {
             killed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            monitor: AtomicBool::new(false),
+            tracking: AtomicBool::new(false),
+            broadcast: AtomicBool::new(false),
+            redirect: AtomicI64::new(-1),
+            redirect_broken: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             import_source: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             labels: Mutex::new(Labels { user: "default".into(), ..Labels::default() }),
+            subscribed: Mutex::default(),
         }
+    }
+
+    /// What it listens to; only its own thread changes that.
+    pub fn subscribed(&self) -> MutexGuard<'_, Subscribed> {
+        self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its texts, to read or change.

@@ -1,17 +1,22 @@
 //! The state that all workers share.
 
+use crate::acl::Acl;
 use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
+use crate::durability::Durability;
+pub use crate::durability::{ChangeSink, Lsn};
 use crate::functions::Functions;
+use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
+use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{Rates, Stats};
+use crate::tracking::Tracking;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
-use kelda_store::txn::Change;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -31,12 +36,12 @@ pub trait Platform: Send + Sync {
     fn shutdown(&self) {}
     /// Writes a line to the log: level 0 (debug) to 3 (warning).
     fn log(&self, _level: u8, _text: &str) {}
-    /// Reads a configuration file, for CONFIG REWRITE.
-    fn read_file(&self, _path: &str) -> std::io::Result<String> {
+    /// Reads a file: that of the users.
+    fn read_file(&self, _path: &str) -> std::io::Result<Vec<u8>> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    /// Replaces a configuration file as a whole.
-    fn write_file(&self, _path: &str, _text: &str) -> std::io::Result<()> {
+    /// Replaces a file as a whole.
+    fn write_file(&self, _path: &str, _text: &[u8]) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 }
@@ -58,12 +63,6 @@ pub struct ProcessInfo {
     pub threads: usize,
     /// The port really listened on.
     pub port: u16,
-}
-
-/// Takes the changes of transactions, in commit order.
-pub trait ChangeSink: Send + Sync {
-    /// The changes of one transaction, while its shards are still held.
-    fn commit(&self, changes: &[Change]);
 }
 
 /// What it takes to make an engine.
@@ -98,6 +97,8 @@ pub struct Engine {
     pub process: Mutex<ProcessInfo>,
     /// Publish/subscribe.
     pub pubsub: PubSub,
+    /// Users.
+    pub acl: Acl,
     /// Connected clients.
     pub clients: Clients,
     /// Scripts by SHA-1.
@@ -124,6 +125,12 @@ pub struct Engine {
     pub scripts_call_all: AtomicBool,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// CLIENT TRACKING.
+    pub tracking: Tracking,
+    /// MONITOR.
+    pub monitors: Monitors,
+    /// Sessions for which every command has to do more: those that track or monitor. While there are none, commands look no further.
+    pub observers: AtomicUsize,
     /// SLOWLOG and COMMANDLOG.
     pub slowlog: SlowLogs,
     /// LATENCY.
@@ -135,7 +142,10 @@ pub struct Engine {
     /// Whether the server is ending.
     pub ending: AtomicBool,
     mailboxes: Vec<OnceLock<Mailbox>>,
-    sink: Option<Arc<dyn ChangeSink>>,
+    /// The log.
+    pub log: Durability,
+    /// Where loading the data at the start is.
+    pub loading: Loading,
     seed: u64,
 }
 
@@ -153,6 +163,7 @@ impl Engine {
             platform: options.platform,
             process: Mutex::new(options.process),
             pubsub: PubSub::default(),
+            acl: Acl::new(&settings.requirepass),
             clients: Clients::default(),
             scripts: ScriptCache::default(),
             functions: Functions::default(),
@@ -164,13 +175,17 @@ impl Engine {
             active_expire: AtomicBool::new(true),
             scripts_call_all: AtomicBool::new(false),
             pause: Pause::default(),
+            tracking: Tracking::new(options.workers),
+            monitors: Monitors::new(options.workers),
+            observers: AtomicUsize::new(0),
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),
             memory_peak: AtomicUsize::new(0),
             rates: Mutex::default(),
             ending: AtomicBool::new(false),
             mailboxes: (0..options.workers).map(|_| OnceLock::new()).collect(),
-            sink: options.sink,
+            log: Durability::new(options.sink, options.workers),
+            loading: Loading::default(),
             seed: options.seed,
         })
     }
@@ -198,9 +213,14 @@ impl Engine {
         self.mailboxes[worker].get()
     }
 
-    /// Who reads the changes.
-    pub fn sink(&self) -> Option<&dyn ChangeSink> {
-        self.sink.as_deref()
+    /// Wakes the workers that wait for the log: it has got on, or never will. Called by the log's thread, after it published
+    /// how far it is.
+    pub fn log_progressed(&self) {
+        for worker in self.log.take_waiting() {
+            if let Some(mailbox) = self.mailbox(worker) {
+                mailbox.nudge();
+            }
+        }
     }
 
     /// Looks how much memory is in use; returns the most ever seen.

@@ -3,6 +3,8 @@
 //! Invariant: a message posted before a drain begins is seen by that drain or by one that a later wake-up causes; no
 //! message is lost and none is seen twice. Messages of one sender arrive in order.
 
+use crate::durability::Lsn;
+use crate::tracking::OutOfDate;
 use crate::worker::Slot;
 use kelda_store::sync::{AtomicBool, Mutex, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -37,6 +39,8 @@ pub enum Message {
         channel: Arc<[u8]>,
         /// The message.
         payload: Arc<[u8]>,
+        /// The transaction that it tells of.
+        lsn: Lsn,
     },
     /// A blocked session was served: its reply.
     Served {
@@ -44,6 +48,10 @@ pub enum Message {
         session: SessionRef,
         /// The reply in the session's protocol.
         reply: Vec<u8>,
+        /// The transaction that served it.
+        lsn: Lsn,
+        /// Whether the command ran; or else its user may no longer run it.
+        ran: bool,
     },
     /// End a blocked session's wait as CLIENT UNBLOCK asks.
     Unblock {
@@ -57,7 +65,45 @@ pub enum Message {
         /// The session.
         session: SessionRef,
     },
-    /// The user of sessions was changed or removed: close those it authenticates.
+    /// Tell sessions that they keep copies of a key that changed.
+    Invalid {
+        /// The key.
+        key: Arc<[u8]>,
+        /// The client that changed it; 0 for none.
+        actor: u64,
+        /// The client ids of the sessions.
+        readers: Vec<u64>,
+    },
+    /// Tell all sessions that track that everything changed.
+    AllInvalid {
+        /// The client that hears of it otherwise.
+        by: u64,
+    },
+    /// Tell the sessions with CLIENT TRACKING BCAST that keys changed.
+    Changed {
+        /// The keys, each with the client that changed it; 0 for none.
+        keys: Arc<[(Arc<[u8]>, u64)]>,
+    },
+    /// Tell a session that was running a command before.
+    OutOfDate {
+        /// Its client id.
+        reader: u64,
+        /// What it keeps copies of.
+        what: OutOfDate,
+    },
+    /// Tell a session what another one is to be told.
+    Redirected {
+        /// The session.
+        to: SessionRef,
+        /// What that one keeps copies of.
+        what: OutOfDate,
+    },
+    /// Show those who monitor that commands ran.
+    Monitored {
+        /// Their lines.
+        lines: Arc<[u8]>,
+    },
+    /// Look again: the server is ending, or CLIENT PAUSE is over.
     Shutdown,
 }
 
@@ -80,6 +126,11 @@ impl Mailbox {
         if !self.announced.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }
+    }
+
+    /// Wakes the owner without a message.
+    pub fn nudge(&self) {
+        (self.wake)();
     }
 
     /// Leaves a message from the owner's own thread, which looks (`has_mail`) before it sleeps.

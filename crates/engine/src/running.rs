@@ -4,6 +4,8 @@
 //! and run again with every shard. While a script runs long its thread serves other sessions, and SCRIPT KILL gets
 //! through.
 
+use crate::acl;
+use crate::acl::log::Context;
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::Ctx;
 use crate::engine::Engine;
@@ -269,7 +271,7 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
         return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
     }
     if flags.present && !flags.no_writes {
-        exec::check_replicas(ctx.worker)?;
+        exec::check_writes(ctx.worker)?;
     }
     let no_memory = exec::check_memory(ctx.worker).is_err();
     if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {
@@ -375,11 +377,17 @@ impl Script<'_, '_, '_, '_> {
         if denied || matches!(command.command.run, Run::Script(_)) {
             return Err(Error::text("ERR This Redis command is not allowed from script"));
         }
+        let session = &*self.ctx.session;
+        if session.restricted {
+            acl::check(worker, session, command, words, Context::Script).map_err(|(reason, _)| {
+                Error::owned(format!("ERR ACL failure in script: {}", acl::text(&session.user, command, reason)))
+            })?;
+        }
+        if self.read_only && (command.writes || command.flags.has(Flags::MAY_REPLICATE)) {
+            return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
+        }
         if command.writes {
-            if self.read_only {
-                return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
-            }
-            exec::check_replicas(worker)?;
+            exec::check_writes(worker)?;
         }
         if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
             exec::check_memory(worker)?;
@@ -475,7 +483,13 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
     }
 
     fn acl_check(&mut self, words: &[&[u8]]) -> Option<bool> {
-        exec::resolve(words).ok().map(|_| true)
+        let command = match exec::resolve(words) {
+            // A container has permissions of its own.
+            Err(Error::Arity(_)) => registry::find(words.first()?)?,
+            found => found.ok()?,
+        };
+        let session = &*self.ctx.session;
+        Some(!session.restricted || session.user.check(command, words, session.db).is_ok())
     }
 }
 

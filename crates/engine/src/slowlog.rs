@@ -6,6 +6,8 @@
 
 use crate::clients::ClientInfo;
 use crate::command::Flags;
+use crate::config::Settings;
+use crate::redacted::redacted;
 use crate::registry::Registered;
 use crate::stats::LATENCY_BUCKETS;
 use crate::worker::Worker;
@@ -16,6 +18,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SAMPLE: u64 = 64;
 /// A slow log's threshold up to which fast commands are timed always, in µs.
 const FAST_US: i64 = 1_000;
+
+/// Whether fast commands are timed only now and then.
+#[inline]
+pub(crate) fn sampling(settings: &Settings) -> bool {
+    !(0..=FAST_US).contains(&settings.slowlog_log_slower_than)
+}
+
+/// Whether, of a command that is timed now and then, the call after so many is.
+#[inline]
+pub(crate) fn is_sample(calls: u64) -> bool {
+    calls.is_multiple_of(SAMPLE)
+}
+
+/// Notes a reply that belongs into the log of large ones, of a call that was not timed.
+#[cold]
+pub(crate) fn note_large_reply(
+    worker: &Worker,
+    client: &ClientInfo,
+    command: &Registered,
+    words: &[&[u8]],
+    reply_bytes: usize,
+) {
+    let request_bytes = words.iter().map(|word| word.len()).sum();
+    Stopwatch { started_us: None, weight: 1 }.note(worker, client, command, words, [request_bytes, reply_bytes]);
+}
 
 /// Times one call of a command.
 pub struct Stopwatch {
@@ -28,8 +55,8 @@ impl Stopwatch {
     #[inline]
     pub fn start(worker: &Worker, command: &Registered) -> Stopwatch {
         let mut weight = 1;
-        if command.sampled && !(0..=FAST_US).contains(&worker.settings.slowlog_log_slower_than) {
-            if !worker.stats().by_command[command.id].calls.get().is_multiple_of(SAMPLE) {
+        if command.sampled && sampling(&worker.settings) {
+            if !is_sample(worker.stats().by_command[command.id].calls.get()) {
                 return Stopwatch { started_us: None, weight };
             }
             weight = SAMPLE;
@@ -57,7 +84,8 @@ impl Stopwatch {
         let logged = !command.flags.has(Flags::SKIP_SLOWLOG);
         let log = |kind: LogKind, figure: i64, threshold: i64, len_max: usize| {
             if logged && threshold >= 0 && figure >= threshold && len_max != 0 {
-                worker.engine.slowlog.add(kind, Entry::new(worker, client, words, figure), len_max);
+                let words = redacted(command, words);
+                worker.engine.slowlog.add(kind, Entry::new(worker, client, &words, figure), len_max);
             }
         };
         if let Some(started_us) = self.started_us {

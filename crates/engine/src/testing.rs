@@ -5,8 +5,8 @@ use crate::engine::{ChangeSink, Engine, EngineOptions, Platform, ProcessInfo};
 use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A clock that moves only when told.
 pub struct HandClock {
@@ -39,12 +39,27 @@ impl Clock for HandClock {
     }
 }
 
-/// A process with nothing around it.
-pub struct NoPlatform;
+/// A process with nothing around it but files, in memory.
+#[derive(Default)]
+pub struct NoPlatform {
+    /// The files by name.
+    pub files: Mutex<BTreeMap<String, Vec<u8>>>,
+}
 
 impl Platform for NoPlatform {
     fn used_memory(&self) -> usize {
         1 << 20
+    }
+
+    fn read_file(&self, path: &str) -> std::io::Result<Vec<u8>> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.get(path).cloned().ok_or(std::io::Error::from_raw_os_error(2))
+    }
+
+    fn write_file(&self, path: &str, text: &[u8]) -> std::io::Result<()> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.insert(path.into(), text.into());
+        Ok(())
     }
 }
 
@@ -54,6 +69,8 @@ pub struct Console {
     pub engine: Arc<Engine>,
     /// Its clock.
     pub clock: Arc<HandClock>,
+    /// Its process.
+    pub platform: Arc<NoPlatform>,
     worker: Worker,
     clients: BTreeMap<String, Client>,
 }
@@ -76,25 +93,38 @@ impl Console {
         Console::with_sink(settings, None)
     }
 
+    /// An engine in a process with these files.
+    pub fn with_files(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Console {
+        let files = files.iter().map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())).collect();
+        Console::build(settings, NoPlatform { files: Mutex::new(files) }, None)
+    }
+
     /// An engine whose changes go to `sink`.
     pub fn with_sink(settings: &[(&str, &str)], sink: Option<Arc<dyn ChangeSink>>) -> Console {
+        Console::build(settings, NoPlatform::default(), sink)
+    }
+
+    fn build(settings: &[(&str, &str)], platform: NoPlatform, sink: Option<Arc<dyn ChangeSink>>) -> Console {
         let mut config = Config::default();
         for (name, value) in settings.iter().chain(&[("enable-debug-command", "yes")]) {
             let accepted = config.parse_file_text(&format!("{name} {value}\n"), "test", &|_| Ok(Vec::new()));
             assert!(accepted.is_ok(), "{name} {value}");
         }
         let clock = Arc::new(HandClock { us: AtomicU64::new(START_US), us_a_look: AtomicU64::new(0) });
+        let platform = Arc::new(platform);
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),
-            platform: Arc::new(NoPlatform),
+            platform: platform.clone(),
             process: ProcessInfo { run_id: "0".repeat(40), threads: 1, ..ProcessInfo::default() },
             workers: 1,
             seed: 1,
             sink,
         });
+        let users = engine.acl.load_at_start(&engine.config.config(), |path| platform.read_file(path));
+        assert_eq!(users, Ok(()));
         let worker = engine.worker(0, Box::new(|| {}));
-        Console { engine, clock, worker, clients: BTreeMap::new() }
+        Console { engine, clock, platform, worker, clients: BTreeMap::new() }
     }
 
     fn client(&mut self, name: &str) -> &mut Client {
@@ -140,7 +170,8 @@ impl Console {
             let pending = self.worker.pending(client.slot).to_vec();
             client.output.extend_from_slice(&pending);
             self.worker.written(client.slot, pending.len());
-            if self.worker.fate(client.slot) != Fate::Open {
+            let fate = self.worker.fate(client.slot);
+            if fate == Fate::Close || fate == Fate::CloseAfterWrite && !self.worker.is_held(client.slot) {
                 self.worker.disconnect(client.slot);
                 client.closed = true;
             }

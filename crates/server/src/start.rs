@@ -4,9 +4,10 @@ use crate::cli::{self, Request};
 use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
+use crate::persistence::describe;
 use crate::process::{ProcessEffects, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file};
 use crate::sessions::Sessions;
-use kelda_engine::config::{Config, ConfigHandle, KeptLine};
+use kelda_engine::config::{Config, ConfigHandle, KeptLine, Settings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read;
@@ -26,10 +27,19 @@ pub trait MakeSessions: Send + Sync + 'static {
     type Sessions: Sessions;
     /// The sessions of thread `index`, made on that thread; `wake` makes its loop run a turn.
     fn make(&self, index: usize, wake: Wake) -> Self::Sessions;
+    /// Loads the data, while the loops already run. May take long; `stopping` tells whether to give up.
+    ///
+    /// # Errors
+    /// Why the server must not start.
+    fn start(&self, stopping: &dyn Fn() -> bool) -> Result<(), String>;
+    /// The loops have ended.
+    fn finish(&self);
 }
 
 /// Runs the server until it is told to end.
-pub fn main<M: MakeSessions>(engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M) -> ExitCode {
+pub fn main<M: MakeSessions>(
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>,
+) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let (file, stdin, options) = match cli::read(&arguments) {
         Request::Serve { file, stdin, options } => (file, stdin, options),
@@ -126,7 +136,7 @@ fn serve<M: MakeSessions>(
     mut config: Config,
     file: Option<PathBuf>,
     stdin: &str,
-    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> M,
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>,
 ) -> Result<(), Failure> {
     let start_error = |what: &str, error: std::io::Error| Failure::Start(format!("{what}: {}", reason(&error)));
     let settings = config.settings();
@@ -188,26 +198,33 @@ fn serve<M: MakeSessions>(
     let (shared, loops) =
         event_loops(threads, handle.clone(), listeners).map_err(|e| start_error("Cannot make an event loop", e))?;
     let _ = loops_cell.set(shared.clone());
+    let sessions = engine(&handle, &shared, file.as_deref()).map_err(Failure::Start)?;
     watch_signals(shared.clone()).map_err(|e| start_error("Cannot watch signals", e))?;
 
     log::notice(&format!("Kelda {VERSION}, {threads} threads, PID: {}", std::process::id()));
     log::notice(&format!("Running mode=standalone, port={}.", settings.port));
-    log::notice(&format!("Data is kept in memory only; files would be in {dir}"));
+    log::notice(&describe(&settings, &dir));
     for line in unobeyed {
         log::warning(&format!("Not supported yet, and without effect: the configuration's '{line}'"));
     }
     log::notice("Server initialized");
-    let running = start_threads(loops, &shared, engine(&handle, &shared, file.as_deref()))
-        .map_err(|e| start_error("Cannot start a thread", e))?;
-    if settings.port != 0 {
-        log::notice("Ready to accept connections tcp");
-    }
-    if !settings.unixsocket.is_empty() {
-        log::notice("Ready to accept connections unix");
+    let sessions = Arc::new(sessions);
+    let running = start_threads(loops, &shared, &sessions).map_err(|e| start_error("Cannot start a thread", e))?;
+    let started = sessions.start(&|| shared.is_stopping());
+    let failure = started.err().filter(|_| !shared.is_stopping());
+    if let Some(why) = &failure {
+        log::warning(&format!("Fatal error: {why}"));
+        shared.stop();
+    } else {
+        announce(&settings);
     }
     for thread in running {
         // A panic of a thread has been reported by its hook; in the release build it ended the process.
         let _ = thread.join();
+    }
+    sessions.finish();
+    if failure.is_some() {
+        return Err(Failure::Start("The server did not start.".into()));
     }
     log::warning("User requested shutdown...");
     if let Some(path) = &pidfile {
@@ -222,15 +239,25 @@ fn serve<M: MakeSessions>(
     Ok(())
 }
 
-/// The lines that the configuration keeps but nothing obeys, as far as they may be shown: a user's rules hold passwords.
+/// The lines that the configuration keeps but nothing obeys, as far as they may be shown.
 fn unobeyed(lines: &[KeptLine]) -> Vec<String> {
     let first = |words: &[String]| words.first().cloned().unwrap_or_default();
     let name = |line: &KeptLine| match line {
-        KeptLine::User(words) => format!("user {} ...", first(words)),
-        KeptLine::RenameCommand(old, _) => format!("rename-command {old} ..."),
-        KeptLine::LoadModule(words) => format!("loadmodule {} ...", first(words)),
+        KeptLine::User(_) => None,
+        KeptLine::RenameCommand(old, _) => Some(format!("rename-command {old} ...")),
+        KeptLine::LoadModule(words) => Some(format!("loadmodule {} ...", first(words))),
     };
-    lines.iter().map(name).collect()
+    lines.iter().filter_map(name).collect()
+}
+
+/// Says that commands are taken from now on.
+fn announce(settings: &Settings) {
+    if settings.port != 0 {
+        log::notice("Ready to accept connections tcp");
+    }
+    if !settings.unixsocket.is_empty() {
+        log::notice("Ready to accept connections unix");
+    }
 }
 
 fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
@@ -242,8 +269,11 @@ const STACK_BYTES: usize = 64 << 20;
 
 type Running = Vec<std::thread::JoinHandle<()>>;
 
-fn start_threads<M: MakeSessions>(loops: Vec<EventLoop>, shared: &Arc<Shared>, make: M) -> std::io::Result<Running> {
-    let make = Arc::new(make);
+fn start_threads<M: MakeSessions>(
+    loops: Vec<EventLoop>,
+    shared: &Arc<Shared>,
+    make: &Arc<M>,
+) -> std::io::Result<Running> {
     let start = |(index, mut event_loop): (usize, EventLoop)| {
         let mailbox = shared.mailboxes[index].clone(); // there is one for each loop
         let make = make.clone();

@@ -260,6 +260,22 @@ impl<'a> EntryRef<'a> {
         (self.flags() & EXPIRES != 0).then(|| unsafe { self.0.add(HEADER).cast::<i64>().read() })
     }
 
+    /// When the first field of a hash expires, in Unix milliseconds.
+    #[inline]
+    pub fn field_due(self) -> Option<i64> {
+        // SAFETY: the type that the encoding stands for.
+        (self.encoding() == Encoding::Hash).then(|| unsafe { self.fixed::<Hash>() }.soonest())?
+    }
+
+    /// When there is something to expire: the key, or a field of the hash.
+    #[inline]
+    pub fn next_due(self) -> Option<i64> {
+        match (self.expire_at(), self.field_due()) {
+            (Some(key), Some(field)) => Some(key.min(field)),
+            (key, field) => key.or(field),
+        }
+    }
+
     /// The access field: [`ACCESS_BITS`] bits that eviction keeps its LRU clock or LFU counter in.
     #[inline]
     pub fn access(self) -> u32 {
@@ -273,7 +289,7 @@ impl<'a> EntryRef<'a> {
         field.store(field.load(Relaxed) & !ACCESS_MASK | access & ACCESS_MASK, Relaxed);
     }
 
-    /// Whether the expiry index has a registration at or before this entry's expiry; see [`crate::expiry`].
+    /// Whether the expiry index has a registration at or before [`EntryRef::next_due`]; see [`crate::expiry`].
     #[inline]
     pub fn is_indexed(self) -> bool {
         self.flags() & INDEXED != 0

@@ -20,6 +20,7 @@ pub mod sync;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod tracking;
 pub mod txn;
 pub mod value;
 pub mod waiting;

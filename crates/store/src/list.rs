@@ -263,6 +263,15 @@ impl List {
         }
     }
 
+    /// The blocks that the elements lie in, front to back: as many as [`List::chunk_count`] tells.
+    pub fn chunks(&self) -> impl Iterator<Item = &Packed> {
+        let (packed, chunks) = match &self.form {
+            Form::Packed(packed) => (Some(packed), None),
+            Form::Chunks(chunks) => (None, Some(chunks)),
+        };
+        packed.into_iter().chain(chunks.into_iter().flat_map(|chunks| chunks.range(0..chunks.count())))
+    }
+
     /// Heap in use, in bytes. O(chunks).
     pub fn memory_bytes(&self) -> usize {
         match &self.form {

@@ -10,6 +10,7 @@ use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
 use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::{BucketHint, Table, prefetch};
+use crate::tracking::Readers;
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
 use std::cell::{Cell, UnsafeCell};
@@ -32,7 +33,22 @@ pub struct Db {
     /// The keys.
     pub table: Table<Entry>,
     /// How many of them have an expiry time.
-    pub volatile: usize,
+    pub volatile: u32,
+    /// How many of them are hashes with fields that have one.
+    pub volatile_hashes: u32,
+}
+
+impl Db {
+    /// Whether any key, or field of a hash, has an expiry time.
+    #[inline]
+    pub fn any_volatile(&self) -> bool {
+        (self.volatile | self.volatile_hashes) != 0
+    }
+
+    /// How many keys need a registration in the expiry index, at most.
+    fn registered_max(&self) -> usize {
+        self.volatile as usize + self.volatile_hashes as usize
+    }
 }
 
 /// What a shard's lock guards. What every command looks at lies in front.
@@ -40,6 +56,10 @@ pub struct Db {
 pub struct ShardData {
     /// Database 0, which most servers use alone: no pointer on the way to its table.
     first: Db,
+    /// Number in the log of the last transaction that changed a key of the shard, or only held it while it changed others.
+    pub lsn: u64,
+    /// Sessions that keep copies of keys of this shard.
+    pub readers: Readers,
     /// Sessions that watch keys of this shard.
     pub watchers: Watchers,
     /// Sessions blocked on keys of this shard.
@@ -54,6 +74,8 @@ impl ShardData {
     fn new() -> ShardData {
         ShardData {
             first: Db::default(),
+            lsn: 0,
+            readers: Readers::default(),
             watchers: Watchers::default(),
             waiters: Waiters::default(),
             expiry: ExpiryIndex::default(),
@@ -101,9 +123,9 @@ impl ShardData {
     pub fn tidy_expiry(&mut self, now_ms: i64) {
         /// Registrations that are never worth a rebuild.
         const SMALL: usize = 256;
-        let others: usize = self.others.iter().flatten().map(|db| db.volatile).sum();
-        let volatile = self.first.volatile + others;
-        if self.expiry.len() <= SMALL + 2 * volatile {
+        let others: usize = self.others.iter().flatten().map(|db| db.registered_max()).sum();
+        let needed = self.first.registered_max() + others;
+        if self.expiry.len() <= SMALL + 2 * needed {
             return;
         }
         let (first, others) = (&self.first, &self.others);
@@ -114,7 +136,7 @@ impl ShardData {
             };
             let mut at = None;
             db.table.find_by_hash(hash, |entry| {
-                at = entry.expire_at();
+                at = entry.next_due();
                 at.is_some()
             });
             at
@@ -320,9 +342,21 @@ impl Keyspace {
     /// Locks the shards, or gives up after some microseconds with `None`: the caller puts its work aside.
     #[inline]
     pub fn lock(&self, want: ShardSet) -> Option<Guard<'_>> {
-        if let ShardSet::One(shard) = want {
-            return self.shards[usize::from(shard)].lock_soon().then(|| Guard::new(self, want));
+        match want {
+            ShardSet::One(shard) => self.lock_one(shard),
+            _ => self.lock_several(want),
         }
+    }
+
+    /// [`Keyspace::lock`] of a single shard.
+    #[inline(always)]
+    pub fn lock_one(&self, shard: u16) -> Option<Guard<'_>> {
+        let locked = self.shards[usize::from(shard)].lock_soon();
+        // Not `then_some`: a guard that is made is given back, and this one would not have been taken.
+        locked.then(|| Guard::new(self, ShardSet::One(shard)))
+    }
+
+    fn lock_several(&self, want: ShardSet) -> Option<Guard<'_>> {
         for shard in want.iter() {
             if !self.shards[shard].lock_soon() {
                 for taken in want.iter().take_while(|&taken| taken != shard) {
@@ -420,12 +454,28 @@ impl<'k> Guard<'k> {
 
     /// Whether any session waits for a key of the held shards. For the whole keyspace, which leaves nothing to lock, no
     /// matter.
-    #[inline]
+    #[inline(always)]
     pub fn has_waiters(&self) -> bool {
         match &self.held {
             ShardSet::None | ShardSet::All => false,
             ShardSet::One(shard) => !self.shard(usize::from(*shard)).waiters.is_empty(),
             ShardSet::Many(shards) => shards.iter().any(|&shard| !self.shard(usize::from(shard)).waiters.is_empty()),
+        }
+    }
+
+    /// The newest transaction in the log that changed what is held.
+    pub fn lsn(&self) -> u64 {
+        self.held.iter().map(|shard| self.shard(shard).lsn).max().unwrap_or(0)
+    }
+
+    /// Notes the place in the log of the transaction that is about to end.
+    pub fn set_lsn(&mut self, lsn: u64) {
+        if let ShardSet::One(shard) = self.held {
+            self.shard_mut(usize::from(shard)).lsn = lsn;
+            return;
+        }
+        for shard in self.held.clone().iter() {
+            self.shard_mut(shard).lsn = lsn;
         }
     }
 
@@ -453,16 +503,30 @@ impl<'k> Guard<'k> {
     }
 }
 
+impl Guard<'_> {
+    #[inline(always)]
+    fn give_back(&self, index: usize) {
+        let shard = &self.keyspace.shards[index];
+        if self.changed {
+            // SAFETY: the lock is still held and no reference into the shard outlives the guard, which is being dropped.
+            shard.publish(unsafe { &*shard.data.get() });
+        }
+        shard.unlock();
+    }
+
+    #[inline(never)]
+    fn give_back_all(&self) {
+        self.held.iter().for_each(|index| self.give_back(index));
+    }
+}
+
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
-        for index in self.held.iter() {
-            let shard = &self.keyspace.shards[index];
-            if self.changed {
-                // SAFETY: the lock is still held and no reference into the shard outlives the guard.
-                shard.publish(unsafe { &*shard.data.get() });
-            }
-            shard.unlock();
+        match self.held {
+            // The ordinary case, without a loop.
+            ShardSet::One(shard) => self.give_back(usize::from(shard)),
+            _ => self.give_back_all(),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! CLIENT: what clients are connected, what they call themselves, and how they are treated.
 
+use super::tracking;
+use crate::acl::Acl;
 use crate::args::Args;
 use crate::clients::ClientInfo;
 use crate::command::{Command, Flags, Group, Reply, Run};
+use crate::config::AppendFsync;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::mailbox::Message;
@@ -99,6 +102,15 @@ pub static COMMANDS: &[Command] = &[Command {
             import_source,
         ),
         sub(
+            "DURABILITY",
+            3,
+            COMMON,
+            "8.1.0",
+            "when:<ALWAYS | EVERYSEC | NO | DEFAULT>",
+            "Chooses for the connection what appendfsync chooses for all: whether its replies wait for the disk.",
+            durability,
+        ),
+        sub(
             "NO-EVICT",
             3,
             BUSY.and(Flags::ADMIN),
@@ -152,22 +164,17 @@ pub static COMMANDS: &[Command] = &[Command {
                 Ok(())
             })
         },
-        sub("GETREDIR", 2, BUSY, "6.0.0", "", "Tells where invalidation messages go.", |_, _, reply| {
-            reply.int(-1);
-            Ok(())
-        }),
-        sub("TRACKING", -3, COMMON, "6.0.0", TRACKING_SYNTAX, "Turns server-assisted caching on or off.", tracking),
-        sub("TRACKINGINFO", 2, COMMON, "6.2.0", "", "Tells about server-assisted caching.", |_, _, reply| {
-            reply.map(3);
-            reply.bulk(b"flags");
-            reply.set(1);
-            reply.bulk(b"off");
-            reply.bulk(b"redirect");
-            reply.int(-1);
-            reply.bulk(b"prefixes");
-            reply.array(0);
-            Ok(())
-        }),
+        sub("GETREDIR", 2, BUSY, "6.0.0", "", "Tells where invalidation messages go.", tracking::get_redirect),
+        sub(
+            "TRACKING",
+            -3,
+            COMMON,
+            "6.0.0",
+            TRACKING_SYNTAX,
+            "Turns server-assisted caching on or off.",
+            tracking::tracking,
+        ),
+        sub("TRACKINGINFO", 2, COMMON, "6.2.0", "", "Tells about server-assisted caching.", tracking::info),
         sub(
             "CACHING",
             3,
@@ -175,11 +182,7 @@ pub static COMMANDS: &[Command] = &[Command {
             "6.0.0",
             "mode:<YES | NO>",
             "Chooses whether the next command's keys are tracked.",
-            |_, _, _| {
-                Err(Error::text(
-                    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-                ))
-            },
+            tracking::caching,
         ),
         sub(
             "CAPA",
@@ -251,6 +254,17 @@ fn import_source(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     set_switch(args, reply, &ctx.session.info.import_source)
 }
 
+fn durability(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let word = String::from_utf8_lossy(&args[2]).to_ascii_lowercase();
+    let wanted = match word.as_str() {
+        "default" => None,
+        word => Some(AppendFsync::from_word(word).ok_or(Error::Syntax)?),
+    };
+    ctx.worker.set_durability(ctx.session, wanted);
+    reply.ok();
+    Ok(())
+}
+
 fn reply_mode(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let mode = &mut ctx.session.reply_mode;
     if args.is(2, "on") {
@@ -273,9 +287,13 @@ fn reply_mode(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
 fn flags(info: &ClientInfo) -> String {
     let subscribed = info.subscriptions.iter().any(|count| count.load(Relaxed) != 0);
     let shown: String = [
+        (info.monitor.load(Relaxed), 'O'),
         (subscribed, 'P'),
         (info.queued.load(Relaxed) >= 0, 'x'),
         (info.blocked.load(Relaxed), 'b'),
+        (info.tracking.load(Relaxed), 't'),
+        (info.redirect_broken.load(Relaxed), 'R'),
+        (info.broadcast.load(Relaxed), 'B'),
         (info.killed.load(Relaxed), 'A'),
         (info.no_evict.load(Relaxed), 'e'),
         (info.no_touch.load(Relaxed), 'T'),
@@ -289,7 +307,7 @@ fn flags(info: &ClientInfo) -> String {
 }
 
 /// A client as CLIENT LIST shows it: the fields of Redis 8.
-fn describe(info: &ClientInfo, now_ms: i64) -> String {
+pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
     /// What a session takes besides its buffers, about.
     const SESSION_BYTES: usize = 1024;
     let labels = info.labels().clone();
@@ -304,7 +322,7 @@ fn describe(info: &ClientInfo, now_ms: i64) -> String {
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} \
          watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs={output} rbp={output} obl={output} oll=0 omem=0 tot-mem={} \
-         events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={net_in} \
+         events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={net_in} \
          tot-net-out={net_out} tot-cmds={commands}",
         info.at.id,
         info.peer.addr,
@@ -319,6 +337,7 @@ fn describe(info: &ClientInfo, now_ms: i64) -> String {
         info.watched.load(Relaxed),
         SESSION_BYTES + input + output,
         labels.user,
+        info.redirect.load(Relaxed),
         info.resp.load(Relaxed),
         labels.lib_name,
         labels.lib_version,
@@ -372,7 +391,7 @@ fn id_to_list(word: &[u8]) -> Result<u64> {
 
 impl Filter {
     /// Reads options in pairs; ID takes as many numbers as follow, each read by `id`.
-    fn parse(mut rest: &[&[u8]], id: fn(&[u8]) -> Result<u64>) -> Result<Filter> {
+    fn parse(users: &Acl, mut rest: &[&[u8]], id: fn(&[u8]) -> Result<u64>) -> Result<Filter> {
         let mut filter = Filter::default();
         while let [option, word, after @ ..] = rest {
             rest = after;
@@ -392,7 +411,7 @@ impl Filter {
                 }
                 b"TYPE" => filter.kind = Some(kind_named(word)?),
                 b"USER" => {
-                    if *word != b"default" {
+                    if users.get(word).is_none() {
                         let name = String::from_utf8_lossy(word);
                         return Err(Error::owned(format!("ERR No such user '{name}'")));
                     }
@@ -459,7 +478,7 @@ fn kind_of(info: &ClientInfo) -> &'static str {
 }
 
 fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    let filter = Filter::parse(args.from(2), id_to_list)?;
+    let filter = Filter::parse(&ctx.worker.engine.acl, args.from(2), id_to_list)?;
     let now_ms = ctx.worker.now_ms();
     let mut text = String::new();
     for info in ctx.worker.engine.clients.all() {
@@ -486,7 +505,7 @@ fn kill(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         reply.ok();
         return Ok(());
     }
-    let filter = Filter::parse(args.from(2), id_to_kill)?;
+    let filter = Filter::parse(&ctx.worker.engine.acl, args.from(2), id_to_kill)?;
     let skip_me = filter.skip_me.unwrap_or(true);
     let chosen: Vec<&Arc<ClientInfo>> =
         all.iter().filter(|info| !(skip_me && info.at.id == me) && filter.matches(info, now_ms)).collect();
@@ -496,7 +515,7 @@ fn kill(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
 }
 
 /// Closes a client; this one once its reply is sent.
-fn end(ctx: &mut Ctx, info: &ClientInfo) {
+pub(super) fn end(ctx: &mut Ctx, info: &ClientInfo) {
     if info.at == ctx.session.at {
         ctx.session.fate = Fate::CloseAfterWrite;
         return;
@@ -545,17 +564,6 @@ fn pause(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn tracking(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    if args.is(2, "off") && args.len() == 3 {
-        reply.ok();
-        return Ok(());
-    }
-    if !args.is(2, "on") && !args.is(2, "off") {
-        return Err(Error::Syntax);
-    }
-    Err(Error::text("ERR client tracking is not supported by this server"))
-}
-
 fn help(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     super::help(
         reply,
@@ -563,6 +571,7 @@ fn help(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
         &[
             ("CACHING (YES|NO)", "Chooses whether the next command's keys are tracked."),
             ("CAPA <option> [<option> ...]", "Tells what the client can do."),
+            ("DURABILITY (ALWAYS|EVERYSEC|NO|DEFAULT)", "Chooses whether this connection's replies wait for the disk."),
             ("GETREDIR", "Tells where invalidation messages go."),
             ("GETNAME", "Tells the name of this connection."),
             ("ID", "Tells the number of this connection."),

@@ -21,7 +21,7 @@ pub static COMMANDS: &[Command] = &[Command {
     arity: -2,
     // DIGEST looks at every key.
     whole_keyspace: true,
-    flags: Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE),
+    flags: Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE).and(Flags::INTERNAL),
     group: Group::Server,
     syntax: "subcommand [arg [arg ...]]",
     summary: "Shows or forces what tests need.",
@@ -236,11 +236,12 @@ fn each_part(entry: EntryRef, f: &mut dyn FnMut(&[u8])) {
             part.extend_from_slice(&score.to_bits().to_be_bytes());
             f(&part);
         }),
-        ValueRef::Hash(hash) => hash.iter().for_each(|(field, value)| {
+        ValueRef::Hash(hash) => hash.iter_with_expiry().for_each(|(field, value, at)| {
             let field = field.to_vec();
             let mut part = (field.len() as u64).to_be_bytes().to_vec();
             part.extend(field);
             part.extend(value.to_vec());
+            part.extend(at.map_or(Vec::new(), |at| at.to_be_bytes().to_vec()));
             f(&part);
         }),
         ValueRef::Stream(stream) => {

@@ -6,6 +6,7 @@ use crate::command::{Command, Flags, Group, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::info;
+use crate::monitor;
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::number;
@@ -52,6 +53,25 @@ const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_su
 
 /// The family.
 pub static COMMANDS: &[Command] = &[
+    plain(
+        "MONITOR",
+        1,
+        ADMIN,
+        "1.0.0",
+        "",
+        "Shows every command that the server runs, as it runs.",
+        |ctx, _, reply| {
+            if ctx.txn.is_some() {
+                return Err(Error::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+            }
+            // As in Redis, a second one is not even answered.
+            if !ctx.session.monitors {
+                monitor::start(ctx.worker, ctx.session);
+                reply.ok();
+            }
+            Ok(())
+        },
+    ),
     Command {
         // It counts the keys.
         whole_keyspace: true,
@@ -121,7 +141,12 @@ pub static COMMANDS: &[Command] = &[
             Command {
                 tips: ALL_NODES,
                 ..plain("REWRITE", 2, ADMIN, "2.8.0", "", "Writes the configuration to its file.", |ctx, _, reply| {
-                    ctx.worker.engine.config.rewrite().map_err(Error::owned)?;
+                    let users = if ctx.worker.settings.aclfile.is_empty() {
+                        ctx.worker.engine.acl.config_lines()
+                    } else {
+                        Vec::new()
+                    };
+                    ctx.worker.engine.config.rewrite(&users).map_err(Error::owned)?;
                     reply.ok();
                     Ok(())
                 })
@@ -410,6 +435,9 @@ fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     }
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|[name, value]| (name.as_str(), value.as_str())).collect();
     ctx.worker.engine.config.set(&pairs, is_local(ctx)).map_err(Error::owned)?;
+    let engine = ctx.engine();
+    engine.acl.follow_requirepass(&engine.config.settings().requirepass);
+    ctx.worker.follow_users(ctx.session);
     ctx.worker.refresh();
     reply.ok();
     Ok(())

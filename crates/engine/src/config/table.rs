@@ -5,7 +5,7 @@
 //! fork, jemalloc, replication's tuning, modules and the like).
 //!
 //! Names, kinds, bounds and defaults are those of Redis 7.0.15, with what Valkey 9.1.2 adds; where they differ,
-//! the default is Redis's and the bounds are the wider ones. `threads` is our own.
+//! the default is Redis's and the bounds are the wider ones. `threads` and `rdb-version` are our own.
 
 use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, Settings};
 use super::value::Kind::{self, *};
@@ -114,7 +114,7 @@ pub static TABLE: &[Row] = &[
     row("activerehashing", YesNo, "yes"),
     row("always-show-logo", YesNo, "no").immutable(),
     row("aof-disable-auto-gc", YesNo, "no"),
-    row("aof-load-truncated", YesNo, "yes"),
+    row("aof-load-truncated", YesNo, "yes").to(|s, v| s.aof_load_truncated = v.yes()),
     row("aof-rewrite-incremental-fsync", YesNo, "yes"),
     row("aof-timestamp-enabled", YesNo, "no"),
     row("aof-use-rdb-preamble", YesNo, "yes"),
@@ -188,7 +188,7 @@ pub static TABLE: &[Row] = &[
     row("hash-max-listpack-value", ANY_SIZE, "64").alias("hash-max-ziplist-value").to(|s, v| s.limits.hash_value_bytes_max = v.size() as usize),
     row("hash-seed", Text, "").immutable(),
     row("hide-user-data-from-log", YesNo, "no").to(|s, v| s.hide_user_data_from_log = v.yes()),
-    row("hll-sparse-max-bytes", ANY_SIZE, "3000").to(|s, v| s.hll_sparse_max_bytes = v.size() as usize),
+    row("hll-sparse-max-bytes", ANY_SIZE, "3000").to(|s, v| s.limits.hll_sparse_bytes_max = v.size() as usize),
     row("hz", Clamped(1, 500), "10").to(|s, v| s.hz = v.int() as u32),
     row("ignore-warnings", Text, ""),
     row("import-mode", YesNo, "no").to(|s, v| s.import_mode = v.yes()),
@@ -247,9 +247,10 @@ pub static TABLE: &[Row] = &[
     row("rdb-del-sync-files", YesNo, "no"),
     row("rdb-key-save-delay", Int(INT_MIN, INT_MAX), "0").hidden(),
     row("rdb-save-incremental-fsync", YesNo, "yes"),
+    row("rdb-version", Choice(&["10", "11", "12", "80"]), "10").to(|s, v| s.rdb_version = v.word().parse().unwrap_or(10)),
     row("rdb-version-check", Choice(&["strict", "relaxed"]), "strict"),
-    row("rdbchecksum", YesNo, "yes").immutable(),
-    row("rdbcompression", YesNo, "yes"),
+    row("rdbchecksum", YesNo, "yes").immutable().to(|s, v| s.rdbchecksum = v.yes()),
+    row("rdbcompression", YesNo, "yes").to(|s, v| s.rdbcompression = v.yes()),
     row("rdma-bind", Text, ""),
     row("rdma-completion-vector", Int(-1, 1024), "-1").immutable(),
     row("rdma-port", Int(0, PORT_MAX), "0"),

@@ -88,7 +88,7 @@ impl World {
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),
-            platform: Arc::new(NoPlatform),
+            platform: Arc::<NoPlatform>::default(),
             process: ProcessInfo::default(),
             workers,
             seed: 1,
@@ -381,6 +381,56 @@ fn a_transaction_runs_only_if_its_watched_keys_have_not_changed() {
         let text = |key: &[u8]| txn.string(Key::new(key)).expect("a string").map(|text| text.to_vec());
         assert_eq!(text(b"a"), Some(b"2".to_vec()));
         assert_eq!(text(b"b"), Some(b"1".to_vec()));
+    });
+}
+
+#[test]
+fn a_copy_that_is_out_of_date_is_always_told() {
+    explore(2_000, || {
+        for track in ["CLIENT TRACKING ON", "CLIENT TRACKING ON BCAST"] {
+            let world = World::new(3);
+            let written = Arc::new(Barrier::new(3));
+            let reader = |written: Arc<Barrier>| {
+                Box::new(move |mut node: Node| {
+                    let slot = node.connect();
+                    node.ask(slot, "HELLO 3");
+                    node.ask(slot, track);
+                    let mut copy: Option<Value> = None;
+                    // A push makes the copy void; a reply is newer than all pushes before it.
+                    let ask = |node: &mut Node, copy: &mut Option<Value>, line: &str| {
+                        node.send(slot, line);
+                        loop {
+                            match node.receive(slot) {
+                                Value::Push(_) => *copy = None,
+                                reply => return reply,
+                            }
+                        }
+                    };
+                    for _ in 0..2 {
+                        copy = Some(ask(&mut node, &mut copy, "GET k"));
+                    }
+                    written.wait();
+                    ask(&mut node, &mut copy, "PING");
+                    if let Some(copy) = copy {
+                        let mut none = None;
+                        assert_eq!(copy, ask(&mut node, &mut none, "GET k"));
+                    }
+                }) as Part<()>
+            };
+            let writer = |line: &'static str, written: Arc<Barrier>| {
+                Box::new(move |mut node: Node| {
+                    let slot = node.connect();
+                    node.ask(slot, line);
+                    written.wait();
+                }) as Part<()>
+            };
+            let parts = vec![
+                reader(written.clone()),
+                writer("SET k 1", written.clone()),
+                writer("INCRBY k 5", written),
+            ];
+            together(&world, parts);
+        }
     });
 }
 

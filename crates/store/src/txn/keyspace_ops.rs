@@ -13,7 +13,13 @@ impl View<'_> {
 
     /// Number of keys with an expiry time. O(shards).
     pub fn volatile_count(&self) -> usize {
-        self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db)).map(|db| db.volatile).sum()
+        self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db)).map(|db| db.volatile as usize).sum()
+    }
+
+    /// Number of hashes with fields that have an expiry time. O(shards).
+    pub fn volatile_hash_count(&self) -> usize {
+        let parts = self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db));
+        parts.map(|db| db.volatile_hashes as usize).sum()
     }
 
     /// Memory of the hash tables of the database, in bytes, without the keys and values. O(shards).
@@ -104,6 +110,7 @@ impl Txn<'_> {
         let mut count = 0;
         for shard in 0..SHARDS {
             let data = self.view.guard.shard_mut(shard);
+            data.readers.clear();
             let Some(part) = data.take_db(db) else { continue };
             data.watchers.touch_where(db, |key| part.table.get(Key::new(key).hash, key).is_some());
             let awaited = data.waiters.keys_of(db);
@@ -116,6 +123,7 @@ impl Txn<'_> {
             }
             self.bury(db, part);
         }
+        self.view.cx.all_invalid = true;
         self.view.cx.dirty += count as u64;
         if count != 0 {
             let before = self.select(db);
@@ -162,6 +170,7 @@ impl Txn<'_> {
         self.reap_watched(a, b);
         for shard in 0..SHARDS {
             let data = self.view.guard.shard_mut(shard);
+            data.readers.clear();
             // A watched key changed if it is there before or after.
             for db in [a, b] {
                 data.watchers.touch_where(db, |key| {
@@ -177,8 +186,10 @@ impl Txn<'_> {
                 }
             }
         }
+        self.view.cx.all_invalid = true;
         self.view.cx.dirty += 1;
-        self.emit(&[b"SWAPDB", a.to_string().as_bytes(), b.to_string().as_bytes()]);
+        let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
+        self.emit(&[b"SWAPDB", first.format(a).as_bytes(), second.format(b).as_bytes()]);
     }
 
     /// Deletes a key on behalf of a command that names the event `del`. Whether it was there.

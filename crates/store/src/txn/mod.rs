@@ -5,28 +5,34 @@
 //! records how to undo it. An expired key is never seen, but by those who asked for it
 //! (`Env::see_due`).
 
+pub mod changes;
 mod context;
 mod edit;
 mod keyspace_ops;
 mod undo;
 
-pub use context::{Change, Context, Env, Event, EventClasses, Garbage};
+pub use changes::{Change, Changes};
+pub use context::{Context, Env, Event, EventClasses, Garbage};
 pub use edit::{Collection, Edit};
 
 use crate::Str;
 use crate::entry::{Entry, EntryRef};
 use crate::expiry::is_covered;
-use crate::hash::Hash;
+use crate::hash::{Hash, Live};
 use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
 use crate::shard::{Guard, ShardData, ShardSet, shard_of};
 use crate::stream::Stream;
 use crate::table::SlotMut;
-use crate::value::{Value, ValueRef};
+use crate::tracking::{Reader, ReaderList};
+use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
 use undo::{Undo, UndoOp};
+
+/// Due fields of a hash that a look at it removes, at most.
+const FIELDS_AT_ONCE: usize = 64;
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -119,14 +125,34 @@ impl<'k> View<'k> {
         self.guard.will_take_long();
     }
 
+    /// The newest transaction in the log that changed a held shard.
+    pub fn lsn(&self) -> u64 {
+        self.guard.lsn()
+    }
+
     fn shard(&self, key: Key) -> &ShardData {
         self.guard.shard(key.shard())
     }
 
-    /// Whether the time of a key is over.
+    /// The time at which keys and fields must still be alive to be seen.
+    #[inline]
+    fn horizon(&self) -> i64 {
+        if self.cx.env.see_due { i64::MIN } else { self.now_ms }
+    }
+
+    /// Whether the time of a key is over: its own, or that of all its fields.
     #[inline]
     fn is_due(&self, entry: EntryRef) -> bool {
-        entry.expire_at().is_some_and(|at| at < self.now_ms) && !self.cx.env.see_due
+        let horizon = self.horizon();
+        entry.expire_at().is_some_and(|at| at < horizon)
+            || entry.field_due().is_some_and(|at| at < horizon)
+                && matches!(entry.value(), ValueRef::Hash(hash) if hash.is_over(horizon))
+    }
+
+    /// Whether the key or some of its fields are due.
+    #[inline]
+    fn has_due(&self, entry: EntryRef) -> bool {
+        entry.next_due().is_some_and(|at| at < self.horizon())
     }
 
     /// The entry of a live key, without counting the look as a use.
@@ -134,9 +160,11 @@ impl<'k> View<'k> {
     pub fn peek(&self, key: Key) -> Option<EntryRef<'_>> {
         let db = self.shard(key).db(self.db)?;
         let entry = db.table.get(key.hash, key.bytes)?;
-        if db.volatile != 0 && self.is_due(entry) {
+        if db.any_volatile() && self.has_due(entry) {
             self.cx.note_stale(self.db, key.bytes);
-            return None;
+            if self.is_due(entry) {
+                return None;
+            }
         }
         Some(entry)
     }
@@ -223,8 +251,13 @@ impl<'k> View<'k> {
     }
 
     /// The hash at a key.
-    pub fn hash(&self, key: Key) -> Result<Option<&Hash>, WrongType> {
-        self.collection(key)
+    pub fn hash(&self, key: Key) -> Result<Option<Live<'_>>, WrongType> {
+        Ok(self.collection(key)?.map(|hash| self.live(hash)))
+    }
+
+    /// The fields of a hash that a reader may see.
+    pub fn live<'a>(&self, hash: &'a Hash) -> Live<'a> {
+        hash.live(self.horizon())
     }
 
     /// The set at a key.
@@ -294,6 +327,11 @@ impl<'k> Txn<'k> {
         self.view.cx
     }
 
+    /// Notes the transaction's place in the log, which has taken its changes.
+    pub fn set_lsn(&mut self, lsn: u64) {
+        self.view.guard.set_lsn(lsn);
+    }
+
     /// The context, to take effects out.
     pub fn cx(&mut self) -> &mut Context {
         &mut self.view.cx
@@ -315,7 +353,7 @@ impl<'k> Txn<'k> {
         }
     }
 
-    /// Tells watches that the key changed, and counts the change.
+    /// Tells watches and those who keep copies that the key changed, and counts the change.
     fn changed(&mut self, key: Key) {
         let db = self.view.db;
         self.view.cx.dirty += 1;
@@ -323,6 +361,35 @@ impl<'k> Txn<'k> {
         if !shard.watchers.is_empty() {
             shard.watchers.touch(db, key.bytes);
         }
+        if !shard.readers.is_empty() || self.view.cx.broadcast {
+            self.invalidate(key);
+        }
+    }
+
+    /// Has everybody told who keeps a copy of the key.
+    #[cold]
+    fn invalidate(&mut self, key: Key) {
+        let readers = self.view.guard.shard_mut(key.shard()).readers.take(key.bytes);
+        if readers.is_some() || self.view.cx.broadcast {
+            self.view.cx.invalidate(key.bytes, readers.unwrap_or_default());
+        }
+    }
+
+    /// Registers a session that keeps a copy of what this transaction sees of the key. Whether the key is new to the
+    /// register, and whether the reader is.
+    pub fn add_reader(&mut self, key: Key, reader: Reader) -> (bool, bool) {
+        self.shard_mut(key).readers.add(key.bytes, reader)
+    }
+
+    /// Invalidates the copies of any one key of a shard, so that the register has less to remember. Whether there was one.
+    pub fn forget_readers(&mut self, shard: usize) -> bool {
+        let readers = &mut self.view.guard.shard_mut(shard).readers;
+        let Some(key) = readers.any_key().map(Box::<[u8]>::from) else { return false };
+        let list: ReaderList = readers.take(&key).unwrap_or_default();
+        let actor = std::mem::take(&mut self.view.cx.actor);
+        self.view.cx.invalidate(&key, list);
+        self.view.cx.actor = actor;
+        true
     }
 
     /// Tells watches and waiters that the key changed, and counts the change.
@@ -352,13 +419,23 @@ impl<'k> Txn<'k> {
         self.view.cx.emit(db, argv);
     }
 
-    /// The slot of a live key; one that is due is removed first.
+    /// Emits a change that is of no key, such as of the libraries of FUNCTION, and counts it. For those who hold every shard, so
+    /// that it is logged in its place among all others.
+    pub fn emit_keyless(&mut self, argv: &[&[u8]]) {
+        debug_assert!(self.holds_all());
+        self.view.cx.dirty += 1;
+        self.emit(argv);
+    }
+
+    /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are.
     fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
         let db = self.view.db;
         let part = self.view.shard(key).db(db)?;
-        if part.volatile != 0 && self.view.is_due(part.table.get(key.hash, key.bytes)?) {
-            self.expire(key);
-            return None;
+        if part.any_volatile() {
+            let entry = part.table.get(key.hash, key.bytes)?;
+            if self.view.has_due(entry) && self.expire_part(key, FIELDS_AT_ONCE).is_none() {
+                return None;
+            }
         }
         self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
     }
@@ -368,13 +445,17 @@ impl<'k> Txn<'k> {
         let (db, now) = (self.view.db, self.view.now_ms);
         let access = self.view.cx.access_clock(self.view.now_ms).fresh();
         entry.as_ref().set_access(access);
-        let at = entry.as_ref().expire_at();
-        entry.as_ref().set_indexed(at.is_some());
+        let (expires, timed, due) = {
+            let entry = entry.as_ref();
+            (entry.expire_at().is_some(), entry.field_due().is_some(), entry.next_due())
+        };
+        entry.as_ref().set_indexed(due.is_some());
         let shard = self.shard_mut(key);
         let part = shard.db_or_new(db);
         part.table.insert(key.hash, entry);
-        if let Some(at) = at {
-            part.volatile += 1;
+        part.volatile += u32::from(expires);
+        part.volatile_hashes += u32::from(timed);
+        if let Some(at) = due {
             shard.expiry.add(now, key.hash, db, at);
             shard.tidy_expiry(now);
         }
@@ -386,9 +467,8 @@ impl<'k> Txn<'k> {
         let db = self.view.db;
         let part = self.shard_mut(key).db_mut(db)?;
         let entry = part.table.remove(key.hash, key.bytes)?;
-        if entry.as_ref().expire_at().is_some() {
-            part.volatile -= 1;
-        }
+        part.volatile -= u32::from(entry.as_ref().expire_at().is_some());
+        part.volatile_hashes -= u32::from(entry.as_ref().field_due().is_some());
         Some(entry)
     }
 
@@ -406,10 +486,51 @@ impl<'k> Txn<'k> {
         if let Some(entry) = self.remove(key) {
             self.discard(key, entry);
             self.emit(&[b"DEL", key.bytes]);
+            let actor = std::mem::take(&mut self.view.cx.actor);
             self.touched(key);
+            self.view.cx.actor = actor;
             self.view.cx.expired += 1;
             self.event(EventClasses::EXPIRED, "expired", key.bytes);
         }
+    }
+
+    /// Removes what is due of a key: all of it, or up to `max` fields of a hash. How many those were; `None` if the key is
+    /// gone.
+    fn expire_part(&mut self, key: Key, max: usize) -> Option<usize> {
+        let (db, horizon) = (self.view.db, self.view.horizon());
+        let entry = self.view.shard(key).db(db)?.table.get(key.hash, key.bytes)?;
+        if entry.expire_at().is_some_and(|at| at < horizon) {
+            self.expire(key);
+            return None;
+        }
+        let (field_due, ValueRef::Hash(hash)) = (entry.field_due(), entry.value()) else { return Some(0) };
+        if hash.is_over(horizon) {
+            self.view.cx.expired_fields += hash.len() as u64;
+            let gone = self.remove(key)?;
+            self.discard(key, gone);
+            self.emit(&[b"DEL", key.bytes]);
+            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.event(EventClasses::GENERIC, "del", key.bytes);
+            self.touched(key);
+            return None;
+        }
+        let due = hash.due_fields(horizon, max);
+        let mut slot = self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)?;
+        let ValueMut::Hash(hash) = slot.value_mut() else { return Some(0) };
+        let old: Vec<_> = due.iter().map(|field| hash.remove(field)).collect();
+        self.note_field_due(key, field_due);
+        for (field, old) in due.iter().zip(old) {
+            self.record(key, || UndoOp::Field { field: field[..].into(), old });
+        }
+        if !due.is_empty() {
+            self.view.cx.expired_fields += due.len() as u64;
+            let mut argv: Vec<&[u8]> = vec![b"HDEL", key.bytes];
+            argv.extend(due.iter().map(|field| &field[..]));
+            self.emit(&argv);
+            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.touched(key);
+        }
+        Some(due.len())
     }
 
     /// Removes the due keys that reads of this transaction came across.
@@ -425,13 +546,14 @@ impl<'k> Txn<'k> {
         self.view.db = before;
     }
 
-    /// Removes up to `max` due keys of a shard, over all databases. Returns how many were taken from the index: fewer
-    /// than `max` means that nothing more is due.
+    /// Removes up to `max` due keys and as many due fields of hashes of a shard, over all databases. Returns how many keys
+    /// were looked at, or fields removed: fewer than `max` means that nothing more is due.
     pub fn expire_due(&mut self, shard: usize, max: usize) -> usize {
         let mut due = Vec::new();
         let now = self.view.now_ms;
         self.view.guard.shard_mut(shard).expiry.take_due(now, max, &mut due);
         let (before, taken) = (self.view.db, due.len());
+        let mut fields = 0;
         for (db, hash) in due {
             self.view.db = db;
             let data = self.view.guard.shard_mut(shard);
@@ -439,22 +561,26 @@ impl<'k> Txn<'k> {
             // The registration is a hint: the key may be gone, or live longer by now.
             let mut found = None;
             part.table.find_by_hash(hash, |entry| {
-                let at = entry.expire_at();
+                let at = entry.next_due();
                 if at.is_some() && entry.is_indexed() {
                     found = Some((Box::<[u8]>::from(entry.key()), at));
                 }
                 found.is_some()
             });
-            let Some((bytes, Some(at))) = found else { continue };
+            let Some((bytes, Some(mut at))) = found else { continue };
             let key = Key { bytes: &bytes, hash };
             if at < now {
-                self.expire(key);
-            } else {
-                data.expiry.add(now, hash, db, at);
+                let Some(removed) = self.expire_part(key, max - fields) else { continue };
+                fields += removed;
+                match self.view.peek_even_due(key).and_then(EntryRef::next_due) {
+                    Some(next) => at = next,
+                    None => continue,
+                }
             }
+            self.view.guard.shard_mut(shard).expiry.add(now, hash, db, at);
         }
         self.view.db = before;
-        taken
+        taken.max(fields)
     }
 
     /// Removes a key. Whether it was there.
@@ -497,7 +623,8 @@ impl<'k> Txn<'k> {
             self.event(EventClasses::NEW, "new", key.bytes);
         }
         let db = self.view.db;
-        self.view.cx.emit_value(db, key.bytes, &value, expire_at);
+        let now = self.view.now_ms;
+        self.view.cx.emit_value(db, now, key.bytes, &value, expire_at);
         self.insert(key, Entry::new(key.bytes, value, expire_at));
         self.touched(key);
     }
@@ -561,7 +688,10 @@ impl<'k> Txn<'k> {
         if self.view.cx.env.log_changes {
             match at {
                 None => self.emit(&[b"SET", key.bytes, text]),
-                Some(at) => self.emit(&[b"SET", key.bytes, text, b"PXAT", at.to_string().as_bytes()]),
+                Some(at) => {
+                    let mut buffer = itoa::Buffer::new();
+                    self.emit(&[b"SET", key.bytes, text, b"PXAT", buffer.format(at).as_bytes()]);
+                }
             }
         }
         self.touched(key);
@@ -569,23 +699,26 @@ impl<'k> Txn<'k> {
 
     /// Appends to a string, or makes it. The length after.
     pub fn append(&mut self, key: Key, text: &[u8]) -> Result<usize, WrongType> {
-        self.modify_string(key, &[b"APPEND", key.bytes, text], |slot| slot.append(text))
+        self.modify_string(key, None, text, |slot| slot.append(text))
     }
 
     /// Overwrites part of a string from `offset` on, padding with zero bytes, or makes it. The length after.
     pub fn set_range(&mut self, key: Key, offset: usize, text: &[u8]) -> Result<usize, WrongType> {
-        let at = offset.to_string();
-        self.modify_string(key, &[b"SETRANGE", key.bytes, at.as_bytes(), text], |slot| slot.set_range(offset, text))
+        self.modify_string(key, Some(offset), text, |slot| slot.set_range(offset, text))
     }
 
+    /// Writes `text` at `offset`, or else at the end.
     fn modify_string(
         &mut self,
         key: Key,
-        change: &[&[u8]],
+        offset: Option<usize>,
+        text: &[u8],
         modify: impl FnOnce(&mut SlotMut<'_, Entry>),
     ) -> Result<usize, WrongType> {
+        let mut fresh = false;
         match self.slot(key).map(|slot| slot.get().kind()) {
             None => {
+                fresh = true;
                 self.insert(key, Entry::new(key.bytes, Value::String { bytes: Vec::new(), raw: false }, None));
                 self.event(EventClasses::NEW, "new", key.bytes);
             }
@@ -605,7 +738,13 @@ impl<'k> Txn<'k> {
                 length = text.len();
             }
         }
-        self.emit(change);
+        let offset = offset.unwrap_or(length - text.len());
+        if fresh && offset == 0 {
+            // SETRANGE with an empty text makes no key.
+            self.emit(&[b"SET", key.bytes, text]);
+        } else {
+            self.emit(&[b"SETRANGE", key.bytes, itoa::Buffer::new().format(offset).as_bytes(), text]);
+        }
         self.touched(key);
         Ok(length)
     }
@@ -617,7 +756,7 @@ impl<'k> Txn<'k> {
         }
         self.write_expiry(key, at);
         match at {
-            Some(at) => self.emit(&[b"PEXPIREAT", key.bytes, at.to_string().as_bytes()]),
+            Some(at) => self.emit(&[b"PEXPIREAT", key.bytes, itoa::Buffer::new().format(at).as_bytes()]),
             None => self.emit(&[b"PERSIST", key.bytes]),
         }
         self.touched(key);
@@ -626,26 +765,49 @@ impl<'k> Txn<'k> {
 
     /// The bookkeeping of an expiry time: entry, count and index.
     fn write_expiry(&mut self, key: Key, at: Option<i64>) {
-        let (db, now) = (self.view.db, self.view.now_ms);
-        let data = self.view.guard.shard_mut(key.shard());
-        let Some(part) = data.db_mut(db) else { return };
+        let db = self.view.db;
+        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
         let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
-        let old = slot.get().expire_at();
+        let (old, old_due) = (slot.get().expire_at(), slot.get().next_due());
         slot.set_expire_at(at);
         match (old, at) {
             (None, Some(_)) => part.volatile += 1,
             (Some(_), None) => part.volatile -= 1,
             _ => {}
         }
-        if let Some(at) = at {
-            // A registration at or before the key's time is enough: when it fires it moves on to the true time.
-            let registered = is_covered(slot.get().is_indexed(), old, at);
-            slot.get().set_indexed(true);
-            if !registered {
-                data.expiry.add(now, key.hash, db, at);
-                data.tidy_expiry(now);
-            }
-        }
+        self.register(key, old_due);
         self.record(key, || UndoOp::Expiry(old));
+    }
+
+    /// The bookkeeping of a hash whose soonest field was due at `old` before a change.
+    fn note_field_due(&mut self, key: Key, old: Option<i64>) {
+        let db = self.view.db;
+        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
+        let Some(entry) = part.table.get(key.hash, key.bytes) else { return };
+        match (old, entry.field_due()) {
+            (None, Some(_)) => part.volatile_hashes += 1,
+            (Some(_), None) => part.volatile_hashes -= 1,
+            _ => {}
+        }
+        let old_due = match (old, entry.expire_at()) {
+            (Some(field), Some(key)) => Some(field.min(key)),
+            (field, key) => field.or(key),
+        };
+        self.register(key, old_due);
+    }
+
+    /// Registers a key whose [`EntryRef::next_due`] was `old` before a change, if the expiry index needs to know.
+    fn register(&mut self, key: Key, old: Option<i64>) {
+        let (db, now) = (self.view.db, self.view.now_ms);
+        let data = self.view.guard.shard_mut(key.shard());
+        let Some(entry) = data.db(db).and_then(|part| part.table.get(key.hash, key.bytes)) else { return };
+        let Some(at) = entry.next_due() else { return };
+        // A registration at or before the key's time is enough: when it fires it moves on to the true time.
+        let registered = is_covered(entry.is_indexed(), old, at);
+        entry.set_indexed(true);
+        if !registered {
+            data.expiry.add(now, key.hash, db, at);
+            data.tidy_expiry(now);
+        }
     }
 }
