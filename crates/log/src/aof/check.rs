@@ -3,9 +3,11 @@
 use super::frame::Kind;
 use super::log::DirLock;
 use super::manifest::{FileLine, Manifest, Names};
-use super::reader::{Bad, Cut, FileReader, Reader, Step};
+use super::reader::{Bad, Cut, Entry, FileReader, Reader, Step};
 use super::{Damage, Error, Lsn, Result};
-use crate::disk::{Disk, Open, copy_range};
+use crate::disk::{Cursor, Disk, Open, copy_range, read_full_at};
+use crate::rdb::{FileError, RdbFile};
+use kelda_store::Limits;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,11 +33,26 @@ pub struct FileReport {
     pub damage: Vec<Damage>,
 }
 
+/// What the base holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BaseReport {
+    /// Its name.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Keys of its RDB part.
+    pub keys: u64,
+    /// Transactions of its plain part.
+    pub records: u64,
+    /// Why it cannot be loaded.
+    pub error: Option<String>,
+}
+
 /// What a log consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The base and its length. What is in it, the reader of RDB files knows.
-    pub base: Option<(PathBuf, u64)>,
+    /// The base.
+    pub base: Option<BaseReport>,
     /// The increments, in order.
     pub increments: Vec<FileReport>,
     /// A torn tail, which the next start will cut off. Not a damage.
@@ -45,7 +62,8 @@ pub struct Report {
 impl Report {
     /// Whether a server can start with this log.
     pub fn is_sound(&self) -> bool {
-        self.increments.iter().all(|file| file.damage.is_empty())
+        let base = self.base.as_ref().is_none_or(|base| base.error.is_none());
+        base && self.increments.iter().all(|file| file.damage.is_empty())
     }
 
     /// LSN of the last transaction.
@@ -63,9 +81,7 @@ pub fn check(disk: &Arc<dyn Disk>, dir: &Path, name: &str) -> Result<Report> {
     let manifest = Manifest::load(&**disk, &names)?.ok_or(Error::Missing("there is no manifest in this directory"))?;
     let mut report = Report::default();
     if let Some(line) = &manifest.base {
-        let path = names.path(&line.name);
-        let len = disk.open(&path, Open::Read).and_then(|file| file.len());
-        report.base = Some((path.clone(), len.map_err(|error| Error::io("read", &path, error))?));
+        report.base = Some(check_base(&**disk, &names.path(&line.name), &line.name)?);
     }
     let mut before = Before { lsn: 0, exact: false };
     for line in &manifest.increments {
@@ -87,6 +103,56 @@ struct Before {
     lsn: Lsn,
     /// Whether the next record must be the next one: the file before counts LSNs.
     exact: bool,
+}
+
+fn check_base(disk: &dyn Disk, path: &Path, name: &str) -> Result<BaseReport> {
+    let mut report = BaseReport { name: name.to_string(), ..BaseReport::default() };
+    let fail = |error| Error::io("read", path, error);
+    let file = match disk.open(path, Open::Read) {
+        Ok(file) => file,
+        Err(error) => return Ok(BaseReport { error: Some(error.to_string()), ..report }),
+    };
+    report.bytes = file.len().map_err(fail)?;
+    let mut magic = [0; 6];
+    read_full_at(&*file, 0, &mut magic).map_err(fail)?;
+    let mut plain_from = 0;
+    if RdbFile::<Cursor>::is_start(&magic) {
+        match count_keys(RdbFile::open(Cursor::new(file, 0)), &mut report.keys) {
+            Ok(end) => plain_from = end,
+            Err(error) => report.error = Some(error.to_string()),
+        }
+    }
+    if report.error.is_none() && plain_from < report.bytes {
+        let mut plain = FileReader::open(disk, path, plain_from)?;
+        loop {
+            match plain.next_plain() {
+                Ok(None) => break,
+                Ok(Some(entry)) => report.records += u64::from(matches!(entry, Entry::Record(_))),
+                Err(error @ Error::Io { .. }) => return Err(error),
+                Err(error) => {
+                    report.error = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Decodes all values of an RDB file; where it ends.
+fn count_keys(
+    file: std::result::Result<RdbFile<Cursor>, FileError>,
+    keys: &mut u64,
+) -> std::result::Result<u64, FileError> {
+    let mut file = file?;
+    let limits = Limits::default();
+    while let Some(block) = file.next_block()? {
+        for entry in block.entries() {
+            entry.decode(&limits)?;
+            *keys += 1;
+        }
+    }
+    Ok(file.offset())
 }
 
 fn check_file(disk: &dyn Disk, names: &Names, line: &FileLine, before: &mut Before) -> Result<FileReport> {

@@ -11,7 +11,8 @@ use super::commands::{self, Commands, Stop};
 use super::frame::{self, HEAD, Head, Header, Kind};
 use super::manifest::{FileLine, Manifest, Names};
 use super::{Damage, Error, FORMAT, Lsn, Result};
-use crate::disk::{Disk, File, Open, read_full_at};
+use crate::disk::{Cursor, Disk, File, Open, read_full_at};
+use crate::rdb::RdbFile;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -555,10 +556,10 @@ impl Reader {
                 let path = names.path(&line.name);
                 let fail = |error| Error::io("read", &path, error);
                 let file = disk.open(&path, Open::Read).map_err(fail)?;
-                let mut magic = [0; 5];
+                let mut magic = [0; 6];
                 read_full_at(&*file, 0, &mut magic).map_err(fail)?;
                 let len = file.len().map_err(fail)?;
-                Some(BaseFile { rdb: &magic == b"REDIS", len, path })
+                Some(BaseFile { rdb: RdbFile::<Cursor>::is_start(&magic), len, path })
             }
         };
         let parts =
