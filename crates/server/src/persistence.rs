@@ -9,6 +9,7 @@ use crate::log;
 use kelda_engine::config::{AppendFsync, ConfigReader, Settings};
 use kelda_engine::durability::{ChangeSink, Figures, Health, Lsn};
 use kelda_engine::engine::Engine;
+use kelda_engine::rdb;
 use kelda_engine::replay::{Dealer, replay};
 use kelda_log::aof::{self, DirLock, Entry, Log, Options, Reader, State, SyncMode};
 use kelda_store::txn::Changes;
@@ -166,7 +167,8 @@ impl Persistence {
     pub fn start(self: &Arc<Persistence>, engine: &Arc<Engine>, stopping: &dyn Fn() -> bool) -> Result<(), String> {
         let settings = engine.config.settings();
         let _ = self.engine.set(engine.clone());
-        let loaded = if settings.appendonly { self.open(engine, &settings, stopping) } else { Ok(()) };
+        let loaded =
+            if settings.appendonly { self.open(engine, &settings, stopping) } else { load_snapshot(engine, &settings) };
         engine.loading.end();
         loaded?;
         if settings.appendonly {
@@ -203,7 +205,11 @@ impl Persistence {
             }
             None => {
                 log::notice(&format!("Creating the append-only directory {}", dir.display()));
-                Log::create(disk, &dir, name, options, held, unix_ms(), None)
+                load_snapshot(engine, settings)?;
+                let snapshot = Path::new(&settings.dbfilename);
+                let mut copy = |base: &Path| std::fs::copy(snapshot, base).map(drop);
+                let base = snapshot.exists().then_some(&mut copy as &mut dyn FnMut(&Path) -> std::io::Result<()>);
+                Log::create(disk, &dir, name, options, held, unix_ms(), base)
             }
         };
         let log = log.map_err(fail)?;
@@ -215,7 +221,8 @@ impl Persistence {
     fn load(&self, engine: &Arc<Engine>, reader: &mut Reader, stopping: &dyn Fn() -> bool) -> Result<(), String> {
         let begun = Instant::now();
         if let Some(base) = reader.base() {
-            return Err(format!("{}: a base file cannot be loaded", base.path.display()));
+            let path = base.path.display().to_string();
+            rdb::load_file(engine, &path, true).map_err(|why| format!("{path}: {why}"))?;
         }
         let (mut dealer, runners) = replay(engine, engine.worker_count());
         let count = std::thread::scope(|scope| {
@@ -320,6 +327,11 @@ impl Persistence {
             }
         }
     }
+}
+
+/// Loads the snapshot file, if there is one.
+fn load_snapshot(engine: &Arc<Engine>, settings: &Settings) -> Result<(), String> {
+    rdb::load_at_start(engine).map(drop).map_err(|why| format!("{}: {why}", settings.dbfilename))
 }
 
 fn failed(lsn: Lsn, what: &str) -> String {

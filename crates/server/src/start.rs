@@ -212,10 +212,10 @@ fn serve<M: MakeSessions>(
     log::notice("Server initialized");
     let sessions = Arc::new(sessions);
     let running = start_threads(loops, &shared, &sessions).map_err(|e| start_error("Cannot start a thread", e))?;
-    let started = sessions.start(&|| shared.is_stopping());
+    let started = load(&*sessions, &shared);
     let failure = started.err().filter(|_| !shared.is_stopping());
     if let Some(why) = &failure {
-        log::warning(&format!("Fatal error: {why}"));
+        log::warning(&format!("Fatal error loading the DB, check server logs. Exiting. {why}"));
         shared.stop();
     } else {
         announce(&settings);
@@ -268,6 +268,16 @@ fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
 
 /// Stack of a loop's thread: Lua and its libraries recurse up to 1,000 levels, in debug builds with large frames.
 const STACK_BYTES: usize = 64 << 20;
+
+/// Loads the data: on a stack on which a library's Lua may recurse.
+fn load<M: MakeSessions>(sessions: &M, shared: &Shared) -> Result<(), String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("load".into()).stack_size(STACK_BYTES);
+        let load = || sessions.start(&|| shared.is_stopping());
+        let thread = thread.spawn_scoped(scope, load).map_err(|error| error.to_string())?;
+        thread.join().unwrap_or_else(|_| Err("loading has failed for a reason that the lines above tell".into()))
+    })
+}
 
 type Running = Vec<std::thread::JoinHandle<()>>;
 

@@ -7,9 +7,11 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::info;
 use crate::monitor;
+use crate::rdb;
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::number;
+use kelda_store::shard::ShardSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -210,7 +212,7 @@ pub static COMMANDS: &[Command] = &[
             },
         )
     },
-    plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", |_, _, _| Err(NO_SAVING)),
+    plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", save),
     plain("BGSAVE", -1, OFFLINE, "1.0.0", "[SCHEDULE]", "Saves a snapshot in the background.", |_, args, _| match args
         .from(1)
     {
@@ -378,6 +380,21 @@ pub static COMMANDS: &[Command] = &[
         ..plain("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", no_cluster)
     },
 ];
+
+/// Writes the snapshot file while nothing else happens.
+fn save(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let saved = ctx.with_shards(ShardSet::All, |txn| {
+        txn.will_take_long();
+        rdb::save(&engine, txn)
+    })?;
+    saved.map_err(|error| {
+        engine.platform.log(3, &format!("Error saving DB on disk: {error}"));
+        Error::text("ERR")
+    })?;
+    reply.ok();
+    Ok(())
+}
 
 const CONNECTION: Flags = ANYTIME.and(Flags::FAST);
 const OFFLINE_NODE: Flags = Flags::ADMIN.and(Flags::NO_ASYNC_LOADING).and(Flags::STALE);
