@@ -257,10 +257,12 @@ pub fn lock_dir(disk: &dyn Disk, dir: &Path, name: &str) -> Result<DirLock> {
     }
 }
 
-/// Makes a part of a file durable that was read, and that clients will see from now on. A sync alone would not do: if one
-/// failed before the last start, the system believes that these bytes are on the disk. So they are written once more.
+/// Makes a part of a file durable that was read, and that clients will see from now on, and what follows it gone for good.
+/// A sync alone would not do: if one failed before the last start, the system believes that all is on the disk as it shows
+/// it. So the bytes are written once more, and the length set, whatever it seems to be.
 fn make_durable(disk: &dyn Disk, path: &Path, range: Range<u64>) -> io::Result<()> {
     let file = disk.open(path, Open::Write)?;
+    file.truncate(range.end)?;
     let mut block = vec![0; 1 << 20];
     let mut offset = range.start;
     while offset < range.end {
@@ -348,14 +350,9 @@ impl Log {
         recovered: Recovered,
     ) -> Result<Log> {
         let names = Names::new(dir, name);
-        let Recovered { last_lsn, cut, mut manifest, tail, unproven, .. } = recovered;
+        let Recovered { last_lsn, mut manifest, tail, unproven, .. } = recovered;
         // The manifest that was read may not be the one that a power cut would leave.
         disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
-        if let Some(cut) = &cut {
-            disk.open(&cut.path, Open::Write)
-                .and_then(|file| file.truncate(cut.offset))
-                .map_err(|error| Error::io("truncate", &cut.path, error))?;
-        }
         if let Some((path, range)) = unproven {
             make_durable(&*disk, &path, range).map_err(|error| Error::io("sync", &path, error))?;
         }
@@ -365,7 +362,10 @@ impl Log {
         let (file, seq, len, current_salt) = match (last, tail) {
             (Some(line), Some((len, Some(header)))) => {
                 let path = names.path(&line.name);
-                let file = disk.open(&path, Open::Write).map_err(|error| Error::io("open", &path, error))?;
+                let fail = |error| Error::io("sync", &path, error);
+                let file = disk.open(&path, Open::Write).map_err(fail)?;
+                // The same for this file, which may be another one: it has nothing but its header then.
+                make_durable(&*disk, &path, len..len).map_err(fail)?;
                 (file, header.seq, len, header.salt)
             }
             _ => {
