@@ -3,12 +3,17 @@
 //! Invariants: a blocked session is served in the critical section of whoever made it ready, first come first served,
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
+use crate::acl;
+use crate::acl::log::Context;
+use crate::acl::user::User;
 use crate::args::Args;
 use crate::command::{Group, Reply, Run, Wait};
+use crate::durability::Lsn;
+use crate::error::{Error, Result};
 use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
-use crate::session::{Blocked, Session, Words};
+use crate::session::{Blocked, LogWait, Session, Words};
 use crate::tracking;
 use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
@@ -36,6 +41,16 @@ impl Timer {
     }
 }
 
+/// A blocked session that was served.
+pub(crate) struct Served {
+    /// Which.
+    pub session: SessionRef,
+    /// Its reply, in its protocol.
+    pub reply: Vec<u8>,
+    /// Whether its command ran; or else its user may no longer run it.
+    pub ran: bool,
+}
+
 /// What it takes to run a blocked session's command on another thread.
 struct BlockedCommand {
     session: SessionRef,
@@ -46,6 +61,28 @@ struct BlockedCommand {
     errors_end_it: bool,
     /// Whether what it reads is remembered (CLIENT TRACKING).
     remembers: bool,
+    /// Who waits, and the version of the users then.
+    user: Arc<User>,
+    acl_version: u64,
+}
+
+impl BlockedCommand {
+    /// Checks again what may have changed since the session was blocked: what its user may do.
+    #[inline]
+    fn check_user(&self, worker: &Worker, words: &[&[u8]]) -> Result {
+        if worker.engine.acl.version() == self.acl_version { Ok(()) } else { self.check_changed_user(worker, words) }
+    }
+
+    #[cold]
+    fn check_changed_user(&self, worker: &Worker, words: &[&[u8]]) -> Result {
+        let engine = &worker.engine;
+        let user = engine.acl.get(&self.user.name).unwrap_or_else(|| Arc::new(User::new(&self.user.name, false)));
+        let Err(denied) = user.check(self.command, words, self.db) else { return Ok(()) };
+        if let Some(info) = engine.clients.get(self.session.id) {
+            acl::note(worker, &user, &info, self.command, words, denied, Context::TopLevel);
+        }
+        Err(Error::owned(format!("NOPERM {}", acl::text(&user, self.command, denied.reason))))
+    }
 }
 
 /// Locks the shards, and with them those of every key that sessions waiting in them reach.
@@ -108,6 +145,8 @@ pub fn block(
         words: args.words().iter().map(|word| Box::from(*word)).collect(),
         errors_end_it,
         remembers: tracking::remembers(session),
+        user: session.user.clone(),
+        acl_version: session.acl_version,
     };
     let waiter = Waiter::new(keys, reaches, Arc::new(payload));
     for (db, key) in &waiter.keys {
@@ -115,25 +154,44 @@ pub fn block(
     }
     let deadline_us =
         (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
-    if let Some(at_us) = deadline_us {
-        worker.tidy_timers();
-        let SessionRef { worker: index, slot, id } = session.at;
-        worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
-    }
-    session.blocked = Some(Blocked { waiter, deadline_us });
-    session.info.blocked.store(true, Relaxed);
-    worker.engine.clients.blocked.fetch_add(1, Relaxed);
+    settle_down(worker, session, Blocked { waiter, deadline_us, log: None });
 }
 
 /// Has a session wait for a time and for nothing else; then it is replied `OK`.
 pub fn sleep(worker: &mut Worker, session: &mut Session, us: u64) {
-    let at_us = worker.engine.clock.monotonic_us().saturating_add(us);
-    let SessionRef { worker: index, slot, id } = session.at;
-    worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
+    let deadline_us = Some(worker.engine.clock.monotonic_us().saturating_add(us));
     let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
-    session.blocked = Some(Blocked { waiter, deadline_us: Some(at_us) });
+    settle_down(worker, session, Blocked { waiter, deadline_us, log: None });
+}
+
+/// Has a session wait for the log, for `timeout_ms` at most if that is not 0; then it is replied what WAITAOF replies.
+pub fn await_log(worker: &mut Worker, session: &mut Session, wait: LogWait, timeout_ms: u64) {
+    let deadline_us =
+        (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
+    let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
+    settle_down(worker, session, Blocked { waiter, deadline_us, log: Some(wait) });
+    worker.awaiting_log.push(session.at);
+    worker.engine.log.await_progress(worker.index);
+    worker.sync_wanted = true;
+}
+
+/// Makes a session wait.
+fn settle_down(worker: &mut Worker, session: &mut Session, blocked: Blocked) {
+    if let Some(at_us) = blocked.deadline_us {
+        worker.tidy_timers();
+        let SessionRef { worker: index, slot, id } = session.at;
+        worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
+    }
+    session.blocked = Some(blocked);
     session.info.blocked.store(true, Relaxed);
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
+}
+
+/// The reply of WAITAOF: whether the log has what it asked for, and that no replica has.
+pub fn write_log_state(reply: &mut Reply, durable: bool) {
+    reply.array(2);
+    reply.int(durable.into());
+    reply.int(0);
 }
 
 /// Takes a waiter out of all its queues; the transaction holds its shards.
@@ -191,8 +249,12 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     }
     let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
+    let allowed = blocked.check_user(worker, &words);
+    let counters = &worker.stats().by_command[blocked.command.id];
+    let (ran, started_us) = (allowed.is_ok(), worker.engine.clock.monotonic_us());
+    let counter = if ran { &counters.failed } else { &counters.rejected };
     let actor = std::mem::replace(&mut txn.cx().actor, blocked.session.id);
-    let result = run(txn, &Args::new(&words), &mut reply);
+    let result = allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply));
     txn.cx().actor = actor;
     match result {
         Ok(Wait::Done) => {}
@@ -200,16 +262,19 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
         Err(error) => {
             reply.truncate(0);
             reply.error(&error.to_string());
-            worker.stats().by_command[blocked.command.id].failed.add(1);
+            counter.add(1);
             exec::count_error(worker, &reply.buf);
         }
+    }
+    if ran {
+        counters.took(worker.engine.clock.monotonic_us().saturating_sub(started_us), 1);
     }
     if blocked.remembers {
         tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);
     }
     leave_queues(txn, waiter);
-    let engine = worker.engine.clone();
-    engine.post(worker.index, blocked.session.worker, Message::Served { session: blocked.session, reply: reply.buf });
+    // Sent at the commit, which knows its place in the log.
+    worker.served.push(Served { session: blocked.session, reply: reply.buf, ran });
     true
 }
 
@@ -253,16 +318,16 @@ impl Worker {
                 .session_of(at)
                 .and_then(|session| session.blocked.as_ref())
                 .is_some_and(|blocked| blocked.deadline_us.is_some_and(|deadline| deadline <= now_us));
-            if due && !self.give_up(at, |reply| reply.null_array()) {
+            if due && !self.give_up(at, false) {
                 // After all that are due, so this loop ends.
                 self.timers.push(Reverse(Timer { at_us: now_us + 1000, ..timer }));
             }
         }
     }
 
-    /// Takes a session out of its queues and writes what `answer` says: a null array where no error is due, whatever the
-    /// command. `false` when its shards are busy.
-    fn give_up(&mut self, at: SessionRef, answer: impl FnOnce(&mut Reply)) -> bool {
+    /// Takes a session out of its queues and replies, if not with an error, what its command replies when its time is over.
+    /// `false` when its shards are busy.
+    fn give_up(&mut self, at: SessionRef, with_error: bool) -> bool {
         let Some(session) = self.session_of(at) else { return true };
         let Some(waiter) = session.blocked.as_ref().map(|blocked| blocked.waiter.clone()) else { return true };
         if waiter.is_retired() {
@@ -276,15 +341,18 @@ impl Worker {
             Some(true) => {}
         }
         let Some(session) = self.session_of(at) else { return true };
-        if session.blocked.take().is_some() {
+        if let Some(blocked) = session.blocked.take() {
             let mut reply = Writer::new(session.protocol);
-            if waiter.keys.is_empty() {
+            match blocked.log {
+                _ if with_error && (blocked.log.is_some() || !waiter.keys.is_empty()) => {
+                    reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                }
+                Some(wait) => write_log_state(&mut reply, wait.lsn <= self.engine.log.durable_lsn()),
                 // It waited for nothing but the time.
-                reply.ok();
-            } else {
-                answer(&mut reply);
+                None if waiter.keys.is_empty() => reply.ok(),
+                None => reply.null_array(),
             }
-            self.unblocked(at, &reply.buf);
+            self.unblocked(at, &reply.buf, 0, true);
         }
         true
     }
@@ -304,9 +372,16 @@ impl Worker {
         Some(waits)
     }
 
-    /// Gives a session that was blocked its reply, and lets it go on.
-    pub(crate) fn unblocked(&mut self, at: SessionRef, reply: &[u8]) {
+    /// Gives a session that was blocked its reply, which tells of transaction `lsn`, and lets it go on. `ran`: whether its
+    /// command counts as run.
+    pub(crate) fn unblocked(&mut self, at: SessionRef, reply: &[u8], lsn: Lsn, ran: bool) {
         let Some(mut session) = self.take_session(at) else { return };
+        if let Some(command) = session.last_command.filter(|_| ran) {
+            let stats = self.stats();
+            stats.commands.add(1);
+            stats.by_command[command.id].calls.add(1);
+            session.info.totals[2].fetch_add(1, Relaxed);
+        }
         session.blocked = None;
         session.info.blocked.store(false, Relaxed);
         self.engine.clients.blocked.fetch_sub(1, Relaxed);
@@ -315,20 +390,31 @@ impl Worker {
         output.raw(reply);
         exec::suppress(&mut session, &mut output, mark);
         session.reply = output;
+        session.made_lsn = session.made_lsn.max(lsn);
+        if self.is_strict(&session) {
+            self.hold(&mut session, lsn, mark);
+        }
         self.put_back(session);
         self.resume(at);
     }
 
+    /// Lets the sessions go on whose transactions WAITAOF waited for.
+    pub(crate) fn serve_log_waits(&mut self) {
+        let durable = self.engine.log.durable_lsn();
+        for at in std::mem::take(&mut self.awaiting_log) {
+            let Some(session) = self.session_of(at) else { continue };
+            let Some(wait) = session.blocked.as_ref().and_then(|blocked| blocked.log) else { continue };
+            if wait.local && wait.lsn <= durable {
+                self.give_up(at, false);
+            } else {
+                self.awaiting_log.push(at);
+            }
+        }
+    }
+
     /// CLIENT UNBLOCK.
     pub(crate) fn unblock(&mut self, at: SessionRef, with_error: bool) {
-        let done = self.give_up(at, |reply| {
-            if with_error {
-                reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-            } else {
-                reply.null_array();
-            }
-        });
-        if !done {
+        if !self.give_up(at, with_error) {
             self.late.push(Message::Unblock { session: at, with_error });
         }
     }

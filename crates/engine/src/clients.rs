@@ -3,7 +3,7 @@
 
 use crate::mailbox::SessionRef;
 use crate::worker::Peer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,9 @@ pub struct Labels {
     /// The authenticated user.
     pub user: String,
 }
+
+/// The channels, patterns and shard channels that a session listens to.
+pub type Subscribed = [BTreeSet<Box<[u8]>>; 3];
 
 /// What other threads may know of a client.
 pub struct ClientInfo {
@@ -70,7 +73,10 @@ pub struct ClientInfo {
     pub import_source: AtomicBool,
     /// CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
+    /// CLIENT CAPA redirect.
+    pub redirects: AtomicBool,
     labels: Mutex<Labels>,
+    subscribed: Mutex<Subscribed>,
 }
 
 impl ClientInfo {
@@ -101,8 +107,15 @@ impl ClientInfo {
             no_evict: AtomicBool::new(false),
             import_source: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            redirects: AtomicBool::new(false),
             labels: Mutex::new(Labels { user: "default".into(), ..Labels::default() }),
+            subscribed: Mutex::default(),
         }
+    }
+
+    /// What it listens to; only its own thread changes that.
+    pub fn subscribed(&self) -> MutexGuard<'_, Subscribed> {
+        self.subscribed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its texts, to read or change.

@@ -35,6 +35,10 @@ pub struct Command {
     /// Whether these words make it reach for keys that only the run will tell (SORT's BY and GET patterns), so that it
     /// needs every shard.
     pub reaches_further: Option<Reaches>,
+    /// Which of its words are channels, for the permissions of users.
+    pub channels: Channels,
+    /// Which databases it touches, for the permissions of users.
+    pub databases: Databases,
     /// Properties that do not follow from `run`.
     pub flags: Flags,
     /// The documentation group; its ACL category follows from it.
@@ -56,6 +60,30 @@ pub struct Command {
     pub run: Run,
     /// What runs when a container is called without a subcommand, where that is allowed (COMMAND).
     pub bare: Option<fn(&mut Ctx, &Args, &mut Reply) -> Result>,
+}
+
+/// The words of a command that are channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// None that permissions are about.
+    None,
+    /// The second: a message is sent there.
+    Publish,
+    /// All after the first are listened to.
+    Subscribe,
+    /// All after the first are patterns of channels.
+    Patterns,
+}
+
+/// The databases that a command touches.
+#[derive(Clone, Copy)]
+pub enum Databases {
+    /// The one in use, if it is about keys at all.
+    InUse,
+    /// Also those whose numbers stand at these places.
+    Named(fn(&[&[u8]]) -> Vec<usize>),
+    /// All of them.
+    All,
 }
 
 /// The function behind a command. The variant says what it may do.
@@ -192,6 +220,8 @@ flags! {
     ADMIN_CATEGORY = 27 "";
     /// Its replies are pushes: CLIENT REPLY OFF does not concern them.
     PUSHES = 28 "";
+    /// Of no use to applications: COMMAND DOCS says so.
+    INTERNAL = 29 "";
 }
 
 // Every flag has a bit of its own.
@@ -527,12 +557,11 @@ impl Keys {
             Find::Numkeys { at, first, step } => {
                 let count = words.get(start + at).and_then(|word| kelda_resp::number::parse_i64(word));
                 let Some(count) = count.and_then(|count| usize::try_from(count).ok()) else { return };
-                for index in 0..count {
-                    let place = start + first + index * step;
-                    if place >= words.len() {
-                        return;
-                    }
-                    f(place, self.access);
+                // More keys than words: the command will fail, and none of them is a key.
+                let start = start + first;
+                let fits = count.checked_mul(step).is_some_and(|length| start + length <= words.len() + step - 1);
+                for index in 0..if fits { count } else { 0 } {
+                    f(start + index * step, self.access);
                 }
             }
             Find::Unknown => {}
@@ -549,6 +578,8 @@ impl Command {
         find_keys: None,
         whole_keyspace: false,
         reaches_further: None,
+        channels: Channels::None,
+        databases: Databases::InUse,
         flags: Flags::NONE,
         group: Group::Generic,
         categories: None,
@@ -561,13 +592,41 @@ impl Command {
         bare: None,
     };
 
+    /// A command on the session or the server, with what else its family shares.
+    #[allow(clippy::too_many_arguments)]
+    pub const fn session(
+        self,
+        name: &'static str,
+        arity: i32,
+        flags: Flags,
+        since: &'static str,
+        syntax: &'static str,
+        summary: &'static str,
+        run: fn(&mut Ctx, &Args, &mut Reply) -> Result,
+    ) -> Command {
+        Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..self }
+    }
+
+    /// A container of subcommands, with what else its family shares.
+    pub const fn container(
+        self,
+        name: &'static str,
+        since: &'static str,
+        summary: &'static str,
+        subcommands: &'static [Command],
+    ) -> Command {
+        let complexity = "That of the subcommand";
+        Command { name, arity: -2, since, summary, complexity, run: Run::Group(subcommands), ..self }
+    }
+
     /// All properties, those that follow from other fields included.
     pub const fn all_flags(&self) -> Flags {
         let mut flags = self.flags;
         match self.run {
             Run::Read(_) => flags = flags.and(Flags::READONLY),
+            // One that only reads says so itself (PFCOUNT, XREAD).
+            Run::Write(_) if flags.has(Flags::READONLY) => {}
             Run::Write(_) => flags = flags.and(Flags::WRITE),
-            // One that only reads says so itself (XREAD).
             Run::Wait(_) if flags.has(Flags::READONLY) => flags = flags.and(Flags::BLOCKING),
             Run::Wait(_) => flags = flags.and(Flags::WRITE).and(Flags::BLOCKING),
             Run::Session(_) | Run::Script(_) | Run::Group(_) => {}

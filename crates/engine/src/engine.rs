@@ -1,19 +1,24 @@
 //! The state that all workers share.
 
+use crate::acl::Acl;
 use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
+use crate::durability::Durability;
+pub use crate::durability::{ChangeSink, Lsn};
 use crate::functions::Functions;
+use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
+use crate::saving::Saves;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{Rates, Stats};
 use crate::tracking::Tracking;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
-use kelda_store::txn::Change;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -38,13 +43,29 @@ pub trait Platform: Send + Sync {
     fn shutdown(&self) {}
     /// Writes a line to the log: level 0 (debug) to 3 (warning).
     fn log(&self, _level: u8, _text: &str) {}
-    /// Reads a configuration file, for CONFIG REWRITE.
-    fn read_file(&self, _path: &str) -> std::io::Result<String> {
+    /// Reads a file: that of the users.
+    fn read_file(&self, _path: &str) -> std::io::Result<Vec<u8>> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    /// Replaces a configuration file as a whole.
-    fn write_file(&self, _path: &str, _text: &str) -> std::io::Result<()> {
+    /// Replaces a file as a whole.
+    fn write_file(&self, _path: &str, _text: &[u8]) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Opens a file of `dir` to be read; `None` if there is none.
+    fn open_file(&self, _name: &str) -> std::io::Result<Option<Box<dyn Read + Send>>> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Replaces a file of `dir` by what `write` writes: in one step and durably, or not at all.
+    fn replace_file(
+        &self,
+        _name: &str,
+        _write: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Runs `work` on so many threads at once, and returns when all are done. Whoever has no threads runs it once.
+    fn in_parallel(&self, _threads: usize, work: &(dyn Fn() + Sync)) {
+        work();
     }
 }
 
@@ -65,12 +86,6 @@ pub struct ProcessInfo {
     pub threads: usize,
     /// The port really listened on.
     pub port: u16,
-}
-
-/// Takes the changes of transactions, in commit order.
-pub trait ChangeSink: Send + Sync {
-    /// The changes of one transaction, while its shards are still held.
-    fn commit(&self, changes: &[Change]);
 }
 
 /// What it takes to make an engine.
@@ -105,6 +120,8 @@ pub struct Engine {
     pub process: Mutex<ProcessInfo>,
     /// Publish/subscribe.
     pub pubsub: PubSub,
+    /// Users.
+    pub acl: Acl,
     /// Connected clients.
     pub clients: Clients,
     /// Scripts by SHA-1.
@@ -121,6 +138,8 @@ pub struct Engine {
     pub dirty_at_save: AtomicU64,
     /// When data was last saved (or flushed with nothing to save), Unix s.
     pub last_save: AtomicI64,
+    /// Saving in the background.
+    pub saves: Saves,
     /// Scripts that have been running for a while.
     pub running: RunningScripts,
     /// Scripts that run longer than `busy-reply-threshold`.
@@ -148,7 +167,10 @@ pub struct Engine {
     /// Whether the server is ending.
     pub ending: AtomicBool,
     mailboxes: Vec<OnceLock<Mailbox>>,
-    sink: Option<Arc<dyn ChangeSink>>,
+    /// The log.
+    pub log: Durability,
+    /// Where loading the data at the start is.
+    pub loading: Loading,
     seed: u64,
 }
 
@@ -166,12 +188,14 @@ impl Engine {
             platform: options.platform,
             process: Mutex::new(options.process),
             pubsub: PubSub::default(),
+            acl: Acl::new(&settings.requirepass),
             clients: Clients::default(),
             scripts: ScriptCache::default(),
             functions: Functions::default(),
             stats: (0..options.workers).map(|_| Stats::default()).collect(),
             errors: Mutex::default(),
             dirty_at_save: AtomicU64::new(0),
+            saves: Saves::default(),
             running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
@@ -186,7 +210,8 @@ impl Engine {
             rates: Mutex::default(),
             ending: AtomicBool::new(false),
             mailboxes: (0..options.workers).map(|_| OnceLock::new()).collect(),
-            sink: options.sink,
+            log: Durability::new(options.sink, options.workers),
+            loading: Loading::default(),
             seed: options.seed,
         })
     }
@@ -214,9 +239,14 @@ impl Engine {
         self.mailboxes[worker].get()
     }
 
-    /// Who reads the changes.
-    pub fn sink(&self) -> Option<&dyn ChangeSink> {
-        self.sink.as_deref()
+    /// Wakes the workers that wait for the log: it has got on, or never will. Called by the log's thread, after it published
+    /// how far it is.
+    pub fn log_progressed(&self) {
+        for worker in self.log.take_waiting() {
+            if let Some(mailbox) = self.mailbox(worker) {
+                mailbox.nudge();
+            }
+        }
     }
 
     /// Looks how much memory is in use; returns the most ever seen.
@@ -245,6 +275,11 @@ impl Engine {
     /// A counter summed over the workers.
     pub fn total(&self, counter: impl Fn(&Stats) -> u64) -> u64 {
         self.stats.iter().map(counter).sum()
+    }
+
+    /// Changes since data was last saved, as `rdb_changes_since_last_save` counts them.
+    pub fn dirty_since_save(&self) -> u64 {
+        self.total(|stats| stats.dirty.get()).saturating_sub(self.dirty_at_save.load(Relaxed))
     }
 
     /// Wakes every worker.

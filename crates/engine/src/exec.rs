@@ -1,18 +1,23 @@
 //! From bytes to replies: batches of parsed commands, the gates before a command runs, its transaction, and EXEC.
 
+use crate::acl;
+use crate::acl::log::Context;
+use crate::acl::user::Reason;
 use crate::args::Args;
 use crate::blocking;
 use crate::command::{Flags, Reply, Run, Wait};
 use crate::ctx::{Ctx, Origin};
+use crate::durability::{Lsn, Tellings};
 use crate::error::{Error, Result};
+use crate::fast_path::FastPath;
 use crate::mailbox::Audience;
 use crate::monitor;
 use crate::registry::{self, Registered};
-use crate::session::{Published, Queue, ReplyMode, Session, Watching};
+use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
 use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
-use kelda_resp::{Protocol, RequestLimits, Span, Step, Writer};
+use kelda_resp::{Protocol, ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
 use kelda_store::hasher;
 use kelda_store::shard::ShardSet;
 use kelda_store::txn::{Event, EventClasses, Key, Txn};
@@ -36,13 +41,33 @@ enum Flow {
 }
 
 /// A command of a batch: its words are `first..end` of the batch's, its last byte is before `consumed`.
-struct Parsed {
+pub(crate) struct Parsed {
     first: usize,
     end: usize,
     consumed: usize,
     /// The hash of its second word, if that was computed.
     hash: Option<u64>,
-    inline: Option<Vec<Vec<u8>>>,
+}
+
+/// What [`run`] needs for a while, kept from one call to the next for the memory that it holds.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    words: Vec<&'static [u8]>,
+    batch: Vec<Parsed>,
+    spans: Vec<Span>,
+    hashes: Vec<u64>,
+}
+
+impl Scratch {
+    /// Takes the words back, whatever they pointed to: the collection below keeps the vector's memory.
+    fn keep_words(&mut self, mut words: Vec<&[u8]>) {
+        /// Words for which memory is kept.
+        const KEEP: usize = 4 * BATCH;
+        words.clear();
+        if words.capacity() <= KEEP {
+            self.words = words.into_iter().map(|_| Default::default()).collect();
+        }
+    }
 }
 
 /// Runs what is complete of the session's input.
@@ -50,75 +75,43 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     if session.blocked.is_some() || session.fate != Fate::Open {
         return check_input(worker, session);
     }
+    // A script may serve others within its command, each with what it is told.
+    let outer = worker.tellings.begin(worker.is_strict(session));
+    let start = session.reply.len();
     let input = std::mem::take(&mut session.input);
     session.info.input_bytes.store(input.len(), Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
-    let mut spans: Vec<Span> = Vec::new();
-    let mut words: SmallVec<[&[u8]; 4 * BATCH]> = SmallVec::new();
-    let mut batch: SmallVec<[Parsed; BATCH]> = SmallVec::new();
+    let mut scratch = std::mem::take(&mut worker.scratch);
+    let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
     let mut consumed = 0;
+    let mut fast = FastPath::new(worker, session, input.len());
     'batches: loop {
         words.clear();
-        batch.clear();
-        let limits = RequestLimits {
-            bulk_bytes_max: worker.settings.proto_max_bulk_len,
-            authenticated: session.authenticated,
-            ..RequestLimits::default()
-        };
+        if worker.follow_users(session) {
+            fast.note(worker, session);
+            fast = FastPath::new(worker, session, input.len());
+        }
         // Before AUTH the limits are narrow, and the very next command may lift them.
         let most = if session.authenticated { BATCH } else { 1 };
-        let mut failure = None;
-        let mut at = consumed;
-        while batch.len() < most {
-            spans.clear();
-            let rest = &input[at..];
-            let step = session.parser.next(rest, &limits, &mut spans);
-            let first = words.len();
-            match step {
-                Ok(Step::Command { consumed: bytes }) => {
-                    words.extend(spans.iter().map(|span| span.of(rest)));
-                    at += bytes;
-                    batch.push(Parsed { first, end: words.len(), consumed: at, hash: None, inline: None });
-                }
-                Ok(Step::Inline { consumed: bytes, args }) => {
-                    at += bytes;
-                    batch.push(Parsed { first, end: first, consumed: at, hash: None, inline: Some(args) });
-                }
-                Ok(Step::Skip { consumed: bytes }) => {
-                    at += bytes;
-                    if batch.is_empty() {
-                        consumed = at;
-                    }
-                }
-                Ok(Step::Incomplete { need }) => {
-                    session.needs = need;
-                    break;
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
-            }
-        }
+        let end = parse(worker, session, &input, &mut consumed, most, &mut scratch, &mut words);
+        let batch = &mut scratch.batch;
         if batch.len() > 1 {
-            prefetch(worker, session, &words, &mut batch);
+            prefetch(worker, session, &words, batch, &mut scratch.hashes);
         }
         let whole = batch.len() == most;
-        for parsed in &batch {
-            let flow = match &parsed.inline {
-                None => {
-                    let words = &words[parsed.first..parsed.end];
-                    let args = match parsed.hash {
-                        Some(hash) => Args::with_hash(words, 1, hash),
-                        None => Args::new(words),
-                    };
-                    execute(worker, session, host, args, &mut reply)
-                }
-                Some(words) => {
-                    let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &word[..]).collect();
-                    execute(worker, session, host, Args::new(&words), &mut reply)
-                }
+        for parsed in batch.iter() {
+            let words = &words[parsed.first..parsed.end];
+            let args = match parsed.hash {
+                Some(hash) => Args::with_hash(words, 1, hash),
+                None => Args::new(words),
             };
+            if fast.run(worker, session, &args, &mut reply) {
+                consumed = parsed.consumed;
+                continue;
+            }
+            fast.note(worker, session);
+            let flow = execute(worker, session, host, args, &mut reply);
+            fast = FastPath::new(worker, session, input.len());
             match flow {
                 Flow::Next => consumed = parsed.consumed,
                 Flow::Again => {
@@ -133,18 +126,110 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
                 }
             }
         }
-        if let Some(error) = failure {
-            reply.error(&format!("ERR Protocol error: {}", error.0));
-            session.fate = Fate::CloseAfterWrite;
-            worker.stats().errors.add(1);
-            break;
-        }
-        if !whole {
-            break;
+        match end {
+            BatchEnd::More if whole => {}
+            BatchEnd::More => break,
+            BatchEnd::Inline { consumed: bytes, args: own } => {
+                fast.note(worker, session);
+                let own: SmallVec<[&[u8]; 8]> = own.iter().map(|word| &word[..]).collect();
+                match execute(worker, session, host, Args::new(&own), &mut reply) {
+                    Flow::Next => consumed = bytes,
+                    Flow::Again => {
+                        worker.put_aside(session);
+                        break;
+                    }
+                    Flow::Blocked | Flow::End => {
+                        consumed = bytes;
+                        break;
+                    }
+                }
+                fast = FastPath::new(worker, session, input.len());
+            }
+            BatchEnd::Failure(error) => {
+                reply.error(&format!("ERR Protocol error: {}", error.0));
+                session.fate = Fate::CloseAfterWrite;
+                worker.stats().errors.add(1);
+                break;
+            }
         }
     }
-    drop(words);
+    fast.note(worker, session);
+    scratch.keep_words(words);
+    worker.scratch = scratch;
     finish_turn(worker, session, input, consumed, reply);
+    let Tellings { strict, told_lsn, made_lsn } = std::mem::replace(&mut worker.tellings, outer);
+    session.made_lsn = session.made_lsn.max(made_lsn);
+    if strict {
+        worker.hold(session, told_lsn, start);
+    }
+}
+
+/// Why a batch holds no more commands.
+enum BatchEnd {
+    /// It is full, or no further request is complete.
+    More,
+    /// An inline command comes next; its words are not in the input.
+    Inline {
+        /// Where in the input it ends.
+        consumed: usize,
+        /// Its words.
+        args: Vec<Vec<u8>>,
+    },
+    /// What comes next is no request.
+    Failure(ProtocolError),
+}
+
+/// Parses up to `most` requests ahead, from `consumed` on, into the batch; `consumed` moves past what asks for nothing.
+fn parse<'i>(
+    worker: &Worker,
+    session: &mut Session,
+    input: &'i [u8],
+    consumed: &mut usize,
+    most: usize,
+    scratch: &mut Scratch,
+    words: &mut Vec<&'i [u8]>,
+) -> BatchEnd {
+    let Scratch { batch, spans, .. } = scratch;
+    batch.clear();
+    let mut at = *consumed;
+    while batch.len() < most {
+        let rest = &input[at..];
+        let first = words.len();
+        if session.authenticated
+            && session.parser.is_idle()
+            && let Some(bytes) = whole_request(rest, words)
+        {
+            at += bytes;
+            batch.push(Parsed { first, end: words.len(), consumed: at, hash: None });
+            continue;
+        }
+        let limits = RequestLimits {
+            bulk_bytes_max: worker.settings.proto_max_bulk_len,
+            authenticated: session.authenticated,
+            ..RequestLimits::default()
+        };
+        spans.clear();
+        match session.parser.next(rest, &limits, spans) {
+            Ok(Step::Command { consumed: bytes }) => {
+                words.extend(spans.iter().map(|span| span.of(rest)));
+                at += bytes;
+                batch.push(Parsed { first, end: words.len(), consumed: at, hash: None });
+            }
+            Ok(Step::Inline { consumed: bytes, args }) => return BatchEnd::Inline { consumed: at + bytes, args },
+            Ok(Step::Skip { consumed: bytes }) => {
+                at += bytes;
+                if batch.is_empty() {
+                    *consumed = at;
+                }
+            }
+            Ok(Step::Incomplete { need }) => {
+                session.needs = need;
+                break;
+            }
+            Err(error) => return BatchEnd::Failure(error),
+        }
+    }
+    BatchEnd::More
 }
 
 /// Puts input and output back into the session.
@@ -183,18 +268,19 @@ fn check_input(worker: &Worker, session: &mut Session) {
 
 /// Has the memory fetch what the batch's keys need: first all shards, then all buckets, then all entries. Each key's hash is
 /// kept for its command.
-fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Parsed]) {
+fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Parsed], hashes: &mut Vec<u64>) {
     let keyspace = &worker.engine.keyspace;
+    hashes.clear();
     for parsed in batch.iter_mut() {
         // The first key of nearly every command is its second word; for others useless lines are fetched.
         if parsed.end - parsed.first > 1 {
             let hash = hasher::hash(words[parsed.first + 1]);
             keyspace.prefetch_shard(hash);
             parsed.hash = Some(hash);
+            hashes.push(hash);
         }
     }
-    let hashes: SmallVec<[u64; BATCH]> = batch.iter().filter_map(|parsed| parsed.hash).collect();
-    keyspace.prefetch(session.db, &hashes);
+    keyspace.prefetch(session.db, hashes);
 }
 
 /// Finds the command of these words, through its container if it has one.
@@ -260,6 +346,7 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
         }
     };
     session.last_command = Some(command);
+    session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);
     if worker.settings.maxmemory != 0 {
         worker.check_room();
@@ -330,10 +417,10 @@ fn admit(
         return Flow::Next;
     }
     let mark = reply.len();
-    session.info.command.store(command.id + 1, Relaxed);
     let watch = Stopwatch::start(worker, command);
     let flow = dispatch(worker, session, host, command, args, reply);
-    if flow != Flow::Again {
+    // A call that blocks is counted when its wait is over (`Worker::unblocked`).
+    if !matches!(flow, Flow::Again | Flow::Blocked) {
         watch.stop(worker, &session.info, command, words, reply.len() - mark);
         let stats = worker.stats();
         stats.commands.add(1);
@@ -348,8 +435,7 @@ fn admit(
             }
         }
         session.error_counted = false;
-        // The reply of a session that is blocked comes later.
-        if session.reply_mode != ReplyMode::On && flow != Flow::Blocked {
+        if session.reply_mode != ReplyMode::On {
             let keep = command.flags.has(Flags::PUSHES);
             suppress(session, reply, if keep { reply.len() } else { mark });
         }
@@ -424,14 +510,17 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if !command.command.takes(words.len()) {
         return Err(Error::Arity(command.name.clone()));
     }
-    if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
-        return Err(Error::text("NOAUTH Authentication required."));
+    if session.restricted {
+        check_user(worker, session, command, words)?;
     }
     if session.in_pubsub_mode() && !command.flags.has(Flags::IN_PUBSUB) {
         return Err(Error::owned(format!(
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
             command.name
         )));
+    }
+    if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
+        return Err(Error::text("LOADING Redis is loading the dataset in memory"));
     }
     if session.monitors
         && (command.writes || command.flags.has(Flags::READONLY) || command.flags.has(Flags::MAY_REPLICATE))
@@ -445,13 +534,58 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         check_memory(worker)?;
     }
     if command.writes {
-        check_replicas(worker)?;
+        check_writes(worker)?;
+    } else if command.name == "ping" {
+        // So that who asks whether the server is well learns that it is not, as in Redis.
+        worker.engine.log.check()?;
+        worker.engine.saves.check(&worker.settings)?;
     }
     Ok(())
 }
 
-/// Refuses writes when there are fewer replicas than `min-replicas-to-write` asks for: there is none.
-pub(crate) fn check_replicas(worker: &Worker) -> Result {
+/// Refuses what the session's user may not do, or may not do before it has logged in.
+#[cold]
+fn check_user(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]]) -> Result {
+    if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
+        return Err(Error::text("NOAUTH Authentication required."));
+    }
+    let in_multi = session.multi.is_some();
+    if in_multi && command.flags.has(Flags::NO_MULTI) {
+        // The gate says so.
+        return Ok(());
+    }
+    let context = if in_multi { Context::Multi } else { Context::TopLevel };
+    acl::check(worker, session, command, words, context).map_err(|(_, error)| error)
+}
+
+/// Checks again, at EXEC, what a restricted session may do.
+fn check_user_again(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]]) -> Result {
+    let Err((reason, _)) = acl::check(worker, session, command, words, Context::Multi) else { return Ok(()) };
+    let why = match reason {
+        Reason::Command => "no permission to execute the command or subcommand",
+        Reason::Key => "no permission to touch the specified keys",
+        Reason::Channel => "no permission to access one of the channels used as arguments",
+        Reason::Database => "no permission to access the database",
+    };
+    Err(Error::owned(format!(
+        "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command is \
+         no longer allowed for the following reason: {why}"
+    )))
+}
+
+/// Whether a command may not reach for keys that only its run will tell: its user may not read all keys.
+fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]]) -> bool {
+    session.restricted
+        && command.command.reaches_further.is_some()
+        && !session.user.reads_all_keys(command, words, session.db)
+}
+
+/// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
+/// `min-replicas-to-write` asks for: there is none.
+#[inline]
+pub(crate) fn check_writes(worker: &Worker) -> Result {
+    worker.engine.log.check()?;
+    worker.engine.saves.check(&worker.settings)?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
@@ -465,7 +599,7 @@ fn check_queued(worker: &Worker, queue: &Queue) -> Result {
         check_memory(worker)?;
     }
     if any(|command| command.writes) {
-        check_replicas(worker)?;
+        check_writes(worker)?;
     }
     Ok(())
 }
@@ -524,6 +658,9 @@ fn dispatch(
             };
             if session.info.no_touch.load(Relaxed) {
                 txn.cx().env.no_touch = true;
+            }
+            if is_kept_to_named_keys(session, command, args.words()) {
+                txn.cx().env.named_keys_only = true;
             }
             let result = match command.command.run {
                 Run::Read(run) => run(&txn, &args, reply),
@@ -586,14 +723,6 @@ fn busy(worker: &mut Worker, session: &mut Session, reply: &mut Reply) -> Flow {
     Flow::Next
 }
 
-/// Hands on what a script or transaction published; its shards are still held.
-fn publish_outbox(worker: &Worker, session: &mut Session) {
-    let engine = &worker.engine;
-    for Published { audience, channel, payload } in session.outbox.drain(..) {
-        engine.pubsub.publish(engine, worker.index, audience, &channel, &payload);
-    }
-}
-
 /// Runs a script on the shards of its declared keys, and again on all of them if it reached for another key.
 fn run_script(
     worker: &mut Worker,
@@ -625,7 +754,7 @@ fn run_script(
             set = ShardSet::All;
             continue;
         }
-        publish_outbox(worker, session);
+        worker.outbox.append(&mut session.outbox);
         worker.commit(txn);
         return result;
     }
@@ -652,13 +781,24 @@ pub(crate) fn run_inside(
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
     }
     watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
+    let commands = &ctx.session.info.totals[2];
+    commands.store(commands.load(Relaxed) + 1, Relaxed);
     let stats = ctx.worker.stats();
     stats.commands.add(1);
     stats.by_command[command.id].calls.add(1);
     result
 }
 
-fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: &Args, reply: &mut Reply) -> Result {
+pub(crate) fn run_in_txn(
+    ctx: &mut Ctx,
+    txn: &mut Txn,
+    command: &'static Registered,
+    args: &Args,
+    reply: &mut Reply,
+) -> Result {
+    if ctx.session.restricted {
+        txn.cx().env.named_keys_only = is_kept_to_named_keys(ctx.session, command, args.words());
+    }
     match command.command.run {
         Run::Read(run) => run(txn, args, reply),
         Run::Write(run) => run(txn, args, reply),
@@ -744,13 +884,20 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
         run_queued(ctx, &mut txn, command, &words, reply);
     }
-    publish_outbox(ctx.worker, ctx.session);
+    ctx.worker.outbox.append(&mut ctx.session.outbox);
     ctx.worker.commit(txn);
     Ok(())
 }
 
 fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words: &[&[u8]], reply: &mut Reply) {
     let mark = reply.len();
+    if ctx.session.restricted
+        && let Err(error) = check_user_again(ctx.worker, ctx.session, command, words)
+    {
+        reply.error(&error.to_string());
+        count_error(ctx.worker, &reply.buf[mark..]);
+        return;
+    }
     let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
@@ -825,15 +972,15 @@ pub(crate) fn begin_multi(session: &mut Session) {
 }
 
 /// Publishes a keyspace event (Redis documentation, "Redis keyspace notifications").
-pub(crate) fn publish_event(worker: &Worker, event: &Event) {
+pub(crate) fn publish_event(worker: &Worker, event: &Event, lsn: Lsn) {
     let engine = &worker.engine;
     if worker.wants_events(EventClasses::KEYSPACE) {
         let channel = [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
-        engine.pubsub.publish(engine, worker.index, Audience::Channel, &channel, event.name.as_bytes());
+        engine.pubsub.publish(engine, worker.index, Audience::Channel, &channel, event.name.as_bytes(), lsn);
     }
     if worker.wants_events(EventClasses::KEYEVENT) {
         let channel = format!("__keyevent@{}__:{}", event.db, event.name);
-        engine.pubsub.publish(engine, worker.index, Audience::Channel, channel.as_bytes(), &event.key);
+        engine.pubsub.publish(engine, worker.index, Audience::Channel, channel.as_bytes(), &event.key, lsn);
     }
 }
 

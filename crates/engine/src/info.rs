@@ -1,10 +1,13 @@
 //! INFO: the sections, and the figures in them.
 
+use crate::acl::log::Refusal;
 use crate::ctx::Ctx;
+use crate::durability::Health;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::pubsub::Subscription;
 use crate::registry;
+use crate::saving::Kind;
 use crate::stats::{CommandCounters, LATENCY_BUCKETS};
 use crate::version::{KELDA_VERSION, REDIS_VERSION};
 use kelda_store::shard::{SHARDS, ShardSet};
@@ -204,30 +207,65 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
 
 fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
-    let dirty = engine.total(|stats| stats.dirty.get()).saturating_sub(engine.dirty_at_save.load(Relaxed));
+    let report = engine.saves.report(&engine);
+    let seconds = |kind| report.running.filter(|(running, _)| *running == kind).map_or(-1, |(_, seconds)| seconds);
+    let (saving, rewriting) = (seconds(Kind::Rdb), seconds(Kind::Base));
+    let status = |ok: bool| if ok { "ok" } else { "err" };
+    let (log, loading) = (&engine.log, &engine.loading);
+    let figures = log.sink().map(|sink| sink.figures()).unwrap_or_default();
     lines!(text,
-        "loading": 0,
+        "loading": u8::from(loading.is_active()),
         "async_loading": 0,
-        "rdb_changes_since_last_save": dirty,
-        "rdb_bgsave_in_progress": 0,
+        "current_cow_peak": report.waiting_bytes,
+        "current_cow_size": report.waiting_bytes,
+        "current_cow_size_age": 0,
+        "current_fork_perc": "0.00",
+        "current_save_keys_processed": report.keys.0,
+        "current_save_keys_total": report.keys.1,
+        "rdb_changes_since_last_save": engine.dirty_since_save(),
+        "rdb_bgsave_in_progress": i32::from(saving >= 0),
         "rdb_last_save_time": engine.last_save.load(Relaxed),
-        "rdb_last_bgsave_status": "ok",
-        "rdb_last_bgsave_time_sec": -1,
-        "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0,
+        "rdb_last_bgsave_status": status(report.rdb.ok),
+        "rdb_last_bgsave_time_sec": report.rdb.last_seconds,
+        "rdb_current_bgsave_time_sec": saving,
+        "rdb_saves": report.rdb.count,
         "rdb_last_cow_size": 0,
-        "rdb_last_load_keys_expired": 0,
-        "rdb_last_load_keys_loaded": 0,
-        "aof_enabled": 0,
-        "aof_rewrite_in_progress": 0,
-        "aof_rewrite_scheduled": 0,
-        "aof_last_rewrite_time_sec": -1,
-        "aof_current_rewrite_time_sec": -1,
-        "aof_last_bgrewrite_status": "ok",
-        "aof_rewrites": 0,
-        "aof_last_write_status": "ok",
+        "rdb_last_load_keys_expired": loading.rdb_keys_expired.load(Relaxed),
+        "rdb_last_load_keys_loaded": loading.rdb_keys_loaded.load(Relaxed),
+        "aof_enabled": u8::from(log.is_on()),
+        "aof_rewrite_in_progress": i32::from(rewriting >= 0),
+        "aof_rewrite_scheduled": i32::from(report.base_scheduled),
+        "aof_last_rewrite_time_sec": report.base.last_seconds,
+        "aof_current_rewrite_time_sec": rewriting,
+        "aof_last_bgrewrite_status": status(report.base.ok),
+        "aof_rewrites": report.base.count,
+        "aof_rewrites_consecutive_failures": report.base.failures,
+        "aof_last_write_status": if log.health() == Health::Good { "ok" } else { "err" },
         "aof_last_cow_size": 0,
     );
+    if log.is_on() {
+        lines!(text,
+            "aof_current_size": figures.base_bytes + figures.increment_bytes,
+            "aof_base_size": figures.base_bytes,
+            "aof_pending_rewrite": 0,
+            "aof_buffer_length": figures.buffered_bytes,
+            "aof_pending_bio_fsync": u8::from(figures.last_lsn != figures.durable_lsn),
+            "aof_delayed_fsync": 0,
+            "aof_last_lsn": figures.last_lsn,
+            "aof_durable_lsn": figures.durable_lsn,
+        );
+    }
+    if loading.is_active() {
+        let (percent, left_s) = loading.progress(ctx.worker.now_ms() / 1000);
+        lines!(text,
+            "loading_start_time": loading.started_s.load(Relaxed),
+            "loading_total_bytes": loading.total_bytes.load(Relaxed),
+            "loading_rdb_used_mem": 0,
+            "loading_loaded_bytes": loading.loaded_bytes.load(Relaxed),
+            "loading_loaded_perc": format_args!("{percent:.2}"),
+            "loading_eta_seconds": left_s,
+        );
+    }
     Ok(())
 }
 
@@ -249,6 +287,7 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
         "expired_keys": engine.total(|stats| stats.expired.get()),
+        "expired_subkeys": engine.total(|stats| stats.expired_fields.get()),
         "evicted_keys": engine.total(|stats| stats.evicted.get()),
         "evicted_clients": 0,
         "keyspace_hits": engine.total(|stats| stats.hits.get()),
@@ -269,6 +308,11 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_writes_processed": engine.total(|stats| stats.writes.get()),
         "client_query_buffer_limit_disconnections": engine.total(|stats| stats.query_limit_disconnections.get()),
         "client_output_buffer_limit_disconnections": engine.total(|stats| stats.output_limit_disconnections.get()),
+        "acl_access_denied_auth": engine.acl.log.count(Refusal::Auth),
+        "acl_access_denied_cmd": engine.acl.log.count(Refusal::Command),
+        "acl_access_denied_key": engine.acl.log.count(Refusal::Key),
+        "acl_access_denied_channel": engine.acl.log.count(Refusal::Channel),
+        "acl_access_denied_db": engine.acl.log.count(Refusal::Database),
         "commands_put_aside": engine.total(|stats| stats.put_aside.get()),
     );
     Ok(())
@@ -377,13 +421,14 @@ fn cluster(_: &mut Ctx, text: &mut String) -> Result {
 
 fn keyspace(ctx: &mut Ctx, text: &mut String) -> Result {
     let databases = ctx.worker.engine.keyspace.databases();
-    let mut counts = vec![(0, 0); databases as usize];
+    let mut counts = vec![(0, 0, 0); databases as usize];
     let mut add = |txn: &mut kelda_store::txn::Txn| {
         let before = txn.db();
         for (db, count) in counts.iter_mut().enumerate() {
             txn.select(db as u32);
             count.0 += txn.key_count();
             count.1 += txn.volatile_count();
+            count.2 += txn.volatile_hash_count();
         }
         txn.select(before);
     };
@@ -395,8 +440,8 @@ fn keyspace(ctx: &mut Ctx, text: &mut String) -> Result {
             ctx.with_shards(ShardSet::One(shard as u16), &mut add)?;
         }
     }
-    for (db, (keys, expires)) in counts.iter().enumerate().filter(|(_, (keys, _))| *keys != 0) {
-        let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0,subexpiry=0\r\n");
+    for (db, (keys, expires, hashes)) in counts.iter().enumerate().filter(|(_, (keys, ..))| *keys != 0) {
+        let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0,subexpiry={hashes}\r\n");
     }
     Ok(())
 }

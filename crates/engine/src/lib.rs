@@ -3,6 +3,7 @@
 //! Bytes go in through [`worker::Worker::input`], replies come out of [`worker::Worker::pending`]; a command is declared
 //! once ([`command::Command`]) and runs in a transaction over exactly the shards that it names.
 
+pub mod acl;
 pub mod args;
 mod blocking;
 pub mod clients;
@@ -10,22 +11,27 @@ pub mod command;
 pub mod commands;
 pub mod config;
 pub mod ctx;
+pub mod durability;
 pub mod engine;
 pub mod error;
 mod eviction;
 mod exec;
+mod fast_path;
 pub mod functions;
 pub mod info;
+pub mod loading;
 pub mod mailbox;
 pub mod monitor;
 pub mod pubsub;
+pub mod rdb;
 mod redacted;
 pub mod registry;
+pub mod replay;
 pub mod running;
+pub mod saving;
 pub mod scripting;
 pub mod scripts;
 pub mod session;
-mod sha256;
 pub mod slowlog;
 pub mod stats;
 pub mod syntax;

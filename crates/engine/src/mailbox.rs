@@ -3,6 +3,7 @@
 //! Invariant: a message posted before a drain begins is seen by that drain or by one that a later wake-up causes; no
 //! message is lost and none is seen twice. Messages of one sender arrive in order.
 
+use crate::durability::Lsn;
 use crate::tracking::OutOfDate;
 use crate::worker::Slot;
 use kelda_store::sync::{AtomicBool, Mutex, Ordering};
@@ -38,6 +39,8 @@ pub enum Message {
         channel: Arc<[u8]>,
         /// The message.
         payload: Arc<[u8]>,
+        /// The transaction that it tells of.
+        lsn: Lsn,
     },
     /// A blocked session was served: its reply.
     Served {
@@ -45,6 +48,10 @@ pub enum Message {
         session: SessionRef,
         /// The reply in the session's protocol.
         reply: Vec<u8>,
+        /// The transaction that served it.
+        lsn: Lsn,
+        /// Whether the command ran; or else its user may no longer run it.
+        ran: bool,
     },
     /// End a blocked session's wait as CLIENT UNBLOCK asks.
     Unblock {
@@ -119,6 +126,11 @@ impl Mailbox {
         if !self.announced.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }
+    }
+
+    /// Wakes the owner without a message.
+    pub fn nudge(&self) {
+        (self.wake)();
     }
 
     /// Leaves a message from the owner's own thread, which looks (`has_mail`) before it sleeps.

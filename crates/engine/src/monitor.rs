@@ -130,6 +130,6 @@ impl Worker {
     /// Mail: commands ran.
     pub(crate) fn receive_monitored(&mut self, lines: &[u8]) {
         let monitors: Vec<SessionRef> = self.monitors.clone();
-        monitors.into_iter().for_each(|at| self.deliver(at.slot, lines));
+        monitors.into_iter().for_each(|at| self.deliver(at.slot, lines, 0));
     }
 }

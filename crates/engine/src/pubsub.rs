@@ -5,6 +5,7 @@
 //! lock, so all subscribers of a channel see its messages in one order.
 
 use crate::command::Reply;
+use crate::durability::Lsn;
 use crate::engine::Engine;
 use crate::mailbox::{Audience, Message};
 use crate::worker::Slot;
@@ -123,8 +124,17 @@ impl PubSub {
         }
     }
 
-    /// Publishes; the number of sessions that will get the message. `from` is the publishing worker.
-    pub fn publish(&self, engine: &Engine, from: usize, audience: Audience, channel: &[u8], payload: &[u8]) -> usize {
+    /// Publishes; the number of sessions that will get the message. `from` is the publishing worker, `lsn` the transaction that
+    /// the message tells of, or 0.
+    pub fn publish(
+        &self,
+        engine: &Engine,
+        from: usize,
+        audience: Audience,
+        channel: &[u8],
+        payload: &[u8],
+        lsn: Lsn,
+    ) -> usize {
         // Held while the message is posted: all subscribers of a channel see its messages in one order.
         let register = self.register(direct(audience), channel);
         let (receivers, workers) = self.find_receivers(&register, audience, channel);
@@ -132,7 +142,7 @@ impl PubSub {
             let channel: Arc<[u8]> = channel.into();
             let payload: Arc<[u8]> = payload.into();
             for &worker in &workers {
-                let message = Message::Publish { audience, channel: channel.clone(), payload: payload.clone() };
+                let message = Message::Publish { audience, channel: channel.clone(), payload: payload.clone(), lsn };
                 engine.post(from, worker as usize, message);
             }
         }

@@ -5,6 +5,31 @@ use crate::commands::FAMILIES;
 use hashbrown::HashMap;
 use std::sync::LazyLock;
 
+/// Every category of commands, in the order in which Redis lists them.
+pub const CATEGORIES: &[&str] = &[
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+];
+
 /// A command or subcommand with what follows from its declaration.
 pub struct Registered {
     /// The declaration.
@@ -23,6 +48,10 @@ pub struct Registered {
     pub writes: bool,
     /// Whether timing one call of many is enough: it is always quick.
     pub sampled: bool,
+    /// Where its one key is, if it can go the short way; see [`crate::fast_path`].
+    pub short_way: Option<usize>,
+    /// Whether it is about keys, and so about the database in use.
+    pub in_database: bool,
     /// First of its subcommands in [`all`].
     subcommands: usize,
 }
@@ -30,6 +59,8 @@ pub struct Registered {
 struct Registry {
     all: Vec<Registered>,
     by_name: HashMap<&'static [u8], usize>,
+    /// Places in `all` of commands with short names, by [`short_place`]; the first of those that share one.
+    by_short_name: Box<[u16; SHORT_PLACES]>,
 }
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
@@ -46,7 +77,13 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
             all.push(register(command, Some(parent), all.len()));
         }
     }
-    Registry { all, by_name }
+    let mut by_short_name = Box::new([NOWHERE; SHORT_PLACES]);
+    for (index, registered) in all.iter().enumerate().rev().filter(|(_, registered)| registered.parent.is_none()) {
+        if let Some(place) = short_place(registered.command.name.as_bytes()) {
+            by_short_name[place] = index as u16;
+        }
+    }
+    Registry { all, by_name, by_short_name }
 });
 
 fn register(command: &'static Command, parent: Option<&'static Command>, id: usize) -> Registered {
@@ -61,23 +98,28 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         },
         _ => None,
     };
-    let writes = match command.run {
-        Run::Read(_) => false,
-        Run::Write(_) => true,
-        Run::Wait(_) | Run::Session(_) | Run::Script(_) | Run::Group(_) => command.all_flags().has(Flags::WRITE),
-    };
-    Registered {
+    // SET is not among Redis's fast commands, but does as little as they do.
+    let sampled = command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET");
+    let plain = matches!(command.run, Run::Read(_) | Run::Write(_))
+        && !command.whole_keyspace
+        && command.reaches_further.is_none();
+    let mut registered = Registered {
         command,
         parent,
         id,
         name: name.to_lowercase(),
         flags: command.all_flags(),
         single_key,
-        writes,
-        // SET is not among Redis's fast commands, but does as little as they do.
-        sampled: command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET"),
+        writes: command.all_flags().has(Flags::WRITE),
+        sampled,
+        // Its arity must make sure that the key is there.
+        short_way: single_key.filter(|&at| sampled && plain && command.arity.unsigned_abs() as usize > at),
+        in_database: command.keys.iter().any(|keys| !keys.not_key),
         subcommands: 0,
-    }
+    };
+    registered.in_database |=
+        registered.categories().iter().any(|category| ["keyspace", "read", "write"].contains(category));
+    registered
 }
 
 /// Every command, then every subcommand.
@@ -95,6 +137,46 @@ pub fn find(name: &[u8]) -> Option<&'static Registered> {
     upper.copy_from_slice(name);
     upper.make_ascii_uppercase();
     REGISTRY.by_name.get(&*upper).map(|&index| &REGISTRY.all[index])
+}
+
+/// Slots of the look-up by short name: several for each command, so that few share one.
+const SHORT_PLACES: usize = 2048;
+const NOWHERE: u16 = u16::MAX;
+
+/// Where a name of 3 to 8 bytes, in any case, is looked up: a hash of its first and last four bytes.
+#[inline]
+fn short_place(name: &[u8]) -> Option<usize> {
+    let word = |a, b, c, d| u64::from(u32::from_le_bytes([a, b, c, d]));
+    let code = match *name {
+        [a, b, c] => word(a, b, c, 0),
+        [a, b, c, d] => word(a, b, c, d),
+        [a, b, c, d, z] => word(a, b, c, d) | word(b, c, d, z) << 32,
+        [a, b, c, d, y, z] => word(a, b, c, d) | word(c, d, y, z) << 32,
+        [a, b, c, d, x, y, z] => word(a, b, c, d) | word(d, x, y, z) << 32,
+        [a, b, c, d, w, x, y, z] => word(a, b, c, d) | word(w, x, y, z) << 32,
+        _ => return None,
+    };
+    let lower = code | 0x2020_2020_2020_2020;
+    /// 2^64 divided by the golden ratio: spreads (Knuth, The Art of Computer Programming, volume 3, 6.4).
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    Some((lower.wrapping_mul(SPREAD) >> (u64::BITS - SHORT_PLACES.trailing_zeros())) as usize)
+}
+
+/// The command of this name, in any case, or `None` where only [`find`] can tell.
+#[inline]
+pub fn find_short(name: &[u8]) -> Option<&'static Registered> {
+    let registry = &*REGISTRY;
+    let found = registry.all.get(usize::from(registry.by_short_name[short_place(name)?]))?;
+    let upper = found.command.name.as_bytes();
+    (upper == name || upper.eq_ignore_ascii_case(name)).then_some(found)
+}
+
+/// The command or subcommand of this full name, as `get` or `config|get`, in any case.
+pub fn find_full(name: &str) -> Option<&'static Registered> {
+    match name.split_once('|') {
+        None => find(name.as_bytes()),
+        Some((container, sub)) => find(container.as_bytes())?.subcommand(sub.as_bytes()),
+    }
 }
 
 impl Registered {

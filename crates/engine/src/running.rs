@@ -4,6 +4,8 @@
 //! and run again with every shard. While a script runs long its thread serves other sessions, and SCRIPT KILL gets
 //! through.
 
+use crate::acl;
+use crate::acl::log::Context;
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::Ctx;
 use crate::engine::Engine;
@@ -198,6 +200,12 @@ impl RunningScripts {
     }
 }
 
+fn new_interpreter() -> Result<Interpreter> {
+    let version = crate::version::REDIS_VERSION_PARTS;
+    let made = Interpreter::new(&ScriptOptions { memory_limit: MEMORY_BYTES_MAX, seed: 0, version });
+    made.map_err(|error| Error::owned(format!("ERR cannot start Lua: {error}")))
+}
+
 /// The interpreter of this worker, made if there is none yet and rid of what is flushed.
 fn interpreter<'w>(ctx: &'w mut Ctx) -> Result<&'w mut Interpreter> {
     let worker = &mut *ctx.worker;
@@ -208,12 +216,7 @@ fn interpreter<'w>(ctx: &'w mut Ctx) -> Result<&'w mut Interpreter> {
     let generation = worker.engine.scripts.generation();
     let interpreter = match worker.interpreter.take() {
         Some(interpreter) => interpreter,
-        None => {
-            let options =
-                ScriptOptions { memory_limit: MEMORY_BYTES_MAX, seed: 0, version: crate::version::REDIS_VERSION_PARTS };
-            let made = Interpreter::new(&options);
-            Box::new(made.map_err(|error| Error::owned(format!("ERR cannot start Lua: {error}")))?)
-        }
+        None => Box::new(new_interpreter()?),
     };
     let interpreter = worker.interpreter.insert(interpreter);
     if worker.interpreter_generation != generation {
@@ -262,6 +265,13 @@ pub fn load_library(ctx: &mut Ctx, id: u64, code: &[u8]) -> Result<Vec<FunctionI
     interpreter.load_library(id, code, &mut Loading { engine: Arc::clone(&engine), started_us }).map_err(Error::owned)
 }
 
+/// Tells what a library registers, without a worker that would run it: while data is loaded.
+pub fn inspect_library(engine: &Arc<Engine>, id: u64, code: &[u8]) -> Result<Vec<FunctionInfo>> {
+    let started_us = engine.clock.monotonic_us();
+    let mut loading = Loading { engine: Arc::clone(engine), started_us };
+    new_interpreter()?.load_library(id, code, &mut loading).map_err(Error::owned)
+}
+
 /// Runs a script that [`prepare`] has compiled, or a function that [`prepare_library`] has loaded.
 pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result {
     let Job { code, flags, keys, argv, read_only, .. } = job;
@@ -269,7 +279,7 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
         return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
     }
     if flags.present && !flags.no_writes {
-        exec::check_replicas(ctx.worker)?;
+        exec::check_writes(ctx.worker)?;
     }
     let no_memory = exec::check_memory(ctx.worker).is_err();
     if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {
@@ -375,11 +385,17 @@ impl Script<'_, '_, '_, '_> {
         if denied || matches!(command.command.run, Run::Script(_)) {
             return Err(Error::text("ERR This Redis command is not allowed from script"));
         }
+        let session = &*self.ctx.session;
+        if session.restricted {
+            acl::check(worker, session, command, words, Context::Script).map_err(|(reason, _)| {
+                Error::owned(format!("ERR ACL failure in script: {}", acl::text(&session.user, command, reason)))
+            })?;
+        }
+        if self.read_only && (command.writes || command.flags.has(Flags::MAY_REPLICATE)) {
+            return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
+        }
         if command.writes {
-            if self.read_only {
-                return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
-            }
-            exec::check_replicas(worker)?;
+            exec::check_writes(worker)?;
         }
         if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
             exec::check_memory(worker)?;
@@ -475,7 +491,13 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
     }
 
     fn acl_check(&mut self, words: &[&[u8]]) -> Option<bool> {
-        exec::resolve(words).ok().map(|_| true)
+        let command = match exec::resolve(words) {
+            // A container has permissions of its own.
+            Err(Error::Arity(_)) => registry::find(words.first()?)?,
+            found => found.ok()?,
+        };
+        let session = &*self.ctx.session;
+        Some(!session.restricted || session.user.check(command, words, session.db).is_ok())
     }
 }
 

@@ -1,13 +1,16 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
+use crate::acl::user::User;
 use crate::clients::ClientInfo;
+use crate::config::AppendFsync;
+use crate::durability::Lsn;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
 use crate::tracking::Tracks;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, RequestParser, Writer};
 use kelda_store::waiting::{DbKey, Waiter, Watch};
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -48,6 +51,17 @@ pub struct Blocked {
     pub waiter: Arc<Waiter>,
     /// When its time is over, in the worker's monotonic µs.
     pub deadline_us: Option<u64>,
+    /// What it waits for if it is no key.
+    pub log: Option<LogWait>,
+}
+
+/// What WAITAOF waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct LogWait {
+    /// The transaction that must be durable.
+    pub lsn: Lsn,
+    /// Whether that is enough: there is no replica to wait for.
+    pub local: bool,
 }
 
 /// CLIENT REPLY.
@@ -63,6 +77,15 @@ pub enum ReplyMode {
     Skip,
 }
 
+/// Output that must not leave yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// The transaction that must be durable first.
+    pub lsn: Lsn,
+    /// Where the output begins that tells of it; what follows it waits, too. Before the end of the output.
+    pub start: usize,
+}
+
 /// One connection.
 pub struct Session {
     /// Where it lives, and its client id.
@@ -75,14 +98,20 @@ pub struct Session {
     pub protocol: Protocol,
     /// Whether it needs no (further) AUTH.
     pub authenticated: bool,
+    /// Its user, as of the last look.
+    pub user: Arc<User>,
+    /// Whether commands must be checked: it must log in first, or its user may not do everything.
+    pub restricted: bool,
+    /// The version of the users at the last look.
+    pub acl_version: u64,
     /// Commands queued since MULTI.
     pub multi: Option<Queue>,
     /// Keys watched.
     pub watching: Watching,
     /// What it waits for.
     pub blocked: Option<Blocked>,
-    /// Its subscriptions, by `Subscription`.
-    pub subscriptions: [BTreeSet<Box<[u8]>>; 3],
+    /// Subscriptions of all kinds; what they are is in `info`.
+    pub subscription_count: usize,
     /// CLIENT TRACKING.
     pub tracking: Option<Box<Tracks>>,
     /// MONITOR.
@@ -105,6 +134,12 @@ pub struct Session {
     pub reply: Writer,
     /// Bytes of `reply` already sent.
     pub written: usize,
+    /// Which of `reply` must not leave yet, in order of both `start` and `lsn`.
+    pub holds: VecDeque<Hold>,
+    /// The last transaction in the log that it made.
+    pub made_lsn: Lsn,
+    /// CLIENT DURABILITY, where it differs from `appendfsync`.
+    pub durability: Option<AppendFsync>,
     /// Messages published by the script or transaction that is running, handed on when it commits: a script that is rolled
     /// back and run again publishes once.
     pub outbox: Vec<Published>,
@@ -116,17 +151,20 @@ pub struct Session {
 
 impl Session {
     /// A session just connected.
-    pub fn new(info: Arc<ClientInfo>, authenticated: bool) -> Session {
-        Session {
+    pub fn new(info: Arc<ClientInfo>, user: Arc<User>, acl_version: u64) -> Session {
+        let mut session = Session {
             at: info.at,
             info,
             db: 0,
             protocol: Protocol::Resp2,
-            authenticated,
+            authenticated: false,
+            user: user.clone(),
+            restricted: true,
+            acl_version,
             multi: None,
             watching: Watching::default(),
             blocked: None,
-            subscriptions: Default::default(),
+            subscription_count: 0,
             tracking: None,
             monitors: false,
             reply_mode: ReplyMode::On,
@@ -138,26 +176,45 @@ impl Session {
             needs: 0,
             reply: Writer::new(Protocol::Resp2),
             written: 0,
+            holds: VecDeque::new(),
+            made_lsn: 0,
+            durability: None,
             outbox: Vec::new(),
             over_soft_limit_since_us: None,
             last_command: None,
-        }
-    }
-
-    /// Subscriptions of all kinds.
-    pub fn subscription_count(&self) -> usize {
-        self.subscriptions.iter().map(BTreeSet::len).sum()
+        };
+        session.begin_as_default(user, acl_version);
+        session
     }
 
     /// Whether only the commands of the subscribed mode are allowed.
     #[inline]
     pub fn in_pubsub_mode(&self) -> bool {
-        self.protocol == Protocol::Resp2 && self.subscription_count() != 0
+        self.protocol == Protocol::Resp2 && self.subscription_count != 0
     }
 
-    /// Unsent output.
+    /// Unsent output that may leave.
     pub fn pending(&self) -> &[u8] {
-        &self.reply.buf[self.written..]
+        let end = self.holds.front().map_or(self.reply.buf.len(), |hold| hold.start);
+        &self.reply.buf[self.written..end]
+    }
+
+    /// Holds back the output from `start` on until transaction `lsn` is durable.
+    pub fn hold(&mut self, lsn: Lsn, start: usize) {
+        // What waits for a later one already waits long enough.
+        let covered = self.holds.back().is_some_and(|hold| hold.lsn >= lsn);
+        if !covered && start < self.reply.buf.len() {
+            self.holds.push_back(Hold { lsn, start });
+        }
+    }
+
+    /// Lets output go that tells of nothing after transaction `durable`. Whether there was any.
+    pub fn release(&mut self, durable: Lsn) -> bool {
+        let before = self.holds.len();
+        while self.holds.front().is_some_and(|hold| hold.lsn <= durable) {
+            self.holds.pop_front();
+        }
+        self.holds.len() != before
     }
 
     /// Uses another database.

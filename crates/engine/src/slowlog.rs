@@ -6,9 +6,9 @@
 
 use crate::clients::ClientInfo;
 use crate::command::Flags;
+use crate::config::Settings;
 use crate::redacted::redacted;
 use crate::registry::Registered;
-use crate::stats::LATENCY_BUCKETS;
 use crate::worker::Worker;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SAMPLE: u64 = 64;
 /// A slow log's threshold up to which fast commands are timed always, in µs.
 const FAST_US: i64 = 1_000;
+
+/// Whether fast commands are timed only now and then.
+#[inline]
+pub(crate) fn sampling(settings: &Settings) -> bool {
+    !(0..=FAST_US).contains(&settings.slowlog_log_slower_than)
+}
+
+/// Whether, of a command that is timed now and then, the call after so many is.
+#[inline]
+pub(crate) fn is_sample(calls: u64) -> bool {
+    calls.is_multiple_of(SAMPLE)
+}
+
+/// Notes a reply that belongs into the log of large ones, of a call that was not timed.
+#[cold]
+pub(crate) fn note_large_reply(
+    worker: &Worker,
+    client: &ClientInfo,
+    command: &Registered,
+    words: &[&[u8]],
+    reply_bytes: usize,
+) {
+    let request_bytes = words.iter().map(|word| word.len()).sum();
+    Stopwatch { started_us: None, weight: 1 }.note(worker, client, command, words, [request_bytes, reply_bytes]);
+}
 
 /// Times one call of a command.
 pub struct Stopwatch {
@@ -29,8 +54,8 @@ impl Stopwatch {
     #[inline]
     pub fn start(worker: &Worker, command: &Registered) -> Stopwatch {
         let mut weight = 1;
-        if command.sampled && !(0..=FAST_US).contains(&worker.settings.slowlog_log_slower_than) {
-            if !worker.stats().by_command[command.id].calls.get().is_multiple_of(SAMPLE) {
+        if command.sampled && sampling(&worker.settings) {
+            if !is_sample(worker.stats().by_command[command.id].calls.get()) {
                 return Stopwatch { started_us: None, weight };
             }
             weight = SAMPLE;
@@ -65,9 +90,7 @@ impl Stopwatch {
         if let Some(started_us) = self.started_us {
             let us = worker.engine.clock.monotonic_us().saturating_sub(started_us);
             let counters = &worker.stats().by_command[command.id];
-            counters.usec.add(us * self.weight);
-            let bucket = (us.max(1).next_power_of_two().trailing_zeros() as usize).min(LATENCY_BUCKETS - 1);
-            counters.latency[bucket].add(self.weight);
+            counters.took(us, self.weight);
             log(LogKind::Slow, us as i64, settings.slowlog_log_slower_than, settings.slowlog_max_len);
             let threshold_ms = settings.latency_monitor_threshold;
             if threshold_ms != 0 && us / 1000 >= threshold_ms {

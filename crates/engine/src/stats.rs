@@ -41,6 +41,15 @@ pub struct CommandCounters {
     pub latency: [Counter; LATENCY_BUCKETS],
 }
 
+impl CommandCounters {
+    /// Notes that each of `calls` took so many µs.
+    pub fn took(&self, us: u64, calls: u64) {
+        self.usec.add(us * calls);
+        let bucket = (us.max(1).next_power_of_two().trailing_zeros() as usize).min(LATENCY_BUCKETS - 1);
+        self.latency[bucket].add(calls);
+    }
+}
+
 /// Powers of two of microseconds that latencies are counted by.
 pub const LATENCY_BUCKETS: usize = 32;
 
@@ -56,6 +65,7 @@ pub struct Stats {
     pub hits: Counter,
     pub misses: Counter,
     pub expired: Counter,
+    pub expired_fields: Counter,
     pub lazyfreed: Counter,
     pub evicted: Counter,
     pub dirty: Counter,
@@ -80,6 +90,7 @@ impl Default for Stats {
             hits: Counter::default(),
             misses: Counter::default(),
             expired: Counter::default(),
+            expired_fields: Counter::default(),
             lazyfreed: Counter::default(),
             evicted: Counter::default(),
             dirty: Counter::default(),
@@ -106,6 +117,7 @@ impl Stats {
             &self.hits,
             &self.misses,
             &self.expired,
+            &self.expired_fields,
             &self.lazyfreed,
             &self.evicted,
             &self.errors,

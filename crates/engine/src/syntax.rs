@@ -6,6 +6,7 @@
 //!
 //! Where the tree has what that notation cannot say, marks say it: `name:` before a word or bracket is the argument's name
 //! (which else follows from the text), `word/kind` what it is, `word#1` which key specification it belongs to, and `name:(x y)` makes one block of several.
+//! The token that a block begins with is the block's; `(TOKEN x)` keeps it with its argument.
 
 /// One argument or group of arguments.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub struct Argument {
     pub multiple: bool,
     /// Repeated with its token.
     pub multiple_token: bool,
+    /// In round brackets: its token is its own.
+    keeps_token: bool,
 }
 
 /// What an argument is.
@@ -208,7 +211,7 @@ impl<'a> Reader<'a> {
                 Some("<") => {
                     items.push(self.bracket(">")?);
                 }
-                Some("(") => items.push(self.bracket(")")?),
+                Some("(") => items.push(Argument { keeps_token: true, ..self.bracket(")")? }),
                 Some("...") => {
                     // `[item ...]`: any number of it, none too.
                     self.at += 1;
@@ -310,6 +313,7 @@ fn plain(name: String, kind: Kind) -> Argument {
         optional: false,
         multiple: false,
         multiple_token: false,
+        keeps_token: false,
     }
 }
 
@@ -322,7 +326,8 @@ fn block(mut items: Vec<Argument>) -> Argument {
     }
     let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).take(3).collect();
     let name = names.join("-");
-    let token = items.first_mut().filter(|first| first.kind != Kind::PureToken && !first.optional);
+    let gives_token = |first: &&mut Argument| first.kind != Kind::PureToken && !first.optional && !first.keeps_token;
+    let token = items.first_mut().filter(gives_token);
     let token = token.and_then(|first| first.token.take());
     Argument { token, ..plain(name, Kind::Block(items)) }
 }
@@ -427,5 +432,16 @@ mod tests {
         assert_eq!((read[2].kind == Kind::PureToken, read[2].token.as_deref()), (true, Some("CH")));
         let operator = &read[3].kind.inner()[0];
         assert_eq!((operator.name.as_str(), operator.kind.inner()[0].name.as_str()), ("operator", "equal"));
+    }
+
+    #[test]
+    fn a_token_in_brackets_stays_with_its_argument() {
+        let read = parse("limit:[LIMIT offset count] some:[(COUNT count) [ANY]]").unwrap();
+        let tokens = |at: usize| {
+            let first = &read[at].kind.inner()[0];
+            (read[at].token.as_deref(), first.token.as_deref())
+        };
+        assert_eq!(tokens(0), (Some("LIMIT"), None));
+        assert_eq!(tokens(1), (None, Some("COUNT")));
     }
 }

@@ -6,8 +6,9 @@ use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
 use kelda_store::shard::{Guard, SHARDS, ShardSet};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// A clock that moves only when told.
 pub struct HandClock {
@@ -40,33 +41,58 @@ impl Clock for HandClock {
     }
 }
 
-/// A process with nothing around it.
-pub struct NoPlatform;
+/// A process with nothing around it but files in memory.
+#[derive(Default)]
+pub struct NoPlatform {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Bytes that each key takes; 0 for a fixed figure.
+    key_bytes: usize,
+    /// Whose keys.
+    engine: OnceLock<Weak<Engine>>,
+}
 
-impl Platform for NoPlatform {
-    fn used_memory(&self) -> usize {
-        1 << 20
+impl NoPlatform {
+    /// The files by name.
+    pub fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A process in which nothing but keys takes memory, each of them the same.
-struct KeyBytes {
-    engine: OnceLock<Weak<Engine>>,
-    bytes: usize,
-}
-
-impl Platform for KeyBytes {
+impl Platform for NoPlatform {
     fn used_memory(&self) -> usize {
+        if self.key_bytes == 0 {
+            return 1 << 20;
+        }
         let Some(engine) = self.engine.get().and_then(Weak::upgrade) else { return 0 };
         let guard = engine.keyspace.lock(ShardSet::All);
         let keys = |guard: &Guard| -> usize {
             (0..SHARDS).filter_map(|shard| guard.shard(shard).db(0)).map(|db| db.table.len()).sum()
         };
-        self.bytes * guard.as_ref().map_or(0, keys)
+        self.key_bytes * guard.as_ref().map_or(0, keys)
     }
 
     fn allocated_here(&self) -> i64 {
         self.used_memory() as i64
+    }
+
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.files().get(path).cloned().ok_or(io::Error::from_raw_os_error(2))
+    }
+
+    fn write_file(&self, path: &str, text: &[u8]) -> io::Result<()> {
+        self.files().insert(path.into(), text.into());
+        Ok(())
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn io::Read + Send>>> {
+        Ok(self.files().get(name).map(|bytes| Box::new(io::Cursor::new(bytes.clone())) as _))
+    }
+
+    fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        write(&mut bytes)?;
+        self.files().insert(name.into(), bytes);
+        Ok(())
     }
 }
 
@@ -76,6 +102,8 @@ pub struct Console {
     pub engine: Arc<Engine>,
     /// Its clock.
     pub clock: Arc<HandClock>,
+    /// Its process, with its files.
+    pub platform: Arc<NoPlatform>,
     worker: Worker,
     clients: BTreeMap<String, Client>,
 }
@@ -98,38 +126,46 @@ impl Console {
         Console::with_sink(settings, None)
     }
 
+    /// An engine in a process with these files.
+    pub fn with_files(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Console {
+        let files = files.iter().map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())).collect();
+        Console::build(settings, NoPlatform { files: Mutex::new(files), ..NoPlatform::default() }, None)
+    }
+
     /// An engine whose changes go to `sink`.
     pub fn with_sink(settings: &[(&str, &str)], sink: Option<Arc<dyn ChangeSink>>) -> Console {
-        Console::start(settings, sink, Arc::new(NoPlatform))
+        Console::build(settings, NoPlatform::default(), sink)
     }
 
     /// An engine that is told that each key of its database 0 takes so many bytes, and nothing else takes any.
     pub fn with_key_bytes(settings: &[(&str, &str)], bytes: usize) -> Console {
-        let platform = Arc::new(KeyBytes { engine: OnceLock::new(), bytes });
-        let console = Console::start(settings, None, platform.clone());
+        let console = Console::build(settings, NoPlatform { key_bytes: bytes, ..NoPlatform::default() }, None);
         // The first and only time.
-        let _ = platform.engine.set(Arc::downgrade(&console.engine));
+        let _ = console.platform.engine.set(Arc::downgrade(&console.engine));
         console
     }
 
-    fn start(settings: &[(&str, &str)], sink: Option<Arc<dyn ChangeSink>>, platform: Arc<dyn Platform>) -> Console {
+    fn build(settings: &[(&str, &str)], platform: NoPlatform, sink: Option<Arc<dyn ChangeSink>>) -> Console {
         let mut config = Config::default();
         for (name, value) in settings.iter().chain(&[("enable-debug-command", "yes")]) {
             let accepted = config.parse_file_text(&format!("{name} {value}\n"), "test", &|_| Ok(Vec::new()));
             assert!(accepted.is_ok(), "{name} {value}");
         }
         let clock = Arc::new(HandClock { us: AtomicU64::new(START_US), us_a_look: AtomicU64::new(0) });
+        let platform = Arc::new(platform);
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),
-            platform,
+            platform: platform.clone(),
             process: ProcessInfo { run_id: "0".repeat(40), threads: 1, ..ProcessInfo::default() },
             workers: 1,
             seed: 1,
             sink,
         });
+        let users = engine.acl.load_at_start(&engine.config.config(), |path| platform.read_file(path));
+        assert_eq!(users, Ok(()));
         let worker = engine.worker(0, Box::new(|| {}));
-        Console { engine, clock, worker, clients: BTreeMap::new() }
+        Console { engine, clock, platform, worker, clients: BTreeMap::new() }
     }
 
     fn client(&mut self, name: &str) -> &mut Client {
@@ -175,7 +211,8 @@ impl Console {
             let pending = self.worker.pending(client.slot).to_vec();
             client.output.extend_from_slice(&pending);
             self.worker.written(client.slot, pending.len());
-            if self.worker.fate(client.slot) != Fate::Open {
+            let fate = self.worker.fate(client.slot);
+            if fate == Fate::Close || fate == Fate::CloseAfterWrite && !self.worker.is_held(client.slot) {
                 self.worker.disconnect(client.slot);
                 client.closed = true;
             }

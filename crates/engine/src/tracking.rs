@@ -442,7 +442,7 @@ impl Worker {
             }
             return;
         };
-        let subscribed = session.subscription_count() != 0;
+        let subscribed = session.subscription_count != 0;
         write(&mut session.reply, subscribed, &what);
         self.touch(to.slot);
         self.put_back(session);

@@ -3,9 +3,10 @@
 //! The event loop reads into [`Worker::input`], calls [`Worker::process`], and writes [`Worker::pending`]; once a turn it
 //! calls [`Worker::wake`], which drains the mailbox and runs timers, and processes [`Worker::runnable`].
 
-use crate::blocking::Timer;
+use crate::blocking::{Served, Timer};
 use crate::clients::ClientInfo;
-use crate::config::Settings;
+use crate::config::{AppendFsync, Settings};
+use crate::durability::{Health, Lsn, Tellings};
 use crate::engine::Engine;
 use crate::eviction::Eviction;
 use crate::exec;
@@ -13,11 +14,11 @@ use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
-use crate::session::{Session, Watching};
+use crate::session::{Published, Session, Watching};
 use crate::stats::Stats;
 use crate::tracking::{self, LocalTracking};
 use kelda_resp::Protocol;
-use kelda_store::shard::{Keyspace, SHARDS, ShardSet};
+use kelda_store::shard::{Guard, Keyspace, SHARDS, ShardSet};
 use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
 use kelda_store::waiting::Waiter;
 use std::cmp::Reverse;
@@ -97,7 +98,23 @@ pub struct Worker {
     sessions: Vec<Option<Box<Session>>>,
     free: Vec<Slot>,
     /// Output for sessions that are running a command right now (nested turns and self-publishing).
-    held_back: Vec<(SessionRef, Vec<u8>)>,
+    held_back: Vec<(SessionRef, Vec<u8>, Lsn)>,
+    /// Sessions whose output waits for the log; none is twice in it.
+    holding: Vec<SessionRef>,
+    /// What the session that runs is told.
+    pub(crate) tellings: Tellings,
+    /// Sessions that WAITAOF blocks.
+    pub(crate) awaiting_log: Vec<SessionRef>,
+    /// Whether somebody waits for the log since it was last asked to get on.
+    pub(crate) sync_wanted: bool,
+    /// Whether the log took anything since it was last asked to get on.
+    committed: bool,
+    /// Sessions that the transaction in hand served.
+    pub(crate) served: Vec<Served>,
+    /// Messages that the transaction in hand published.
+    pub(crate) outbox: Vec<Published>,
+    /// Whether the data is being loaded.
+    pub(crate) loading: bool,
     touched: Vec<Slot>,
     retry: Vec<SessionRef>,
     /// Sessions that CLIENT PAUSE holds back.
@@ -131,6 +148,7 @@ pub struct Worker {
     pub(crate) in_script: bool,
     /// The script that is running, for SCRIPT KILL and its like.
     pub(crate) context: Option<Box<Context>>,
+    pub(crate) scratch: exec::Scratch,
     env: Env,
     seed: u64,
     now_us: i64,
@@ -148,6 +166,14 @@ impl Worker {
             sessions: Vec::new(),
             free: Vec::new(),
             held_back: Vec::new(),
+            holding: Vec::new(),
+            tellings: Tellings::default(),
+            awaiting_log: Vec::new(),
+            sync_wanted: false,
+            committed: false,
+            served: Vec::new(),
+            outbox: Vec::new(),
+            loading: engine.loading.is_active(),
             touched: Vec::new(),
             retry: Vec::new(),
             paused: Vec::new(),
@@ -168,6 +194,7 @@ impl Worker {
             libraries_generation: 0,
             in_script: false,
             context: None,
+            scratch: exec::Scratch::default(),
             env: Env::default(),
             seed,
             now_us: engine.clock.unix_us(),
@@ -204,15 +231,18 @@ impl Worker {
             limits: settings.limits,
             string_bytes_max: settings.proto_max_bulk_len,
             events: EventClasses(settings.notify_keyspace_events.0),
-            log_changes: self.engine.sink().is_some(),
+            log_changes: false,
             lfu: settings.maxmemory_policy.is_lfu(),
             modified_only: settings.maxmemory_policy.is_by_modification(),
             lfu_log_factor: settings.lfu_log_factor,
             lfu_decay_minutes: settings.lfu_decay_time,
+            rdb_version: settings.rdb_version,
+            rdb_compression: settings.rdbcompression,
             no_touch: false,
             keep_due: settings.import_mode,
             see_due: false,
             scripted: false,
+            named_keys_only: false,
         };
         self.eviction.restart(settings.maxmemory != 0);
     }
@@ -221,6 +251,7 @@ impl Worker {
     #[inline]
     pub fn refresh(&mut self) {
         self.now_us = self.engine.clock.unix_us();
+        self.loading = self.engine.loading.is_active();
         if self.engine.config.version() != self.settings_version {
             self.read_settings();
         }
@@ -260,8 +291,8 @@ impl Worker {
             self.free.push(slot);
             return Err(b"-ERR max number of clients reached\r\n".to_vec());
         }
-        let authenticated = self.settings.requirepass.is_empty();
-        self.sessions[slot] = Some(Box::new(Session::new(info, authenticated)));
+        let version = engine.acl.version();
+        self.sessions[slot] = Some(Box::new(Session::new(info, engine.acl.default_user(), version)));
         Ok(slot)
     }
 
@@ -269,12 +300,16 @@ impl Worker {
     pub fn disconnect(&mut self, slot: Slot) {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         self.end_wait(&mut session);
+        if !session.holds.is_empty() {
+            self.holding.retain(|at| *at != session.at);
+        }
+        self.set_durability(&mut session, None);
         self.leave_pause(&session);
         exec::unwatch(self, &mut session);
         tracking::stop(self, &mut session);
         monitor::stop(self, &mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
-            for name in std::mem::take(&mut session.subscriptions[kind as usize]) {
+            for name in std::mem::take(&mut session.info.subscribed()[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
                 self.subscribers.remove(kind, &name, slot);
             }
@@ -324,8 +359,14 @@ impl Worker {
             }
         } else if session.written > 1 << 20 {
             session.reply.buf.drain(..session.written);
+            session.holds.iter_mut().for_each(|hold| hold.start -= session.written);
             session.written = 0;
         }
+    }
+
+    /// Whether output waits for the log.
+    pub fn is_held(&self, slot: Slot) -> bool {
+        self.session(slot).is_some_and(|session| !session.holds.is_empty())
     }
 
     /// What to do with the socket.
@@ -393,8 +434,12 @@ impl Worker {
         let mut index = 0;
         while index < self.held_back.len() {
             if self.held_back[index].0 == at {
-                let (_, bytes) = self.held_back.remove(index);
+                let (_, bytes, lsn) = self.held_back.remove(index);
+                let start = session.reply.len();
                 session.reply.raw(&bytes);
+                if self.is_strict(&session) {
+                    self.hold(&mut session, lsn, start);
+                }
                 self.touched.push(at.slot);
             } else {
                 index += 1;
@@ -450,6 +495,12 @@ impl Worker {
     #[inline]
     pub(crate) fn begin<'k>(&mut self, keyspace: &'k Keyspace, set: ShardSet, db: u32) -> Option<Txn<'k>> {
         let guard = crate::blocking::lock_with_waiters(keyspace, set)?;
+        Some(self.transaction(guard, db))
+    }
+
+    /// A transaction on shards that are held.
+    #[inline(always)]
+    pub(crate) fn transaction<'k>(&mut self, guard: Guard<'k>, db: u32) -> Txn<'k> {
         let mut cx = match self.context.take() {
             Some(cx) => cx,
             None => {
@@ -458,59 +509,178 @@ impl Worker {
             }
         };
         cx.env = self.env;
-        cx.actor = self.current;
-        // With the shards held: a session that heard a value from these has had its wish heard before.
+        // Looked at once the shards are held: who turns the log on holds them all, and a session that heard a value from these
+        // has had its wish heard before.
+        cx.env.log_changes = self.engine.log.is_on();
         cx.broadcast = self.engine.tracking.broadcasts();
-        Some(Txn::new(guard, db, self.now_us / 1000, cx))
+        cx.actor = self.current;
+        Txn::new(guard, db, self.now_us / 1000, cx)
     }
 
     /// Ends a transaction: serves whom it made ready, publishes its events, hands its changes to the log, and gives back
     /// its shards.
     #[inline]
     pub(crate) fn commit(&mut self, mut txn: Txn) {
-        let cx = txn.cx();
-        if cx.saw_stale() {
-            txn.reap_stale();
+        let held_up = !self.served.is_empty() || !self.outbox.is_empty() || !self.monitored.is_empty();
+        if txn.cx().has_effects() || held_up {
+            self.take_effect(&mut txn);
         }
-        if !txn.cx.ready.is_empty() {
-            // As in Redis, a served session hears of what made it ready before its reply.
-            tracking::post(self, &mut txn);
-            crate::blocking::serve_ready(self, &mut txn);
-        }
-        if txn.cx.dirty != 0 || !txn.cx.events.is_empty() {
-            self.hand_on(&mut txn);
-        }
-        tracking::post(self, &mut txn);
-        if !self.monitored.is_empty() && !self.in_script {
-            monitor::post(self);
+        if self.tellings.strict {
+            self.tellings.tell(txn.lsn());
         }
         let mut cx = txn.finish();
         let stats = self.stats();
         stats.hits.add(cx.hits.take());
         stats.misses.add(cx.misses.take());
         if !cx.garbage.is_empty() {
-            stats.lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
-            self.garbage.extend(cx.garbage.drain(..));
-            self.free_garbage();
+            self.take_garbage(&mut cx);
         }
         self.context = Some(cx);
+    }
+
+    fn take_effect(&mut self, txn: &mut Txn) {
+        if txn.cx().saw_stale() {
+            txn.reap_stale();
+        }
+        if !txn.cx().ready.is_empty() {
+            // As in Redis, a served session hears of what made it ready before its reply.
+            tracking::post(self, txn);
+            crate::blocking::serve_ready(self, txn);
+        }
+        if txn.cx.dirty != 0 || !txn.cx.events.is_empty() || !self.served.is_empty() || !self.outbox.is_empty() {
+            self.hand_on(txn);
+        }
+        tracking::post(self, txn);
+        if !self.monitored.is_empty() && !self.in_script {
+            monitor::post(self);
+        }
+    }
+
+    fn take_garbage(&mut self, cx: &mut Context) {
+        self.stats().lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
+        self.garbage.extend(cx.garbage.drain(..));
+        self.free_garbage();
     }
 
     fn hand_on(&mut self, txn: &mut Txn) {
         let cx = txn.cx();
         let (dirty, expired) = (std::mem::take(&mut cx.dirty), std::mem::take(&mut cx.expired));
-        let changes = std::mem::take(&mut cx.changes);
+        let expired_fields = std::mem::take(&mut cx.expired_fields);
         let events = std::mem::take(&mut cx.events);
         self.stats().dirty.add(dirty);
         self.stats().expired.add(expired);
-        if !changes.is_empty()
-            && let Some(sink) = self.engine.sink()
-        {
-            sink.commit(&changes);
+        self.stats().expired_fields.add(expired_fields);
+        let mut lsn = 0;
+        if !txn.cx.changes.is_empty() {
+            lsn = self.engine.log.commit(&txn.cx.changes);
+            txn.cx().changes.clear();
+            self.tellings.tell(lsn);
+            self.tellings.made_lsn = lsn;
+            self.committed = true;
+            if self.engine.log.health() != Health::Broken {
+                // What is removed because it is due, after the log broke, keeps nobody from reading.
+                txn.set_lsn(lsn);
+            }
+        }
+        for Served { session, reply, ran } in self.served.drain(..) {
+            self.engine.post(self.index, session.worker, Message::Served { session, reply, lsn, ran });
+        }
+        for Published { audience, channel, payload } in self.outbox.drain(..) {
+            self.engine.pubsub.publish(&self.engine, self.index, audience, &channel, &payload, lsn);
         }
         for event in events {
-            exec::publish_event(self, &event);
+            exec::publish_event(self, &event, lsn);
         }
+    }
+
+    /// Whether a session must not be told what is not durable.
+    #[inline]
+    pub(crate) fn is_strict(&self, session: &Session) -> bool {
+        session.durability.unwrap_or(self.settings.appendfsync) == AppendFsync::Always
+    }
+
+    /// CLIENT DURABILITY.
+    pub(crate) fn set_durability(&mut self, session: &mut Session, wanted: Option<AppendFsync>) {
+        let demanding = |durability: Option<AppendFsync>| u64::from(durability == Some(AppendFsync::Always));
+        let count = &self.engine.log.demanding;
+        count.fetch_add(demanding(wanted), Relaxed);
+        count.fetch_sub(demanding(session.durability), Relaxed);
+        session.durability = wanted;
+    }
+
+    /// Holds back what a session's output has from `start` on, until transaction `lsn` is durable.
+    #[inline]
+    pub(crate) fn hold(&mut self, session: &mut Session, lsn: Lsn, start: usize) {
+        if lsn > self.engine.log.durable_lsn() {
+            self.hold_back(session, lsn, start);
+        }
+    }
+
+    fn hold_back(&mut self, session: &mut Session, lsn: Lsn, start: usize) {
+        let held = !session.holds.is_empty();
+        session.hold(lsn, start);
+        if !held && !session.holds.is_empty() {
+            self.holding.push(session.at);
+            self.engine.log.await_progress(self.index);
+        }
+        self.sync_wanted = true;
+        if self.engine.log.health() == Health::Broken {
+            // It will never be durable, and nothing that is not may be told.
+            session.fate = Fate::Close;
+        }
+    }
+
+    /// Lets the output go whose transactions have become durable, and cuts those off whose never will.
+    fn release_held(&mut self) {
+        // In this order: what broke the log came after all that was durable.
+        let broken = self.engine.log.health() == Health::Broken;
+        let durable = self.engine.log.durable_lsn();
+        for at in std::mem::take(&mut self.holding) {
+            let Some(place) = self.sessions.get_mut(at.slot) else { continue };
+            let Some(session) = place else {
+                // It is running a command, further out in this turn.
+                self.holding.push(at);
+                continue;
+            };
+            if session.at.id != at.id {
+                continue;
+            }
+            let released = session.release(durable);
+            if !session.holds.is_empty() {
+                self.holding.push(at);
+                if broken {
+                    session.fate = Fate::Close;
+                }
+            }
+            if released || broken {
+                self.touched.push(at.slot);
+            }
+        }
+    }
+
+    /// The server ends: makes durable what the output tells of, so that it can be sent.
+    pub fn settle(&mut self) {
+        if let Some(sink) = self.engine.log.sink()
+            && !self.holding.is_empty()
+        {
+            sink.sync_now();
+            self.release_held();
+        }
+    }
+
+    /// Whether output that is held back may be let go now.
+    fn may_release(&self) -> bool {
+        if self.holding.is_empty() && self.awaiting_log.is_empty() {
+            return false;
+        }
+        let durable = self.engine.log.durable_lsn();
+        let may = |session: &Session| {
+            let log = session.blocked.as_ref().and_then(|blocked| blocked.log);
+            session.holds.front().is_some_and(|hold| hold.lsn <= durable)
+                || log.is_some_and(|wait| wait.local && wait.lsn <= durable)
+        };
+        let mut sessions = self.holding.iter().chain(&self.awaiting_log);
+        sessions.any(|at| self.session(at.slot).is_some_and(may))
     }
 
     /// Frees a bounded amount of what left the keyspace.
@@ -570,13 +740,30 @@ impl Worker {
             self.next_cron_us = now + CRON_US;
             self.cron();
         }
+        if !self.holding.is_empty() || !self.awaiting_log.is_empty() {
+            self.engine.log.await_progress(self.index);
+            self.release_held();
+            self.serve_log_waits();
+        }
+        let (committed, wanted) = (std::mem::take(&mut self.committed), std::mem::take(&mut self.sync_wanted));
+        if (committed || wanted)
+            && let Some(sink) = self.engine.log.sink()
+        {
+            sink.get_on(wanted);
+        }
     }
 
     /// How long the event loop may sleep, in µs; `None` for ever.
     pub fn next_timer_us(&self) -> Option<u64> {
         // Its own expiry and timers may have sent this worker mail, which wakes nobody.
         let mail = self.engine.mailbox(self.index).is_some_and(Mailbox::has_mail);
-        if mail || !self.garbage.is_empty() || !self.touched.is_empty() {
+        if mail
+            || !self.garbage.is_empty()
+            || !self.touched.is_empty()
+            || self.committed
+            || self.sync_wanted
+            || self.may_release()
+        {
             return Some(0);
         }
         if !self.retry.is_empty() || !self.late.is_empty() || self.eviction.going_on {
@@ -608,7 +795,7 @@ impl Worker {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Publish { audience, channel, payload } => {
+            Message::Publish { audience, channel, payload, lsn } => {
                 let mut receivers = Vec::new();
                 self.subscribers.for_each(audience, &channel, |slot, pattern| {
                     receivers.push((slot, pattern.map(Box::<[u8]>::from)));
@@ -629,12 +816,12 @@ impl Worker {
                         encoded.len() - 1
                     });
                     let bytes = std::mem::take(&mut encoded[made].2);
-                    self.deliver(slot, &bytes);
+                    self.deliver(slot, &bytes, lsn);
                     encoded[made].2 = bytes;
                 }
             }
-            Message::Served { session: at, reply } => {
-                self.unblocked(at, &reply);
+            Message::Served { session: at, reply, lsn, ran } => {
+                self.unblocked(at, &reply, lsn, ran);
             }
             Message::Unblock { session, with_error } => self.unblock(session, with_error),
             Message::Kill { session: at } => {
@@ -675,9 +862,13 @@ impl Worker {
     }
 
     /// Appends to a session's output, or holds it back while the session is running a command.
-    pub(crate) fn deliver(&mut self, slot: Slot, bytes: &[u8]) {
+    pub(crate) fn deliver(&mut self, slot: Slot, bytes: &[u8], lsn: Lsn) {
         if let Some(mut session) = self.sessions[slot].take() {
+            let start = session.reply.len();
             session.reply.raw(bytes);
+            if self.is_strict(&session) {
+                self.hold(&mut session, lsn, start);
+            }
             self.check_output(&mut session);
             self.sessions[slot] = Some(session);
             self.touch(slot);
@@ -686,16 +877,17 @@ impl Worker {
         let found =
             self.engine.clients.all().into_iter().find(|info| info.at.worker == self.index && info.at.slot == slot);
         if let Some(info) = found {
-            self.held_back.push((info.at, bytes.to_vec()));
+            self.held_back.push((info.at, bytes.to_vec(), lsn));
         }
     }
 
     /// Takes what was held back for the running session: PUBLISH puts it before its own reply.
     pub(crate) fn take_held_back(&mut self, at: SessionRef) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.held_back.retain_mut(|(to, held)| {
+        self.held_back.retain_mut(|(to, held, lsn)| {
             if *to == at {
                 bytes.append(held);
+                self.tellings.tell(*lsn);
             }
             *to != at
         });
@@ -706,7 +898,7 @@ impl Worker {
     fn check_output(&mut self, session: &mut Session) {
         let pending = session.reply.len() - session.written;
         let limits = &self.settings.client_output_buffer_limit;
-        let limit = if session.subscription_count() != 0 { limits.pubsub } else { limits.normal };
+        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
         session.info.output_bytes.store(pending, Relaxed);
         let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
         let mut cut = over(limit.hard_bytes);
@@ -733,7 +925,7 @@ impl Worker {
         /// Keys removed in one round, at most: some 100 µs.
         const KEYS: usize = 8 * EXPIRE_BATCH;
         self.next_expiry_us = now_us + CRON_US;
-        let wanted = self.engine.active_expire.load(Relaxed) && !self.settings.import_mode;
+        let wanted = self.engine.active_expire.load(Relaxed) && !self.settings.import_mode && !self.loading;
         if !wanted || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
@@ -783,6 +975,9 @@ impl Worker {
             tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
+            let log = self.engine.log.sink().filter(|_| self.engine.log.is_on()).map(|sink| sink.figures());
+            let sizes = log.map(|log| (log.increment_bytes, log.base_bytes));
+            self.engine.saves.cron(&self.engine, &self.settings, sizes);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());
@@ -796,7 +991,7 @@ impl Worker {
             let Some(mut session) = self.sessions[slot].take() else { continue };
             if idle_ms != 0
                 && session.blocked.is_none()
-                && session.subscription_count() == 0
+                && session.subscription_count == 0
                 && !session.info.monitor.load(Relaxed)
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {

@@ -3,10 +3,10 @@
 //! Random commands of every family run on one engine; another one, whose clock stands still, so that nothing expires
 //! there by itself, runs nothing but the changes of the first.
 
-use kelda_engine::engine::ChangeSink;
+use kelda_engine::engine::{ChangeSink, Lsn};
 use kelda_engine::testing::Console;
 use kelda_resp::{Value, encode_command};
-use kelda_store::txn::Change;
+use kelda_store::txn::Changes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +27,18 @@ const COMMANDS: &[&str] = &[
     "SET $S $i PX $t",
     "SET $S $m KEEPTTL GET",
     "SET $S $m XX",
+    "SET $S $m IFEQ $m",
+    "SET $S $i IFNE $i PX $t",
+    "SET $S $m IFDNE 0000000000000000 KEEPTTL",
     "SETNX $S $m",
+    "DELEX $S IFEQ $m",
+    "DELEX $S IFNE $i",
+    "DELIFEQ $S $i",
+    "MSETEX 2 $S $m $S $i PX $t",
+    "INCREX $S BYINT $i UBOUND 9",
+    "INCREX $S BYFLOAT $f LBOUND 0 SATURATE PX $t ENX",
+    "INCREX $S BYINT $i PERSIST",
+    "INCREX $S PXAT 1",
     "SETEX $S 1 $m",
     "GETSET $S $m",
     "GETDEL $S",
@@ -45,6 +56,12 @@ const COMMANDS: &[&str] = &[
     "BITOP OR $S $S $S",
     "BITFIELD $S INCRBY u4 $n 3",
     "PFADD $S $m $m",
+    "PFADD y1 $m $i",
+    "PFADD y2 $m $i",
+    "PFMERGE y1 y2",
+    "PFCOUNT y1",
+    "PFDEBUG TODENSE y2",
+    "DEL y2",
     "DEL $K $K",
     "UNLINK $K",
     "RENAME $K $K",
@@ -63,6 +80,18 @@ const COMMANDS: &[&str] = &[
     "HDEL $H $m",
     "HDEL $H $m $m $m $m",
     "HGETDEL $H FIELDS 2 $m $m",
+    "HEXPIRE $H 1 FIELDS 2 $m $m",
+    "HPEXPIRE $H $t FIELDS 3 $m $m $m",
+    "HPEXPIRE $H $t FIELDS 2 $m $m",
+    "HPEXPIRE $H $t GT FIELDS 2 $m $m",
+    "HEXPIREAT $H 1 FIELDS 1 $m",
+    "HPERSIST $H FIELDS 2 $m $m",
+    "HGETEX $H PX $t FIELDS 2 $m $m",
+    "HGETEX $H PERSIST FIELDS 2 $m $m",
+    "HSETEX $H PX $t FIELDS 2 $m $m $m $i",
+    "HSETEX $H FXX PX $t FIELDS 1 $m $m",
+    "HSETEX $H KEEPTTL FIELDS 2 $m $m $m $m",
+    "HSETEX $H PXAT 1 FIELDS 1 $m $m",
     "HINCRBY $H $m $i",
     "HINCRBYFLOAT $H $m $f",
     "SADD $T $m",
@@ -91,6 +120,10 @@ const COMMANDS: &[&str] = &[
     "LMOVE $L $L LEFT RIGHT",
     "LMOVE $L $L RIGHT LEFT",
     "RPOPLPUSH $L $L",
+    "LMOVEM $L $L LEFT RIGHT COUNT 3 OBO",
+    "LMOVEM $L $L RIGHT RIGHT EXACTLY 2 OBO",
+    "LMOVEM $L $L RIGHT LEFT COUNT 2 BULK",
+    "BLMOVEM $L $L LEFT LEFT 1 COUNT 3 BULK",
     "LMPOP 2 $L $L LEFT COUNT $n",
     "BLPOP $L $L 1",
     "BLMOVE $L $L RIGHT RIGHT 1",
@@ -111,21 +144,35 @@ const COMMANDS: &[&str] = &[
     "ZREMRANGEBYLEX $Z [a (b",
     "ZUNIONSTORE $Z 2 $Z $T WEIGHTS 2 $f",
     "ZINTERSTORE $Z 2 $Z $Z AGGREGATE MAX",
+    "ZUNIONSTORE $Z 2 $Z $T WEIGHTS 2 $f AGGREGATE COUNT",
     "ZDIFFSTORE $Z 2 $Z $Z",
     "GEOADD $Z 13.36 38.11 $m",
+    "GEOSEARCHSTORE $Z $Z FROMLONLAT 0 0 BYRADIUS 20000 km",
+    "GEORADIUS $Z 13 38 500 km STOREDIST $Z",
 ];
 
 /// What is asked about each key.
-const QUESTIONS: &[&str] = &["GET", "HGETALL", "SMEMBERS", "LRANGE", "ZRANGE", "PEXPIRETIME"];
+const QUESTIONS: &[&str] = &["GET", "HGETALL", "HPEXPIRETIME", "SMEMBERS", "LRANGE", "ZRANGE", "PEXPIRETIME"];
 
-const KEYS: &[&str] = &["s1", "s2", "s3", "h1", "h2", "t1", "t2", "t3", "l1", "l2", "z1", "z2"];
+const KEYS: &[&str] = &["s1", "s2", "s3", "h1", "h2", "t1", "t2", "t3", "l1", "l2", "z1", "z2", "y1", "y2"];
+
+const MEMBERS: &[&str] = &["a", "b", "c", "", "1", "2", "-7", "007", "3.25", "two words", "nul\0cr\r\nlf"];
+
+/// A change, owned.
+struct Change {
+    db: u32,
+    argv: Vec<Vec<u8>>,
+}
 
 #[derive(Default)]
 struct Log(Mutex<Vec<Change>>);
 
 impl ChangeSink for Log {
-    fn commit(&self, changes: &[Change]) {
-        self.0.lock().unwrap().extend_from_slice(changes);
+    fn commit(&self, changes: &Changes) -> Lsn {
+        let owned = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect();
+        let changes = changes.iter().map(|change| Change { db: change.db, argv: owned(&change.argv) });
+        self.0.lock().unwrap().extend(changes);
+        1
     }
 }
 
@@ -173,7 +220,6 @@ impl Rng {
 
     /// A command with its places filled in.
     fn fill(&mut self, template: &str) -> Vec<Vec<u8>> {
-        const MEMBERS: &[&str] = &["a", "b", "c", "", "1", "2", "-7", "007", "3.25", "two words", "nul\0cr\r\nlf"];
         let words = template.split(' ').map(|word| {
             let Some((before, place)) = word.split_once('$') else { return word.to_string() };
             let text = match place {
@@ -199,6 +245,11 @@ fn dump(console: &mut Console) -> Vec<String> {
             let mut words = vec![*question, *key];
             match *question {
                 "LRANGE" => words.extend(["0", "-1"]),
+                "HPEXPIRETIME" => {
+                    let fields = &MEMBERS[..6];
+                    words.extend(["FIELDS", "6"]);
+                    words.extend(fields);
+                }
                 "ZRANGE" => words.extend(["0", "-1", "WITHSCORES"]),
                 _ => {}
             }
@@ -225,18 +276,23 @@ fn is_unknown(reply: &Value) -> bool {
     matches!(reply, Value::Error(text) if text.starts_with(b"ERR unknown command"))
 }
 
-/// Two engines: the second runs the changes of the first.
+/// Commands on lists say what to do, not what then is there: nothing else can be said about a list in a few words.
+const RELATIVE: &[&[u8]] = &[b"LPUSH", b"RPUSH", b"LPOP", b"RPOP", b"LTRIM", b"LINSERT", b"LREM"];
+
+/// Engines: the second runs the changes of the first, the third runs each of them twice, but for those on lists.
 struct Pair {
     log: Arc<Log>,
     first: Console,
     second: Console,
+    twice: Console,
 }
 
 impl Pair {
     fn new() -> Pair {
         let log = Arc::new(Log::default());
         let sink: Arc<dyn ChangeSink> = log.clone();
-        Pair { log, first: Console::with_sink(SETTINGS, Some(sink)), second: Console::new(SETTINGS) }
+        let (second, twice) = (Console::new(SETTINGS), Console::new(SETTINGS));
+        Pair { log, first: Console::with_sink(SETTINGS, Some(sink)), second, twice }
     }
 
     fn compare(&mut self, history: &[String]) {
@@ -248,11 +304,15 @@ impl Pair {
             let reply = run(&mut self.second, &change.argv);
             let is_error = matches!(reply, Value::Error(_));
             assert!(!is_error, "{:?}: {reply:?}\n{history:#?}", show(&change.argv));
+            let times = if RELATIVE.contains(&&change.argv[0][..]) { 1 } else { 2 };
+            (0..times).for_each(|_| _ = run(&mut self.twice, &change.argv));
         }
-        let got = dump(&mut self.second);
-        for (want, got) in want.iter().zip(&got) {
-            let changes: Vec<String> = changes.iter().map(|change| show(&change.argv)).collect();
-            assert_eq!(want, got, "after {history:#?}\nchanges {changes:#?}");
+        for follower in [&mut self.second, &mut self.twice] {
+            let got = dump(follower);
+            for (want, got) in want.iter().zip(&got) {
+                let changes: Vec<String> = changes.iter().map(|change| show(&change.argv)).collect();
+                assert_eq!(want, got, "after {history:#?}\nchanges {changes:#?}");
+            }
         }
     }
 }
@@ -363,7 +423,7 @@ fn an_undone_run_of_a_script_leaves_no_changes() {
         "EVAL \"redis.call('hincrby', KEYS[1], 'f', 1) redis.call('sadd', KEYS[2], 'd') redis.call('srem', KEYS[2], 'a') \
          redis.call('del', 'none') return redis.call('smove', KEYS[2], 't2', 'b')\" 2 h1 t1",
     );
-    assert_eq!(changes, ["HSET h1 f 2", "SADD t1 d", "SREM t1 a", "SREM t1 b", "SADD t2 b"]);
+    assert_eq!(changes, ["HSET h1 f 2", "SADD t1 d", "SREM t1 a b", "SADD t2 b"]);
     // Only reads the undeclared key.
     let changes = changes_of(
         &mut pair,
@@ -385,13 +445,22 @@ fn an_undone_run_of_a_script_leaves_no_changes() {
 fn a_change_is_absolute() {
     let mut pair = Pair::new();
     for (command, want) in [
-        ("HSET h1 a 1 b 2", &["HSET h1 a 1", "HSET h1 b 2"][..]),
+        ("HSET h1 a 1 b 2", &["HSET h1 a 1 b 2"][..]),
         ("HSETNX h1 a 5", &[]),
         ("HINCRBY h1 a 5", &["HSET h1 a 6"]),
         ("HINCRBYFLOAT h1 a 0.5", &["HSET h1 a 6.5"]),
         ("HDEL h1 a none", &["HDEL h1 a"]),
         ("HGETDEL h1 FIELDS 1 b", &["HDEL h1 b"]),
-        ("SADD t1 a b a", &["SADD t1 a", "SADD t1 b"]),
+        ("HSETEX h2 EX 5 FIELDS 1 a 1", &["HSET h2 a 1", "HPEXPIREAT h2 1767225605000 FIELDS 1 a"]),
+        ("HSETEX h2 KEEPTTL FIELDS 1 a 2", &["HSET h2 a 2", "HPEXPIREAT h2 1767225605000 FIELDS 1 a"]),
+        ("HINCRBY h2 a 1", &["HSET h2 a 3", "HPEXPIREAT h2 1767225605000 FIELDS 1 a"]),
+        ("HEXPIRE h2 10 FIELDS 2 a z", &["HPEXPIREAT h2 1767225610000 FIELDS 1 a"]),
+        ("HEXPIRE h2 10 NX FIELDS 1 a", &[]),
+        ("RENAME h2 h3", &["DEL h2", "HSET h3 a 3", "HPEXPIREAT h3 1767225610000 FIELDS 1 a"]),
+        ("HGETEX h3 PERSIST FIELDS 1 a", &["HPERSIST h3 FIELDS 1 a"]),
+        ("HPERSIST h3 FIELDS 1 a", &[]),
+        ("HEXPIRE h3 0 FIELDS 1 a", &["HDEL h3 a"]),
+        ("SADD t1 a b a", &["SADD t1 a b"]),
         ("SMOVE t1 t2 a", &["SREM t1 a", "SADD t2 a"]),
         ("SPOP t1", &["SREM t1 b"]),
         ("SUNIONSTORE t1 t2", &["SADD t1 a"]),
@@ -399,6 +468,29 @@ fn a_change_is_absolute() {
         ("SPOP t1 9", &["DEL t1"]),
         ("SINTERSTORE t2 t1 t2", &["DEL t2"]),
         ("SREM t2 a", &[]),
+        ("APPEND s1 ab", &["SET s1 ab"]),
+        ("APPEND s1 c", &["SETRANGE s1 2 c"]),
+        ("APPEND s2 \"\"", &["SET s2 "]),
+        ("SETRANGE s1 1 x", &["SETRANGE s1 1 x"]),
+        ("SETBIT s3 7 1", &["SET s3 \u{1}"]),
+        ("SETBIT s3 9 1", &["SETRANGE s3 1 @"]),
+        ("INCR s4", &["SET s4 1"]),
+        ("INCRBYFLOAT s4 0.5", &["SET s4 1.5"]),
+        ("PEXPIRE s4 5000", &["PEXPIREAT s4 1767225605000"]),
+        ("INCRBYFLOAT s4 0.5", &["SET s4 2 PXAT 1767225605000"]),
+        ("RPUSH l1 a b", &["RPUSH l1 a b"]),
+        ("ZADD z1 1 a 2.5 b -0.0 c inf d 1e17 e", &["ZADD z1 1 a 2.5 b -0 c inf d 100000000000000000 e"]),
+        ("ZINCRBY z1 1 a", &["ZADD z1 2 a"]),
+        ("ZREMRANGEBYRANK z1 0 1", &["ZREM z1 c a"]),
+        ("FLUSHDB", &["FLUSHDB"]),
+        ("FLUSHALL", &[]),
+        ("SWAPDB 0 1", &["SWAPDB 0 1"]),
+        (
+            "FUNCTION LOAD \"#!lua name=l\\nredis.register_function('f', function() return 1 end)\"",
+            &["FUNCTION LOAD REPLACE #!lua name=l\nredis.register_function('f', function() return 1 end)"],
+        ),
+        ("FUNCTION DELETE l", &["FUNCTION DELETE l"]),
+        ("FUNCTION FLUSH", &["FUNCTION FLUSH"]),
     ] {
         assert_eq!(changes_of(&mut pair, command), want, "{command}");
     }

@@ -1,11 +1,11 @@
 //! Streams.
 
-use kelda_engine::engine::ChangeSink;
+use kelda_engine::engine::{ChangeSink, Lsn};
 use kelda_engine::testing::Console;
 use kelda_engine::worker::Clock;
 use kelda_resp::encode_command;
 use kelda_store::shard::ShardSet;
-use kelda_store::txn::{Change, Context, Env, Key, Txn};
+use kelda_store::txn::{Changes, Context, Env, Key, Txn};
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
 
@@ -51,11 +51,13 @@ fn contents(console: &mut Console, key: &str) -> String {
 
 /// Keeps all changes.
 #[derive(Default)]
-struct Kept(Mutex<Vec<Change>>);
+struct Kept(Mutex<Vec<Vec<Vec<u8>>>>);
 
 impl ChangeSink for Kept {
-    fn commit(&self, changes: &[Change]) {
-        self.0.lock().unwrap().extend_from_slice(changes);
+    fn commit(&self, changes: &Changes) -> Lsn {
+        let owned = changes.iter().map(|change| change.argv.iter().map(|word| word.to_vec()).collect());
+        self.0.lock().unwrap().extend(owned);
+        1
     }
 }
 
@@ -143,10 +145,18 @@ proptest! {
         let mut replayed = Console::new(&settings);
         replayed.clock.advance_ms(1_000_000);
         for change in kept.0.lock().unwrap().iter() {
-            let answer = run(&mut replayed, &change.argv);
+            let answer = run(&mut replayed, change);
             prop_assert!(!answer.starts_with('-'), "{:?}: {}", change, answer);
         }
         prop_assert_eq!(&contents(&mut replayed, "s"), &want);
+
+        // Each run twice: the second time changes nothing.
+        let mut twice = Console::new(&settings);
+        twice.clock.advance_ms(1_000_000);
+        for change in kept.0.lock().unwrap().iter().flat_map(|change| [change, change]) {
+            run(&mut twice, change);
+        }
+        prop_assert_eq!(&contents(&mut twice, "s"), &want);
 
         // The same from the stream as it is in the end.
         let engine = console.engine.clone();
@@ -691,7 +701,7 @@ fn changes_are_absolute() {
         let changes = std::mem::take(&mut *kept.0.lock().unwrap());
         let texts: Vec<Vec<String>> = changes
             .into_iter()
-            .map(|change| change.argv.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+            .map(|argv| argv.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect())
             .collect();
         texts.iter().map(|words| words.join(" ")).collect::<Vec<_>>().join(" / ")
     };
@@ -715,7 +725,7 @@ fn changes_are_absolute() {
             "XGROUP CREATECONSUMER s g d / \
              XCLAIM s g d 0 1767225600000-1 TIME 1767225599950 RETRYCOUNT 2 FORCE JUSTID",
         ),
-        ("XADD s MAXLEN 2 * n 3", "XADD s MAXLEN = 2 1767225600000-2 n 3"),
+        ("XADD s MAXLEN 2 * n 3", "XADD s MINID = 1767225600000-1 1767225600000-2 n 3"),
         ("XACK s g 1-1", ""),
         ("XDEL s 1-1 1767225600000-1", "XDEL s 1767225600000-1"),
         ("XAUTOCLAIM s g d 0 0", "XACK s g 1767225600000-0 1767225600000-1"),

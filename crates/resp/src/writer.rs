@@ -172,6 +172,14 @@ impl Writer {
         }
     }
 
+    /// A double of this text.
+    pub fn double_text(&mut self, text: &[u8]) {
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(text),
+            Protocol::Resp3 => self.line(b',', text),
+        }
+    }
+
     /// A boolean; RESP2: the integer 1 or 0.
     pub fn bool(&mut self, value: bool) {
         self.raw(match (self.protocol, value) {
@@ -257,10 +265,11 @@ impl Writer {
     /// `<kind><len>\r\n`.
     #[inline]
     fn header(&mut self, kind: u8, len: usize) {
-        if len < 10 {
-            self.raw(&[kind, b'0' + len as u8, b'\r', b'\n']);
-        } else {
-            self.line(kind, itoa::Buffer::new().format(len).as_bytes());
+        // Of one write each: nearly every length has one or two digits.
+        match len {
+            0..10 => self.raw(&[kind, b'0' + len as u8, b'\r', b'\n']),
+            10..100 => self.raw(&[kind, b'0' + (len / 10) as u8, b'0' + (len % 10) as u8, b'\r', b'\n']),
+            _ => self.line(kind, itoa::Buffer::new().format(len).as_bytes()),
         }
     }
 

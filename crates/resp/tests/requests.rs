@@ -1,6 +1,6 @@
 //! Requests: the commands and errors of byte streams, whole and cut, as Redis and Valkey take them.
 
-use kelda_resp::{ProtocolError, RequestLimits, RequestParser, Span, Step, encode_command};
+use kelda_resp::{ProtocolError, RequestLimits, RequestParser, Span, Step, encode_command, whole_request};
 use proptest::prelude::*;
 
 type Command = Vec<Vec<u8>>;
@@ -249,6 +249,32 @@ proptest! {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
         cuts.sort_unstable();
         prop_assert_eq!(parse(&stream, &cuts, &limits), parse(&stream, &[], &limits));
+    }
+
+    #[test]
+    fn the_short_way_finds_what_the_parser_finds(
+        stream in stream(),
+        sent in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..1200), 1..12),
+        cut: prop::sample::Index,
+    ) {
+        let mut encoded = Vec::new();
+        encode_command(&mut encoded, &sent);
+        let short = sent.len() <= 9;
+        for stream in [&stream[..], &encoded, &encoded[..cut.index(encoded.len())]] {
+            let mut words: Vec<&[u8]> = vec![b"there"];
+            let found = whole_request(stream, &mut words);
+            prop_assert_eq!(words[0], b"there");
+            let Some(bytes) = found else {
+                prop_assert_eq!(words.len(), 1);
+                prop_assert!(!(short && stream.len() == encoded.len() && stream == &encoded[..]));
+                continue;
+            };
+            let mut spans = Vec::new();
+            let step = RequestParser::default().next(stream, &RequestLimits::default(), &mut spans);
+            prop_assert_eq!(step, Ok(Step::Command { consumed: bytes }));
+            let parsed: Vec<&[u8]> = spans.iter().map(|span| span.of(stream)).collect();
+            prop_assert_eq!(&words[1..], &parsed[..]);
+        }
     }
 
     #[test]

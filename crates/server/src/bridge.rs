@@ -5,13 +5,14 @@ use crate::clock::SystemClock;
 use crate::event_loop::Shared;
 use crate::log;
 use crate::memory::{allocated_here, used_bytes};
+use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, Wake};
-use kelda_engine::config::{ConfigHandle, LogLevel};
+use kelda_engine::config::{ConfigHandle, LogLevel, Settings};
 use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
 use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,17 +20,22 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Makes the worker of each thread.
 pub struct Threads {
     engine: Arc<Engine>,
+    persistence: Arc<Persistence>,
 }
 
 /// Numbers that nobody can guess, from the randomness with which the standard library keys its hash maps.
-fn random() -> u64 {
+pub fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
 impl Threads {
     /// Makes the engine.
-    pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>, file: Option<&Path>) -> Threads {
+    ///
+    /// # Errors
+    /// What is wrong with the users that the configuration names.
+    pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>, file: Option<&Path>) -> Result<Threads, String> {
         kelda_store::hasher::set_seed([random(), random()]);
+        let persistence = Persistence::new();
         let settings = config.settings();
         let threads = shared.mailboxes.len();
         let process = ProcessInfo {
@@ -48,9 +54,13 @@ impl Threads {
             process,
             workers: threads,
             seed: random(),
-            sink: None,
+            sink: Some(persistence.clone()),
         });
-        Threads { engine }
+        // Until the data is there.
+        engine.log.turn(false);
+        engine.loading.begin(engine.started_us / 1_000_000, 0);
+        engine.acl.load_at_start(&config.config(), |path| std::fs::read(path))?;
+        Ok(Threads { engine, persistence })
     }
 }
 
@@ -65,6 +75,22 @@ impl MakeSessions for Threads {
 
     fn make(&self, index: usize, wake: Wake) -> Worker {
         self.engine.worker(index, wake)
+    }
+
+    fn start(&self, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String> {
+        self.persistence.start(&self.engine, stopping)
+    }
+
+    fn prepare_end(&self) -> Result<(), String> {
+        self.persistence.prepare_end(&self.engine)
+    }
+
+    fn turn_log(&self, settings: &Settings) -> Result<(), String> {
+        self.persistence.turn(&self.engine, settings)
+    }
+
+    fn finish(&self) {
+        self.persistence.finish();
     }
 }
 
@@ -81,6 +107,9 @@ impl Host for Bridge<'_> {
 }
 
 impl Sessions for Worker {
+    fn needs_password(&self) -> bool {
+        !self.engine.acl.default_user().is_open()
+    }
     fn connect(&mut self, peer: Peer) -> Result<Slot, Vec<u8>> {
         Worker::connect(self, peer)
     }
@@ -98,6 +127,12 @@ impl Sessions for Worker {
     }
     fn written(&mut self, slot: Slot, bytes: usize) {
         Worker::written(self, slot, bytes);
+    }
+    fn is_held(&self, slot: Slot) -> bool {
+        Worker::is_held(self, slot)
+    }
+    fn settle(&mut self) {
+        Worker::settle(self);
     }
     fn fate(&self, slot: Slot) -> Fate {
         Worker::fate(self, slot)
@@ -165,13 +200,47 @@ impl Platform for Process {
         log::log(level, text);
     }
 
-    fn read_file(&self, path: &str) -> io::Result<String> {
-        std::fs::read_to_string(path)
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
     }
 
-    fn write_file(&self, path: &str, text: &str) -> io::Result<()> {
+    fn write_file(&self, path: &str, text: &[u8]) -> io::Result<()> {
         let temporary = format!("{path}.{}.tmp", std::process::id());
         std::fs::write(&temporary, text)?;
         std::fs::rename(&temporary, path)
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn Read + Send>>> {
+        match std::fs::File::open(name) {
+            Ok(file) => Ok(Some(Box::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let temporary = format!("temp-{}.rdb", std::process::id());
+        let mut replace = || {
+            let mut file = std::fs::File::create(&temporary)?;
+            write(&mut file)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, name)?;
+            // The working directory is `dir`.
+            std::fs::File::open(".")?.sync_all()
+        };
+        let result = replace();
+        if result.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        result
+    }
+
+    fn in_parallel(&self, threads: usize, work: &(dyn Fn() + Sync)) {
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
     }
 }

@@ -69,6 +69,9 @@ impl Echo {
 }
 
 impl Sessions for Echo {
+    fn needs_password(&self) -> bool {
+        false
+    }
     fn connect(&mut self, peer: Peer) -> Result<Slot, Vec<u8>> {
         assert!(!peer.addr.is_empty() && peer.fd > 0);
         if self.sessions.iter().flatten().count() >= self.max {

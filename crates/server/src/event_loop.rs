@@ -184,6 +184,7 @@ impl EventLoop {
         while !self.shared.is_stopping() {
             self.turn(sessions, true);
         }
+        sessions.settle();
         for slot in 0..self.conns.len() {
             while self.conns[slot].as_ref().is_some_and(|c| c.writable) && !sessions.pending(slot).is_empty() {
                 self.flush(sessions, slot);
@@ -330,7 +331,7 @@ impl EventLoop {
     /// Starts a session for a connection that this thread got.
     fn connect<S: Sessions>(&mut self, sessions: &mut S, accepted: Accepted) {
         let settings = self.config.settings();
-        let refused = if settings.protected_mode && settings.requirepass.is_empty() && !accepted.local {
+        let refused = if settings.protected_mode && !accepted.local && !sessions.needs_password() {
             Err(PROTECTED.as_bytes().to_vec())
         } else {
             sessions.connect(accepted.peer)
@@ -424,14 +425,15 @@ impl EventLoop {
                 Err(_) => return self.close(sessions, slot),
             }
         }
-        let drained = sessions.pending(slot).is_empty();
+        let written = sessions.pending(slot).is_empty();
+        let drained = written && !sessions.is_held(slot);
         let (readable, writable, ended) = (conn.readable && !conn.ended, conn.writable, conn.ended);
         match sessions.fate(slot) {
             Fate::Close => self.close(sessions, slot),
             Fate::CloseAfterWrite if drained => self.close(sessions, slot),
             // What the client sent before it hung up is run, as it would be had no shard been busy.
             Fate::Open if ended && drained && !sessions.is_put_aside(slot) => self.close(sessions, slot),
-            fate if (fate == Fate::Open && readable) || (!drained && writable) => self.queue(slot),
+            fate if (fate == Fate::Open && readable) || (!written && writable) => self.queue(slot),
             _ => {}
         }
     }

@@ -3,12 +3,15 @@
 mod bridge;
 mod cli;
 mod clock;
+mod disk;
 #[cfg(test)]
 mod echo;
 mod event_loop;
 mod listen;
 mod log;
+mod maintenance;
 mod memory;
+mod persistence;
 mod process;
 mod sessions;
 mod start;

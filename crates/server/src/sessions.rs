@@ -4,6 +4,8 @@ use kelda_engine::worker::{Fate, Peer, Slot};
 
 /// The sessions of one thread: bytes in, bytes out.
 pub trait Sessions: Sized {
+    /// Whether a client must log in before it can do anything.
+    fn needs_password(&self) -> bool;
     /// Starts a session.
     ///
     /// # Errors
@@ -19,6 +21,12 @@ pub trait Sessions: Sized {
     fn pending(&self, slot: Slot) -> &[u8];
     /// Notes that the first `bytes` of `pending` were written.
     fn written(&mut self, slot: Slot, bytes: usize);
+    /// Whether there is output that may not leave yet: `touched` will name the session when it may.
+    fn is_held(&self, _slot: Slot) -> bool {
+        false
+    }
+    /// The loop ends: after this, all output may leave. May wait.
+    fn settle(&mut self) {}
     /// What is to become of the connection.
     fn fate(&self, slot: Slot) -> Fate;
     /// Whether the session has commands that it was given and could not run yet: they run even if the client is gone.

@@ -27,7 +27,7 @@ struct Family {
     global: bool,
 }
 
-use How::{Exactly as E, Near, Scores, Shape as S, Unordered as U};
+use How::{AnyError as F, Exactly as E, Near, Scores, Shape as S, Unordered as U};
 
 const FAMILIES: &[Family] = &[
     Family { weight: 180, letter: 's', templates: STRINGS, global: false },
@@ -38,6 +38,8 @@ const FAMILIES: &[Family] = &[
     Family { weight: 40, letter: 'x', templates: LEXICAL, global: false },
     Family { weight: 60, letter: 's', templates: BITMAPS, global: false },
     Family { weight: 90, letter: 'q', templates: STREAMS, global: false },
+    Family { weight: 50, letter: 'g', templates: GEO, global: false },
+    Family { weight: 40, letter: 'y', templates: SKETCHES, global: false },
     Family { weight: 70, letter: '*', templates: KEYSPACE, global: false },
     Family { weight: 50, letter: '*', templates: EXPIRY, global: false },
     Family { weight: 40, letter: '*', templates: TRANSACTIONS, global: false },
@@ -53,6 +55,10 @@ const STRINGS: &[(How, &str)] = &[
     (E, "GETSET $k $v"),
     (E, "GETDEL $k"),
     (E, "GETEX $k [ { EX $t | PX $u | EXAT $T | PXAT $U | PERSIST } ]"),
+    (E, "SET $k $v IFEQ $v [ GET ] [ KEEPTTL ]"),
+    (E, "SET $k $i IFEQ $i [ PX $u ]"),
+    (E, "DELIFEQ $k { $v | $i }"),
+    (E, "MSETEX 2 $k $v $k $i [ { NX | XX } ] [ { EX $t | PX $u | EXAT $T | PXAT $U | KEEPTTL } ]"),
     (E, "SETNX $k $v"),
     (E, "SETEX $k $t $v"),
     (E, "PSETEX $k $u $v"),
@@ -70,7 +76,8 @@ const STRINGS: &[(How, &str)] = &[
     (E, "LCS $k $k [ { LEN | IDX [ MINMATCHLEN $c ] [ WITHMATCHLEN ] } ]"),
 ];
 
-/// Without OVERFLOW FAIL: a string that it makes longer and does not set is a change to Kelda, not to WATCH of the oracles.
+/// Without OVERFLOW FAIL: the oracles lengthen a string even if every operation fails, which they tell neither WATCH nor
+/// replicas.
 const BITMAPS: &[(How, &str)] = &[
     (E, "SETBIT $k $B { 0 | 1 }"),
     (E, "GETBIT $k $B"),
@@ -80,6 +87,52 @@ const BITMAPS: &[(How, &str)] = &[
     (E, "BITOP NOT $k $k"),
     (E, "BITFIELD $k ( { GET $F $B | SET $F $B $i | INCRBY $F $B $i | OVERFLOW { WRAP | SAT } } )+"),
     (E, "BITFIELD_RO $k ( GET $F $B )+"),
+];
+
+/// HyperLogLogs have keys that no other family touches: what becomes of a corrupt one differs.
+const SKETCHES: &[(How, &str)] = &[
+    (E, "PFADD $k ( $v )+"),
+    (E, "PFADD $k ( $m )+"),
+    (E, "PFADD $k"),
+    (E, "PFCOUNT $k"),
+    (E, "PFCOUNT ( $k )+"),
+    (E, "PFMERGE $k ( $k )+"),
+    (E, "PFDEBUG { ENCODING | DECODE } $k"),
+    (E, "PFDEBUG TODENSE $k"),
+    (E, "GET $k"),
+    (E, "{ DEL | UNLINK } $k"),
+    (E, "RENAME $k $k"),
+];
+
+/// Distances that are equal may be sorted in any order.
+const GEO: &[(How, &str)] = &[
+    (E, "GEOADD $k ( $x $y $m )+"),
+    (E, "GEOADD $k ( $x $y $m )+"),
+    (E, "GEOADD $k [ { NX | XX } ] [ CH ] ( $x $y $m )+"),
+    (E, "{ GEOPOS | GEOHASH } $k ( $m )+"),
+    (E, "GEODIST $k $m $m [ { m | km | ft | mi | x } ]"),
+    (
+        E,
+        "GEOSEARCH $k FROMLONLAT $x $y BYRADIUS { 10 | 700 | 20000 } { m | km | mi } [ WITHCOORD ] [ WITHDIST ] [ WITHHASH ]",
+    ),
+    (
+        E,
+        "GEOSEARCH $k FROMLONLAT $x $y BYBOX { 1000 | 30 | 9000 } { 10 | 700 | 20000 } { m | km | mi } [ COUNT $c ANY ] [ WITHDIST ]",
+    ),
+    (
+        U,
+        "GEOSEARCH $k FROMMEMBER $m { BYRADIUS | BYBOX 2000 } { 10 | 700 | 20000 } { m | km | mi } { ASC | DESC } [ WITHDIST ] [ WITHCOORD ]",
+    ),
+    (
+        E,
+        "GEOSEARCHSTORE $k $k FROMLONLAT $x $y BYBOX { 1000 | 9000 } { 10 | 700 | 20000 } { m | km | mi } [ STOREDIST ]",
+    ),
+    (E, "GEORADIUS $k $x $y { 10 | 700 | 20000 } { m | km | mi } [ WITHDIST ] [ { STORE | STOREDIST } $k ]"),
+    (E, "GEORADIUSBYMEMBER $k $m { 10 | 700 | 20000 } { m | km | mi } [ WITHDIST ] [ { STORE | STOREDIST } $k ]"),
+    (E, "GEORADIUS_RO $k $x $y { 10 | 700 | 20000 } { m | km | mi } [ WITHCOORD ]"),
+    (E, "GEORADIUSBYMEMBER_RO $k $m { 10 | 700 | 20000 } { m | km | mi } [ WITHHASH ]"),
+    (E, "ZRANGE $k 0 -1"),
+    (E, "ZREM $k ( $m )+"),
 ];
 
 /// One group; ids are given, for those that the server makes are of its clock.
@@ -128,6 +181,18 @@ const HASHES: &[(How, &str)] = &[
     (S, "HRANDFIELD $k [ $n ]"),
     (S, "HRANDFIELD $k $n WITHVALUES"),
     (U, "HSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
+    (F, "HEXPIRE $k $t [ { NX | XX | LT | GT } ] FIELDS 1 $m"),
+    (F, "HPEXPIRE $k $u [ { NX | XX } ] FIELDS 2 $m $m"),
+    (F, "HEXPIREAT $k $T [ { NX | XX | GT | LT } ] FIELDS 2 $m $m"),
+    (F, "HPEXPIREAT $k $U [ { NX | XX | GT | LT } ] FIELDS 3 $m $m $m"),
+    (F, "{ HEXPIRE | HPEXPIRE } $k 0 [ { NX | XX | LT } ] FIELDS 1 $m"),
+    (F, "HPERSIST $k FIELDS 2 $m $m"),
+    (Near(3), "{ HTTL | HEXPIRETIME } $k FIELDS 3 $m $m $m"),
+    (Near(3000), "{ HPTTL | HPEXPIRETIME } $k FIELDS 2 $m $m"),
+    (F, "HGETEX $k [ { EX $t | PX $u | EXAT $T | PXAT $U | PERSIST } ] FIELDS 2 $m $m"),
+    (F, "HSETEX $k [ { FNX | FXX } ] [ { EX $t | PX $u | EXAT $T | PXAT $U | KEEPTTL } ] FIELDS 2 $m $v $m $i"),
+    (F, "HSETEX $k [ { NX | XX } ] [ KEEPTTL ] FIELDS 1 $m $v"),
+    (F, "HGETDEL $k FIELDS 2 $m $m"),
 ];
 
 const LISTS: &[(How, &str)] = &[
@@ -317,7 +382,7 @@ const GLOBAL: &[(How, &str)] = &[
 ];
 
 /// Letters of the key names: one for each type.
-const LETTERS: &[char] = &['s', 'h', 'l', 't', 'z', 'q'];
+const LETTERS: &[char] = &['s', 'h', 'l', 't', 'z', 'q', 'g'];
 /// Keys of each letter.
 const KEYS_PER_LETTER: u64 = 5;
 
@@ -423,13 +488,13 @@ impl Generator {
 
     /// One argument: `k` key, `v` value, `i` integer, `n` index, `c` count, `r` rank (Valkey and Redis disagree on negative ones), `f` float, `m` member, `s` score,
     /// `b` score bound, `l` lexical bound, `p` pattern, `d` database, `o` offset, `e` script, `E` script with undeclared keys, `B` bit offset, `F` integer of
-    /// BITFIELD, `I` new id of a stream's entry, `J` id that may be there; times far away:
+    /// BITFIELD, `x` longitude, `y` latitude, `I` new id of a stream's entry, `J` id that may be there; times far away:
     /// `t` s from now, `u` ms from now, `T` and `U` since 1970.
     fn argument(&mut self, kind: char, letter: char) -> Vec<u8> {
         let rng = &mut self.rng;
         let text = match kind {
             'k' => {
-                let any = letter == '*' || letter != 'x' && rng.one_in(12);
+                let any = letter == '*' || !matches!(letter, 'x' | 'y') && rng.one_in(12);
                 let letter = if any { *rng.pick(LETTERS) } else { letter };
                 format!("{}{letter}{}", self.prefix, rng.below(KEYS_PER_LETTER))
             }
@@ -472,6 +537,10 @@ impl Generator {
             }
             'J' if rng.one_in(8) => (*rng.pick(&["-", "0", "0-1", "x", "(5"])).into(),
             'J' => format!("{}-{}", self.last_id.saturating_sub(rng.below(30)), rng.below(3)),
+            'x' if rng.one_in(60) => (*rng.pick(&["181", "x", "180", "-180"])).into(),
+            'x' => (rng.below(36_000) as f64 / 100.0 - 180.0).to_string(),
+            'y' if rng.one_in(60) => (*rng.pick(&["86", "x", "85.05112878", "-85.05112878"])).into(),
+            'y' => (rng.below(17_000) as f64 / 100.0 - 85.0).to_string(),
             't' => ((1 + rng.below(1000)) * 1000).to_string(),
             'u' => ((1 + rng.below(1000)) * 1_000_000).to_string(),
             'T' => (10_000_000_000 + rng.below(1_000_000)).to_string(),

@@ -6,6 +6,7 @@
 //! - [`conversation`]: the files of `tests/conversations`: parsing, running, comparing, recording;
 //! - [`client`], [`server`]: real connections to real server processes (Kelda, Valkey, Redis);
 //! - [`generate`], [`compare`]: random commands, and what it means for two servers to answer alike;
+//! - `disk`, `power` (feature `crash`): a disk that loses what was not synced, and the log on it through power cuts;
 //! - [`rng`]: the seeded random source of all of these.
 //!
 //! Nothing here is reached by the server.
@@ -13,8 +14,12 @@
 pub mod client;
 pub mod compare;
 pub mod conversation;
+#[cfg(feature = "crash")]
+pub mod disk;
 pub mod generate;
 pub mod notation;
+#[cfg(feature = "crash")]
+pub mod power;
 pub mod rng;
 pub mod server;
 pub mod value;

@@ -156,7 +156,7 @@ impl Set {
         };
         let ints = ints.into_iter().flat_map(|ints| ints.iter()).map(Str::Int);
         let packed = packed.into_iter().flatten();
-        let table = table.into_iter().flat_map(|table| table.iter()).map(|(member, _)| Str::Bytes(member));
+        let table = table.into_iter().flat_map(|table| table.iter()).map(|member| Str::Bytes(member.key));
         ints.chain(packed).chain(table)
     }
 
@@ -166,7 +166,7 @@ impl Set {
         match &self.form {
             Form::Ints(ints) => ints.get(index).map(Str::Int),
             Form::Packed(packed) => packed.get(index),
-            Form::Table(table) => table.random(random).map(|(member, _)| Str::Bytes(member)),
+            Form::Table(table) => table.random(random).map(|member| Str::Bytes(member.key)),
         }
     }
 
@@ -178,7 +178,7 @@ impl Set {
                 self.iter().for_each(f);
                 0
             }
-            Form::Table(table) => table.scan(cursor, count, |(member, _)| f(Str::Bytes(member))),
+            Form::Table(table) => table.scan(cursor, count, |member| f(Str::Bytes(member.key))),
         }
     }
 

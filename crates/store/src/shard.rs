@@ -8,6 +8,7 @@
 
 use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
+use crate::snapshot::Saving;
 use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::{BucketHint, Table, prefetch};
 use crate::tracking::Readers;
@@ -33,7 +34,22 @@ pub struct Db {
     /// The keys.
     pub table: Table<Entry>,
     /// How many of them have an expiry time.
-    pub volatile: usize,
+    pub volatile: u32,
+    /// How many of them are hashes with fields that have one.
+    pub volatile_hashes: u32,
+}
+
+impl Db {
+    /// Whether any key, or field of a hash, has an expiry time.
+    #[inline]
+    pub fn any_volatile(&self) -> bool {
+        (self.volatile | self.volatile_hashes) != 0
+    }
+
+    /// How many keys need a registration in the expiry index, at most.
+    fn registered_max(&self) -> usize {
+        self.volatile as usize + self.volatile_hashes as usize
+    }
 }
 
 /// What a shard's lock guards. What every command looks at lies in front.
@@ -41,6 +57,13 @@ pub struct Db {
 pub struct ShardData {
     /// Database 0, which most servers use alone: no pointer on the way to its table.
     first: Db,
+    /// Number in the log of the last transaction that changed a key of the shard, or only held it while it changed others.
+    pub lsn: u64,
+    /// What of the shard is still owed to a snapshot, while one is being taken. Behind the keys, beside `watchers`: every
+    /// change looks at both.
+    pub(crate) saving: Option<Box<Saving>>,
+    /// The colour of entries that are not owed; see [`crate::snapshot`].
+    pub(crate) colour: bool,
     /// Sessions that keep copies of keys of this shard.
     pub readers: Readers,
     /// Sessions that watch keys of this shard.
@@ -57,6 +80,9 @@ impl ShardData {
     fn new() -> ShardData {
         ShardData {
             first: Db::default(),
+            saving: None,
+            colour: false,
+            lsn: 0,
             readers: Readers::default(),
             watchers: Watchers::default(),
             waiters: Waiters::default(),
@@ -92,6 +118,29 @@ impl ShardData {
         }
     }
 
+    /// Puts an entry into a database; its key must be absent. The one way into the table.
+    #[inline]
+    pub fn insert(&mut self, db: u32, hash: u64, entry: Entry) {
+        entry.as_ref().set_colour(self.colour);
+        self.db_or_new(db).table.insert(hash, entry);
+    }
+
+    /// The databases that ever held a key, with their numbers.
+    pub fn dbs(&self) -> impl Iterator<Item = (u32, &Db)> {
+        let others = self.others.iter().enumerate();
+        let others = others.filter_map(|(index, db)| Some((index as u32 + 1, db.as_deref()?)));
+        std::iter::once((0, &self.first)).chain(others)
+    }
+
+    /// What is owed to a snapshot, and a database.
+    pub(crate) fn saving_and_db(&mut self, db: u32) -> (Option<&mut Saving>, Option<&Db>) {
+        let part = match db {
+            0 => Some(&self.first),
+            _ => self.others.get(db as usize - 1).and_then(Option::as_deref),
+        };
+        (self.saving.as_deref_mut(), part)
+    }
+
     /// The place of a database from 1 on.
     fn other(&mut self, db: u32) -> &mut Option<Box<Db>> {
         let index = db as usize - 1;
@@ -105,9 +154,9 @@ impl ShardData {
     pub fn tidy_expiry(&mut self, now_ms: i64) {
         /// Registrations that are never worth a rebuild.
         const SMALL: usize = 256;
-        let others: usize = self.others.iter().flatten().map(|db| db.volatile).sum();
-        let volatile = self.first.volatile + others;
-        if self.expiry.len() <= SMALL + 2 * volatile {
+        let others: usize = self.others.iter().flatten().map(|db| db.registered_max()).sum();
+        let needed = self.first.registered_max() + others;
+        if self.expiry.len() <= SMALL + 2 * needed {
             return;
         }
         let (first, others) = (&self.first, &self.others);
@@ -118,7 +167,7 @@ impl ShardData {
             };
             let mut at = None;
             db.table.find_by_hash(hash, |entry| {
-                at = entry.expire_at();
+                at = entry.next_due();
                 at.is_some()
             });
             at
@@ -127,12 +176,12 @@ impl ShardData {
 
     /// Gives back the expiry index's memory if no key needs it: what it holds is stale.
     pub fn drop_unused_expiry(&mut self) {
-        if self.first.volatile == 0 && self.others.iter().flatten().all(|db| db.volatile == 0) {
+        if !self.dbs().any(|(_, db)| db.any_volatile()) {
             self.expiry = ExpiryIndex::new();
         }
     }
 
-    /// Takes a database's part out, leaving it empty.
+    /// Takes a database's part out, leaving it empty. What of it is owed to a snapshot is the caller's concern.
     pub fn take_db(&mut self, db: u32) -> Option<Box<Db>> {
         match db {
             0 if self.first.table.is_empty() => None,
@@ -143,6 +192,9 @@ impl ShardData {
 
     /// Exchanges two databases' parts.
     pub fn swap_dbs(&mut self, a: u32, b: u32) {
+        if let Some(saving) = &mut self.saving {
+            saving.swap(a, b);
+        }
         match (a.min(b), a.max(b)) {
             (0, 0) => {}
             (0, other) => {
@@ -331,9 +383,21 @@ impl Keyspace {
     /// Locks the shards, or gives up after some microseconds with `None`: the caller puts its work aside.
     #[inline]
     pub fn lock(&self, want: ShardSet) -> Option<Guard<'_>> {
-        if let ShardSet::One(shard) = want {
-            return self.shards[usize::from(shard)].lock_soon().then(|| Guard::new(self, want));
+        match want {
+            ShardSet::One(shard) => self.lock_one(shard),
+            _ => self.lock_several(want),
         }
+    }
+
+    /// [`Keyspace::lock`] of a single shard.
+    #[inline(always)]
+    pub fn lock_one(&self, shard: u16) -> Option<Guard<'_>> {
+        let locked = self.shards[usize::from(shard)].lock_soon();
+        // Not `then_some`: a guard that is made is given back, and this one would not have been taken.
+        locked.then(|| Guard::new(self, ShardSet::One(shard)))
+    }
+
+    fn lock_several(&self, want: ShardSet) -> Option<Guard<'_>> {
         for shard in want.iter() {
             if !self.shards[shard].lock_soon() {
                 for taken in want.iter().take_while(|&taken| taken != shard) {
@@ -431,12 +495,28 @@ impl<'k> Guard<'k> {
 
     /// Whether any session waits for a key of the held shards. For the whole keyspace, which leaves nothing to lock, no
     /// matter.
-    #[inline]
+    #[inline(always)]
     pub fn has_waiters(&self) -> bool {
         match &self.held {
             ShardSet::None | ShardSet::All => false,
             ShardSet::One(shard) => !self.shard(usize::from(*shard)).waiters.is_empty(),
             ShardSet::Many(shards) => shards.iter().any(|&shard| !self.shard(usize::from(shard)).waiters.is_empty()),
+        }
+    }
+
+    /// The newest transaction in the log that changed what is held.
+    pub fn lsn(&self) -> u64 {
+        self.held.iter().map(|shard| self.shard(shard).lsn).max().unwrap_or(0)
+    }
+
+    /// Notes the place in the log of the transaction that is about to end.
+    pub fn set_lsn(&mut self, lsn: u64) {
+        if let ShardSet::One(shard) = self.held {
+            self.shard_mut(usize::from(shard)).lsn = lsn;
+            return;
+        }
+        for shard in self.held.clone().iter() {
+            self.shard_mut(shard).lsn = lsn;
         }
     }
 
@@ -464,16 +544,30 @@ impl<'k> Guard<'k> {
     }
 }
 
+impl Guard<'_> {
+    #[inline(always)]
+    fn give_back(&self, index: usize) {
+        let shard = &self.keyspace.shards[index];
+        if self.changed {
+            // SAFETY: the lock is still held and no reference into the shard outlives the guard, which is being dropped.
+            shard.publish(unsafe { &*shard.data.get() });
+        }
+        shard.unlock();
+    }
+
+    #[inline(never)]
+    fn give_back_all(&self) {
+        self.held.iter().for_each(|index| self.give_back(index));
+    }
+}
+
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
-        for index in self.held.iter() {
-            let shard = &self.keyspace.shards[index];
-            if self.changed {
-                // SAFETY: the lock is still held and no reference into the shard outlives the guard.
-                shard.publish(unsafe { &*shard.data.get() });
-            }
-            shard.unlock();
+        match self.held {
+            // The ordinary case, without a loop.
+            ShardSet::One(shard) => self.give_back(usize::from(shard)),
+            _ => self.give_back_all(),
         }
     }
 }
@@ -503,7 +597,7 @@ mod tests {
         for (n, &hash) in hashes.iter().enumerate() {
             let key = n.to_string();
             let entry = Entry::new(key.as_bytes(), crate::value::Value::Int(1), None);
-            guard.shard_mut(shard_of(hash)).db_or_new(n as u32 % 2).table.insert(hash, entry);
+            guard.shard_mut(shard_of(hash)).insert(n as u32 % 2, hash, entry);
         }
         drop(guard);
         let guard = keyspace.lock(ShardSet::One(3)).expect("free");

@@ -1,56 +1,23 @@
-//! ACL: the categories of commands, and the one user that there is so far.
+//! ACL: users and what they may do. What that means is in [`crate::acl`].
 
+use super::client;
+use crate::acl::log::Entry;
+use crate::acl::rules::join_selectors;
+use crate::acl::user::{Reason, Selector, hex};
+use crate::acl::{self, Change, file};
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
-use crate::{exec, registry};
+use crate::exec;
+use crate::registry::{self, CATEGORIES};
+use kelda_resp::number;
 
 const BASE: Command = Command { group: Group::Server, since: "6.0.0", ..Command::BASE };
 const ANYTIME: Flags = Flags::LOADING.and(Flags::STALE);
 const COMMON: Flags = ANYTIME.and(Flags::NOSCRIPT);
 const ADMIN: Flags = COMMON.and(Flags::ADMIN);
 const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
-
-type RunFn = fn(&mut Ctx, &Args, &mut Reply) -> Result;
-
-const fn sub(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    syntax: &'static str,
-    summary: &'static str,
-    run: RunFn,
-) -> Command {
-    Command { name, arity, flags, syntax, summary, run: Run::Session(run), ..BASE }
-}
-
-/// Every category, in the order in which Redis lists them.
-const CATEGORIES: &[&str] = &[
-    "keyspace",
-    "read",
-    "write",
-    "set",
-    "sortedset",
-    "list",
-    "hash",
-    "string",
-    "bitmap",
-    "hyperloglog",
-    "geo",
-    "stream",
-    "pubsub",
-    "admin",
-    "fast",
-    "slow",
-    "blocking",
-    "dangerous",
-    "connection",
-    "transaction",
-    "scripting",
-];
-
-const ONE_USER: Error = Error::text("ERR this server has no users besides 'default', whose password is 'requirepass'");
 
 /// The family.
 pub static COMMANDS: &[Command] = &[Command {
@@ -59,72 +26,69 @@ pub static COMMANDS: &[Command] = &[Command {
     summary: "Container of commands about users and what they may do.",
     complexity: "That of the subcommand",
     run: Run::Group(&[
-        sub("WHOAMI", 2, COMMON, "", "Tells the connection's user.", |ctx, _, reply| {
-            reply.bulk(ctx.session.info.labels().user.as_bytes());
+        BASE.session("WHOAMI", 2, COMMON, "6.0.0", "", "Tells the connection's user.", |ctx, _, reply| {
+            reply.bulk(&ctx.session.user.name);
             Ok(())
         }),
-        sub("CAT", -2, COMMON, "[category]", "Lists the categories of commands, or the commands of one.", categories),
-        sub("USERS", 2, ADMIN, "", "Lists the names of the users.", |_, _, reply| {
-            reply.array(1);
-            reply.bulk(b"default");
+        BASE.session(
+            "CAT",
+            -2,
+            COMMON,
+            "6.0.0",
+            "[category]",
+            "Lists the categories of commands, or the commands of one.",
+            categories,
+        ),
+        BASE.session("USERS", 2, ADMIN, "6.0.0", "", "Lists the names of the users.", |ctx, _, reply| {
+            let users = ctx.worker.engine.acl.all();
+            reply.array(users.len());
+            users.keys().for_each(|name| reply.bulk(name));
             Ok(())
         }),
-        sub("LIST", 2, ADMIN, "", "Lists the users with their rules.", |ctx, _, reply| {
-            let password = match password_hash(ctx) {
-                Some(hash) => format!("#{hash}"),
-                None => "nopass".into(),
-            };
-            reply.array(1);
-            reply.bulk(format!("user default on {password} ~* &* +@all").as_bytes());
+        BASE.session("LIST", 2, ADMIN, "6.0.0", "", "Lists the users with their rules.", |ctx, _, reply| {
+            let users = ctx.worker.engine.acl.all();
+            reply.array(users.len());
+            users.values().for_each(|user| reply.bulk(&file::line(user)));
             Ok(())
         }),
-        sub("GETUSER", 3, ADMIN, "username", "Describes a user.", get_user),
+        BASE.session("GETUSER", 3, ADMIN, "6.0.0", "username", "Describes a user.", get_user),
         Command {
             tips: ALL_NODES,
-            ..sub("SETUSER", -3, ADMIN, "username [rule [rule ...]]", "Makes or changes a user.", |_, _, _| {
-                Err(ONE_USER)
-            })
+            complexity: "O(N) in the number of rules",
+            ..BASE.session(
+                "SETUSER",
+                -3,
+                ADMIN,
+                "6.0.0",
+                "username [rule [rule ...]]",
+                "Makes or changes a user.",
+                set_user,
+            )
         },
         Command {
             tips: ALL_NODES,
-            ..sub("DELUSER", -3, ADMIN, "username [username ...]", "Removes users.", |_, args, reply| {
-                if args.from(2).contains(&&b"default"[..]) {
-                    return Err(Error::text("ERR The 'default' user cannot be removed"));
-                }
-                reply.int(0);
-                Ok(())
-            })
+            ..BASE.session("DELUSER", -3, ADMIN, "6.0.0", "username [username ...]", "Removes users.", remove_users)
         },
         Command {
             since: "7.0.0",
-            ..sub(
+            ..BASE.session(
                 "DRYRUN",
                 -4,
                 ADMIN,
+                "6.0.0",
                 "username command [arg [arg ...]]",
                 "Tells whether a user may run a command.",
                 dry_run,
             )
         },
-        sub("GENPASS", -2, COMMON, "[bits]", "Makes up a password.", generate_password),
-        sub("LOG", -2, ADMIN, "operation:[count | RESET]", "Shows what was refused to users.", |_, args, reply| {
-            match args.len() {
-                2 => reply.array(0),
-                3 if args.is(2, "reset") => reply.ok(),
-                3 => {
-                    args.int(2)?;
-                    reply.array(0);
-                }
-                _ => return Err(Error::Arity("acl|log".into())),
-            }
-            Ok(())
-        }),
-        sub("LOAD", 2, ADMIN, "", "Reads the users from their file.", |_, _, _| Err(NO_FILE)),
+        BASE.session("GENPASS", -2, COMMON, "6.0.0", "[bits]", "Makes up a password.", generate_password),
+        BASE.session("LOG", -2, ADMIN, "6.0.0", "operation:[count | RESET]", "Shows what was refused to users.", log),
+        BASE.session("LOAD", 2, ADMIN, "6.0.0", "", "Reads the users from their file.", load),
         Command {
             tips: ALL_NODES,
-            ..sub("SAVE", 2, ADMIN, "", "Writes the users to their file.", |_, _, _| Err(NO_FILE))
+            ..BASE.session("SAVE", 2, ADMIN, "6.0.0", "", "Writes the users to their file.", save)
         },
-        sub("HELP", 2, ANYTIME, "", "Explains the subcommands.", |_, _, reply| {
+        BASE.session("HELP", 2, ANYTIME, "6.0.0", "", "Explains the subcommands.", |_, _, reply| {
             super::help(
                 reply,
                 "ACL",
@@ -155,12 +119,6 @@ const NO_FILE: Error = Error::text(
      configuration.",
 );
 
-/// SHA-256 of the password, in hexadecimal, if there is one.
-fn password_hash(ctx: &Ctx) -> Option<String> {
-    let password = &ctx.worker.settings.requirepass;
-    (!password.is_empty()).then(|| crate::sha256::hex(password.as_bytes()))
-}
-
 fn categories(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     match args.from(2) {
         [] => {
@@ -176,47 +134,192 @@ fn categories(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
             reply.array(commands.len());
             commands.iter().for_each(|command| reply.bulk(command.name.as_bytes()));
         }
-        _ => return Err(Error::Arity("acl|cat".into())),
+        _ => return Err(wrong_number(args)),
     }
     Ok(())
+}
+
+fn wrong_number(args: &Args) -> Error {
+    let name = String::from_utf8_lossy(&args[1]);
+    Error::owned(format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try ACL HELP."))
 }
 
 fn get_user(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    if &args[2] != b"default" {
-        reply.null_array();
+    let Some(user) = ctx.worker.engine.acl.get(&args[2]) else {
+        reply.null();
         return Ok(());
-    }
-    let hash = password_hash(ctx);
-    reply.map(6);
+    };
+    let restricted_databases = user.root.databases.is_some();
+    reply.map(6 + usize::from(restricted_databases));
     reply.bulk(b"flags");
-    reply.set(2 - usize::from(hash.is_some()));
-    reply.bulk(b"on");
-    if hash.is_none() {
-        reply.bulk(b"nopass");
-    }
+    let flags = user.flags();
+    reply.set(flags.len());
+    flags.iter().for_each(|flag| reply.bulk(flag.as_bytes()));
     reply.bulk(b"passwords");
-    reply.array(usize::from(hash.is_some()));
-    hash.iter().for_each(|hash| reply.bulk(hash.as_bytes()));
-    for (name, rules) in [("commands", "+@all"), ("keys", "~*"), ("channels", "&*")] {
-        reply.bulk(name.as_bytes());
-        reply.bulk(rules.as_bytes());
-    }
+    reply.array(user.passwords.len());
+    user.passwords.iter().for_each(|hash| reply.bulk(hex(hash).as_bytes()));
+    describe(&user.root, reply);
     reply.bulk(b"selectors");
-    reply.array(0);
+    reply.array(user.selectors.len());
+    for selector in &user.selectors {
+        reply.map(3 + usize::from(selector.databases.is_some()));
+        describe(selector, reply);
+    }
     Ok(())
 }
 
-fn dry_run(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    if &args[2] != b"default" {
-        return Err(Error::owned(format!("ERR User '{}' not found", String::from_utf8_lossy(&args[2]))));
+/// The fields of a selector.
+fn describe(selector: &Selector, reply: &mut Reply) {
+    let mut field = |name: &str, rules: &[u8]| {
+        reply.bulk(name.as_bytes());
+        reply.bulk(rules);
+    };
+    field("commands", selector.commands.text().as_bytes());
+    field("keys", &selector.key_rules().join(&b' '));
+    field("channels", &selector.channel_rules().join(&b' '));
+    if let Some(rule) = selector.database_rule() {
+        field("databases", rule.as_bytes());
     }
+}
+
+/// Closes the sessions that may no longer be. This one goes on with its user as it is now, or ends after its reply.
+fn follow(ctx: &mut Ctx, changes: &[Change]) {
+    let engine = ctx.engine();
+    for info in changes.iter().flat_map(|change| acl::to_end(&engine, change)) {
+        client::end(ctx, &info);
+    }
+    ctx.worker.follow_users(ctx.session);
+}
+
+fn set_user(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if !file::is_name(&args[2]) {
+        return Err(Error::text("ERR Usernames can't contain spaces or null characters"));
+    }
+    let shown = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+    let rules = join_selectors(args.from(3)).map_err(|word| {
+        Error::owned(format!("ERR Unmatched parenthesis in acl selector starting at '{}'.", shown(&word)))
+    })?;
+    let all_channels = ctx.worker.settings.acl_pubsub_default_allchannels;
+    let change = ctx.worker.engine.acl.set(&args[2], &rules, all_channels).map_err(|(rule, error)| {
+        Error::owned(format!("ERR Error in ACL SETUSER modifier '{}': {error}", shown(&rule)))
+    })?;
+    follow(ctx, &[change]);
+    reply.ok();
+    Ok(())
+}
+
+fn remove_users(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if args.from(2).contains(&acl::DEFAULT) {
+        return Err(Error::text("ERR The 'default' user cannot be removed"));
+    }
+    let engine = ctx.engine();
+    let changes: Vec<Change> = args.from(2).iter().filter_map(|name| engine.acl.remove(name)).collect();
+    follow(ctx, &changes);
+    reply.int(changes.len() as i64);
+    Ok(())
+}
+
+fn dry_run(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let shown = |at: usize| String::from_utf8_lossy(&args[at]).into_owned();
+    let Some(user) = ctx.worker.engine.acl.get(&args[2]) else {
+        return Err(Error::owned(format!("ERR User '{}' not found", shown(2))));
+    };
     let words = args.from(3);
-    let Ok(command) = exec::resolve(words) else {
-        return Err(Error::owned(format!("ERR Command '{}' not found", String::from_utf8_lossy(&args[3]))));
+    let command = match exec::resolve(words) {
+        Ok(command) => command,
+        Err(error @ Error::Arity(_)) => return Err(error),
+        Err(_) => return Err(Error::owned(format!("ERR Command '{}' not found", shown(3)))),
     };
     if !command.command.takes(words.len()) {
         return Err(Error::Arity(command.name.clone()));
     }
+    let Err(denied) = user.check(command, words, ctx.session.db) else {
+        reply.ok();
+        return Ok(());
+    };
+    let (name, object) = (shown(2), shown(3 + denied.at));
+    let text = match denied.reason {
+        Reason::Command => acl::text(&user, command, denied.reason),
+        Reason::Key => format!("User {name} has no permissions to access the '{object}' key"),
+        Reason::Channel => format!("User {name} has no permissions to access the '{object}' channel"),
+        Reason::Database => format!("User {name} has no permissions to access database {object}"),
+    };
+    reply.bulk(text.as_bytes());
+    Ok(())
+}
+
+fn log(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    /// Entries shown where no number is given.
+    const SHOWN: usize = 10;
+    let engine = ctx.engine();
+    let count = match args.from(2) {
+        [] => SHOWN,
+        [word] if word.eq_ignore_ascii_case(b"reset") => {
+            engine.acl.log.reset();
+            reply.ok();
+            return Ok(());
+        }
+        [word] => {
+            let count = number::parse_i64(word).ok_or(Error::NotInteger)?;
+            usize::try_from(count).unwrap_or(0)
+        }
+        _ => return Err(wrong_number(args)),
+    };
+    let entries = engine.acl.log.latest(count);
+    let now_ms = ctx.worker.now_ms();
+    reply.array(entries.len());
+    for Entry { event, count, id, created_ms, updated_ms } in &entries {
+        reply.map(10);
+        reply.bulk(b"count");
+        reply.int(*count as i64);
+        let texts = [
+            ("reason", event.refusal.word().as_bytes()),
+            ("context", event.context.word().as_bytes()),
+            ("object", &event.object),
+            ("username", &event.user),
+        ];
+        for (name, text) in texts {
+            reply.bulk(name.as_bytes());
+            reply.bulk(text);
+        }
+        reply.bulk(b"age-seconds");
+        reply.double((now_ms - updated_ms) as f64 / 1000.0);
+        reply.bulk(b"client-info");
+        reply.bulk(event.client.as_bytes());
+        for (name, number) in
+            [("entry-id", *id as i64), ("timestamp-created", *created_ms), ("timestamp-last-updated", *updated_ms)]
+        {
+            reply.bulk(name.as_bytes());
+            reply.int(number);
+        }
+    }
+    Ok(())
+}
+
+fn load(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let settings = ctx.worker.settings.clone();
+    if settings.aclfile.is_empty() {
+        return Err(NO_FILE);
+    }
+    let users = engine.acl.read_file(&settings, |path| engine.platform.read_file(path));
+    let users = users.map_err(|error| Error::owned(format!("ERR {error}")))?;
+    let changes = engine.acl.replace(users);
+    follow(ctx, &changes);
+    reply.ok();
+    Ok(())
+}
+
+fn save(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let name = &ctx.worker.settings.aclfile;
+    if name.is_empty() {
+        return Err(NO_FILE);
+    }
+    engine.platform.write_file(name, &file::print(&engine.acl.all())).map_err(|error| {
+        engine.platform.log(3, &format!("Writing ACL file {name}: {}", acl::reason(&error)));
+        Error::text("ERR There was an error trying to save the ACLs. Please check the server logs for more information")
+    })?;
     reply.ok();
     Ok(())
 }
@@ -225,7 +328,7 @@ fn generate_password(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let bits = match args.from(2) {
         [] => 256,
         [_] => args.int(2)?,
-        _ => return Err(Error::Arity("acl|genpass".into())),
+        _ => return Err(wrong_number(args)),
     };
     if !(1..=4096).contains(&bits) {
         return Err(Error::text(

@@ -1,9 +1,11 @@
 //! Who is connected and how: PING, ECHO, SELECT, AUTH, HELLO, RESET, QUIT.
 
 use super::{client, pubsub};
+use crate::acl;
+use crate::acl::log::{Context, Refusal};
 use crate::args::Args;
-use crate::command::{Command, Flags, Group, Reply, Run};
-use crate::ctx::Ctx;
+use crate::command::{Command, Databases, Flags, Group, Reply, Run};
+use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::exec;
 use crate::monitor;
@@ -46,6 +48,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "SELECT",
         arity: 2,
+        databases: Databases::Named(|_| vec![1]),
         flags: FAST.and(Flags::ALLOW_BUSY),
         syntax: "index",
         summary: "Uses another database from here on.",
@@ -142,7 +145,10 @@ fn reset(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     monitor::stop(ctx.worker, ctx.session);
     ctx.session.select(0);
     ctx.session.reply_mode = ReplyMode::On;
-    ctx.session.authenticated = ctx.worker.settings.requirepass.is_empty();
+    ctx.worker.set_durability(ctx.session, None);
+    let engine = ctx.engine();
+    let version = engine.acl.version();
+    ctx.session.begin_as_default(engine.acl.default_user(), version);
     let info = &ctx.session.info;
     info.no_evict.store(false, Relaxed);
     info.no_touch.store(false, Relaxed);
@@ -157,32 +163,34 @@ fn reset(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// Checks a user's password and lets the session in.
-fn log_in(ctx: &mut Ctx, user: &[u8], password: &[u8]) -> Result {
-    let wanted = &ctx.worker.settings.requirepass;
-    if user != b"default" || (!wanted.is_empty() && !same(wanted.as_bytes(), password)) {
-        return Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."));
+/// Checks a user's password and lets the session in. `command` is what asks.
+fn log_in(ctx: &mut Ctx, command: &[u8], name: &[u8], password: &[u8]) -> Result {
+    let engine = ctx.engine();
+    // The version first: a change in between only makes the session look again.
+    let version = engine.acl.version();
+    match engine.acl.get(name).filter(|user| user.accepts(password)) {
+        Some(user) => {
+            ctx.session.log_in(user, version);
+            Ok(())
+        }
+        None => {
+            let context = if ctx.origin == Origin::Exec { Context::Multi } else { Context::TopLevel };
+            acl::note_event(ctx.worker, &ctx.session.info, Refusal::Auth, context, command, name);
+            Err(Error::text("WRONGPASS invalid username-password pair or user is disabled."))
+        }
     }
-    ctx.session.authenticated = true;
-    ctx.session.info.labels().user = "default".into();
-    Ok(())
-}
-
-/// Compares in a time that tells nothing but the lengths.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (x, y)| difference | (x ^ y)) == 0
 }
 
 fn auth(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     match args.from(1) {
-        [_] if ctx.worker.settings.requirepass.is_empty() => {
+        [_] if ctx.worker.engine.acl.default_user().any_password => {
             return Err(Error::text(
                 "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
                  configuration is correct?",
             ));
         }
-        [password] => log_in(ctx, b"default", password)?,
-        [user, password] => log_in(ctx, user, password)?,
+        [password] => log_in(ctx, &args[0], acl::DEFAULT, password)?,
+        [user, password] => log_in(ctx, &args[0], user, password)?,
         _ => return Err(Error::Syntax),
     }
     reply.ok();
@@ -218,7 +226,7 @@ fn hello(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         };
     }
     if let Some((user, password)) = credentials {
-        log_in(ctx, user, password)?;
+        log_in(ctx, &args[0], user, password)?;
     }
     if !ctx.session.authenticated {
         return Err(Error::text(

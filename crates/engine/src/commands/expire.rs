@@ -130,7 +130,8 @@ impl ExpireArg {
     }
 }
 
-fn invalid(command: &str) -> Error {
+/// The error of a time that cannot be.
+pub(super) fn invalid(command: &str) -> Error {
     Error::owned(format!("ERR invalid expire time in '{command}' command"))
 }
 
@@ -156,9 +157,9 @@ pub(super) fn persist_key(txn: &mut Txn, key: Key) -> bool {
     expires
 }
 
-/// When EXPIRE does anything.
+/// When EXPIRE or HEXPIRE does anything.
 #[derive(Default)]
-struct Conditions {
+pub(super) struct Conditions {
     nx: bool,
     xx: bool,
     gt: bool,
@@ -169,26 +170,40 @@ impl Conditions {
     fn parse(args: &Args) -> Result<Conditions> {
         let mut conditions = Conditions::default();
         for &word in args.from(3) {
-            let flag = match () {
-                () if word.eq_ignore_ascii_case(b"NX") => &mut conditions.nx,
-                () if word.eq_ignore_ascii_case(b"XX") => &mut conditions.xx,
-                () if word.eq_ignore_ascii_case(b"GT") => &mut conditions.gt,
-                () if word.eq_ignore_ascii_case(b"LT") => &mut conditions.lt,
-                () => return Err(Error::owned(format!("ERR Unsupported option {}", String::from_utf8_lossy(word)))),
-            };
-            *flag = true;
+            if !conditions.add(word) {
+                return Err(Error::owned(format!("ERR Unsupported option {}", String::from_utf8_lossy(word))));
+            }
         }
-        if conditions.nx && (conditions.xx || conditions.gt || conditions.lt) {
-            return Err(Error::text("ERR NX and XX, GT or LT options at the same time are not compatible"));
-        }
-        if conditions.gt && conditions.lt {
-            return Err(Error::text("ERR GT and LT options at the same time are not compatible"));
-        }
+        conditions.check()?;
         Ok(conditions)
     }
 
-    /// Whether a key that expires at `old` (`None`: never) is to expire at `new`.
-    fn hold(&self, old: Option<i64>, new: i64) -> bool {
+    /// Adds a condition; `false` if the word is none.
+    pub fn add(&mut self, word: &[u8]) -> bool {
+        let flag = match () {
+            () if word.eq_ignore_ascii_case(b"NX") => &mut self.nx,
+            () if word.eq_ignore_ascii_case(b"XX") => &mut self.xx,
+            () if word.eq_ignore_ascii_case(b"GT") => &mut self.gt,
+            () if word.eq_ignore_ascii_case(b"LT") => &mut self.lt,
+            () => return false,
+        };
+        *flag = true;
+        true
+    }
+
+    /// Whether the conditions go together.
+    pub fn check(&self) -> Result {
+        if self.nx && (self.xx || self.gt || self.lt) {
+            return Err(Error::text("ERR NX and XX, GT or LT options at the same time are not compatible"));
+        }
+        if self.gt && self.lt {
+            return Err(Error::text("ERR GT and LT options at the same time are not compatible"));
+        }
+        Ok(())
+    }
+
+    /// Whether a key or field that expires at `old` (`None`: never) is to expire at `new`.
+    pub fn hold(&self, old: Option<i64>, new: i64) -> bool {
         !(self.nx && old.is_some()
             || self.xx && old.is_none()
             || self.gt && old.is_none_or(|old| new <= old)

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::functions::{Libraries, Library, library_name, payload};
 use crate::running::{self, Code, Job, Kind};
 use kelda_resp::glob_match;
+use kelda_store::shard::ShardSet;
 use kelda_store::txn::Txn;
 use std::sync::Arc;
 
@@ -189,14 +190,24 @@ fn load(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::owned(format!("ERR Library '{name}' already exists")));
     }
     let library = compile(ctx, name, code)?;
-    engine.functions.change(|libraries| libraries.add(library.clone(), replace))?;
+    change(ctx, &[b"FUNCTION", b"LOAD", b"REPLACE", code], |libraries| libraries.add(library.clone(), replace))?;
     reply.bulk(library.name.as_bytes());
     Ok(())
 }
 
+/// Changes the libraries with the whole keyspace held, so that the change, as the command `argv`, is logged in its place.
+fn change(ctx: &mut Ctx, argv: &[&[u8]], change: impl FnOnce(&mut Libraries) -> Result) -> Result {
+    let engine = ctx.engine();
+    ctx.with_shards(ShardSet::All, |txn| {
+        engine.functions.change(change)?;
+        txn.emit_keyless(argv);
+        Ok(())
+    })?
+}
+
 fn delete(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let name = String::from_utf8_lossy(&args[2]);
-    ctx.worker.engine.functions.change(|libraries| match libraries.remove(&name) {
+    change(ctx, &[b"FUNCTION", b"DELETE", &args[2]], |libraries| match libraries.remove(&name) {
         true => Ok(()),
         false => Err(Error::text("ERR Library not found")),
     })?;
@@ -217,7 +228,7 @@ fn flush(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     if args.len() == 3 && !args.is(2, "SYNC") && !args.is(2, "ASYNC") {
         return Err(Error::text("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
     }
-    ctx.worker.engine.functions.change(|libraries| {
+    change(ctx, &[b"FUNCTION", b"FLUSH"], |libraries| {
         *libraries = Libraries::default();
         Ok(())
     })?;
@@ -306,7 +317,8 @@ fn stats(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
 
 fn dump(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     let libraries = ctx.worker.engine.functions.current();
-    reply.bulk(&payload::encode(libraries.iter().map(|library| &*library.code)));
+    let format = crate::rdb::format(&ctx.worker.settings);
+    reply.bulk(&payload::encode(libraries.iter().map(|library| &*library.code), &format));
     Ok(())
 }
 
@@ -326,7 +338,9 @@ fn restore(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         let name = library_name(text)?;
         restored.push(compile(ctx, name, text)?);
     }
-    ctx.worker.engine.functions.change(|libraries| {
+    // What APPEND let through is none that REPLACE would have put in another's place.
+    let policy: &[u8] = if flush { b"FLUSH" } else { b"REPLACE" };
+    change(ctx, &[b"FUNCTION", b"RESTORE", &args[2], policy], |libraries| {
         if flush {
             *libraries = Libraries::default();
         }

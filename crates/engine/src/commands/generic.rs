@@ -1,9 +1,11 @@
 //! Commands on keys of any type and on whole databases.
 
 use crate::args::Args;
-use crate::command::{Command, Flags, Group, Keys, Reply, Run};
-use crate::ctx::Ctx;
+use crate::blocking;
+use crate::command::{Command, Databases, Flags, Group, Keys, Reply, Run};
+use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
+use crate::session::LogWait;
 use kelda_store::txn::{EventClasses, Txn, View};
 
 const BASE: Command = Command::BASE;
@@ -107,6 +109,10 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "COPY",
         arity: -3,
+        databases: Databases::Named(|words| {
+            let named = |at: &usize| words[at - 1].eq_ignore_ascii_case(b"DB");
+            (4..words.len()).filter(named).collect()
+        }),
         keys: &[Keys::at(1).read(), Keys::at(2).overwrite()],
         flags: Flags::DENYOOM,
         since: "6.2.0",
@@ -119,6 +125,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "MOVE",
         arity: 3,
+        databases: Databases::Named(|_| vec![2]),
         keys: &[Keys::at(1).update_read()],
         flags: Flags::FAST,
         syntax: "key db",
@@ -144,6 +151,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "FLUSHALL",
         arity: -1,
+        databases: Databases::All,
         syntax: "flush-type:[ASYNC | SYNC]",
         summary: "Deletes all keys of all databases.",
         complexity: "O(1); the memory is given back afterwards, in small steps",
@@ -161,6 +169,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "SWAPDB",
         arity: 3,
+        databases: Databases::Named(|_| vec![1, 2]),
         flags: Flags::FAST.and(Flags::DANGEROUS),
         since: "4.0.0",
         syntax: "index1 index2",
@@ -328,21 +337,27 @@ fn wait(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn waitaof(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+fn waitaof(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let local = args.int(1)?;
     if !(0..=1).contains(&local) {
         return Err(Error::text("ERR value is out of range, value must between 0 and 1"));
     }
-    if !args.int(2).is_ok_and(|replicas| replicas >= 0) {
+    let Some(replicas) = args.int(2).ok().filter(|replicas| *replicas >= 0) else {
         return Err(Error::text("ERR value is out of range, must be positive"));
-    }
+    };
     check_timeout(args, 3)?;
-    // Without a log on disk there is nothing that could reach it.
-    if local == 1 {
+    let log_on = ctx.worker.engine.log.is_on();
+    if local == 1 && !log_on {
         return Err(Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
     }
-    reply.array(2);
-    reply.int(0);
-    reply.int(0);
+    // This pipeline's, or of one before.
+    let lsn = ctx.session.made_lsn.max(ctx.worker.tellings.made_lsn);
+    let durable = log_on && lsn <= ctx.worker.engine.log.durable_lsn();
+    if (local == 0 || durable) && replicas == 0 || ctx.origin != Origin::Client {
+        blocking::write_log_state(reply, durable);
+        return Ok(());
+    }
+    let timeout_ms = args.int(3)?.unsigned_abs();
+    blocking::await_log(ctx.worker, ctx.session, LogWait { lsn, local: replicas == 0 }, timeout_ms);
     Ok(())
 }

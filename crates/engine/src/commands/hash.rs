@@ -1,4 +1,6 @@
-//! The hash family.
+//! The hash family. What expires is in [`expiry`].
+
+pub mod expiry;
 
 use super::sample::{drawn, parse_count, sample};
 use super::scan::{ScanOf, parse_cursor, parse_scan_options};
@@ -8,7 +10,7 @@ use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::error::{Error, Result};
 use kelda_resp::{LongDouble, Protocol, parse_i64};
 use kelda_store::Str;
-use kelda_store::hash::Hash;
+use kelda_store::hash::{Hash, Live};
 use kelda_store::txn::{EventClasses, Txn, View};
 
 const BASE: Command = Command { group: Group::Hash, since: "2.0.0", ..Command::BASE };
@@ -146,18 +148,6 @@ pub static COMMANDS: &[Command] = &[
         ..BASE
     },
     Command {
-        name: "HGETDEL",
-        arity: -5,
-        keys: &[Keys::at(1).take()],
-        flags: FAST,
-        since: "8.0.0",
-        syntax: "key fields:(FIELDS numfields field [field ...])",
-        summary: "Returns the values of fields and removes them.",
-        complexity: "O(N) in the number of fields named",
-        run: Run::Write(hgetdel),
-        ..BASE
-    },
-    Command {
         name: "HINCRBY",
         arity: 4,
         keys: &[Keys::at(1).update_read()],
@@ -278,20 +268,20 @@ fn hgetall(view: &View, args: &Args, reply: &mut Reply) -> Result {
 
 fn hkeys(view: &View, args: &Args, reply: &mut Reply) -> Result {
     let hash = view.hash(args.key(1))?;
-    reply.array(hash.map_or(0, Hash::len));
-    hash.into_iter().flat_map(Hash::iter).for_each(|(field, _)| write_str(reply, field));
+    reply.array(hash.map_or(0, Live::len));
+    hash.into_iter().flat_map(Live::iter).for_each(|(field, _)| write_str(reply, field));
     Ok(())
 }
 
 fn hvals(view: &View, args: &Args, reply: &mut Reply) -> Result {
     let hash = view.hash(args.key(1))?;
-    reply.array(hash.map_or(0, Hash::len));
-    hash.into_iter().flat_map(Hash::iter).for_each(|(_, value)| write_str(reply, value));
+    reply.array(hash.map_or(0, Live::len));
+    hash.into_iter().flat_map(Live::iter).for_each(|(_, value)| write_str(reply, value));
     Ok(())
 }
 
 fn hlen(view: &View, args: &Args, reply: &mut Reply) -> Result {
-    reply.int(view.hash(args.key(1))?.map_or(0, Hash::len) as i64);
+    reply.int(view.hash(args.key(1))?.map_or(0, Live::len) as i64);
     Ok(())
 }
 
@@ -321,35 +311,6 @@ fn hdel(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn hgetdel(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    let key = args.key(1);
-    // Redis looks at the type of the key first.
-    txn.edit::<Hash>(key)?;
-    if !args.is(2, "FIELDS") {
-        return Err(Error::text("ERR Mandatory argument FIELDS is missing or not at the right position"));
-    }
-    let count = parse_i64(&args[3]).filter(|&count| count > 0);
-    let count = count.ok_or(Error::text("ERR Number of fields must be a positive integer"))?;
-    let fields = args.from(4);
-    if count != fields.len() as i64 {
-        return Err(Error::text("ERR The `numfields` parameter must match the number of arguments"));
-    }
-    let mut hash = txn.edit::<Hash>(key)?;
-    let mut removed = false;
-    reply.array(fields.len());
-    for field in fields {
-        let value = hash.as_mut().and_then(|hash| hash.remove(field));
-        removed |= value.is_some();
-        write_value(reply, value.as_deref().map(Str::Bytes));
-    }
-    if let Some(mut hash) = hash
-        && removed
-    {
-        hash.event(EventClasses::HASH, "hdel");
-    }
-    Ok(())
-}
-
 fn hincrby(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let increment = args.int(3)?;
     let mut hash = txn.edit_or_new::<Hash>(args.key(1))?;
@@ -359,7 +320,7 @@ fn hincrby(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         None => 0,
     };
     let sum = old.checked_add(increment).ok_or(Error::Overflow)?;
-    hash.set(&args[2], itoa::Buffer::new().format(sum).as_bytes());
+    hash.set_keeping_expiry(&args[2], itoa::Buffer::new().format(sum).as_bytes());
     hash.event(EventClasses::HASH, "hincrby");
     reply.int(sum);
     Ok(())
@@ -381,7 +342,7 @@ fn hincrbyfloat(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::text("ERR increment would produce NaN or Infinity"));
     }
     let text = sum.format();
-    hash.set(&args[2], text.as_bytes());
+    hash.set_keeping_expiry(&args[2], text.as_bytes());
     hash.event(EventClasses::HASH, "hincrbyfloat");
     reply.bulk(text.as_bytes());
     Ok(())

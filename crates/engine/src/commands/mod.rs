@@ -9,12 +9,15 @@ mod client;
 mod command;
 mod connection;
 mod debug;
+mod digest;
+mod dump;
 mod expire;
 mod function;
 mod generic;
 mod geo;
 mod hash;
 mod hyperloglog;
+mod increx;
 mod lcs;
 mod list;
 mod object;
@@ -32,6 +35,8 @@ mod tracking;
 mod transaction;
 mod zset;
 
+pub(crate) use client::describe as describe_client;
+
 /// All families.
 pub static FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
@@ -40,13 +45,18 @@ pub static FAMILIES: &[&[Command]] = &[
     command::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
+    digest::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     function::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hash::expiry::COMMANDS,
     hyperloglog::COMMANDS,
+    increx::COMMANDS,
     list::COMMANDS,
+    list::movem::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,

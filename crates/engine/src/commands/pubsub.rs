@@ -1,12 +1,13 @@
 //! SUBSCRIBE, PUBLISH, PUBSUB and their pattern and shard forms.
 
 use crate::args::Args;
-use crate::command::{Command, Flags, Group, Keys, Reply, Run};
+use crate::command::{Channels, Command, Flags, Group, Keys, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::mailbox::Audience;
 use crate::pubsub::Subscription;
 use crate::session::Published;
+use crate::worker::Fate;
 use kelda_resp::glob_match;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -22,6 +23,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "SUBSCRIBE",
         arity: -2,
+        channels: Channels::Subscribe,
         flags: COMMON,
         syntax: "channel [channel ...]",
         summary: "Listens to channels.",
@@ -42,6 +44,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "PSUBSCRIBE",
         arity: -2,
+        channels: Channels::Patterns,
         flags: COMMON,
         syntax: "pattern [pattern ...]",
         summary: "Listens to all channels that match patterns.",
@@ -62,6 +65,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "SSUBSCRIBE",
         arity: -2,
+        channels: Channels::Subscribe,
         keys: &[Keys::range(1, -1, 1).not_key()],
         flags: COMMON,
         since: "7.0.0",
@@ -86,6 +90,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "PUBLISH",
         arity: 3,
+        channels: Channels::Publish,
         flags: PUBLISHING,
         syntax: "channel message",
         summary: "Sends a message to all who listen to a channel.",
@@ -96,6 +101,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         name: "SPUBLISH",
         arity: 3,
+        channels: Channels::Publish,
         keys: &[Keys::at(1).not_key()],
         flags: PUBLISHING,
         since: "7.0.0",
@@ -198,24 +204,27 @@ pub static COMMANDS: &[Command] = &[
 
 /// The count in a confirmation: of channels and patterns together, or of shard channels.
 fn count(ctx: &Ctx, kind: Subscription) -> i64 {
-    let [channels, patterns, shards] = &ctx.session.subscriptions;
+    let [channels, patterns, shards] = &*ctx.session.info.subscribed();
     match kind {
         Subscription::Shard => shards.len() as i64,
         _ => (channels.len() + patterns.len()) as i64,
     }
 }
 
-fn note_counts(ctx: &Ctx) {
-    for (shown, names) in ctx.session.info.subscriptions.iter().zip(&ctx.session.subscriptions) {
+fn note_counts(ctx: &mut Ctx) {
+    let info = &ctx.session.info;
+    let subscribed = info.subscribed();
+    for (shown, names) in info.subscriptions.iter().zip(&*subscribed) {
         shown.store(names.len(), Relaxed);
     }
+    ctx.session.subscription_count = subscribed.iter().map(|names| names.len()).sum();
 }
 
 fn subscribe(ctx: &mut Ctx, args: &Args, reply: &mut Reply, kind: Subscription) -> Result {
     let engine = ctx.engine();
     let (at, index) = (ctx.session.at, ctx.worker.index);
     for name in args.from(1) {
-        if ctx.session.subscriptions[kind as usize].insert((*name).into()) {
+        if ctx.session.info.subscribed()[kind as usize].insert((*name).into()) {
             // First the local list: a message that is counted must find its receiver.
             ctx.worker.subscribers.add(kind, name, at.slot);
             engine.pubsub.add(kind, name, index);
@@ -223,6 +232,13 @@ fn subscribe(ctx: &mut Ctx, args: &Args, reply: &mut Reply, kind: Subscription) 
         confirm(reply, kind.words().0, Some(name), count(ctx, kind));
     }
     note_counts(ctx);
+    // Who changed the user meanwhile may have looked at its sessions before this one listened.
+    if engine.acl.version() != ctx.session.acl_version {
+        ctx.worker.follow_users(ctx.session);
+        if args.from(1).iter().any(|name| !ctx.session.user.may_listen(kind, name)) {
+            ctx.session.fate = Fate::CloseAfterWrite;
+        }
+    }
     Ok(())
 }
 
@@ -241,7 +257,7 @@ fn unsubscribe(ctx: &mut Ctx, args: &Args, reply: &mut Reply, kind: Subscription
     let names: Vec<&[u8]> = if args.len() > 1 {
         args.from(1).to_vec()
     } else {
-        all = ctx.session.subscriptions[kind as usize].iter().cloned().collect();
+        all = ctx.session.info.subscribed()[kind as usize].iter().cloned().collect();
         all.iter().map(|name| &**name).collect()
     };
     if names.is_empty() {
@@ -256,7 +272,8 @@ fn unsubscribe(ctx: &mut Ctx, args: &Args, reply: &mut Reply, kind: Subscription
 }
 
 fn drop_subscription(ctx: &mut Ctx, kind: Subscription, name: &[u8]) {
-    if ctx.session.subscriptions[kind as usize].remove(name) {
+    let removed = ctx.session.info.subscribed()[kind as usize].remove(name);
+    if removed {
         ctx.worker.engine.pubsub.remove(kind, name, ctx.worker.index);
         ctx.worker.subscribers.remove(kind, name, ctx.session.at.slot);
     }
@@ -265,7 +282,8 @@ fn drop_subscription(ctx: &mut Ctx, kind: Subscription, name: &[u8]) {
 /// Ends all subscriptions without a word (RESET).
 pub(super) fn drop_all(ctx: &mut Ctx) {
     for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
-        for name in std::mem::take(&mut ctx.session.subscriptions[kind as usize]) {
+        let names = std::mem::take(&mut ctx.session.info.subscribed()[kind as usize]);
+        for name in names {
             ctx.worker.engine.pubsub.remove(kind, &name, ctx.worker.index);
             ctx.worker.subscribers.remove(kind, &name, ctx.session.at.slot);
         }
@@ -281,10 +299,11 @@ fn publish(ctx: &mut Ctx, args: &Args, reply: &mut Reply, audience: Audience) ->
         ctx.session.outbox.push(Published { audience, channel, payload });
         return Ok(());
     }
-    let receivers = engine.pubsub.publish(&engine, ctx.worker.index, audience, &args[1], &args[2]);
+    let receivers =
+        engine.pubsub.publish(&engine, ctx.worker.index, audience, &args[1], &args[2], ctx.worker.tellings.told_lsn);
     reply.int(receivers as i64);
     // Whoever listens to what it publishes gets the message after the reply, as in Redis since 7.2.
-    if receivers != 0 && ctx.session.subscription_count() != 0 {
+    if receivers != 0 && ctx.session.subscription_count != 0 {
         ctx.worker.read_mail();
         let held = ctx.worker.take_held_back(ctx.session.at);
         reply.raw(&held);

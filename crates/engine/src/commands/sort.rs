@@ -86,7 +86,10 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(args: &Args<'a>, may_store: bool) -> Result<Options<'a>> {
+    fn parse(view: &View, args: &Args<'a>, may_store: bool) -> Result<Options<'a>> {
+        let denied =
+            |option| Error::owned(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."));
+        let named_only = view.cx.env.named_keys_only;
         let mut options =
             Options { by: None, get: Vec::new(), limit: (0, -1), descending: false, alpha: false, store: None };
         let mut at = 2;
@@ -107,11 +110,17 @@ impl<'a> Options<'a> {
             } else if args.is(at, "BY") && argument.is_some() {
                 options.by = argument;
                 at += 1;
+                if named_only && !options.keeps_order() {
+                    return Err(denied("BY"));
+                }
             } else if args.is(at, "GET")
                 && let Some(pattern) = argument
             {
                 options.get.push(pattern);
                 at += 1;
+                if named_only {
+                    return Err(denied("GET"));
+                }
             } else {
                 return Err(Error::Syntax);
             }
@@ -135,13 +144,13 @@ impl<'a> Options<'a> {
 }
 
 fn sort_read(view: &View, args: &Args, reply: &mut Reply) -> Result {
-    let rows = sorted(view, args.key(1), &Options::parse(args, false)?)?;
+    let rows = sorted(view, args.key(1), &Options::parse(view, args, false)?)?;
     write_rows(&rows, reply);
     Ok(())
 }
 
 fn sort_write(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    let options = Options::parse(args, true)?;
+    let options = Options::parse(txn, args, true)?;
     let rows = sorted(txn, args.key(1), &options)?;
     let Some(target) = options.store.map(Key::new) else {
         write_rows(&rows, reply);
@@ -268,7 +277,7 @@ fn look_up(view: &View, pattern: &[u8], element: &[u8]) -> Option<Vec<u8>> {
     let name = [before, element, after].concat();
     match (view.get(Key::new(&name))?.value(), field) {
         (ValueRef::String(text), None) => Some(text.to_vec()),
-        (ValueRef::Hash(hash), Some(field)) => hash.get(field).map(|text| text.to_vec()),
+        (ValueRef::Hash(hash), Some(field)) => view.live(hash).get(field).map(|text| text.to_vec()),
         _ => None,
     }
 }

@@ -6,6 +6,8 @@ mod pop;
 mod range;
 mod read;
 
+pub(super) use add::{Options, add};
+
 use super::write_str;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use kelda_resp::Protocol;
@@ -347,7 +349,7 @@ pub static COMMANDS: &[Command] = &[
         arity: -3,
         keys: &[Keys::numkeys(1).read()],
         since: "6.2.0",
-        syntax: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE aggregate:<SUM | MIN | MAX>] [WITHSCORES]",
+        syntax: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE aggregate:<SUM | MIN | MAX | COUNT>] [WITHSCORES]",
         summary: "Returns the members of any of several sets, their scores put together.",
         complexity: "O(N)+O(M*log(M)): N the members of all inputs, M of the result",
         run: Run::Read(combine::zunion),
@@ -358,7 +360,7 @@ pub static COMMANDS: &[Command] = &[
         arity: -3,
         keys: &[Keys::numkeys(1).read()],
         since: "6.2.0",
-        syntax: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE aggregate:<SUM | MIN | MAX>] [WITHSCORES]",
+        syntax: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE aggregate:<SUM | MIN | MAX | COUNT>] [WITHSCORES]",
         summary: "Returns the members of all of several sets, their scores put together.",
         complexity: "O(N*K)+O(M*log(M)): N the members of the smallest input, K the inputs, M the members of the result",
         run: Run::Read(combine::zinter),
@@ -392,7 +394,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).overwrite(), Keys::numkeys(2).read()],
         flags: GROWS,
         since: "2.0.0",
-        syntax: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE aggregate:<SUM | MIN | MAX>]",
+        syntax: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE aggregate:<SUM | MIN | MAX | COUNT>]",
         summary: "Stores what ZUNION returns.",
         complexity: "O(N)+O(M*log(M)): N the members of all inputs, M of the result",
         run: Run::Write(combine::zunionstore),
@@ -404,7 +406,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(1).overwrite(), Keys::numkeys(2).read()],
         flags: GROWS,
         since: "2.0.0",
-        syntax: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE aggregate:<SUM | MIN | MAX>]",
+        syntax: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE aggregate:<SUM | MIN | MAX | COUNT>]",
         summary: "Stores what ZINTER returns.",
         complexity: "O(N*K)+O(M*log(M)): N the members of the smallest input, K the inputs, M the members of the result",
         run: Run::Write(combine::zinterstore),
@@ -448,7 +450,7 @@ fn write_members<'a>(reply: &mut Reply, count: usize, members: impl Iterator<Ite
 }
 
 /// Puts the result of a command at a key, or removes the key if there is none; writes the number of members.
-fn store(txn: &mut Txn, key: Key, zset: ZSet, event: &'static str, reply: &mut Reply) {
+pub(super) fn store(txn: &mut Txn, key: Key, zset: ZSet, event: &'static str, reply: &mut Reply) {
     reply.int(zset.len() as i64);
     if zset.is_empty() {
         txn.delete_with_event(key);

@@ -81,13 +81,13 @@ impl ConfigHandle {
         Ok(())
     }
 
-    /// CONFIG REWRITE.
+    /// CONFIG REWRITE; `users` are the lines about them.
     ///
     /// # Errors
     /// The text of the error reply.
-    pub fn rewrite(&self) -> Result<(), String> {
+    pub fn rewrite(&self, users: &[String]) -> Result<(), String> {
         let held = self.lock();
-        self.effects.rewrite_file(&|old| held.0.rewrite(old))
+        self.effects.rewrite_file(&|old| held.0.rewrite(old, users))
     }
 
     /// The configuration as it is now.

@@ -21,6 +21,7 @@ pub use settings::{
 };
 pub use value::{Reason, memory};
 
+use crate::acl::file::check_config_line;
 use kelda_resp::glob_match;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -170,7 +171,14 @@ impl Config {
     fn apply_line(&mut self, name: &str, words: &[&str]) -> Result<(), Reason> {
         let owned = || words.iter().map(|w| w.to_string()).collect();
         match (name, words) {
-            ("user", [_, ..]) => self.kept.push(KeptLine::User(owned())),
+            ("user", [_, ..]) => {
+                let before = self.kept.iter().filter_map(|line| match line {
+                    KeptLine::User(words) => words.first().map(String::as_str),
+                    KeptLine::RenameCommand(..) | KeptLine::LoadModule(_) => None,
+                });
+                check_config_line(words, &before.collect::<Vec<_>>())?;
+                self.kept.push(KeptLine::User(owned()));
+            }
             ("rename-command", [old, new]) => {
                 self.kept.push(KeptLine::RenameCommand(old.to_string(), new.to_string()));
             }

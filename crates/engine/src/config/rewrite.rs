@@ -10,8 +10,9 @@ impl Config {
     ///
     /// Comments, order and lines that already say the right thing are kept. Where the lines of a directive say
     /// something else, the first is replaced and the others go; what differs from its default and was not in the file
-    /// comes at the end. Lines that are not values (`include`, `user`, `rename-command`, `loadmodule`) are kept.
-    pub fn rewrite(&self, old_text: &str) -> String {
+    /// comes at the end. `users` stand where `user` lines stood, or at the end. Other lines that are not values (`include`,
+    /// `rename-command`, `loadmodule`) are kept.
+    pub fn rewrite(&self, old_text: &str, users: &[String]) -> String {
         let lines: Vec<&str> = old_text.lines().collect();
         let rows: Vec<Option<usize>> = lines.iter().map(|line| row_of(line)).collect();
 
@@ -29,8 +30,14 @@ impl Config {
 
         let mut out: Vec<String> = Vec::with_capacity(lines.len());
         let mut done = vec![false; TABLE.len()];
+        let mut users_due = true;
         for (line, row) in lines.iter().zip(&rows) {
             match *row {
+                None if is_user(line) => {
+                    if std::mem::take(&mut users_due) {
+                        out.extend_from_slice(users);
+                    }
+                }
                 Some(at) if said[at].as_ref() != Some(&self.values[at]) => {
                     if !done[at] {
                         self.print(at, &mut out);
@@ -50,6 +57,12 @@ impl Config {
                 self.print(at, &mut out);
             }
         }
+        if users_due && !users.is_empty() {
+            if !signed {
+                out.push(SIGNATURE.to_string());
+            }
+            out.extend_from_slice(users);
+        }
         let mut text = out.join("\n");
         text.push('\n');
         text
@@ -59,6 +72,11 @@ impl Config {
         let row = &TABLE[at];
         out.extend(self.values[at].lines(row.kind).iter().map(|words| format!("{} {words}", row.name)));
     }
+}
+
+/// Whether a line is about a user.
+fn is_user(line: &str) -> bool {
+    matches!(directive(line.trim()), Ok(Some((name, _))) if name == "user")
 }
 
 /// The row that a line sets.

@@ -5,7 +5,7 @@
 //! fork, jemalloc, replication's tuning, modules and the like).
 //!
 //! Names, kinds, bounds and defaults are those of Redis 7.0.15, with what Valkey 9.1.2 adds; where they differ,
-//! the default is Redis's and the bounds are the wider ones. `threads` is our own.
+//! the default is Redis's and the bounds are the wider ones. `threads` and `rdb-version` are our own.
 
 use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, Settings};
 use super::value::Kind::{self, *};
@@ -114,7 +114,7 @@ pub static TABLE: &[Row] = &[
     row("activerehashing", YesNo, "yes"),
     row("always-show-logo", YesNo, "no").immutable(),
     row("aof-disable-auto-gc", YesNo, "no"),
-    row("aof-load-truncated", YesNo, "yes"),
+    row("aof-load-truncated", YesNo, "yes").to(|s, v| s.aof_load_truncated = v.yes()),
     row("aof-rewrite-incremental-fsync", YesNo, "yes"),
     row("aof-timestamp-enabled", YesNo, "no"),
     row("aof-use-rdb-preamble", YesNo, "yes"),
@@ -123,8 +123,8 @@ pub static TABLE: &[Row] = &[
     row("appendfilename", Text, "appendonly.aof").immutable().to(|s, v| s.appendfilename = v.string()),
     row("appendfsync", Choice(AppendFsync::WORDS), "everysec").to(|s, v| s.appendfsync = AppendFsync::from_word(v.word()).unwrap_or(s.appendfsync)),
     row("appendonly", YesNo, "no").to(|s, v| s.appendonly = v.yes()),
-    row("auto-aof-rewrite-min-size", ANY_SIZE, "67108864"),
-    row("auto-aof-rewrite-percentage", Int(0, INT_MAX), "100"),
+    row("auto-aof-rewrite-min-size", ANY_SIZE, "67108864").to(|s, v| s.auto_aof_rewrite_min_size = v.int() as u64),
+    row("auto-aof-rewrite-percentage", Int(0, INT_MAX), "100").to(|s, v| s.auto_aof_rewrite_percentage = v.int() as u64),
     row("availability-zone", Text, ""),
     row("bgsave_cpulist", Text, "").alias("bgsave-cpulist").immutable(),
     row("bind", Addresses, "* -::*").to(|s, v| if let Value::Addresses(x) = v { s.bind = x.clone() }),
@@ -188,7 +188,7 @@ pub static TABLE: &[Row] = &[
     row("hash-max-listpack-value", ANY_SIZE, "64").alias("hash-max-ziplist-value").to(|s, v| s.limits.hash_value_bytes_max = v.size() as usize),
     row("hash-seed", Text, "").immutable(),
     row("hide-user-data-from-log", YesNo, "no").to(|s, v| s.hide_user_data_from_log = v.yes()),
-    row("hll-sparse-max-bytes", ANY_SIZE, "3000").to(|s, v| s.hll_sparse_max_bytes = v.size() as usize),
+    row("hll-sparse-max-bytes", ANY_SIZE, "3000").to(|s, v| s.limits.hll_sparse_bytes_max = v.size() as usize),
     row("hz", Clamped(1, 500), "10").to(|s, v| s.hz = v.int() as u32),
     row("ignore-warnings", Text, ""),
     row("import-mode", YesNo, "no").to(|s, v| s.import_mode = v.yes()),
@@ -245,11 +245,12 @@ pub static TABLE: &[Row] = &[
     row("protected-mode", YesNo, "yes").to(|s, v| s.protected_mode = v.yes()),
     row("proto-max-bulk-len", Size(1048576, LONG_MAX), "536870912").to(|s, v| s.proto_max_bulk_len = v.size() as usize),
     row("rdb-del-sync-files", YesNo, "no"),
-    row("rdb-key-save-delay", Int(INT_MIN, INT_MAX), "0").hidden(),
+    row("rdb-key-save-delay", Int(INT_MIN, INT_MAX), "0").hidden().to(|s, v| s.rdb_key_save_delay = v.int()),
     row("rdb-save-incremental-fsync", YesNo, "yes"),
+    row("rdb-version", Choice(&["10", "11", "12", "80"]), "10").to(|s, v| s.rdb_version = v.word().parse().unwrap_or(10)),
     row("rdb-version-check", Choice(&["strict", "relaxed"]), "strict"),
-    row("rdbchecksum", YesNo, "yes").immutable(),
-    row("rdbcompression", YesNo, "yes"),
+    row("rdbchecksum", YesNo, "yes").immutable().to(|s, v| s.rdbchecksum = v.yes()),
+    row("rdbcompression", YesNo, "yes").to(|s, v| s.rdbcompression = v.yes()),
     row("rdma-bind", Text, ""),
     row("rdma-completion-vector", Int(-1, 1024), "-1").immutable(),
     row("rdma-port", Int(0, PORT_MAX), "0"),
@@ -289,7 +290,7 @@ pub static TABLE: &[Row] = &[
     row("slowlog-log-slower-than", Int(-1, i64::MAX), "10000").alias("commandlog-execution-slower-than").to(|s, v| s.slowlog_log_slower_than = v.int()),
     row("slowlog-max-len", Int(0, i64::MAX), "128").alias("commandlog-slow-execution-max-len").to(|s, v| s.slowlog_max_len = v.int() as usize),
     row("socket-mark-id", Int(0, UINT_MAX), "0").immutable(),
-    row("stop-writes-on-bgsave-error", YesNo, "yes"),
+    row("stop-writes-on-bgsave-error", YesNo, "yes").to(|s, v| s.stop_writes_on_bgsave_error = v.yes()),
     row("stream-node-max-bytes", ANY_SIZE, "4096").to(|s, v| s.limits.stream_node_bytes_max = v.size() as usize),
     row("stream-node-max-entries", Int(0, i64::MAX), "100").to(|s, v| s.limits.stream_node_entries_max = v.int() as usize),
     row("supervised", Choice(&["upstart", "systemd", "auto", "no"]), "no").immutable(),

@@ -9,42 +9,65 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One line of a table: limits, fields with their values, form.
 type Facts<'a> = (Limits, &'a [(String, String)], &'a str);
 
-/// Fields with their values, in the order of their coming.
-type Model = Vec<(Vec<u8>, Vec<u8>)>;
+/// Fields with their values and expiry times, in the order of their coming.
+type Model = Vec<(Vec<u8>, Vec<u8>, Option<i64>)>;
 
-fn pairs(hash: &Hash) -> Model {
-    hash.iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect()
+fn fields(hash: &Hash) -> Model {
+    hash.iter_with_expiry().map(|(field, value, at)| (field.to_vec(), value.to_vec(), at)).collect()
 }
 
 fn check(hash: &Hash, model: &Model) {
     assert_eq!(hash.len(), model.len());
-    let mut found = pairs(hash);
-    if hash.encoding() == "listpack" {
+    let mut found = fields(hash);
+    if hash.encoding() != "hashtable" {
         assert_eq!(&found, model);
     }
     found.sort();
     let mut sorted = model.clone();
     sorted.sort();
     assert_eq!(found, sorted);
-    for (field, value) in model {
-        assert!(hash.contains(field));
-        assert!(hash.get(field).unwrap().eq_bytes(value));
+    assert_eq!(hash.soonest(), model.iter().filter_map(|(_, _, at)| *at).min());
+    for now in [i64::MIN, 0, 3, 7, i64::MAX] {
+        let (live, due): (Model, Model) = sorted.iter().cloned().partition(|(_, _, at)| at.is_none_or(|at| at >= now));
+        assert_eq!(hash.due_count(now), due.len());
+        assert_eq!(hash.is_over(now), live.is_empty());
+        let mut named = hash.due_fields(now, usize::MAX);
+        named.sort();
+        assert!(named.iter().eq(due.iter().map(|(field, ..)| field)));
+        assert_eq!(hash.due_fields(now, 2).len(), due.len().min(2));
+        check_live(hash, now, &live);
+        for (field, ..) in &due {
+            assert!(!hash.live(now).contains(field) && hash.contains(field));
+        }
     }
+}
+
+/// Whether a reader at some time sees these fields, which are sorted.
+fn check_live(hash: &Hash, now: i64, model: &Model) {
+    let live = hash.live(now);
+    assert_eq!(live.len(), model.len());
+    for (field, value, at) in model {
+        assert!(live.contains(field));
+        let (found, found_at) = live.find(field).unwrap();
+        assert!(found.eq_bytes(value) && found_at == *at);
+    }
+    let mut pairs: Vec<_> = live.iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect();
+    pairs.sort();
+    let expected: Vec<_> = model.iter().map(|(field, value, _)| (field.clone(), value.clone())).collect();
+    assert_eq!(pairs, expected);
     let mut scanned = BTreeMap::new();
     let mut cursor = 0;
     loop {
-        cursor = hash.scan(cursor, 3, |field, value| {
+        cursor = live.scan(cursor, 3, |field, value| {
             scanned.insert(field.to_vec(), value.to_vec());
         });
         if cursor == 0 {
             break;
         }
     }
-    assert!(scanned.into_iter().eq(sorted));
-    match hash.random(model.len() as u64 * 7) {
-        Some((field, value)) => {
-            assert!(hash.get(&field.to_vec()).unwrap().eq_bytes(&value.to_vec()))
-        }
+    assert!(scanned.into_iter().eq(expected));
+    match live.random(model.len() as u64 * 7) {
+        Some((field, value)) => assert!(live.get(&field.to_vec()).unwrap().eq_bytes(&value.to_vec())),
         None => assert!(model.is_empty()),
     }
 }
@@ -121,43 +144,85 @@ fn memory_is_counted_exactly_through_changes() {
 /// Random picks after which each of up to 60 members must have come up; Miri has no time for so many.
 const PICKS: u64 = if cfg!(miri) { 20 } else { 2000 };
 
+#[test]
+fn expiry_times_change_the_form_for_good() {
+    let limits = small(2, 64);
+    let mut hash = Hash::new();
+    hash.set(b"a", b"1", &limits);
+    assert_eq!(hash.set_expiry(b"b", Some(5), &limits), None);
+    assert_eq!(hash.encoding(), "listpack");
+    assert_eq!(hash.set_expiry(b"a", Some(5), &limits), Some((b"1".to_vec(), None)));
+    assert_eq!((hash.encoding(), hash.soonest()), ("listpackex", Some(5)));
+    // Setting it clears the time.
+    assert_eq!(hash.set(b"a", b"2", &limits), Some((b"1".to_vec(), Some(5))));
+    assert_eq!((hash.encoding(), hash.soonest()), ("listpackex", None));
+    hash.set_with_expiry(b"b", b"", Some(-1), &limits);
+    hash.set_with_expiry(b"c", b"", Some(i64::MAX), &limits);
+    assert_eq!((hash.encoding(), hash.soonest()), ("hashtable", Some(-1)));
+    assert_eq!(hash.find(b"b").unwrap().1, Some(-1));
+    assert_eq!(hash.remove(b"b"), Some((Vec::new(), Some(-1))));
+    assert_eq!(hash.soonest(), Some(i64::MAX));
+    // A table without times gets them without being copied.
+    let mut hash = Hash::new();
+    hash.reserve(3, &limits);
+    hash.set(b"a", b"1", &limits);
+    assert_eq!(hash.set_expiry(b"a", Some(9), &limits), Some((b"1".to_vec(), None)));
+    assert_eq!((hash.encoding(), hash.soonest()), ("hashtable", Some(9)));
+}
+
+/// An expiry time, or none: few, so that fields share them.
+fn time() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![3 => Just(None), 3 => (0..10i64).prop_map(Some), 1 => any::<i64>().prop_map(Some)]
+}
+
 proptest! {
     #![proptest_config(cases(300))]
 
     #[test]
     fn matches_map(
         all_limits in prop::collection::vec(limits(), 1..3),
-        steps in prop::collection::vec((0..8u8, element(), element()), 1..60),
+        steps in prop::collection::vec((0..10u8, element(), element(), time()), 1..60),
+        timed in any::<bool>(),
     ) {
         let mut hash = Hash::new();
         let mut model = Model::new();
-        for (i, (step, field, value)) in steps.into_iter().enumerate() {
+        for (i, (step, field, value, at)) in steps.into_iter().enumerate() {
             let limits = &all_limits[i / 7 % all_limits.len()];
-            let known = model.iter().position(|(known, _)| *known == field);
+            let known = model.iter().position(|(known, ..)| *known == field);
+            let at = at.filter(|_| timed);
             match step {
                 0..5 => {
-                    let old = hash.set(&field, &value, limits);
+                    let old = hash.set_with_expiry(&field, &value, at, limits);
                     match known {
-                        Some(known) => prop_assert_eq!(old, Some(std::mem::replace(&mut model[known].1, value))),
+                        Some(known) => {
+                            let (_, was, was_at) = std::mem::replace(&mut model[known], (field, value, at));
+                            prop_assert_eq!(old, Some((was, was_at)));
+                        }
                         None => {
                             prop_assert_eq!(old, None);
-                            model.push((field, value));
+                            model.push((field, value, at));
                         }
                     }
                 }
                 5 | 6 => {
                     prop_assert_eq!(hash.contains(&field), known.is_some());
-                    prop_assert_eq!(hash.remove(&field), known.map(|known| model.remove(known).1));
+                    prop_assert_eq!(hash.remove(&field), known.map(|known| model.remove(known)).map(|was| (was.1, was.2)));
                     prop_assert!(hash.get(&field).is_none());
+                }
+                7 | 8 => {
+                    let old = hash.set_expiry(&field, at, limits);
+                    let was = known.map(|known| (model[known].1.clone(), std::mem::replace(&mut model[known].2, at)));
+                    prop_assert_eq!(old, was);
                 }
                 _ => check(&hash.clone(), &model),
             }
+            prop_assert!(timed || hash.encoding() != "listpackex");
         }
         check(&hash, &model);
         // Every field can be picked.
         let picked: BTreeSet<_> = (0..PICKS)
             .filter_map(|n| hash.random(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8))
-            .map(|(field, _)| field.to_vec())
+            .map(|(field, ..)| field.to_vec())
             .collect();
         prop_assert!(PICKS < 2000 || picked.len() == model.len());
         while !hash.free_some(3) {}

@@ -258,6 +258,11 @@ impl Stream {
         self.groups.remove(name).is_some()
     }
 
+    /// How many entries had been added when `id` was the last, if that is known: where a group that stands there began.
+    pub fn entries_added_up_to(&self, id: StreamId) -> Option<u64> {
+        self.counters().added_up_to(id)
+    }
+
     /// How many entries `group` has not read yet, if that is known. Below zero if its `entries_read` was set too high.
     pub fn lag(&self, group: &Group) -> Option<i64> {
         let counters = self.counters();

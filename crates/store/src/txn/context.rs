@@ -1,12 +1,14 @@
 //! What a transaction carries besides its shards: settings of the moment, random numbers, and the effects that its
 //! commit hands on.
 
+use super::changes::{Changes, Words};
 use crate::Limits;
 use crate::access::AccessClock;
 use crate::shard::Db;
 use crate::tracking::{Invalid, ReaderList};
 use crate::value::Value;
 use crate::waiting::DbKey;
+use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
@@ -56,6 +58,10 @@ pub struct Env {
     pub lfu_decay_minutes: u32,
     /// Whether only changes count as uses, not looks (the policies by least recent modification).
     pub modified_only: bool,
+    /// `rdb-version`, in which values are dumped.
+    pub rdb_version: u16,
+    /// `rdbcompression`.
+    pub rdb_compression: bool,
     /// Whether looks leave the access field alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
     /// Whether keys that are due stay until a write meets them (`import-mode`).
@@ -64,15 +70,8 @@ pub struct Env {
     pub see_due: bool,
     /// Whether a script runs: what it sees must not depend on the order in which a set happens to lie.
     pub scripted: bool,
-}
-
-/// One ordinary Redis command that, run by a replica on the same key, makes the same change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The database.
-    pub db: u32,
-    /// The command and its arguments.
-    pub argv: Vec<Vec<u8>>,
+    /// Whether a command may not reach for keys that it does not name (SORT's patterns): its user has no right to.
+    pub named_keys_only: bool,
 }
 
 /// Something that happened to a key, for subscribers.
@@ -149,10 +148,12 @@ pub struct Context {
     stale: RefCell<Vec<DbKey>>,
     /// Keys removed because they were due.
     pub expired: u64,
+    /// Fields of hashes removed because they were due.
+    pub expired_fields: u64,
     /// Changes made, as `rdb_changes_since_last_save` counts them.
     pub dirty: u64,
     /// What to log, in order. Empty unless `env.log_changes`.
-    pub changes: Vec<Change>,
+    pub changes: Changes,
     /// Keyspace events, in order.
     pub events: Vec<Event>,
     /// Keys that changed while somebody is blocked on them, in order.
@@ -179,8 +180,9 @@ impl Context {
             misses: Cell::new(0),
             stale: RefCell::default(),
             expired: 0,
+            expired_fields: 0,
             dirty: 0,
-            changes: Vec::new(),
+            changes: Changes::default(),
             events: Vec::new(),
             ready: VecDeque::new(),
             invalid: Vec::new(),
@@ -233,6 +235,18 @@ impl Context {
         !self.stale.get_mut().is_empty()
     }
 
+    /// Whether the commit has anything to do but to give back the shards.
+    #[inline]
+    pub fn has_effects(&mut self) -> bool {
+        let nothing = self.dirty == 0
+            && self.stale.get_mut().is_empty()
+            && self.ready.is_empty()
+            && self.events.is_empty()
+            && self.invalid.is_empty()
+            && !self.all_invalid;
+        !nothing
+    }
+
     #[cold]
     pub(super) fn invalidate(&mut self, key: &[u8], readers: ReaderList) {
         self.invalid.push(Invalid { key: key.into(), actor: self.actor, readers });
@@ -248,80 +262,68 @@ impl Context {
     #[inline]
     pub(super) fn emit(&mut self, db: u32, argv: &[&[u8]]) {
         if self.env.log_changes {
-            self.changes.push(Change { db, argv: argv.iter().map(|arg| arg.to_vec()).collect() });
+            self.changes.push(db, argv);
+        }
+    }
+
+    /// Emits `name key elements…`, which may join the command before; see [`Changes::push_elements`].
+    #[inline]
+    pub(super) fn emit_elements(&mut self, db: u32, name: &'static [u8], key: &[u8], elements: &[&[u8]]) {
+        if self.env.log_changes {
+            self.changes.push_elements(db, name, key, elements);
         }
     }
 
     /// Emits the commands that build a whole value at an absent key.
-    pub(super) fn emit_value(&mut self, db: u32, key: &[u8], value: &Value, expire_at: Option<i64>) {
+    pub(super) fn emit_value(&mut self, db: u32, now_ms: i64, key: &[u8], value: &Value, expire_at: Option<i64>) {
         if !self.env.log_changes {
             return;
         }
-        let mut batch: Vec<Vec<u8>> = Vec::new();
-        let flush = |changes: &mut Vec<Change>, name: &str, batch: &mut Vec<Vec<u8>>| {
-            if !batch.is_empty() {
-                let mut argv = vec![name.as_bytes().to_vec(), key.to_vec()];
-                argv.append(batch);
-                changes.push(Change { db, argv });
-            }
-        };
-        /// Elements of one command, at most.
-        const BATCH: usize = 128;
+        let changes = &mut self.changes;
         match value {
             Value::Int(number) => {
-                batch.push(number.to_string().into_bytes());
-                flush(&mut self.changes, "SET", &mut batch);
+                changes.push(db, &[b"SET", key, itoa::Buffer::new().format(*number).as_bytes()]);
             }
-            Value::String { bytes, .. } => {
-                batch.push(bytes.clone());
-                flush(&mut self.changes, "SET", &mut batch);
-            }
+            Value::String { bytes, .. } => changes.push(db, &[b"SET", key, bytes]),
             Value::List(list) => {
-                for item in list.iter() {
-                    batch.push(item.to_vec());
-                    if batch.len() >= BATCH {
-                        flush(&mut self.changes, "RPUSH", &mut batch);
-                    }
-                }
-                flush(&mut self.changes, "RPUSH", &mut batch);
+                let mut push = |item: &[u8]| changes.push_elements(db, b"RPUSH", key, &[item]);
+                list.iter().for_each(|item| item.with_bytes(&mut push));
             }
             Value::Set(set) => {
-                for member in set.iter() {
-                    batch.push(member.to_vec());
-                    if batch.len() >= BATCH {
-                        flush(&mut self.changes, "SADD", &mut batch);
-                    }
-                }
-                flush(&mut self.changes, "SADD", &mut batch);
+                let mut push = |member: &[u8]| changes.push_elements(db, b"SADD", key, &[member]);
+                set.iter().for_each(|member| member.with_bytes(&mut push));
             }
             Value::ZSet(zset) => {
                 for (member, score) in zset.iter() {
-                    batch.push(score_text(score));
-                    batch.push(member.to_vec());
-                    if batch.len() >= BATCH {
-                        flush(&mut self.changes, "ZADD", &mut batch);
-                    }
+                    let score = score_text(score);
+                    member.with_bytes(|member| changes.push_elements(db, b"ZADD", key, &[&score, member]));
                 }
-                flush(&mut self.changes, "ZADD", &mut batch);
             }
             Value::Hash(hash) => {
-                for (field, text) in hash.iter() {
-                    batch.push(field.to_vec());
-                    batch.push(text.to_vec());
-                    if batch.len() >= BATCH {
-                        flush(&mut self.changes, "HSET", &mut batch);
+                let live = hash.live(now_ms);
+                for (field, text) in live.iter() {
+                    field.with_bytes(|field| {
+                        text.with_bytes(|text| changes.push_elements(db, b"HSET", key, &[field, text]));
+                    });
+                }
+                if hash.soonest().is_some() {
+                    for (field, _, at) in live.iter_with_expiry() {
+                        let Some(at) = at else { continue };
+                        let mut buffer = itoa::Buffer::new();
+                        let at = buffer.format(at).as_bytes();
+                        field.with_bytes(|field| changes.push(db, &[b"HPEXPIREAT", key, at, b"FIELDS", b"1", field]));
                     }
                 }
-                flush(&mut self.changes, "HSET", &mut batch);
             }
             Value::Stream(stream) => {
                 for argv in stream.rebuild_commands(key) {
-                    self.changes.push(Change { db, argv });
+                    let argv: Words = argv.iter().map(|word| &word[..]).collect();
+                    changes.push(db, &argv);
                 }
             }
         }
         if let Some(at) = expire_at {
-            self.emit(db, &[b"PEXPIREAT", key, at.to_string().as_bytes()]);
+            self.emit(db, &[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()]);
         }
     }
 
@@ -340,11 +342,17 @@ impl Context {
         self.misses.set(0);
         self.dirty = 0;
         self.expired = 0;
+        self.expired_fields = 0;
     }
 }
 
 /// The shortest text that reads back as the same score.
-pub(super) fn score_text(score: f64) -> Vec<u8> {
+pub(super) fn score_text(score: f64) -> SmallVec<[u8; 24]> {
+    /// Up to here integers are exact.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if score.trunc() == score && score.abs() < EXACT && (score != 0.0 || score.is_sign_positive()) {
+        return itoa::Buffer::new().format(score as i64).as_bytes().into();
+    }
     // Infinities print as `inf` and `-inf`, which is what Redis reads.
-    format!("{score}").into_bytes()
+    score.to_string().into_bytes().into()
 }

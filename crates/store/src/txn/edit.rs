@@ -12,9 +12,11 @@ use crate::entry::Entry;
 use crate::hash::Hash;
 use crate::list::{End, List};
 use crate::set::Set;
+use crate::snapshot::Element;
 use crate::stream::{Stream, StreamId, Trim};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
+use smallvec::SmallVec;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
@@ -30,10 +32,14 @@ pub trait Collection: Sized {
     fn empty() -> Value;
     /// Whether nothing is left in it.
     fn is_empty(&self) -> bool;
+    /// When something in it expires (Unix ms).
+    fn soonest(&self) -> Option<i64> {
+        None
+    }
 }
 
 macro_rules! collection {
-    ($type:ident, $empty:expr, $keep:expr) => {
+    ($type:ident, $empty:expr, $keep:expr $(, $soonest:item)?) => {
         impl Collection for $type {
             const KEEP_EMPTY: bool = $keep;
 
@@ -52,12 +58,21 @@ macro_rules! collection {
             fn is_empty(&self) -> bool {
                 self.len() == 0
             }
+
+            $($soonest)?
         }
     };
 }
 
 collection!(List, Value::List(List::new()), false);
-collection!(Hash, Value::Hash(Hash::new()), false);
+collection!(
+    Hash,
+    Value::Hash(Hash::new()),
+    false,
+    fn soonest(&self) -> Option<i64> {
+        Hash::soonest(self)
+    }
+);
 collection!(Set, Value::Set(Set::new()), false);
 collection!(ZSet, Value::ZSet(ZSet::new()), false);
 collection!(Stream, Value::Stream(Box::new(Stream::new())), true);
@@ -68,6 +83,10 @@ pub struct Edit<'t, 'k, T: Collection> {
     key: Key<'t>,
     value: NonNull<T>,
     changed: bool,
+    /// Whether it is a big value that a snapshot is writing: what changes in it is written first.
+    saving: bool,
+    /// What [`Collection::soonest`] was at the beginning.
+    soonest: Option<i64>,
 }
 
 impl<T: Collection> Deref for Edit<'_, '_, T> {
@@ -87,8 +106,10 @@ impl<'k> Txn<'k> {
         let Some(mut slot) = self.slot(key) else { return Ok(None) };
         let entry = slot.get();
         entry.set_access(clock.used(entry.access(), random));
-        let value = NonNull::from(T::of_mut(slot.value_mut()).ok_or(WrongType)?);
-        Ok(Some(Edit { txn: self, key, value, changed: false }))
+        let value = T::of_mut(slot.value_mut()).ok_or(WrongType)?;
+        let (soonest, value) = (value.soonest(), NonNull::from(value));
+        let saving = self.big(key).is_some();
+        Ok(Some(Edit { txn: self, key, value, changed: false, saving, soonest }))
     }
 
     /// Edits the collection at a key, which is made if it is not there. One that stays empty is gone at the end.
@@ -108,6 +129,18 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
     fn value(&mut self) -> &mut T {
         // SAFETY: see the module's head; `&mut self` makes this the only reference.
         unsafe { self.value.as_mut() }
+    }
+
+    /// To be called before a member or field changes, comes or goes: `now` tells what it is.
+    #[inline]
+    fn before(&mut self, name: &[u8], now: impl for<'a> FnOnce(&'a T, &'a [u8]) -> Option<Element<'a>>) {
+        if self.saving {
+            // SAFETY: see the module's head. The element is written and forgotten before anything changes.
+            let value = unsafe { self.value.as_ref() };
+            if let Some(mut big) = self.txn.big(self.key) {
+                big.before(name, now(value, name));
+            }
+        }
     }
 
     /// The transaction's time.
@@ -134,11 +167,10 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
     }
 
     fn emit_change(&mut self, name: &[u8], args: &[&[u8]]) {
-        if self.txn.view.cx.env.log_changes {
-            let mut argv: Vec<&[u8]> = name.split(|byte| *byte == b' ').collect();
-            argv.push(self.key.bytes);
-            argv.extend_from_slice(args);
-            self.txn.emit(&argv);
+        let db = self.txn.view.db;
+        let cx = &mut self.txn.view.cx;
+        if cx.env.log_changes {
+            cx.changes.push_on(db, name, self.key.bytes, args);
         }
     }
 
@@ -146,6 +178,17 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
     /// subcommand.
     fn emit(&mut self, name: &[u8], args: &[&[u8]]) {
         self.emit_change(name, args);
+        self.touched();
+    }
+
+    /// Emits `name key elements…`, which may join the change before, and marks the key as touched once.
+    fn emit_elements(&mut self, name: &'static [u8], elements: &[&[u8]]) {
+        let db = self.txn.view.db;
+        self.txn.view.cx.emit_elements(db, name, self.key.bytes, elements);
+        self.touched();
+    }
+
+    fn touched(&mut self) {
         if self.changed {
             self.txn.view.cx.dirty += 1;
         } else {
@@ -157,6 +200,9 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
 
 impl<T: Collection> Drop for Edit<'_, '_, T> {
     fn drop(&mut self) {
+        if (**self).soonest() != self.soonest {
+            self.txn.note_field_due(self.key, self.soonest);
+        }
         if T::KEEP_EMPTY || !self.deref().is_empty() {
             return;
         }
@@ -182,7 +228,7 @@ impl Edit<'_, '_, List> {
         self.value().push(end, item, &limits);
         let index = if end == End::Front { 0 } else { self.len() - 1 };
         self.record(|| UndoOp::ListInserted { index, count: 1 });
-        self.emit(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, &[item]);
+        self.emit_elements(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, &[item]);
     }
 
     /// Takes an element off one end.
@@ -204,7 +250,7 @@ impl Edit<'_, '_, List> {
         self.value().push_all(end, items.iter().copied(), &limits);
         let index = if end == End::Front { 0 } else { self.len() - items.len() };
         self.record(|| UndoOp::ListInserted { index, count: items.len() });
-        self.emit(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, items);
+        self.emit_elements(if end == End::Front { b"LPUSH" } else { b"RPUSH" }, items);
         self.txn.view.cx.dirty += items.len() as u64 - 1;
     }
 
@@ -225,7 +271,8 @@ impl Edit<'_, '_, List> {
             self.record(|| UndoOp::ListRemoved { index, items });
         }
         self.value().remove_range(index, count, &limits);
-        self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[count.to_string().as_bytes()]);
+        let mut buffer = itoa::Buffer::new();
+        self.emit(if end == End::Front { b"LPOP" } else { b"RPOP" }, &[buffer.format(count).as_bytes()]);
         self.txn.view.cx.dirty += count as u64 - 1;
         count
     }
@@ -235,8 +282,7 @@ impl Edit<'_, '_, List> {
         let limits = self.txn.view.cx.env.limits;
         let old = self.value().set(index, item, &limits);
         self.record(|| UndoOp::ListReplaced { index, item: old });
-        let place = index.to_string();
-        self.emit(b"LSET", &[place.as_bytes(), item]);
+        self.emit(b"LSET", &[itoa::Buffer::new().format(index).as_bytes(), item]);
     }
 
     /// Puts an element before (or after) the first that equals `pivot`. The place of the pivot, if there is one.
@@ -319,25 +365,93 @@ impl Edit<'_, '_, Hash> {
         self.value().reserve(fields, &limits);
     }
 
-    /// Sets a field. Whether it is new.
+    /// The value of a live field and when it expires (Unix ms).
+    pub fn find(&self, field: &[u8]) -> Option<(Str<'_>, Option<i64>)> {
+        self.txn.live(self).find(field)
+    }
+
+    /// The value of a live field.
+    pub fn get(&self, field: &[u8]) -> Option<Str<'_>> {
+        self.find(field).map(|(value, _)| value)
+    }
+
+    /// Whether there is such a live field.
+    pub fn contains(&self, field: &[u8]) -> bool {
+        self.find(field).is_some()
+    }
+
+    /// Sets a field, which then lives for ever. Whether it is new.
     pub fn set(&mut self, field: &[u8], text: &[u8]) -> bool {
+        self.put(field, text, None)
+    }
+
+    /// Sets a field, which keeps its expiry time. Whether it is new.
+    pub fn set_keeping_expiry(&mut self, field: &[u8], text: &[u8]) -> bool {
+        let at = self.find(field).and_then(|(_, at)| at);
+        self.put(field, text, at)
+    }
+
+    /// Sets a field and when it expires (Unix ms; `None`: never). Whether it is new.
+    pub fn put(&mut self, field: &[u8], text: &[u8], expire_at: Option<i64>) -> bool {
+        self.drop_due(field);
         let limits = self.txn.view.cx.env.limits;
-        let old = self.value().set(field, text, &limits);
+        self.before_field(field);
+        let old = self.value().set_with_expiry(field, text, expire_at, &limits);
         let new = old.is_none();
         self.record(|| UndoOp::Field { field: field.into(), old });
-        self.emit(b"HSET", &[field, text]);
+        self.emit_elements(b"HSET", &[field, text]);
+        if let Some(at) = expire_at {
+            self.emit_change(b"HPEXPIREAT", &[itoa::Buffer::new().format(at).as_bytes(), b"FIELDS", b"1", field]);
+        }
         new
     }
 
-    /// Removes a field; its old value.
+    /// Has a live field expire at a Unix time in ms, or live for ever. Whether it is there.
+    pub fn set_expiry(&mut self, field: &[u8], expire_at: Option<i64>) -> bool {
+        if !self.contains(field) {
+            return false;
+        }
+        let limits = self.txn.view.cx.env.limits;
+        self.before_field(field);
+        let old = self.value().set_expiry(field, expire_at, &limits);
+        self.record(|| UndoOp::Field { field: field.into(), old });
+        match expire_at {
+            Some(at) => self.emit(b"HPEXPIREAT", &[at.to_string().as_bytes(), b"FIELDS", b"1", field]),
+            None => self.emit(b"HPERSIST", &[b"FIELDS", b"1", field]),
+        }
+        true
+    }
+
+    /// Removes a live field; its value.
     pub fn remove(&mut self, field: &[u8]) -> Option<Vec<u8>> {
-        let old = self.value().remove(field)?;
+        self.drop_due(field);
+        self.before_field(field);
+        let (value, at) = self.value().remove(field)?;
         if self.undoable() {
-            let old = Some(old.clone());
+            let old = Some((value.clone(), at));
             self.record(|| UndoOp::Field { field: field.into(), old });
         }
-        self.emit(b"HDEL", &[field]);
-        Some(old)
+        self.emit_elements(b"HDEL", &[field]);
+        Some(value)
+    }
+
+    /// To be called before a field changes, comes or goes.
+    #[inline]
+    fn before_field(&mut self, field: &[u8]) {
+        self.before(field, |hash, field| Some(Element::Field(Str::Bytes(field), hash.get(field)?)));
+    }
+
+    /// Removes a field that is due: a hash with many keeps some of them past the first look.
+    fn drop_due(&mut self, field: &[u8]) {
+        if self.txn.live(self).contains(field) || !(**self).contains(field) {
+            return;
+        }
+        self.before_field(field);
+        let old = self.value().remove(field);
+        self.record(|| UndoOp::Field { field: field.into(), old });
+        self.emit_elements(b"HDEL", &[field]);
+        self.event(EventClasses::HASH, "hexpired");
+        self.txn.view.cx.expired_fields += 1;
     }
 }
 
@@ -351,20 +465,22 @@ impl Edit<'_, '_, Set> {
     /// Adds a member. Whether it is new.
     pub fn add(&mut self, member: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
+        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
         let new = self.value().insert(member, &limits);
         if new {
             self.record(|| UndoOp::Member { member: member.into(), present: false });
-            self.emit(b"SADD", &[member]);
+            self.emit_elements(b"SADD", &[member]);
         }
         new
     }
 
     /// Removes a member. Whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
+        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
         let had = self.value().remove(member);
         if had {
             self.record(|| UndoOp::Member { member: member.into(), present: true });
-            self.emit(b"SREM", &[member]);
+            self.emit_elements(b"SREM", &[member]);
         }
         had
     }
@@ -380,22 +496,33 @@ impl Edit<'_, '_, ZSet> {
     /// Gives a member a score; its old score.
     pub fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let limits = self.txn.view.cx.env.limits;
+        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
         let old = self.value().insert(member, score, &limits);
         self.record(|| UndoOp::Score { member: member.into(), old });
-        self.emit(b"ZADD", &[&score_text(score), member]);
+        self.emit_elements(b"ZADD", &[&score_text(score), member]);
         old
     }
 
     /// Removes a member; its score.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
         let old = self.value().remove(member)?;
         self.record(|| UndoOp::Score { member: member.into(), old: Some(old) });
-        self.emit(b"ZREM", &[member]);
+        self.emit_elements(b"ZREM", &[member]);
         Some(old)
     }
 
     /// Removes the members with ranks from `start` to `end` (exclusive). How many.
     pub fn remove_ranks(&mut self, start: usize, end: usize) -> usize {
+        if self.saving {
+            // SAFETY: see the module's head. Nothing changes before the loop's end.
+            let zset = unsafe { self.value.as_ref() };
+            for (member, _) in zset.iter_from_rank(start, false).take(end - start) {
+                member.with_bytes(|member| {
+                    self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
+                });
+            }
+        }
         let mut gone = Vec::new();
         self.value().remove_rank_range(start, end, |(member, score)| gone.push((member.to_vec(), score)));
         for (member, score) in &gone {
@@ -403,7 +530,7 @@ impl Edit<'_, '_, ZSet> {
         }
         for batch in gone.chunks(128) {
             let members: Vec<&[u8]> = batch.iter().map(|(member, _)| &member[..]).collect();
-            self.emit(b"ZREM", &members);
+            self.emit_elements(b"ZREM", &members);
         }
         gone.len()
     }
@@ -413,6 +540,14 @@ impl Edit<'_, '_, ZSet> {
 fn breaks_watches(name: &[u8], args: &[&[u8]]) -> bool {
     let makes_it = name == b"XGROUP CREATE" && args.get(2) == Some(&&b"MKSTREAM"[..]);
     makes_it || [&b"XADD"[..], b"XDEL", b"XTRIM"].contains(&name)
+}
+
+/// How an ordinary command trims a stream, or one that has this one's entries and older ones, to what this one holds.
+fn trimmed_to(stream: &Stream) -> [String; 3] {
+    match stream.iter().next() {
+        Some(first) => ["MINID".into(), "=".into(), first.id.to_string()],
+        None => ["MAXLEN".into(), "=".into(), "0".into()],
+    }
 }
 
 impl Edit<'_, '_, Stream> {
@@ -447,10 +582,10 @@ impl Edit<'_, '_, Stream> {
         let added = stream.append(id, words.chunks_exact(2).map(|pair| (pair[0], pair[1])), &limits);
         debug_assert!(added, "the id is above the last");
         let trimmed = trim.map_or(0, |trim| stream.trim(trim));
-        let (id, len) = (id.to_string(), stream.len().to_string());
-        let mut args: Vec<&[u8]> = Vec::with_capacity(words.len() + 4);
+        let (id, kept) = (id.to_string(), trimmed_to(stream));
+        let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
         if trimmed != 0 {
-            args.extend_from_slice(&[b"MAXLEN", b"=", len.as_bytes()]);
+            args.extend(kept.iter().map(|word| word.as_bytes()));
         }
         args.push(id.as_bytes());
         args.extend_from_slice(words);
@@ -465,20 +600,28 @@ impl Edit<'_, '_, Stream> {
             let image = Box::new((**self).clone());
             self.record(|| UndoOp::Stream(image));
         }
-        let mut commands: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
-        let result = operation(self.value(), &mut |name, args| {
-            commands.push((name.to_vec(), args.iter().map(|arg| arg.to_vec()).collect()));
-        });
-        for (name, args) in &commands {
-            let args: Vec<&[u8]> = args.iter().map(|arg| &arg[..]).collect();
-            self.emit_change(name, &args);
-            if breaks_watches(name, &args) {
+        // SAFETY: see the module's head; emitting and noting a change touch neither entry nor table, so `operation` has the
+        // only reference to the stream.
+        let stream = unsafe { &mut *self.value.as_ptr() };
+        operation(stream, &mut |name, args| {
+            self.emit_change(name, args);
+            if breaks_watches(name, args) {
                 self.txn.changed(self.key);
             } else {
                 self.txn.view.cx.dirty += 1;
             }
-        }
-        result
+        })
+    }
+
+    /// Removes the oldest entries; how many. Wakes nobody.
+    pub fn trim(&mut self, trim: &Trim) -> u64 {
+        self.apply_quietly(|stream, emit| {
+            let trimmed = stream.trim(trim);
+            if trimmed != 0 {
+                emit(b"XTRIM", &trimmed_to(stream).each_ref().map(|word| word.as_bytes()));
+            }
+            trimmed
+        })
     }
 
     /// Changes the stream without a change that clients or replicas see (a consumer's seen time).

@@ -2,6 +2,7 @@
 
 use super::{EventClasses, Key, Txn, View};
 use crate::entry::EntryRef;
+use crate::shard::Db;
 
 /// Which keys go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +60,8 @@ impl View<'_> {
     /// Keys, and volatile keys, of a held shard in all databases.
     fn counts(&self, shard: usize) -> (usize, usize) {
         let data = self.guard.shard(shard);
-        let parts = (0..self.databases()).filter_map(|db| data.db(db));
-        parts.fold((0, 0), |(keys, volatile), part| (keys + part.table.len(), volatile + part.volatile))
+        let counts = |(keys, volatile), (_, part): (u32, &Db)| (keys + part.table.len(), volatile + part.volatile as usize);
+        data.dbs().fold((0, 0), counts)
     }
 
     /// How gladly a key is let go now; `None` if it is gone or may not go.
@@ -80,8 +81,7 @@ impl Txn<'_> {
             return self.sample_index(shard, rule, f);
         }
         let looks = if rule.volatile_only { rule.samples * DENSE } else { rule.samples };
-        for db in 0..self.view.databases() {
-            let Some(part) = data.db(db).filter(|part| !part.table.is_empty()) else { continue };
+        for (db, part) in data.dbs() {
             if part.table.len() <= looks {
                 for entry in part.table.iter() {
                     if let Some(worth) = self.view.dispensability(entry, rule) {
@@ -118,12 +118,12 @@ impl Txn<'_> {
         for (db, hash) in registered {
             let Some(part) = self.view.guard.shard(shard).db(db) else { continue };
             // A registration is a hint: the key may be gone, or live for ever by now.
-            let found = part.table.find_by_hash(hash, |entry| entry.expire_at().is_some() && entry.is_indexed());
+            let found = part.table.find_by_hash(hash, |entry| entry.next_due().is_some() && entry.is_indexed());
             let Some(entry) = found else { continue };
             if let Some(worth) = self.view.dispensability(entry, rule) {
                 f(db, worth, entry);
             }
-            if let Some(at) = entry.expire_at() {
+            if let Some(at) = entry.next_due() {
                 again.push((db, hash, at));
             }
         }

@@ -5,31 +5,37 @@
 //! records how to undo it. An expired key is never seen, but by those who asked for it
 //! (`Env::see_due`).
 
+pub mod changes;
 mod context;
 mod edit;
 mod evict;
 mod keyspace_ops;
 mod undo;
 
-pub use context::{Change, Context, Env, Event, EventClasses, Garbage};
+pub use changes::{Change, Changes};
+pub use context::{Context, Env, Event, EventClasses, Garbage};
 pub use edit::{Collection, Edit};
 pub use evict::{Order, Rule};
 
 use crate::Str;
 use crate::entry::{Entry, EntryRef};
 use crate::expiry::is_covered;
-use crate::hash::Hash;
+use crate::hash::{Hash, Live};
 use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
 use crate::shard::{Guard, ShardData, ShardSet, shard_of};
+use crate::snapshot::{Element, WritingBig, is_big};
 use crate::stream::Stream;
 use crate::table::SlotMut;
 use crate::tracking::{Reader, ReaderList};
-use crate::value::{Value, ValueRef};
+use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
 use undo::{Undo, UndoOp};
+
+/// Due fields of a hash that a look at it removes, at most.
+const FIELDS_AT_ONCE: usize = 64;
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -122,14 +128,34 @@ impl<'k> View<'k> {
         self.guard.will_take_long();
     }
 
+    /// The newest transaction in the log that changed a held shard.
+    pub fn lsn(&self) -> u64 {
+        self.guard.lsn()
+    }
+
     fn shard(&self, key: Key) -> &ShardData {
         self.guard.shard(key.shard())
     }
 
-    /// Whether the time of a key is over.
+    /// The time at which keys and fields must still be alive to be seen.
+    #[inline]
+    fn horizon(&self) -> i64 {
+        if self.cx.env.see_due { i64::MIN } else { self.now_ms }
+    }
+
+    /// Whether the time of a key is over: its own, or that of all its fields.
     #[inline]
     fn is_due(&self, entry: EntryRef) -> bool {
-        entry.expire_at().is_some_and(|at| at < self.now_ms) && !self.cx.env.see_due
+        let horizon = self.horizon();
+        entry.expire_at().is_some_and(|at| at < horizon)
+            || entry.field_due().is_some_and(|at| at < horizon)
+                && matches!(entry.value(), ValueRef::Hash(hash) if hash.is_over(horizon))
+    }
+
+    /// Whether the key or some of its fields are due.
+    #[inline]
+    fn has_due(&self, entry: EntryRef) -> bool {
+        entry.next_due().is_some_and(|at| at < self.horizon())
     }
 
     /// The entry of a live key, without counting the look as a use.
@@ -137,9 +163,11 @@ impl<'k> View<'k> {
     pub fn peek(&self, key: Key) -> Option<EntryRef<'_>> {
         let db = self.shard(key).db(self.db)?;
         let entry = db.table.get(key.hash, key.bytes)?;
-        if db.volatile != 0 && self.is_due(entry) {
+        if db.any_volatile() && self.has_due(entry) {
             self.cx.note_stale(self.db, key.bytes);
-            return None;
+            if self.is_due(entry) {
+                return None;
+            }
         }
         Some(entry)
     }
@@ -226,8 +254,13 @@ impl<'k> View<'k> {
     }
 
     /// The hash at a key.
-    pub fn hash(&self, key: Key) -> Result<Option<&Hash>, WrongType> {
-        self.collection(key)
+    pub fn hash(&self, key: Key) -> Result<Option<Live<'_>>, WrongType> {
+        Ok(self.collection(key)?.map(|hash| self.live(hash)))
+    }
+
+    /// The fields of a hash that a reader may see.
+    pub fn live<'a>(&self, hash: &'a Hash) -> Live<'a> {
+        hash.live(self.horizon())
     }
 
     /// The set at a key.
@@ -297,6 +330,11 @@ impl<'k> Txn<'k> {
         self.view.cx
     }
 
+    /// Notes the transaction's place in the log, which has taken its changes.
+    pub fn set_lsn(&mut self, lsn: u64) {
+        self.view.guard.set_lsn(lsn);
+    }
+
     /// The context, to take effects out.
     pub fn cx(&mut self) -> &mut Context {
         &mut self.view.cx
@@ -309,6 +347,17 @@ impl<'k> Txn<'k> {
 
     fn shard_mut(&mut self, key: Key) -> &mut ShardData {
         self.view.guard.shard_mut(key.shard())
+    }
+
+    /// The shard of a key that is about to be changed or removed: what of it is owed to a snapshot is written first.
+    #[inline]
+    fn shard_to_change(&mut self, key: Key) -> &mut ShardData {
+        let db = self.view.db;
+        let shard = self.shard_mut(key);
+        if shard.saving.is_some() {
+            shard.save_before(db, key);
+        }
+        shard
     }
 
     fn record(&mut self, key: Key, op: impl FnOnce() -> UndoOp) {
@@ -384,15 +433,25 @@ impl<'k> Txn<'k> {
         self.view.cx.emit(db, argv);
     }
 
-    /// The slot of a live key; one that is due is removed first.
+    /// Emits a change that is of no key, such as of the libraries of FUNCTION, and counts it. For those who hold every shard, so
+    /// that it is logged in its place among all others.
+    pub fn emit_keyless(&mut self, argv: &[&[u8]]) {
+        debug_assert!(self.holds_all());
+        self.view.cx.dirty += 1;
+        self.emit(argv);
+    }
+
+    /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are.
     fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
         let db = self.view.db;
         let part = self.view.shard(key).db(db)?;
-        if part.volatile != 0 && self.view.is_due(part.table.get(key.hash, key.bytes)?) {
-            self.expire(key);
-            return None;
+        if part.any_volatile() {
+            let entry = part.table.get(key.hash, key.bytes)?;
+            if self.view.has_due(entry) && self.expire_part(key, FIELDS_AT_ONCE).is_none() {
+                return None;
+            }
         }
-        self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
+        self.shard_to_change(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
     }
 
     /// Puts an entry in; the key must be absent.
@@ -400,13 +459,17 @@ impl<'k> Txn<'k> {
         let (db, now) = (self.view.db, self.view.now_ms);
         let access = self.view.cx.access_clock(self.view.now_ms).fresh();
         entry.as_ref().set_access(access);
-        let at = entry.as_ref().expire_at();
-        entry.as_ref().set_indexed(at.is_some());
+        let (expires, timed, due) = {
+            let entry = entry.as_ref();
+            (entry.expire_at().is_some(), entry.field_due().is_some(), entry.next_due())
+        };
+        entry.as_ref().set_indexed(due.is_some());
         let shard = self.shard_mut(key);
+        shard.insert(db, key.hash, entry);
         let part = shard.db_or_new(db);
-        part.table.insert(key.hash, entry);
-        if let Some(at) = at {
-            part.volatile += 1;
+        part.volatile += u32::from(expires);
+        part.volatile_hashes += u32::from(timed);
+        if let Some(at) = due {
             shard.expiry.add(now, key.hash, db, at);
             shard.tidy_expiry(now);
         }
@@ -416,16 +479,46 @@ impl<'k> Txn<'k> {
     /// Takes the entry of a key out, due or not.
     fn remove(&mut self, key: Key) -> Option<Entry> {
         let db = self.view.db;
-        let part = self.shard_mut(key).db_mut(db)?;
+        let part = self.shard_to_change(key).db_mut(db)?;
         let entry = part.table.remove(key.hash, key.bytes)?;
-        if entry.as_ref().expire_at().is_some() {
-            part.volatile -= 1;
-        }
+        part.volatile -= u32::from(entry.as_ref().expire_at().is_some());
+        part.volatile_hashes -= u32::from(entry.as_ref().field_due().is_some());
         Some(entry)
+    }
+
+    /// Hands an entry that left the table over to a snapshot, if that is still writing it, and gives it back if it is not or if it
+    /// is `kept`. (Then a big value is written to its end at once: the one case in which that takes long.)
+    fn release(&mut self, key: Key, entry: Entry, kept: bool) -> Option<Entry> {
+        let db = self.view.db;
+        match &mut self.shard_mut(key).saving {
+            Some(saving) => saving.release(db, key.bytes, entry, kept),
+            None => Some(entry),
+        }
+    }
+
+    /// To be called before fields of the hash at a key go.
+    fn write_fields_early(&mut self, key: Key, fields: &[Vec<u8>]) {
+        let db = self.view.db;
+        if let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
+            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(ValueRef::Hash(hash)) = part.table.get(key.hash, key.bytes).map(|entry| entry.value())
+        {
+            for field in fields {
+                big.before(field, hash.get(field).map(|value| Element::Field(Str::Bytes(field), value)));
+            }
+        }
+    }
+
+    /// The big value at a key that a snapshot is writing, if it is one.
+    #[inline]
+    fn big(&mut self, key: Key) -> Option<WritingBig<'_>> {
+        let db = self.view.db;
+        self.shard_mut(key).saving.as_mut()?.big(db, key.bytes)
     }
 
     /// Drops an entry that left the table: keeps it for a roll-back, or else has it freed outside the shards.
     fn discard(&mut self, key: Key, entry: Entry) {
+        let Some(entry) = self.release(key, entry, self.undo.is_some()) else { return };
         if self.undo.is_some() {
             self.record(key, || UndoOp::Entry(Some(entry)));
         } else {
@@ -446,6 +539,47 @@ impl<'k> Txn<'k> {
         }
     }
 
+    /// Removes what is due of a key: all of it, or up to `max` fields of a hash. How many those were; `None` if the key is
+    /// gone.
+    fn expire_part(&mut self, key: Key, max: usize) -> Option<usize> {
+        let (db, horizon) = (self.view.db, self.view.horizon());
+        let entry = self.view.shard(key).db(db)?.table.get(key.hash, key.bytes)?;
+        if entry.expire_at().is_some_and(|at| at < horizon) {
+            self.expire(key);
+            return None;
+        }
+        let (field_due, ValueRef::Hash(hash)) = (entry.field_due(), entry.value()) else { return Some(0) };
+        if hash.is_over(horizon) {
+            self.view.cx.expired_fields += hash.len() as u64;
+            let gone = self.remove(key)?;
+            self.discard(key, gone);
+            self.emit(&[b"DEL", key.bytes]);
+            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.event(EventClasses::GENERIC, "del", key.bytes);
+            self.touched(key);
+            return None;
+        }
+        let due = hash.due_fields(horizon, max);
+        self.shard_to_change(key);
+        self.write_fields_early(key, &due);
+        let mut slot = self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)?;
+        let ValueMut::Hash(hash) = slot.value_mut() else { return Some(0) };
+        let old: Vec<_> = due.iter().map(|field| hash.remove(field)).collect();
+        self.note_field_due(key, field_due);
+        for (field, old) in due.iter().zip(old) {
+            self.record(key, || UndoOp::Field { field: field[..].into(), old });
+        }
+        if !due.is_empty() {
+            self.view.cx.expired_fields += due.len() as u64;
+            let mut argv: Vec<&[u8]> = vec![b"HDEL", key.bytes];
+            argv.extend(due.iter().map(|field| &field[..]));
+            self.emit(&argv);
+            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.touched(key);
+        }
+        Some(due.len())
+    }
+
     /// Removes the due keys that reads of this transaction came across.
     pub fn reap_stale(&mut self) {
         let stale = self.view.cx.take_stale();
@@ -459,13 +593,14 @@ impl<'k> Txn<'k> {
         self.view.db = before;
     }
 
-    /// Removes up to `max` due keys of a shard, over all databases. Returns how many were taken from the index: fewer
-    /// than `max` means that nothing more is due.
+    /// Removes up to `max` due keys and as many due fields of hashes of a shard, over all databases. Returns how many keys
+    /// were looked at, or fields removed: fewer than `max` means that nothing more is due.
     pub fn expire_due(&mut self, shard: usize, max: usize) -> usize {
         let mut due = Vec::new();
         let now = self.view.now_ms;
         self.view.guard.shard_mut(shard).expiry.take_due(now, max, &mut due);
         let (before, taken) = (self.view.db, due.len());
+        let mut fields = 0;
         for (db, hash) in due {
             self.view.db = db;
             let data = self.view.guard.shard_mut(shard);
@@ -473,22 +608,26 @@ impl<'k> Txn<'k> {
             // The registration is a hint: the key may be gone, or live longer by now.
             let mut found = None;
             part.table.find_by_hash(hash, |entry| {
-                let at = entry.expire_at();
+                let at = entry.next_due();
                 if at.is_some() && entry.is_indexed() {
                     found = Some((Box::<[u8]>::from(entry.key()), at));
                 }
                 found.is_some()
             });
-            let Some((bytes, Some(at))) = found else { continue };
+            let Some((bytes, Some(mut at))) = found else { continue };
             let key = Key { bytes: &bytes, hash };
             if at < now {
-                self.expire(key);
-            } else {
-                data.expiry.add(now, hash, db, at);
+                let Some(removed) = self.expire_part(key, max - fields) else { continue };
+                fields += removed;
+                match self.view.peek_even_due(key).and_then(EntryRef::next_due) {
+                    Some(next) => at = next,
+                    None => continue,
+                }
             }
+            self.view.guard.shard_mut(shard).expiry.add(now, hash, db, at);
         }
         self.view.db = before;
-        taken
+        taken.max(fields)
     }
 
     /// Removes a key. Whether it was there.
@@ -507,6 +646,7 @@ impl<'k> Txn<'k> {
     pub fn take(&mut self, key: Key) -> Option<(Value, Option<i64>)> {
         self.slot(key)?;
         let entry = self.remove(key)?;
+        let entry = self.release(key, entry, true)?;
         let at = entry.as_ref().expire_at();
         let value = if self.undo.is_some() {
             let copy = entry.as_ref().to_value();
@@ -531,7 +671,8 @@ impl<'k> Txn<'k> {
             self.event(EventClasses::NEW, "new", key.bytes);
         }
         let db = self.view.db;
-        self.view.cx.emit_value(db, key.bytes, &value, expire_at);
+        let now = self.view.now_ms;
+        self.view.cx.emit_value(db, now, key.bytes, &value, expire_at);
         self.insert(key, Entry::new(key.bytes, value, expire_at));
         self.touched(key);
     }
@@ -559,11 +700,14 @@ impl<'k> Txn<'k> {
         let clock = self.view.cx.access_clock(self.view.now_ms);
         let random = if clock.lfu { self.view.random() } else { 0 };
         let (undoable, mut in_place, mut old_at) = (self.undo.is_some(), false, None);
+        let saving = self.view.shard(key).saving.is_some();
         let found = match self.slot(key) {
             Some(mut slot) => {
                 let entry = slot.get();
                 old_at = entry.expire_at();
-                in_place = !undoable && entry.kind() == crate::value::Kind::String;
+                // A big string that a snapshot is writing moves to the snapshot.
+                let leaves = saving && is_big(entry.value());
+                in_place = !undoable && entry.kind() == crate::value::Kind::String && !leaves;
                 if in_place {
                     overwrite(&mut slot);
                     let entry = slot.get();
@@ -595,7 +739,10 @@ impl<'k> Txn<'k> {
         if self.view.cx.env.log_changes {
             match at {
                 None => self.emit(&[b"SET", key.bytes, text]),
-                Some(at) => self.emit(&[b"SET", key.bytes, text, b"PXAT", at.to_string().as_bytes()]),
+                Some(at) => {
+                    let mut buffer = itoa::Buffer::new();
+                    self.emit(&[b"SET", key.bytes, text, b"PXAT", buffer.format(at).as_bytes()]);
+                }
             }
         }
         self.touched(key);
@@ -603,23 +750,26 @@ impl<'k> Txn<'k> {
 
     /// Appends to a string, or makes it. The length after.
     pub fn append(&mut self, key: Key, text: &[u8]) -> Result<usize, WrongType> {
-        self.modify_string(key, &[b"APPEND", key.bytes, text], |slot| slot.append(text))
+        self.modify_string(key, None, text, |slot| slot.append(text))
     }
 
     /// Overwrites part of a string from `offset` on, padding with zero bytes, or makes it. The length after.
     pub fn set_range(&mut self, key: Key, offset: usize, text: &[u8]) -> Result<usize, WrongType> {
-        let at = offset.to_string();
-        self.modify_string(key, &[b"SETRANGE", key.bytes, at.as_bytes(), text], |slot| slot.set_range(offset, text))
+        self.modify_string(key, Some(offset), text, |slot| slot.set_range(offset, text))
     }
 
+    /// Writes `text` at `offset`, or else at the end.
     fn modify_string(
         &mut self,
         key: Key,
-        change: &[&[u8]],
+        offset: Option<usize>,
+        text: &[u8],
         modify: impl FnOnce(&mut SlotMut<'_, Entry>),
     ) -> Result<usize, WrongType> {
+        let mut fresh = false;
         match self.slot(key).map(|slot| slot.get().kind()) {
             None => {
+                fresh = true;
                 self.insert(key, Entry::new(key.bytes, Value::String { bytes: Vec::new(), raw: false }, None));
                 self.event(EventClasses::NEW, "new", key.bytes);
             }
@@ -632,6 +782,15 @@ impl<'k> Txn<'k> {
             }
             Some(_) => return Err(WrongType),
         }
+        let db = self.view.db;
+        if let Some(from) = offset
+            && let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
+            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(ValueRef::String(Str::Bytes(old))) =
+                part.table.get(key.hash, key.bytes).map(|entry| entry.value())
+        {
+            big.before_overwriting(old, from, from + text.len());
+        }
         let mut length = 0;
         let clock = self.view.cx.access_clock(self.view.now_ms);
         let random = if clock.lfu { self.view.random() } else { 0 };
@@ -642,7 +801,13 @@ impl<'k> Txn<'k> {
                 length = text.len();
             }
         }
-        self.emit(change);
+        let offset = offset.unwrap_or(length - text.len());
+        if fresh && offset == 0 {
+            // SETRANGE with an empty text makes no key.
+            self.emit(&[b"SET", key.bytes, text]);
+        } else {
+            self.emit(&[b"SETRANGE", key.bytes, itoa::Buffer::new().format(offset).as_bytes(), text]);
+        }
         self.touched(key);
         Ok(length)
     }
@@ -654,7 +819,7 @@ impl<'k> Txn<'k> {
         }
         self.write_expiry(key, at);
         match at {
-            Some(at) => self.emit(&[b"PEXPIREAT", key.bytes, at.to_string().as_bytes()]),
+            Some(at) => self.emit(&[b"PEXPIREAT", key.bytes, itoa::Buffer::new().format(at).as_bytes()]),
             None => self.emit(&[b"PERSIST", key.bytes]),
         }
         self.touched(key);
@@ -663,26 +828,49 @@ impl<'k> Txn<'k> {
 
     /// The bookkeeping of an expiry time: entry, count and index.
     fn write_expiry(&mut self, key: Key, at: Option<i64>) {
-        let (db, now) = (self.view.db, self.view.now_ms);
-        let data = self.view.guard.shard_mut(key.shard());
-        let Some(part) = data.db_mut(db) else { return };
+        let db = self.view.db;
+        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
         let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
-        let old = slot.get().expire_at();
+        let (old, old_due) = (slot.get().expire_at(), slot.get().next_due());
         slot.set_expire_at(at);
         match (old, at) {
             (None, Some(_)) => part.volatile += 1,
             (Some(_), None) => part.volatile -= 1,
             _ => {}
         }
-        if let Some(at) = at {
-            // A registration at or before the key's time is enough: when it fires it moves on to the true time.
-            let registered = is_covered(slot.get().is_indexed(), old, at);
-            slot.get().set_indexed(true);
-            if !registered {
-                data.expiry.add(now, key.hash, db, at);
-                data.tidy_expiry(now);
-            }
-        }
+        self.register(key, old_due);
         self.record(key, || UndoOp::Expiry(old));
+    }
+
+    /// The bookkeeping of a hash whose soonest field was due at `old` before a change.
+    fn note_field_due(&mut self, key: Key, old: Option<i64>) {
+        let db = self.view.db;
+        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
+        let Some(entry) = part.table.get(key.hash, key.bytes) else { return };
+        match (old, entry.field_due()) {
+            (None, Some(_)) => part.volatile_hashes += 1,
+            (Some(_), None) => part.volatile_hashes -= 1,
+            _ => {}
+        }
+        let old_due = match (old, entry.expire_at()) {
+            (Some(field), Some(key)) => Some(field.min(key)),
+            (field, key) => field.or(key),
+        };
+        self.register(key, old_due);
+    }
+
+    /// Registers a key whose [`EntryRef::next_due`] was `old` before a change, if the expiry index needs to know.
+    fn register(&mut self, key: Key, old: Option<i64>) {
+        let (db, now) = (self.view.db, self.view.now_ms);
+        let data = self.view.guard.shard_mut(key.shard());
+        let Some(entry) = data.db(db).and_then(|part| part.table.get(key.hash, key.bytes)) else { return };
+        let Some(at) = entry.next_due() else { return };
+        // A registration at or before the key's time is enough: when it fires it moves on to the true time.
+        let registered = is_covered(entry.is_indexed(), old, at);
+        entry.set_indexed(true);
+        if !registered {
+            data.expiry.add(now, key.hash, db, at);
+            data.tidy_expiry(now);
+        }
     }
 }

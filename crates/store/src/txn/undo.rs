@@ -5,6 +5,7 @@
 
 use super::{Key, Txn};
 use crate::entry::Entry;
+use crate::hash::Old;
 use crate::list::End;
 use crate::stream::{Stream, StreamId};
 use crate::value::ValueMut;
@@ -28,8 +29,8 @@ pub(super) enum UndoOp {
     ListRemoved { index: usize, items: Vec<Vec<u8>> },
     /// Put this element back in its place.
     ListReplaced { index: usize, item: Vec<u8> },
-    /// Give the field its old value; `None` removes it.
-    Field { field: Box<[u8]>, old: Option<Vec<u8>> },
+    /// Give the field its old value and expiry time; `None` removes it.
+    Field { field: Box<[u8]>, old: Option<Old> },
     /// Add or remove the member.
     Member { member: Box<[u8]>, present: bool },
     /// Give the member its old score; `None` removes it.
@@ -48,7 +49,7 @@ impl Undo {
         match self.op {
             UndoOp::Entry(image) => {
                 if let Some(entry) = txn.remove(key) {
-                    txn.view.cx.garbage(entry.into_value());
+                    txn.discard(key, entry);
                 }
                 if let Some(entry) = image {
                     let access = entry.as_ref().access();
@@ -65,6 +66,7 @@ impl Undo {
         let db = txn.view.db;
         let Some(part) = txn.shard_mut(key).db_mut(db) else { return };
         let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
+        let field_due = slot.get().field_due();
         match (self.op, slot.value_mut()) {
             (UndoOp::ListInserted { index, count }, ValueMut::List(list)) => {
                 list.remove_range(index, count, &limits);
@@ -81,8 +83,8 @@ impl Undo {
             (UndoOp::ListReplaced { index, item }, ValueMut::List(list)) => {
                 list.set(index, &item, &limits);
             }
-            (UndoOp::Field { field, old: Some(old) }, ValueMut::Hash(hash)) => {
-                hash.set(&field, &old, &limits);
+            (UndoOp::Field { field, old: Some((old, at)) }, ValueMut::Hash(hash)) => {
+                hash.set_with_expiry(&field, &old, at, &limits);
             }
             (UndoOp::Field { field, old: None }, ValueMut::Hash(hash)) => {
                 hash.remove(&field);
@@ -102,6 +104,9 @@ impl Undo {
             (UndoOp::StreamAppended { last_id }, ValueMut::Stream(stream)) => stream.take_back(last_id),
             (UndoOp::Stream(image), ValueMut::Stream(stream)) => *stream = *image,
             _ => debug_assert!(false, "an undo record met a value of another type"),
+        }
+        if slot.get().field_due() != field_due {
+            txn.note_field_due(key, field_due);
         }
     }
 }

@@ -185,13 +185,7 @@ pub(super) fn xtrim(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         reply.int(0);
         return Ok(());
     };
-    let trimmed = edit.apply_quietly(|stream, emit| {
-        let trimmed = stream.trim(&trim);
-        if trimmed != 0 {
-            emit(b"XTRIM", &[b"MAXLEN", b"=", stream.len().to_string().as_bytes()]);
-        }
-        trimmed
-    });
+    let trimmed = edit.trim(&trim);
     if trimmed != 0 {
         edit.event(EventClasses::STREAM, "xtrim");
     }

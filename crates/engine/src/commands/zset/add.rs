@@ -4,22 +4,22 @@ use crate::args::Args;
 use crate::command::Reply;
 use crate::error::{Error, Result};
 use kelda_resp::number;
-use kelda_store::txn::{Edit, EventClasses, Txn};
+use kelda_store::txn::{Edit, EventClasses, Key, Txn};
 use kelda_store::zset::ZSet;
 
 /// The options of ZADD.
 #[derive(Default)]
-struct Options {
+pub struct Options {
     /// NX: only new members.
-    only_new: bool,
+    pub only_new: bool,
     /// XX: only members that are there.
-    only_old: bool,
+    pub only_old: bool,
     /// GT: no lower score.
     only_greater: bool,
     /// LT: no higher score.
     only_less: bool,
     /// CH: count changed members too.
-    count_changed: bool,
+    pub count_changed: bool,
     /// INCR: add to the score.
     increment: bool,
 }
@@ -101,12 +101,17 @@ pub(super) fn zadd(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     for at in (first..args.len()).step_by(2) {
         pairs.push((args.float(at)?, &args[at + 1]));
     }
-    let zset = if options.only_old { txn.edit(args.key(1))? } else { Some(txn.edit_or_new(args.key(1))?) };
+    add(txn, args.key(1), &options, &pairs, reply)
+}
+
+/// Gives members their scores as the options say, and replies as ZADD does.
+pub fn add(txn: &mut Txn, key: Key, options: &Options, pairs: &[(f64, &[u8])], reply: &mut Reply) -> Result {
+    let zset = if options.only_old { txn.edit(key)? } else { Some(txn.edit_or_new(key)?) };
     let (mut added, mut updated) = (0, 0);
     let mut score = None;
     if let Some(mut zset) = zset {
-        for (wanted, member) in pairs {
-            match put(&mut zset, member, wanted, &options)? {
+        for &(wanted, member) in pairs {
+            match put(&mut zset, member, wanted, options)? {
                 Outcome::Added(now) => {
                     added += 1;
                     score = Some(now);

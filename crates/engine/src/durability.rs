@@ -1,0 +1,194 @@
+//! What the engine knows of the log: whether changes go there, how far they are on disk, who waits for that, and whether
+//! writes are refused because the log cannot take them.
+//!
+//! Invariants: a change that is made while the log is on is handed to it before its shards are given back; a session whose
+//! replies must be durable gets none of them before [`ChangeSink::durable_lsn`] has reached what they tell (`Worker::hold`).
+//! The log is turned on and off by whoever holds every shard, so that it sees all changes from one moment on.
+
+use crate::error::{Error, Result};
+use kelda_store::sync::{AtomicBool, Ordering};
+use kelda_store::txn::Changes;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Number of a transaction in the log: 1, 2, 3 …
+pub type Lsn = u64;
+
+/// Takes the changes of transactions, in commit order.
+pub trait ChangeSink: Send + Sync {
+    /// The changes of one transaction, while its shards are still held; there is at least one. Its place in the log.
+    fn commit(&self, changes: &Changes) -> Lsn;
+
+    /// All transactions up to this one are on disk. Never goes back.
+    fn durable_lsn(&self) -> Lsn {
+        Lsn::MAX
+    }
+
+    /// The last transaction that [`ChangeSink::commit`] numbered.
+    fn last_lsn(&self) -> Lsn {
+        0
+    }
+
+    /// Called after a batch of transactions, from time to time if there were none: has what was committed so far written,
+    /// and, if `durable`, made durable without delay. Returns at once.
+    fn get_on(&self, durable: bool) {
+        let _ = durable;
+    }
+
+    /// Figures for INFO.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
+
+    /// Makes what was committed so far durable, or finds that it cannot be. May take long.
+    fn sync_now(&self) {}
+}
+
+/// What INFO tells of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Size of the state that the log builds on.
+    pub base_bytes: u64,
+    /// Size of what was appended since.
+    pub increment_bytes: u64,
+    /// Bytes that wait to be written.
+    pub buffered_bytes: u64,
+    /// The last transaction.
+    pub last_lsn: Lsn,
+    /// The last that is on disk.
+    pub durable_lsn: Lsn,
+}
+
+/// Whether the log takes writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Good,
+    /// It does not, but may again: the disk is full, say. What waits to be durable goes on waiting.
+    Stalled,
+    /// What was committed and is not durable will never be: who waits for it is cut off.
+    Broken,
+}
+
+/// What a session is told while its commands run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tellings {
+    /// Whether it must not be told what is not durable.
+    pub strict: bool,
+    /// The newest transaction that it was told of: all that it looked at if it is strict, else what it made.
+    pub told_lsn: Lsn,
+    /// The last transaction that it made.
+    pub made_lsn: Lsn,
+}
+
+impl Tellings {
+    /// Begins for another session; what was there.
+    pub fn begin(&mut self, strict: bool) -> Tellings {
+        std::mem::replace(self, Tellings { strict, ..Tellings::default() })
+    }
+
+    #[inline]
+    pub fn tell(&mut self, lsn: Lsn) {
+        self.told_lsn = self.told_lsn.max(lsn);
+    }
+}
+
+/// The engine's view of the log.
+pub struct Durability {
+    sink: Option<Arc<dyn ChangeSink>>,
+    on: AtomicBool,
+    /// A `Health`.
+    health: AtomicU8,
+    /// Why it is not good, as the system says it.
+    why: Mutex<String>,
+    /// Workers with sessions that wait for the log to get on.
+    waiting: Vec<AtomicBool>,
+    /// How many sessions asked for more durability than the rest.
+    pub(crate) demanding: AtomicU64,
+}
+
+impl Durability {
+    pub(crate) fn new(sink: Option<Arc<dyn ChangeSink>>, workers: usize) -> Durability {
+        Durability {
+            on: AtomicBool::new(sink.is_some()),
+            sink,
+            health: AtomicU8::new(Health::Good as u8),
+            why: Mutex::default(),
+            waiting: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            demanding: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether changes go to the log. Exact for those who hold a shard.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Turns the log on or off; the caller holds every shard, or no command runs yet.
+    pub fn turn(&self, on: bool) {
+        self.on.store(on && self.sink.is_some(), Ordering::Relaxed);
+    }
+
+    /// Who takes the changes.
+    pub fn sink(&self) -> Option<&dyn ChangeSink> {
+        self.sink.as_deref()
+    }
+
+    #[inline]
+    pub(crate) fn commit(&self, changes: &Changes) -> Lsn {
+        self.sink.as_ref().map_or(0, |sink| sink.commit(changes))
+    }
+
+    /// All transactions up to this one are on disk.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.sink.as_ref().map_or(Lsn::MAX, |sink| sink.durable_lsn())
+    }
+
+    /// Whether the log takes writes.
+    #[inline]
+    pub fn health(&self) -> Health {
+        match self.health.load(Relaxed) {
+            0 => Health::Good,
+            1 => Health::Stalled,
+            _ => Health::Broken,
+        }
+    }
+
+    /// Notes whether the log takes writes, and why not. The caller then wakes the workers
+    /// ([`crate::engine::Engine::log_progressed`]).
+    pub fn set_health(&self, health: Health, why: &str) {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why.into();
+        self.health.store(health as u8, Relaxed);
+    }
+
+    /// Refuses writes that the log cannot take.
+    ///
+    /// # Errors
+    /// Redis's text for it.
+    #[inline]
+    pub(crate) fn check(&self) -> Result {
+        if self.health.load(Relaxed) == Health::Good as u8 || !self.is_on() { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    #[cold]
+    fn refusal(&self) -> Error {
+        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        Error::owned(format!("MISCONF Errors writing to the AOF file: {why}"))
+    }
+
+    /// Says that a worker is to be woken when the log gets on. The caller then looks at [`Durability::durable_lsn`] once more.
+    pub(crate) fn await_progress(&self, worker: usize) {
+        if let Some(waiting) = self.waiting.get(worker) {
+            // Sequentially consistent, as the swap below: either the log's thread sees the flag, or this thread sees how far
+            // the log has got.
+            waiting.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// The workers to wake, since the log has got on.
+    pub(crate) fn take_waiting(&self) -> impl Iterator<Item = usize> + '_ {
+        let waits = |waiting: &AtomicBool| waiting.swap(false, Ordering::SeqCst);
+        self.waiting.iter().enumerate().filter(move |(_, waiting)| waits(waiting)).map(|(worker, _)| worker)
+    }
+}

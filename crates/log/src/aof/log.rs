@@ -1,0 +1,1021 @@
+//! The writer: a buffer that commits append to, and the files that it is written to, synced, and rotated through.
+//!
+//! # Threads
+//!
+//! The log starts none. [`Log::append`] and [`Log::rotate`] are called with shards held, and take one short lock. One
+//! thread of the server calls [`Log::write`], one (the same, or a second, so that a slow sync delays no write) calls
+//! [`Log::sync`] when [`Log::sync_due`] says so. Group commit follows: while a sync runs, the next batch gathers in the
+//! buffer, and one sync serves all of it. Rewrites ([`Log::prepare_rotation`], [`Log::finish_rewrite`]) are driven by the
+//! thread that writes the base.
+//!
+//! Order of the locks: `writer`, then `files` or `syncing`, then `buffer` or `current`.
+//!
+//! # Failures
+//!
+//! A failed write is tried again by the next [`Log::write`], at the same place. A failed sync is final: nobody knows which
+//! bytes are on the disk, and a second sync would claim that all are. Only a rewrite helps, whose base holds all that was
+//! committed, on a new increment. Until then [`Log::accepts_writes`] is false, and [`Log::durable`] stands still.
+
+use super::commands::push_select;
+use super::copy::ARCHIVE;
+use super::frame::{self, HEAD, Head, Kind};
+use super::manifest::{FileLine, FileType, Manifest, Names};
+use super::reader::Recovered;
+use super::{Error, Lsn, Result};
+use crate::disk::{Disk, File, Open, read_full_at, write_all_at};
+use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, PoisonError};
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+/// Bytes of one piece of the buffer, and of one write.
+const CHUNK: usize = 256 << 10;
+/// Bodies from here on are copied before the lock is taken, into a piece of their own.
+const BIG: usize = 32 << 10;
+/// Pieces kept for later.
+const SPARE: usize = 32;
+/// Milliseconds between marks that only tell the time.
+const MARK_EVERY_MS: u64 = 100;
+/// `everysec`: when a sync is due after the last one began. Less than a second, so that the sync itself has some time.
+const EVERYSEC_MS: u64 = 800;
+/// `no`: the system decides, but recovery can tell damage from a torn tail only up to the last sync.
+const SELDOM_MS: u64 = 30_000;
+
+/// When the log is synced (`appendfsync`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Before a write is acknowledged.
+    Always,
+    /// At most a second later.
+    EverySec,
+    /// As the system likes.
+    No,
+}
+
+/// What a log is opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes that may wait to be written before [`Log::accepts_writes`] says no.
+    pub buffer_max: usize,
+    /// A random number that no client can guess.
+    pub salt: u64,
+    /// Whether files that a rewrite replaces are kept, in the directory `archive` within the log's.
+    pub archive: bool,
+}
+
+/// How the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// All is well.
+    Healthy,
+    /// The buffer is full: the disk is slower than the writers, or failing.
+    Full,
+    /// The last write failed with this error number; it will be tried again.
+    WriteFailed(i32),
+    /// A sync failed with this error number: only a rewrite, or a new start, helps.
+    SyncFailed(i32),
+}
+
+// The gate: bits of what is wrong, and the error number in the upper half.
+const FULL: u64 = 1;
+const WRITE_FAILED: u64 = 2;
+const SYNC_FAILED: u64 = 4;
+
+/// An increment that is ready to be switched to.
+#[derive(Clone)]
+pub struct Prepared {
+    seq: u64,
+    salt: u64,
+    file: Arc<dyn File>,
+    /// Where its header ends.
+    len: u64,
+    /// Whether the manifest names it.
+    listed: bool,
+}
+
+/// A rewrite under way: the log has switched to a new increment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Number of the new increment, and of the base that goes before it.
+    pub seq: u64,
+    /// The last record before it: the base must hold the effects of all records up to this one, and of no other.
+    pub lsn: Lsn,
+}
+
+enum Piece {
+    Bytes(Vec<u8>),
+    /// What follows belongs into this increment.
+    Switch(Prepared),
+}
+
+/// What commits append to.
+struct Buffer {
+    lsn: Lsn,
+    salt: u64,
+    /// The database that is selected at this place of the file, if one is.
+    db: Option<u32>,
+    full: VecDeque<Piece>,
+    tail: Vec<u8>,
+    spare: Vec<Vec<u8>>,
+    /// Bytes waiting.
+    bytes: usize,
+    /// Whether no record can become durable until the log is rotated: none is kept then, so that memory does not grow.
+    dropping: bool,
+    /// The last record that was not kept.
+    hole: Lsn,
+    /// Whether a switch to a new increment is somewhere between here and the writer.
+    switching: bool,
+    mark: Mark,
+}
+
+/// The last mark written.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    durable: Lsn,
+    ms: u64,
+}
+
+impl Buffer {
+    /// Room for `len` bytes in one piece.
+    #[inline]
+    fn room(&mut self, len: usize) -> &mut Vec<u8> {
+        if self.tail.capacity() - self.tail.len() < len {
+            self.close_tail(len);
+        }
+        &mut self.tail
+    }
+
+    #[cold]
+    fn close_tail(&mut self, len: usize) {
+        let next = match self.spare.pop() {
+            Some(spare) if spare.capacity() >= len => spare,
+            _ => Vec::with_capacity(len.max(CHUNK)),
+        };
+        let tail = std::mem::replace(&mut self.tail, next);
+        if !tail.is_empty() {
+            self.full.push_back(Piece::Bytes(tail));
+        }
+    }
+
+    fn push_mark(&mut self, durable: Lsn, now_ms: u64) {
+        let mark = frame::mark(self.lsn, self.salt, durable, now_ms);
+        self.bytes += mark.len();
+        self.room(mark.len()).extend_from_slice(&mark);
+        self.mark = Mark { durable, ms: now_ms };
+    }
+}
+
+/// Where the buffer goes.
+struct Writer {
+    file: Arc<dyn File>,
+    offset: u64,
+    pending: VecDeque<Piece>,
+    /// Bytes of the first piece that are written.
+    done: usize,
+    /// LSN of the last record in `pending`, or before it.
+    lsn: Lsn,
+    /// Number of the increment.
+    seq: u64,
+}
+
+/// Up to where the log is written.
+pub(super) struct Position {
+    pub file: Arc<dyn File>,
+    pub seq: u64,
+    pub offset: u64,
+    pub lsn: Lsn,
+}
+
+/// Which files there are.
+struct Files {
+    manifest: Manifest,
+    /// Number of the next increment. Never one that a manifest, whose replacement failed halfway, may name.
+    next_seq: u64,
+    salt: u64,
+    archive: bool,
+}
+
+type Hook = Box<dyn Fn() + Send + Sync>;
+
+/// The lock on a log's directory: two servers must not write the same log.
+pub struct DirLock(#[allow(dead_code)] Box<dyn Send + Sync>);
+
+/// The append-only log.
+pub struct Log {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) names: Names,
+    buffer_max: usize,
+    buffer: Mutex<Buffer>,
+    writer: Mutex<Writer>,
+    syncing: Mutex<()>,
+    /// The file that [`Log::sync`] syncs.
+    current: Mutex<Arc<dyn File>>,
+    files: Mutex<Files>,
+    appended: AtomicU64,
+    written: AtomicU64,
+    durable: AtomicU64,
+    wanted: AtomicU64,
+    last_sync_ms: AtomicU64,
+    /// Bytes of the increments that the manifest names.
+    increment_bytes: AtomicU64,
+    gate: AtomicU64,
+    asleep: AtomicBool,
+    hook: OnceLock<Hook>,
+    _lock: DirLock,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn errno(error: &io::Error) -> i32 {
+    const EIO: i32 = 5;
+    error.raw_os_error().unwrap_or(EIO)
+}
+
+/// The next of a sequence of salts (SplitMix64: Steele, Lea, Flood 2014).
+fn next_salt(salt: &mut u64) -> u64 {
+    *salt = salt.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*salt ^ (*salt >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Takes the lock on a directory, which is created if need be. To be held from before the log is read until it is closed.
+pub fn lock_dir(disk: &dyn Disk, dir: &Path, name: &str) -> Result<DirLock> {
+    disk.create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
+    let path = dir.join(format!("{name}.lock"));
+    match disk.lock(&path) {
+        Ok(held) => Ok(DirLock(held)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked(dir.to_path_buf())),
+        Err(error) => Err(Error::io("lock", &path, error)),
+    }
+}
+
+/// Makes a part of a file durable that was read, and that clients will see from now on, and what follows it gone for good.
+/// A sync alone would not do: if one failed before the last start, the system believes that all is on the disk as it shows
+/// it. So the bytes are written once more, and the length set, whatever it seems to be.
+fn make_durable(disk: &dyn Disk, path: &Path, range: Range<u64>) -> io::Result<()> {
+    let file = disk.open(path, Open::Write)?;
+    file.truncate(range.end)?;
+    let mut block = vec![0; 1 << 20];
+    let mut offset = range.start;
+    while offset < range.end {
+        let want = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(block.len());
+        let part = block.get_mut(..want).unwrap_or_default();
+        if read_full_at(&*file, offset, part)? < want {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_all_at(&*file, offset, part)?;
+        offset += want as u64;
+    }
+    file.sync()
+}
+
+/// Creates an increment with its header, durably.
+fn begin_increment(
+    disk: &dyn Disk,
+    names: &Names,
+    seq: u64,
+    lsn: Lsn,
+    salt: u64,
+    now_ms: u64,
+) -> Result<(Arc<dyn File>, u64)> {
+    let path = names.path(&names.increment(seq));
+    let header = frame::header(seq, lsn, salt, now_ms);
+    let create = || {
+        let file = disk.open(&path, Open::Create)?;
+        write_all_at(&*file, 0, &header)?;
+        file.sync()?;
+        disk.sync_dir(&names.dir)?;
+        Ok((file, header.len() as u64))
+    };
+    create().map_err(|error| Error::io("create", &path, error))
+}
+
+impl Log {
+    /// Creates a log in a directory that has no manifest. `write_base` writes the state it starts with to the path it is
+    /// given; it need not sync. Without it the log starts with the empty keyspace.
+    ///
+    /// # Errors
+    /// Also if there are increments with records: their manifest is lost, and they would be overwritten.
+    pub fn create(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        name: &str,
+        options: Options,
+        held: DirLock,
+        now_ms: u64,
+        write_base: Option<&mut dyn FnMut(&Path) -> io::Result<()>>,
+    ) -> Result<Log> {
+        let names = Names::new(dir, name);
+        let fail = |error| Error::io("read", dir, error);
+        let header = frame::header(0, 0, 0, 0).len() as u64;
+        for file in disk.list(dir).map_err(fail)? {
+            let ours = file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".incr.aof"));
+            if ours && disk.open(&names.path(&file), Open::Read).and_then(|file| file.len()).map_err(fail)? > header {
+                return Err(Error::Missing("the manifest is missing, but there are increments with data"));
+            }
+        }
+        let mut manifest = Manifest::default();
+        if let Some(write_base) = write_base {
+            let base = FileLine { name: names.base(1), seq: 1, kind: FileType::Base };
+            let path = names.path(&base.name);
+            write_base(&path)
+                .and_then(|()| disk.open(&path, Open::Write)?.sync())
+                .and_then(|()| disk.sync_dir(dir))
+                .map_err(|error| Error::io("write", &path, error))?;
+            manifest.base = Some(base);
+        }
+        if let Some(parent) = dir.parent() {
+            disk.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
+        }
+        let recovered = Recovered { last_lsn: 0, records: 0, cut: None, manifest, tail: None, unproven: None };
+        Self::open(disk, dir, name, options, held, now_ms, recovered)
+    }
+
+    /// Opens a log that a [`super::Reader`] has read: cuts off the torn tail, and goes on behind the last record.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        name: &str,
+        options: Options,
+        held: DirLock,
+        now_ms: u64,
+        recovered: Recovered,
+    ) -> Result<Log> {
+        let names = Names::new(dir, name);
+        let Recovered { last_lsn, mut manifest, tail, unproven, .. } = recovered;
+        // The manifest that was read may not be the one that a power cut would leave.
+        disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+        if let Some((path, range)) = unproven {
+            make_durable(&*disk, &path, range).map_err(|error| Error::io("sync", &path, error))?;
+        }
+        let mut salt = options.salt;
+        let last = manifest.increments.last();
+        let begun = !matches!(tail, Some((_, Some(_))));
+        let (file, seq, len, current_salt) = match (last, tail) {
+            (Some(line), Some((len, Some(header)))) => {
+                let path = names.path(&line.name);
+                let fail = |error| Error::io("sync", &path, error);
+                let file = disk.open(&path, Open::Write).map_err(fail)?;
+                // The same for this file, which may be another one: it has nothing but its header then.
+                make_durable(&*disk, &path, len..len).map_err(fail)?;
+                (file, header.seq, len, header.salt)
+            }
+            _ => {
+                let seq = manifest.increments.last().map_or(1, |line| line.seq + 1).max(manifest.last_seq());
+                let new_salt = next_salt(&mut salt);
+                let (file, len) = begin_increment(&*disk, &names, seq, last_lsn, new_salt, now_ms)?;
+                manifest.increments.push(FileLine { name: names.increment(seq), seq, kind: FileType::Increment });
+                manifest.store(&*disk, &names)?;
+                (file, seq, len, new_salt)
+            }
+        };
+        let mut bytes = len;
+        for line in manifest.increments.iter().rev().skip(1) {
+            let path = names.path(&line.name);
+            let old = disk.open(&path, Open::Read).and_then(|file| file.len());
+            bytes += old.map_err(|error| Error::io("open", &path, error))?;
+        }
+        let log = Log {
+            buffer_max: options.buffer_max,
+            buffer: Mutex::new(Buffer {
+                lsn: last_lsn,
+                salt: current_salt,
+                db: None,
+                full: VecDeque::new(),
+                tail: Vec::new(),
+                spare: Vec::new(),
+                bytes: 0,
+                dropping: false,
+                hole: 0,
+                switching: false,
+                mark: Mark::default(),
+            }),
+            writer: Mutex::new(Writer {
+                file: Arc::clone(&file),
+                offset: len,
+                pending: VecDeque::new(),
+                done: 0,
+                lsn: last_lsn,
+                seq,
+            }),
+            syncing: Mutex::new(()),
+            current: Mutex::new(file),
+            files: Mutex::new(Files { next_seq: manifest.last_seq() + 1, manifest, salt, archive: options.archive }),
+            appended: AtomicU64::new(last_lsn),
+            written: AtomicU64::new(last_lsn),
+            durable: AtomicU64::new(last_lsn),
+            wanted: AtomicU64::new(0),
+            last_sync_ms: AtomicU64::new(now_ms),
+            increment_bytes: AtomicU64::new(bytes),
+            gate: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            hook: OnceLock::new(),
+            _lock: held,
+            disk,
+            names,
+        };
+        if begun {
+            lock(&log.buffer).push_mark(last_lsn, now_ms);
+        }
+        log.remove_history(&mut lock(&log.files))?;
+        Ok(log)
+    }
+
+    /// What is called, from any thread, whenever [`Log::durable`] or [`Log::state`] has changed: it wakes who waits for
+    /// that. Can be set once. Locks of the log may be held: of the log it may ask only what takes one atomic load.
+    pub fn set_hook(&self, hook: Hook) {
+        let _ = self.hook.set(hook);
+    }
+
+    fn call_hook(&self) {
+        if let Some(hook) = self.hook.get() {
+            hook();
+        }
+    }
+
+    // Appending
+
+    /// Appends a transaction, with the shards of its keys held; its number. `body` has the commands in RESP, without
+    /// MULTI and EXEC, which are put around more than one (`changes`), and without SELECT before the first: it runs in
+    /// `first_db`. SELECTs between commands are the caller's; after the last one `last_db` is selected.
+    ///
+    /// Cannot fail: the transaction has happened. Whether it may happen is asked before, of [`Log::accepts_writes`].
+    /// Copies and sums up the body; no system call, no allocation in the long run.
+    pub fn append(&self, body: &[u8], first_db: u32, last_db: u32, changes: usize) -> Lsn {
+        let multi = changes > 1;
+        let mut crc = if multi { crc32c::crc32c(MULTI) } else { 0 };
+        crc = crc32c::crc32c_append(crc, body);
+        if multi {
+            crc = crc32c::crc32c_append(crc, EXEC);
+        }
+        let around = if multi { MULTI.len() + EXEC.len() } else { 0 };
+        let big = (body.len() >= BIG).then(|| body.to_vec());
+
+        let mut buffer = lock(&self.buffer);
+        buffer.lsn += 1;
+        let lsn = buffer.lsn;
+        self.appended.store(lsn, Ordering::Release);
+        if buffer.dropping {
+            buffer.hole = lsn;
+            return lsn;
+        }
+        let mut select = Vec::new();
+        if buffer.db != Some(first_db) {
+            push_select(&mut select, first_db);
+            crc = crc32c::crc32c(&select);
+            if multi {
+                crc = crc32c::crc32c_append(crc, MULTI);
+            }
+            crc = crc32c::crc32c_append(crc, body);
+            if multi {
+                crc = crc32c::crc32c_append(crc, EXEC);
+            }
+        }
+        buffer.db = Some(last_db);
+        let Ok(len) = u32::try_from(select.len() + around + body.len()) else {
+            return self.too_big(buffer);
+        };
+        let head = Head::encode(Kind::Record, len, lsn, buffer.salt, crc);
+        let whole = HEAD + len as usize;
+        buffer.bytes += whole;
+        let full = buffer.bytes > self.buffer_max;
+        match big {
+            None => {
+                let tail = buffer.room(whole);
+                tail.extend_from_slice(&head);
+                tail.extend_from_slice(&select);
+                if multi {
+                    tail.extend_from_slice(MULTI);
+                }
+                tail.extend_from_slice(body);
+                if multi {
+                    tail.extend_from_slice(EXEC);
+                }
+            }
+            Some(body) => {
+                let tail = buffer.room(HEAD + select.len() + around);
+                tail.extend_from_slice(&head);
+                tail.extend_from_slice(&select);
+                if multi {
+                    tail.extend_from_slice(MULTI);
+                }
+                buffer.close_tail(CHUNK);
+                buffer.full.push_back(Piece::Bytes(body));
+                if multi {
+                    buffer.tail.extend_from_slice(EXEC);
+                }
+            }
+        }
+        drop(buffer);
+        if full {
+            self.gate.fetch_or(FULL, Ordering::Relaxed);
+        }
+        lsn
+    }
+
+    /// A transaction that no frame can hold: 4 GiB. It has happened, so the log no longer tells what the keyspace is.
+    #[cold]
+    fn too_big(&self, mut buffer: MutexGuard<'_, Buffer>) -> Lsn {
+        const EFBIG: i32 = 27;
+        buffer.dropping = true;
+        buffer.hole = buffer.lsn;
+        let lsn = buffer.lsn;
+        drop(buffer);
+        self.fail(SYNC_FAILED, EFBIG);
+        lsn
+    }
+
+    /// Whether commands that change something may run. One atomic load.
+    #[inline]
+    pub fn accepts_writes(&self) -> bool {
+        self.gate.load(Ordering::Relaxed) == 0
+    }
+
+    /// How the log is.
+    pub fn state(&self) -> State {
+        let gate = self.gate.load(Ordering::Relaxed);
+        let errno = (gate >> 32) as i32;
+        match gate {
+            _ if gate & SYNC_FAILED != 0 => State::SyncFailed(errno),
+            _ if gate & WRITE_FAILED != 0 => State::WriteFailed(errno),
+            _ if gate & FULL != 0 => State::Full,
+            _ => State::Healthy,
+        }
+    }
+
+    fn fail(&self, bit: u64, errno: i32) {
+        let old = self.gate.load(Ordering::Relaxed);
+        self.gate.store(old & (FULL | SYNC_FAILED) | bit | (errno as u64) << 32, Ordering::Relaxed);
+        if bit == SYNC_FAILED {
+            let mut buffer = lock(&self.buffer);
+            // What comes after a switch can still be saved, by the base that the switch was made for.
+            buffer.dropping |= !buffer.switching;
+        }
+        self.call_hook();
+    }
+
+    /// LSN of the last transaction that was appended.
+    #[inline]
+    pub fn appended(&self) -> Lsn {
+        self.appended.load(Ordering::Acquire)
+    }
+
+    /// Up to which LSN all transactions are with the operating system: they survive the end of the process.
+    #[inline]
+    pub fn written(&self) -> Lsn {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Up to which LSN all transactions survive a power cut.
+    #[inline]
+    pub fn durable(&self) -> Lsn {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Bytes that wait in the buffer.
+    pub fn buffered_bytes(&self) -> usize {
+        lock(&self.buffer).bytes
+    }
+
+    /// Bytes in the increments that the manifest names: what a rewrite would save, but for the base.
+    pub fn increment_bytes(&self) -> u64 {
+        self.increment_bytes.load(Ordering::Relaxed)
+    }
+
+    // Writing and syncing
+
+    /// For the thread that writes, before it goes to sleep: whether it may. If so, [`Log::claim_wake`] will tell one
+    /// thread that appended to wake it.
+    pub fn may_sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        // Under the lock that appends take: either it sees the record, or the appender sees `asleep`.
+        let idle = lock(&self.buffer).bytes == 0;
+        if !idle {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        idle
+    }
+
+    /// For a thread that has appended, after a batch: whether it is the one to wake the thread that writes.
+    #[inline]
+    pub fn claim_wake(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst)
+    }
+
+    /// Asks for a sync up to `lsn` whatever the mode: [`Log::sync_due`] will be true until it is done.
+    pub fn want_durable(&self, lsn: Lsn) {
+        self.wanted.fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    /// Whether it is time to call [`Log::sync`].
+    pub fn sync_due(&self, mode: SyncMode, now_ms: u64) -> bool {
+        let durable = self.durable();
+        if durable >= self.written() || self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
+            return false;
+        }
+        // A clock that was set back must not keep the log from being synced.
+        let last = self.last_sync_ms.load(Ordering::Relaxed);
+        let waited = now_ms.checked_sub(last).unwrap_or(u64::MAX);
+        let patience = match mode {
+            SyncMode::Always => 0,
+            SyncMode::EverySec => EVERYSEC_MS,
+            SyncMode::No => SELDOM_MS,
+        };
+        waited >= patience || self.wanted.load(Ordering::Acquire) > durable
+    }
+
+    /// Writes what was appended to the file; the LSN up to which all is written. Does not sync, but where a file ends.
+    ///
+    /// On failure the log's state says why, and the next call tries again.
+    pub fn write(&self, now_ms: u64) -> Lsn {
+        let mut writer = lock(&self.writer);
+        self.write_locked(&mut writer, now_ms, false);
+        self.written()
+    }
+
+    fn write_locked(&self, writer: &mut Writer, now_ms: u64, last_mark: bool) {
+        // First what could not be written the last time: the buffer's limit counts what comes after.
+        if !self.write_pending(writer) {
+            return;
+        }
+        {
+            let durable = self.durable();
+            let mut buffer = lock(&self.buffer);
+            let clock = buffer.mark.ms.saturating_add(MARK_EVERY_MS) <= now_ms || now_ms < buffer.mark.ms;
+            if (buffer.bytes > 0 && (buffer.mark.durable != durable || clock) || last_mark) && !buffer.dropping {
+                buffer.push_mark(durable, now_ms);
+            }
+            buffer.close_tail(0);
+            std::mem::swap(&mut buffer.full, &mut writer.pending);
+            buffer.bytes = 0;
+            writer.lsn = buffer.lsn;
+        }
+        if self.gate.load(Ordering::Relaxed) & FULL != 0 {
+            self.gate.fetch_and(!FULL, Ordering::Relaxed);
+            self.call_hook();
+        }
+        self.write_pending(writer);
+    }
+
+    /// Writes all that is pending; false if that failed.
+    fn write_pending(&self, writer: &mut Writer) -> bool {
+        if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
+            return false;
+        }
+        while let Some(piece) = writer.pending.front() {
+            let bytes = match piece {
+                Piece::Bytes(bytes) => bytes,
+                Piece::Switch(next) => {
+                    let next = next.clone();
+                    if !self.cross(writer, next) {
+                        return false;
+                    }
+                    writer.pending.pop_front();
+                    continue;
+                }
+            };
+            while let Some(rest) = bytes.get(writer.done..)
+                && !rest.is_empty()
+            {
+                match writer.file.write_at(writer.offset, rest) {
+                    Ok(n) if n > 0 => {
+                        writer.done += n;
+                        writer.offset += n as u64;
+                        self.increment_bytes.fetch_add(n as u64, Ordering::Relaxed);
+                    }
+                    Ok(_) => {
+                        self.fail(WRITE_FAILED, errno(&io::ErrorKind::WriteZero.into()));
+                        return false;
+                    }
+                    Err(error) => {
+                        self.fail(WRITE_FAILED, errno(&error));
+                        return false;
+                    }
+                }
+            }
+            writer.done = 0;
+            if let Some(Piece::Bytes(mut bytes)) = writer.pending.pop_front() {
+                bytes.clear();
+                let mut buffer = lock(&self.buffer);
+                if bytes.capacity() == CHUNK && buffer.spare.len() < SPARE {
+                    buffer.spare.push(bytes);
+                }
+            }
+        }
+        self.written.store(writer.lsn, Ordering::Release);
+        if self.gate.load(Ordering::Relaxed) & WRITE_FAILED != 0 {
+            self.gate.fetch_and(FULL | SYNC_FAILED, Ordering::Relaxed);
+            self.call_hook();
+        }
+        true
+    }
+
+    /// Ends the file being written and goes on in the next. Nothing may be written to that before this one is synced:
+    /// so a torn tail is always in the last file.
+    fn cross(&self, writer: &mut Writer, next: Prepared) -> bool {
+        {
+            let _turn = lock(&self.syncing);
+            // A sync that failed meanwhile has taken the error with it: a second one would not fail.
+            if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
+                return false;
+            }
+            if let Err(error) = writer.file.sync() {
+                self.fail(SYNC_FAILED, errno(&error));
+                return false;
+            }
+        }
+        if !next.listed {
+            let mut files = lock(&self.files);
+            if let Err(error) = self.list(&mut files, &next) {
+                drop(files);
+                self.fail(WRITE_FAILED, error_number(&error));
+                return false;
+            }
+        }
+        self.enter(writer, next);
+        true
+    }
+
+    fn enter(&self, writer: &mut Writer, next: Prepared) {
+        self.increment_bytes.fetch_add(next.len, Ordering::Relaxed);
+        writer.file = Arc::clone(&next.file);
+        writer.offset = next.len;
+        writer.seq = next.seq;
+        writer.done = 0;
+        *lock(&self.current) = next.file;
+        let later = writer.pending.iter().skip(1).any(|piece| matches!(piece, Piece::Switch(_)));
+        let mut buffer = lock(&self.buffer);
+        buffer.switching = later || buffer.full.iter().any(|piece| matches!(piece, Piece::Switch(_)));
+    }
+
+    /// Names an increment in the manifest.
+    fn list(&self, files: &mut Files, next: &Prepared) -> Result<()> {
+        let line = FileLine { name: self.names.increment(next.seq), seq: next.seq, kind: FileType::Increment };
+        let mut manifest = files.manifest.clone();
+        manifest.increments.push(line);
+        manifest.store(&*self.disk, &self.names)?;
+        files.manifest = manifest;
+        Ok(())
+    }
+
+    /// Syncs what is written; the LSN up to which all is durable.
+    ///
+    /// On failure the log's state is [`State::SyncFailed`].
+    pub fn sync(&self, now_ms: u64) -> Lsn {
+        let changed = {
+            let _turn = lock(&self.syncing);
+            // In this order: if the file changes in between, the one before is synced already.
+            let target = self.written();
+            let file = Arc::clone(&lock(&self.current));
+            if target <= self.durable() || self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
+                return self.durable();
+            }
+            self.last_sync_ms.store(now_ms, Ordering::Relaxed);
+            match file.sync() {
+                Ok(()) => {
+                    self.durable.fetch_max(target, Ordering::AcqRel);
+                    true
+                }
+                Err(error) => {
+                    self.fail(SYNC_FAILED, errno(&error));
+                    false
+                }
+            }
+        };
+        if changed {
+            self.call_hook();
+        }
+        self.durable()
+    }
+
+    /// Writes and syncs everything, and marks it as synced, so that later damage of the tail is known as such. True if
+    /// all is durable. For an orderly end; appending goes on to be possible.
+    pub fn close(&self, now_ms: u64) -> bool {
+        self.write(now_ms);
+        self.sync(now_ms);
+        let durable = self.durable();
+        if durable == self.appended() {
+            self.write_locked(&mut lock(&self.writer), now_ms, true);
+            let _turn = lock(&self.syncing);
+            let file = Arc::clone(&lock(&self.current));
+            // Only the mark is at stake, but what is written later would follow it.
+            if let Err(error) = file.sync() {
+                self.fail(SYNC_FAILED, errno(&error));
+            }
+        }
+        durable == self.appended()
+    }
+
+    /// Takes no more, as after a failed sync: nothing that is appended from now on counts before a rewrite has succeeded that is
+    /// prepared later. For a log that is turned off while the server goes on. Its state is [`State::SyncFailed`] of 0.
+    pub fn suspend(&self) {
+        self.fail(SYNC_FAILED, 0);
+    }
+
+    /// Length of the base in bytes; 0 if there is none, or it cannot be looked at.
+    pub fn base_bytes(&self) -> u64 {
+        let base = lock(&self.files).manifest.base.as_ref().map(|line| self.names.path(&line.name));
+        let len = base.and_then(|path| self.disk.open(&path, Open::Read).and_then(|file| file.len()).ok());
+        len.unwrap_or(0)
+    }
+
+    // Rewriting
+
+    /// Creates the next increment, so that [`Log::rotate`] has nothing to wait for. With no shard held.
+    pub fn prepare_rotation(&self, now_ms: u64) -> Result<Prepared> {
+        let mut files = lock(&self.files);
+        let seq = files.next_seq;
+        files.next_seq += 1;
+        let salt = next_salt(&mut files.salt);
+        let (file, len) = begin_increment(&*self.disk, &self.names, seq, self.appended(), salt, now_ms)?;
+        let mut next = Prepared { seq, salt, file, len, listed: false };
+        // After a failed sync the file before it is no longer whole, and this one of no use without a new base.
+        if self.gate.load(Ordering::Relaxed) & SYNC_FAILED == 0 {
+            self.list(&mut files, &next)?;
+            next.listed = true;
+        }
+        Ok(next)
+    }
+
+    /// Switches to the prepared increment, at one place between two transactions. With every shard held: a short lock.
+    pub fn rotate(&self, next: Prepared, now_ms: u64) -> Rotation {
+        let durable = self.durable();
+        let mut buffer = lock(&self.buffer);
+        buffer.dropping = false;
+        buffer.switching = true;
+        buffer.db = None;
+        buffer.salt = next.salt;
+        buffer.close_tail(CHUNK);
+        let rotation = Rotation { seq: next.seq, lsn: buffer.lsn };
+        buffer.full.push_back(Piece::Switch(next));
+        buffer.push_mark(durable, now_ms);
+        rotation
+    }
+
+    /// Where the base of a rewrite is to be written. The file may exist: left from an attempt before a crash.
+    pub fn base_path(&self, rotation: Rotation) -> PathBuf {
+        self.names.path(&self.names.base(rotation.seq))
+    }
+
+    /// Makes the base at [`Log::base_path`], which holds the state at `rotation.lsn`, the log's base, durably, and removes
+    /// or archives what it replaces. Ends [`State::SyncFailed`].
+    ///
+    /// # Errors
+    /// Nothing has changed then, unless what failed is the removal of old files, which will be tried again when the log is opened.
+    pub fn finish_rewrite(&self, rotation: Rotation, now_ms: u64) -> Result<()> {
+        let path = self.base_path(rotation);
+        self.disk
+            .open(&path, Open::Write)
+            .and_then(|file| file.sync())
+            .and_then(|()| self.disk.sync_dir(&self.names.dir))
+            .map_err(|error| Error::io("sync", &path, error))?;
+        let mut writer = lock(&self.writer);
+        self.write_locked(&mut writer, now_ms, false);
+        let next = match writer.seq >= rotation.seq {
+            true => None,
+            // The log could not be written up to here. It no longer matters: the base holds all that.
+            false => Some(self.skip_to(&mut writer, rotation)?),
+        };
+        let mut files = lock(&self.files);
+        let base = FileLine { name: self.names.base(rotation.seq), seq: rotation.seq, kind: FileType::Base };
+        let mut manifest = Manifest { base: Some(base), ..Manifest::default() };
+        let old = files.manifest.clone();
+        for line in old.base.into_iter().chain(old.increments) {
+            if line.kind == FileType::Increment && line.seq >= rotation.seq {
+                manifest.increments.push(line);
+            } else {
+                manifest.history.push(FileLine { kind: FileType::History, ..line });
+            }
+        }
+        manifest.history.extend(old.history);
+        if let Some(next) = next.as_ref().filter(|next| !next.listed) {
+            let name = self.names.increment(next.seq);
+            manifest.increments.push(FileLine { name, seq: next.seq, kind: FileType::Increment });
+        }
+        manifest.store(&*self.disk, &self.names)?;
+        files.manifest = manifest;
+        if let Some(next) = next {
+            while let Some(piece) = writer.pending.front()
+                && !matches!(piece, Piece::Switch(switch) if switch.seq == next.seq)
+            {
+                writer.pending.pop_front();
+            }
+            self.enter(&mut writer, next);
+            writer.pending.pop_front();
+            self.gate.fetch_and(FULL, Ordering::Relaxed);
+        }
+        drop(writer);
+        self.durable.fetch_max(rotation.lsn, Ordering::AcqRel);
+        self.written.fetch_max(rotation.lsn, Ordering::AcqRel);
+        let removed = self.remove_history(&mut files);
+        drop(files);
+        self.call_hook();
+        removed
+    }
+
+    /// The increment of a rotation that is still pending; all that was appended is moved to the writer.
+    fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Prepared> {
+        let mut buffer = lock(&self.buffer);
+        buffer.close_tail(0);
+        writer.pending.append(&mut buffer.full);
+        buffer.bytes = 0;
+        writer.lsn = buffer.lsn;
+        let found = writer.pending.iter().find_map(|piece| match piece {
+            Piece::Switch(next) if next.seq == rotation.seq => Some(next.clone()),
+            _ => None,
+        });
+        if buffer.hole > rotation.lsn {
+            return Err(Error::Missing("transactions after the base could not be kept"));
+        }
+        found.ok_or(Error::Missing("the log has not been rotated for this rewrite"))
+    }
+
+    /// Gives a rewrite up: removes what there is of its base. The new increment stays in use.
+    pub fn abort_rewrite(&self, rotation: Rotation) {
+        // If the manifest could not be replaced, it may still have been: then the base is in use.
+        let named = |manifest: &Manifest| manifest.base.as_ref().is_some_and(|base| base.seq == rotation.seq);
+        if matches!(Manifest::load(&*self.disk, &self.names), Ok(manifest) if !manifest.as_ref().is_some_and(named)) {
+            // What stays is overwritten by the next attempt, or lies about.
+            let _ = self.disk.remove(&self.base_path(rotation));
+        }
+        if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
+            // Without the base, nothing after the failed sync can become durable.
+            let mut writer = lock(&self.writer);
+            let mut buffer = lock(&self.buffer);
+            writer.pending.clear();
+            writer.done = 0;
+            buffer.dropping = true;
+            buffer.switching = false;
+            buffer.hole = buffer.lsn;
+            buffer.full.clear();
+            buffer.tail.clear();
+            buffer.bytes = 0;
+        }
+    }
+
+    /// Calls `then` with the place up to which the log is written, and the manifest. Meanwhile neither changes.
+    pub(super) fn with_files<T>(&self, then: impl FnOnce(&Position, &Manifest) -> Result<T>) -> Result<T> {
+        let writer = lock(&self.writer);
+        if self.state() != State::Healthy || !writer.pending.is_empty() {
+            return Err(Error::Missing("the log cannot be written at this time"));
+        }
+        let position =
+            Position { file: Arc::clone(&writer.file), seq: writer.seq, offset: writer.offset, lsn: writer.lsn };
+        then(&position, &lock(&self.files).manifest)
+    }
+
+    /// Removes the files that the manifest calls history, or moves them to the archive.
+    fn remove_history(&self, files: &mut Files) -> Result<()> {
+        if files.manifest.history.is_empty() {
+            return Ok(());
+        }
+        let archive = self.names.path(ARCHIVE);
+        let mut bytes = 0;
+        for line in &files.manifest.history {
+            let path = self.names.path(&line.name);
+            let remove = || {
+                let len = match self.disk.open(&path, Open::Read) {
+                    Ok(file) => file.len()?,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+                    Err(error) => return Err(error),
+                };
+                match files.archive {
+                    true => {
+                        self.disk.create_dir(&archive)?;
+                        self.disk.rename(&path, &archive.join(&line.name))?;
+                    }
+                    false => self.disk.remove(&path)?,
+                }
+                Ok(if line.name.ends_with(".incr.aof") { len } else { 0 })
+            };
+            bytes += remove().map_err(|error| Error::io("remove", &path, error))?;
+        }
+        if files.archive {
+            self.disk.sync_dir(&archive).map_err(|error| Error::io("sync", &archive, error))?;
+        }
+        self.disk.sync_dir(&self.names.dir).map_err(|error| Error::io("sync", &self.names.dir, error))?;
+        let _ = self
+            .increment_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(old.saturating_sub(bytes)));
+        let mut manifest = files.manifest.clone();
+        manifest.history.clear();
+        manifest.store(&*self.disk, &self.names)?;
+        files.manifest = manifest;
+        Ok(())
+    }
+}
+
+fn error_number(error: &Error) -> i32 {
+    match error {
+        Error::Io { source, .. } => errno(source),
+        _ => errno(&io::ErrorKind::Other.into()),
+    }
+}

@@ -1,0 +1,244 @@
+//! The manifest: which files the data consists of, as Redis 7 and Valkey write it, and a checksum line that they skip.
+//!
+//! ```text
+//! #F:000000a1:0000000000000000:5d0c91aa
+//! file appendonly.aof.3.base.rdb seq 3 type b
+//! file appendonly.aof.3.incr.aof seq 3 type i
+//! file appendonly.aof.2.incr.aof seq 2 type h
+//! ```
+//!
+//! The frame on the first line covers all that follows. A manifest without it comes from another server, or from a hand.
+//! It is replaced as a whole, in one step. Keys that are not known here are skipped, as Redis does.
+
+use super::frame::{self, HEAD, Head, Kind};
+use super::{Error, Result};
+use crate::disk::{Disk, read_file, replace_file};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a file of the manifest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileType {
+    /// The state at one moment.
+    Base,
+    /// What changed since, one file after another.
+    Increment,
+    /// No longer needed; to be removed.
+    History,
+}
+
+/// One line of the manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileLine {
+    /// The name, without a directory.
+    pub name: String,
+    /// The sequence number.
+    pub seq: u64,
+    /// What it is.
+    pub kind: FileType,
+}
+
+/// A whole manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// The base, if there is one.
+    pub base: Option<FileLine>,
+    /// The increments, in order.
+    pub increments: Vec<FileLine>,
+    /// Files that are no longer needed.
+    pub history: Vec<FileLine>,
+}
+
+/// The names of a log's files: those that Redis gives them.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// The directory (`appenddirname` within `dir`).
+    pub dir: PathBuf,
+    /// `appendfilename`.
+    pub name: String,
+}
+
+impl Names {
+    /// The files of the log called `name` in `dir`.
+    pub fn new(dir: &Path, name: &str) -> Names {
+        Names { dir: dir.to_path_buf(), name: name.to_string() }
+    }
+
+    /// Name of the manifest.
+    pub fn manifest(&self) -> String {
+        format!("{}.manifest", self.name)
+    }
+
+    /// Name of the base with this sequence number.
+    pub fn base(&self, seq: u64) -> String {
+        format!("{}.{seq}.base.rdb", self.name)
+    }
+
+    /// Name of the increment with this sequence number.
+    pub fn increment(&self, seq: u64) -> String {
+        format!("{}.{seq}.incr.aof", self.name)
+    }
+
+    /// The path of a file of the log.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest; nothing if there is none.
+    pub fn load(disk: &dyn Disk, names: &Names) -> Result<Option<Manifest>> {
+        let path = names.path(&names.manifest());
+        match read_file(disk, &path) {
+            Ok(bytes) => Self::parse(&bytes, &path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", &path, error)),
+        }
+    }
+
+    /// Replaces the manifest on disk, durably.
+    pub fn store(&self, disk: &dyn Disk, names: &Names) -> Result<()> {
+        let name = names.manifest();
+        replace_file(disk, &names.dir, &name, &self.encode())
+            .map_err(|error| Error::io("write", &names.path(&name), error))
+    }
+
+    /// The highest sequence number in use.
+    pub fn last_seq(&self) -> u64 {
+        self.base.iter().chain(&self.increments).map(|line| line.seq).max().unwrap_or(0)
+    }
+
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut text = String::new();
+        for line in self.base.iter().chain(&self.history).chain(&self.increments) {
+            let kind = match line.kind {
+                FileType::Base => 'b',
+                FileType::Increment => 'i',
+                FileType::History => 'h',
+            };
+            text.push_str(&format!("file {} seq {} type {kind}\n", quote(&line.name), line.seq));
+        }
+        // The body is far below 4 GiB: a line for each file.
+        frame::encode(Kind::Manifest, 0, 0, text.as_bytes()).unwrap_or_default()
+    }
+
+    /// Reads the bytes of a manifest; `path` is for the error.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Manifest> {
+        let bad = |line: usize, what| Error::Manifest { path: path.to_path_buf(), line, what };
+        let mut text = bytes;
+        if let Some(head) = Head::decode(bytes) {
+            text = bytes.get(HEAD..).unwrap_or_default();
+            if head.kind != Kind::Manifest || !head.fits(text, 0) {
+                return Err(bad(1, "the checksum does not fit"));
+            }
+        } else if bytes.starts_with(b"#F") || (bytes.starts_with(b"#") && bytes.get(2) == Some(&b':')) {
+            return Err(bad(1, "the checksum line is damaged"));
+        }
+        let text = std::str::from_utf8(text).map_err(|_| bad(1, "is not text"))?;
+        let mut manifest = Manifest::default();
+        for (at, line) in text.lines().enumerate() {
+            let at = at + 1;
+            if line.starts_with('#') {
+                continue;
+            }
+            let words = split(line).ok_or_else(|| bad(at, "unbalanced quotes"))?;
+            if words.is_empty() || words.len() % 2 == 1 {
+                return Err(bad(at, "is not made of keys and values"));
+            }
+            let (mut name, mut seq, mut kind) = (None, None, None);
+            for pair in words.chunks_exact(2) {
+                let [key, value] = pair else { continue };
+                match key.to_ascii_lowercase().as_str() {
+                    "file" if value.contains('/') || value.is_empty() => {
+                        return Err(bad(at, "a file's name must not be a path"));
+                    }
+                    "file" => name = Some(value.clone()),
+                    "seq" => seq = value.parse().ok().filter(|seq| *seq > 0),
+                    "type" => {
+                        kind = match value.as_str() {
+                            "b" => Some(FileType::Base),
+                            "i" => Some(FileType::Increment),
+                            "h" => Some(FileType::History),
+                            _ => return Err(bad(at, "unknown type")),
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            let (Some(name), Some(seq), Some(kind)) = (name, seq, kind) else {
+                return Err(bad(at, "lacks a name, a number or a type"));
+            };
+            let line = FileLine { name, seq, kind };
+            match kind {
+                FileType::Base if manifest.base.is_some() => return Err(bad(at, "a second base")),
+                FileType::Base => manifest.base = Some(line),
+                FileType::History => manifest.history.push(line),
+                FileType::Increment => {
+                    if manifest.increments.last().is_some_and(|last| last.seq >= seq) {
+                        return Err(bad(at, "increments out of order"));
+                    }
+                    manifest.increments.push(line);
+                }
+            }
+        }
+        if manifest == Manifest::default() {
+            return Err(bad(1, "is empty"));
+        }
+        Ok(manifest)
+    }
+}
+
+/// A name as a word of the manifest: quoted if it has anything but harmless characters.
+fn quote(name: &str) -> String {
+    let harmless = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\');
+    if !name.is_empty() && name.chars().all(harmless) {
+        return name.to_string();
+    }
+    let mut text = String::from("\"");
+    for c in name.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// The words of a line, quotes and escapes taken off as Redis does. Nothing if a quote is not closed.
+fn split(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut bytes = line.bytes().peekable();
+    loop {
+        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
+        if bytes.peek().is_none() {
+            return Some(words);
+        }
+        let mut word = Vec::new();
+        let quote = bytes.next_if(|b| matches!(b, b'"' | b'\''));
+        loop {
+            match (bytes.next(), quote) {
+                (None, None) => break,
+                (None, Some(_)) => return None,
+                (Some(b), Some(end)) if b == end => break,
+                (Some(b), None) if b.is_ascii_whitespace() => break,
+                (Some(b'\\'), Some(b'"')) => word.push(match bytes.next()? {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'x' => {
+                        let mut digit = || char::from(bytes.next()?).to_digit(16);
+                        (digit()? * 16 + digit()?) as u8
+                    }
+                    other => other,
+                }),
+                (Some(b), _) => word.push(b),
+            }
+        }
+        words.push(String::from_utf8(word).ok()?);
+    }
+}

@@ -1,0 +1,282 @@
+//! Streams in the RDB format.
+//!
+//! A node is a listpack. It begins with a head: entries, deleted entries, number of field names, the names, 0. Then each entry:
+//! flags; milliseconds and sequence number as differences from the node's id; number of fields and fields with values, or
+//! only values if the flags say that the fields are the head's; at last the number of elements before it.
+
+use super::encode::{Format, put_blob, put_listpack_blob, put_number, put_text};
+use super::packed::Elements;
+use super::types::kind;
+use super::{RdbError, Reader};
+use kelda_store::packed::Packed;
+use kelda_store::stream::{Entry, Group, Stream, StreamId};
+use kelda_store::{Limits, Str};
+use std::collections::BTreeMap;
+
+/// Flags of an entry.
+const DELETED: i64 = 1;
+const SAME_FIELDS: i64 = 2;
+
+/// A group or consumer that says so has never read, or it is not known how much.
+const UNKNOWN: u64 = u64::MAX;
+
+/// Reads a stream.
+pub(super) fn decode(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Stream, RdbError> {
+    let mut stream = Stream::new();
+    for _ in 0..reader.count(2)? {
+        let id = reader.blob()?;
+        let Ok(id) = <[u8; 16]>::try_from(&*id) else { return Err(RdbError::Corrupt("the id of a stream's node")) };
+        let block = reader.blob()?;
+        node(&mut stream, stream_id(id), &block, limits)?;
+    }
+    if reader.number()? != stream.len() {
+        return Err(RdbError::Corrupt("a stream has not as many entries as it says"));
+    }
+    let last_id = number_id(reader)?;
+    if last_id < stream.last_id() {
+        return Err(RdbError::Corrupt("a stream's last id is below that of an entry"));
+    }
+    stream.set_last_id(last_id);
+    let has_counters = kind != kind::STREAM_LISTPACKS;
+    if has_counters {
+        // The first id, which follows from the entries.
+        number_id(reader)?;
+        stream.set_max_deleted_id(number_id(reader)?);
+        stream.set_entries_added(reader.number()?);
+    }
+    for _ in 0..reader.count(4)? {
+        let name = reader.text()?.into_vec();
+        let last_delivered = number_id(reader)?;
+        let entries_read = if has_counters {
+            Some(reader.number()?).filter(|read| *read != UNKNOWN)
+        } else {
+            stream.entries_added_up_to(last_delivered)
+        };
+        if !stream.create_group(&name, last_delivered, entries_read) {
+            return Err(RdbError::Corrupt("two groups of one name"));
+        }
+        // It was just created.
+        let Some(group) = stream.group_mut(&name) else { continue };
+        decode_group(kind, reader, group)?;
+    }
+    Ok(stream)
+}
+
+fn decode_group(kind: u8, reader: &mut Reader<'_>, group: &mut Group) -> Result<(), RdbError> {
+    let mut pending = BTreeMap::new();
+    for _ in 0..reader.count(25)? {
+        let id = stream_id(reader.array()?);
+        let (delivery_time, delivery_count) = (reader.i64_le()?, reader.number()?);
+        if pending.insert(id, (delivery_time, delivery_count)).is_some() {
+            return Err(RdbError::Corrupt("an entry is pending twice"));
+        }
+    }
+    for _ in 0..reader.count(10)? {
+        let name = reader.text()?.into_vec();
+        let seen_time = reader.i64_le()?;
+        let active_time = if kind == kind::STREAM_LISTPACKS_3 { reader.i64_le()? } else { seen_time };
+        if !group.create_consumer(&name, seen_time) {
+            return Err(RdbError::Corrupt("two consumers of one name"));
+        }
+        group.set_consumer_times(&name, seen_time, (active_time >= 0).then_some(active_time));
+        for _ in 0..reader.count(16)? {
+            let id = stream_id(reader.array()?);
+            // Each entry is pending for one consumer.
+            let (delivery_time, delivery_count) =
+                pending.remove(&id).ok_or(RdbError::Corrupt("a consumer's pending entry is not its group's"))?;
+            group.set_pending(id, &name, delivery_time, delivery_count);
+        }
+    }
+    if pending.is_empty() { Ok(()) } else { Err(RdbError::Corrupt("a pending entry without a consumer")) }
+}
+
+/// Adds the entries of a node.
+fn node(stream: &mut Stream, base: StreamId, block: &[u8], limits: &Limits) -> Result<(), RdbError> {
+    const DAMAGED: RdbError = RdbError::Corrupt("damaged node of a stream");
+    let mut elements = Elements::listpack(block)?;
+    let (entries, deleted, names_len) = (elements.need_int()?, elements.need_int()?, elements.need_int()?);
+    let names: Vec<Str<'_>> = take(&mut elements, names_len)?;
+    if entries < 0 || deleted < 0 || elements.need_int()? != 0 {
+        return Err(DAMAGED);
+    }
+    let (mut seen, mut seen_deleted) = (0i64, 0i64);
+    let mut texts: Vec<Vec<u8>> = Vec::new();
+    while let Some(flags) = elements.next() {
+        let flags = match flags? {
+            Str::Int(flags) => flags,
+            Str::Bytes(_) => return Err(DAMAGED),
+        };
+        let (ms, seq) = (elements.need_int()?, elements.need_int()?);
+        // As Redis: differences may be below zero.
+        let id = StreamId::new(base.ms.wrapping_add(ms as u64), base.seq.wrapping_add(seq as u64));
+        texts.clear();
+        let elements_len = if flags & SAME_FIELDS != 0 {
+            for name in &names {
+                texts.push(name.to_vec());
+                texts.push(elements.need()?.to_vec());
+            }
+            names.len() as i64 + 3
+        } else {
+            let fields = elements.need_int()?;
+            let words = fields.checked_mul(2).ok_or(DAMAGED)?;
+            texts.extend(take(&mut elements, words)?.iter().map(Str::to_vec));
+            words + 4
+        };
+        if elements.need_int()? != elements_len {
+            return Err(DAMAGED);
+        }
+        if flags & DELETED != 0 {
+            seen_deleted += 1;
+            continue;
+        }
+        seen += 1;
+        let fields = texts.chunks_exact(2).map(|pair| match pair {
+            [field, value] => (&field[..], &value[..]),
+            _ => (&[][..], &[][..]),
+        });
+        if !stream.append(id, fields, limits) {
+            return Err(RdbError::Corrupt("ids of a stream out of order"));
+        }
+    }
+    if seen != entries || seen_deleted != deleted { Err(DAMAGED) } else { Ok(()) }
+}
+
+/// The next `count` elements.
+fn take<'a>(elements: &mut Elements<'a>, count: i64) -> Result<Vec<Str<'a>>, RdbError> {
+    let count = usize::try_from(count).ok().filter(|count| *count <= elements.remaining().len());
+    let count = count.ok_or(RdbError::Corrupt("a stream's node has not as many fields as it says"))?;
+    (0..count).map(|_| elements.need()).collect()
+}
+
+/// Passes over a stream.
+pub(super) fn skip(kind: u8, reader: &mut Reader<'_>) -> Result<(), RdbError> {
+    let has_counters = kind != kind::STREAM_LISTPACKS;
+    for _ in 0..reader.count(2)? {
+        reader.skip_text()?;
+        reader.skip_text()?;
+    }
+    for _ in 0..if has_counters { 8 } else { 3 } {
+        reader.number()?;
+    }
+    for _ in 0..reader.count(4)? {
+        reader.skip_text()?;
+        for _ in 0..if has_counters { 3 } else { 2 } {
+            reader.number()?;
+        }
+        for _ in 0..reader.count(25)? {
+            reader.take(24)?;
+            reader.number()?;
+        }
+        for _ in 0..reader.count(10)? {
+            reader.skip_text()?;
+            reader.take(if kind == kind::STREAM_LISTPACKS_3 { 16 } else { 8 })?;
+            let ids = reader.count(16)?;
+            // No more than there are bytes, as was just checked.
+            reader.take(ids * 16)?;
+        }
+    }
+    Ok(())
+}
+
+fn stream_id(bytes: [u8; 16]) -> StreamId {
+    let bits = u128::from_be_bytes(bytes);
+    StreamId::new((bits >> 64) as u64, bits as u64)
+}
+
+fn id_bytes(id: StreamId) -> [u8; 16] {
+    (u128::from(id.ms) << 64 | u128::from(id.seq)).to_be_bytes()
+}
+
+fn number_id(reader: &mut Reader<'_>) -> Result<StreamId, RdbError> {
+    Ok(StreamId::new(reader.number()?, reader.number()?))
+}
+
+fn put_id(id: StreamId, out: &mut Vec<u8>) {
+    put_number(id.ms, out);
+    put_number(id.seq, out);
+}
+
+/// Entries and bytes of fields and values of a node that is written, at most: the defaults of Redis.
+const NODE_ENTRIES_MAX: usize = 100;
+const NODE_BYTES_MAX: usize = 4096;
+
+/// Writes a stream.
+pub(super) fn encode(stream: &Stream, kind: u8, format: &Format, out: &mut Vec<u8>) {
+    let mut nodes = Vec::new();
+    let mut count = 0u64;
+    let mut entries = stream.iter().peekable();
+    let mut node: Vec<Entry<'_>> = Vec::new();
+    let mut bytes = 0;
+    while let Some(entry) = entries.next() {
+        bytes += entry.fields.clone().map(|(field, value)| field.len() + value.len() + 4).sum::<usize>();
+        node.push(entry);
+        if node.len() == NODE_ENTRIES_MAX || bytes >= NODE_BYTES_MAX || entries.peek().is_none() {
+            put_node(&node, format, &mut nodes);
+            count += 1;
+            node.clear();
+            bytes = 0;
+        }
+    }
+    put_number(count, out);
+    out.append(&mut nodes);
+    put_number(stream.len(), out);
+    put_id(stream.last_id(), out);
+    put_id(stream.first_id(), out);
+    put_id(stream.max_deleted_id(), out);
+    put_number(stream.entries_added(), out);
+    put_number(stream.groups().len() as u64, out);
+    for (name, group) in stream.groups() {
+        put_text(Str::Bytes(name), format, out);
+        put_id(group.last_delivered(), out);
+        put_number(group.entries_read().unwrap_or(UNKNOWN), out);
+        put_number(group.pending_len() as u64, out);
+        for (id, pending) in group.pending_range(StreamId::MIN, StreamId::MAX) {
+            out.extend(id_bytes(*id));
+            out.extend(pending.delivery_time.to_le_bytes());
+            put_number(pending.delivery_count, out);
+        }
+        put_number(group.consumers().len() as u64, out);
+        for (name, consumer) in group.consumers() {
+            put_text(Str::Bytes(name), format, out);
+            out.extend(consumer.seen_time.to_le_bytes());
+            if kind == kind::STREAM_LISTPACKS_3 {
+                out.extend(consumer.active_time.unwrap_or(-1).to_le_bytes());
+            }
+            put_number(consumer.pending().len() as u64, out);
+            consumer.pending().for_each(|id| out.extend(id_bytes(id)));
+        }
+    }
+}
+
+fn put_node(entries: &[Entry<'_>], format: &Format, out: &mut Vec<u8>) {
+    let Some(first) = entries.first() else { return };
+    let base = first.id;
+    let mut block = Packed::new();
+    let mut put = |element: Str<'_>| block.push_back(element);
+    put(Str::Int(entries.len() as i64));
+    put(Str::Int(0));
+    put(Str::Int(first.fields.len() as i64));
+    first.fields.clone().for_each(|(name, _)| put(name));
+    put(Str::Int(0));
+    for entry in entries {
+        let names = first.fields.clone().map(|(name, _)| name);
+        let same = entry.fields.len() == first.fields.len()
+            && entry.fields.clone().zip(names).all(|((field, _), name)| name.with_bytes(|name| field.eq_bytes(name)));
+        put(Str::Int(if same { SAME_FIELDS } else { 0 }));
+        put(Str::Int(entry.id.ms.wrapping_sub(base.ms) as i64));
+        put(Str::Int(entry.id.seq.wrapping_sub(base.seq) as i64));
+        let count = entry.fields.len() as i64;
+        if !same {
+            put(Str::Int(count));
+        }
+        for (field, value) in entry.fields.clone() {
+            if !same {
+                put(field);
+            }
+            put(value);
+        }
+        put(Str::Int(if same { count + 3 } else { 2 * count + 4 }));
+    }
+    put_blob(&id_bytes(base), out);
+    put_listpack_blob(&block, format, out);
+}

@@ -1,0 +1,269 @@
+//! Round trips of whole values, and payloads that real servers wrote.
+
+use super::*;
+use crate::rdb::payload::{PayloadError, dump, restore};
+use kelda_store::hash::Hash;
+use kelda_store::list::{End, List};
+use kelda_store::set::Set;
+use kelda_store::stream::{Stream, StreamId};
+use kelda_store::value::{Value, ValueRef};
+use kelda_store::zset::ZSet;
+use kelda_store::{Limits, Str};
+use proptest::prelude::*;
+
+fn borrow(value: &Value) -> ValueRef<'_> {
+    match value {
+        Value::Int(n) => ValueRef::String(Str::Int(*n)),
+        Value::String { bytes, .. } => ValueRef::String(Str::Bytes(bytes)),
+        Value::List(list) => ValueRef::List(list),
+        Value::Set(set) => ValueRef::Set(set),
+        Value::ZSet(zset) => ValueRef::ZSet(zset),
+        Value::Hash(hash) => ValueRef::Hash(hash),
+        Value::Stream(stream) => ValueRef::Stream(stream),
+    }
+}
+
+fn show(text: Str<'_>) -> String {
+    text.with_bytes(|bytes| bytes.escape_ascii().to_string())
+}
+
+/// A value as text, the same for equal values.
+fn describe(value: &Value) -> String {
+    let mut parts: Vec<String> = match borrow(value) {
+        ValueRef::String(text) => vec![show(text)],
+        ValueRef::List(list) => list.iter().map(show).collect(),
+        ValueRef::Set(set) => set.iter().map(show).collect(),
+        ValueRef::ZSet(zset) => zset.iter().map(|(member, score)| format!("{}={score:?}", show(member))).collect(),
+        ValueRef::Hash(hash) => hash.iter().map(|(field, value)| format!("{}={}", show(field), show(value))).collect(),
+        ValueRef::Stream(stream) => stream_parts(stream),
+    };
+    if matches!(value, Value::Set(_) | Value::Hash(_)) {
+        parts.sort();
+    }
+    format!("{:?} {}", value.kind(), parts.join(" "))
+}
+
+fn stream_parts(stream: &Stream) -> Vec<String> {
+    let mut parts = vec![format!("{} {} {}", stream.last_id(), stream.max_deleted_id(), stream.entries_added())];
+    for entry in stream.iter() {
+        parts.push(entry.id.to_string());
+        parts.extend(entry.fields.map(|(field, value)| format!("{}={}", show(field), show(value))));
+    }
+    for (name, group) in stream.groups() {
+        parts.push(format!("{name:?} {} {:?}", group.last_delivered(), group.entries_read()));
+        parts.extend(group.pending_range(StreamId::MIN, StreamId::MAX).map(|pending| format!("{pending:?}")));
+        parts.extend(group.consumers().map(|consumer| format!("{consumer:?}")));
+    }
+    parts
+}
+
+const VERSIONS: [Version; 4] = [Version::REDIS_7_0, Version::REDIS_7_2, Version::REDIS_7_4, Version::VALKEY_9];
+
+/// Checks that a value comes back from every form in which it can be written, skipped like read.
+fn check(value: &Value, versions: &[Version]) {
+    for &version in versions {
+        for compress in [false, true] {
+            let format = Format { version, compress };
+            let payload = dump(borrow(value), &format);
+            let back = restore(&payload, &Limits::default()).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
+            assert_eq!(describe(&back), describe(value));
+
+            let mut body = Vec::new();
+            encode_value(borrow(value), &format, &mut body);
+            let mut reader = Reader::new(&body);
+            skip_value(value_kind(borrow(value), &format), version.dialect(), &mut reader).unwrap();
+            assert!(reader.is_empty());
+        }
+    }
+}
+
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..30),
+        any::<i64>().prop_map(|n| n.to_string().into_bytes()),
+        (-300i32..300).prop_map(|n| n.to_string().into_bytes()),
+        (0usize..6000).prop_map(|len| vec![b'r'; len]),
+    ]
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    (0usize..9, 0usize..70, -5i64..5).prop_map(|(entries, bytes, list_chunk)| Limits {
+        hash_entries_max: entries,
+        hash_value_bytes_max: bytes,
+        list_chunk,
+        set_int_entries_max: entries,
+        set_entries_max: entries,
+        set_value_bytes_max: bytes,
+        zset_entries_max: entries,
+        zset_value_bytes_max: bytes,
+        stream_node_bytes_max: bytes * 10,
+        stream_node_entries_max: entries,
+        ..Limits::default()
+    })
+}
+
+/// A value that a failed test can show.
+struct Shown(Value);
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.0))
+    }
+}
+
+fn value() -> impl Strategy<Value = Shown> {
+    let texts = || proptest::collection::vec(text(), 1..20);
+    let pairs = || proptest::collection::vec((text(), text()), 1..20);
+    let ints = proptest::collection::vec(prop_oneof![any::<i64>(), -40_000i64..40_000, -9i64..9], 1..20);
+    prop_oneof![
+        text().prop_map(|text| Shown(Value::from_text(&text))),
+        (texts(), limits()).prop_map(|(texts, limits)| {
+            let mut list = List::new();
+            texts.iter().for_each(|text| list.push(End::Back, text, &limits));
+            Shown(Value::List(list))
+        }),
+        (texts(), limits()).prop_map(|(texts, limits)| Shown(set_of(&texts, &limits))),
+        (ints, limits()).prop_map(|(ints, limits)| {
+            let texts: Vec<_> = ints.iter().map(|n| n.to_string().into_bytes()).collect();
+            Shown(set_of(&texts, &limits))
+        }),
+        (texts(), limits(), any::<u64>()).prop_map(|(texts, limits, seed)| {
+            let mut zset = ZSet::new();
+            for (n, text) in texts.iter().enumerate() {
+                let bits = f64::from_bits(seed.wrapping_mul(n as u64));
+                let scores = [0.0, 1.0, -2.5, f64::INFINITY, 1e300, if bits.is_nan() { -0.0 } else { bits }];
+                zset.insert(text, scores[n % 6], &limits);
+            }
+            Shown(Value::ZSet(zset))
+        }),
+        (pairs(), limits()).prop_map(|(pairs, limits)| {
+            let mut hash = Hash::new();
+            for (field, value) in &pairs {
+                hash.set(field, value, &limits);
+            }
+            Shown(Value::Hash(hash))
+        }),
+        (pairs(), pairs(), limits())
+            .prop_map(|(fields, groups, limits)| Shown(Value::Stream(stream_of(&fields, &groups, &limits)))),
+    ]
+}
+
+fn set_of(texts: &[Vec<u8>], limits: &Limits) -> Value {
+    let mut set = Set::new();
+    for text in texts {
+        set.insert(text, limits);
+    }
+    Value::Set(set)
+}
+
+/// A stream whose entries and groups follow from the pairs.
+fn stream_of(fields: &[(Vec<u8>, Vec<u8>)], groups: &[(Vec<u8>, Vec<u8>)], limits: &Limits) -> Box<Stream> {
+    let mut stream = Stream::new();
+    let ids: Vec<_> = (0..fields.len() as u64 * 2).map(|n| StreamId::new(n * n + 1, n % 3)).collect();
+    for (n, id) in ids.iter().enumerate() {
+        let some = &fields[n % fields.len()..];
+        let some = &some[..some.len().min(1 + n % 3)];
+        assert!(stream.append(*id, some.iter().map(|(field, value)| (&field[..], &value[..])), limits));
+    }
+    for id in ids.iter().step_by(4) {
+        stream.delete(*id);
+    }
+    for (n, (name, consumer)) in groups.iter().enumerate() {
+        stream.create_group(name, ids[n % ids.len()], (n % 2 == 0).then_some(n as u64));
+        let group = stream.group_mut(name).unwrap();
+        group.create_consumer(consumer, 1_000 + n as i64);
+        group.create_consumer(b"idle", 5);
+        group.set_consumer_times(b"idle", 7, None);
+        group.set_consumer_times(consumer, 8, Some(8));
+        for id in ids.iter().take(n) {
+            group.set_pending(*id, consumer, 99, n as u64);
+        }
+    }
+    Box::new(stream)
+}
+
+proptest! {
+    #[test]
+    fn values_come_back(Shown(value) in value()) {
+        // Before RDB version 11 the time at which a consumer was active is not told.
+        let versions = if matches!(value, Value::Stream(_)) { &VERSIONS[1..] } else { &VERSIONS[..] };
+        check(&value, versions);
+    }
+
+    #[test]
+    fn damaged_values_do_not_panic(Shown(value) in value(), places in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4)) {
+        let mut out = Vec::new();
+        let format = Format { compress: false, ..Format::default() };
+        let kind = value_kind(borrow(&value), &format);
+        encode_value(borrow(&value), &format, &mut out);
+        for (at, byte) in places {
+            let at = at % out.len();
+            out[at] = byte;
+        }
+        let _ = decode_value(kind, Dialect::Redis, &mut Reader::new(&out), &Limits::default());
+        let _ = skip_value(kind, Dialect::Redis, &mut Reader::new(&out));
+    }
+
+    #[test]
+    fn no_bytes_panic(kind in 0u8..30, bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0u8..4], 0..100)) {
+        for dialect in [Dialect::Redis, Dialect::Valkey] {
+            let read = decode_value(kind, dialect, &mut Reader::new(&bytes), &Limits::default());
+            let skipped = skip_value(kind, dialect, &mut Reader::new(&bytes));
+            prop_assert!(skipped.is_ok() || read.is_err());
+        }
+    }
+}
+
+#[test]
+fn every_cut_and_every_bit_is_noticed() {
+    let mut hash = Hash::new();
+    hash.set(b"field", b"value", &Limits::default());
+    let payload = dump(ValueRef::Hash(&hash), &Format::default());
+    for len in 0..payload.len() {
+        assert!(restore(&payload[..len], &Limits::default()).is_err());
+    }
+    for bit in 0..payload.len() * 8 {
+        let mut damaged = payload.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(restore(&damaged, &Limits::default()).err(), Some(PayloadError::Footer));
+    }
+}
+
+#[test]
+fn damage_has_a_reason() {
+    for (kind, bytes, want) in [
+        (kind::SET, &b"\x02\x01a\x01a"[..], RdbError::Corrupt("the same member twice")),
+        (kind::HASH, b"\x02\x01a\x01b\x01a\x01c", RdbError::Corrupt("the same member twice")),
+        (kind::ZSET_2, b"\x01\x01a\0\0\0\0\0\0\xf8\x7f", RdbError::Corrupt("a score that is no number")),
+        (kind::LIST, b"\0", RdbError::Empty),
+        (kind::HASH_LISTPACK, b"\x07\x07\0\0\0\0\0\xff", RdbError::Empty),
+        (
+            kind::HASH_LISTPACK,
+            b"\x09\x09\0\0\0\x01\0\x01\x01\xff",
+            RdbError::Corrupt("a packed block has too few elements"),
+        ),
+        (kind::STRING, b"\x05abc", RdbError::Truncated),
+        (kind::LIST, b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff", RdbError::Truncated),
+        (99, b"", RdbError::UnknownType(99)),
+    ] {
+        let read = decode_value(kind, Dialect::Redis, &mut Reader::new(bytes), &Limits::default());
+        assert_eq!(read.err(), Some(want), "{kind} {bytes:?}");
+    }
+}
+
+#[test]
+fn values_of_modules_are_named() {
+    // `ReJSON-RL` in nine letters of six bits, version 3.
+    let letters = "ReJSON-RL".bytes().map(|letter| {
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".bytes().position(|l| l == letter).unwrap()
+    });
+    let id = letters.fold(0u64, |id, letter| id << 6 | letter as u64) << 10 | 3;
+    let mut bytes = Vec::new();
+    put_number(id, &mut bytes);
+    bytes.extend(b"\x05\x02{}\x02\x07\x04\0\0\0\0\0\0\0\0\x00");
+    let read = decode_value(kind::MODULE_2, Dialect::Redis, &mut Reader::new(&bytes), &Limits::default());
+    assert_eq!(read.err(), Some(RdbError::Module("ReJSON-RL".into())));
+    let mut reader = Reader::new(&bytes);
+    skip_value(kind::MODULE_2, Dialect::Redis, &mut reader).unwrap();
+    assert!(reader.is_empty());
+}
