@@ -202,7 +202,10 @@ impl Rules {
                 loaded.empty.push(key.into_vec());
                 continue;
             };
-            if !self.keep_expired && raw.expire_at.is_some_and(|at| at < self.clock.now_ms) {
+            let now_ms = self.clock.now_ms;
+            let over = raw.expire_at.is_some_and(|at| at < now_ms)
+                || matches!(&value, Value::Hash(hash) if hash.is_over(now_ms));
+            if over && !self.keep_expired {
                 loaded.expired += 1;
                 continue;
             }
