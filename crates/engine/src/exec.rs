@@ -1,8 +1,8 @@
 //! From bytes to replies: batches of parsed commands, the gates before a command runs, its transaction, and EXEC.
 
+use crate::acl;
 use crate::acl::log::Context;
 use crate::acl::user::Reason;
-use crate::acl;
 use crate::args::Args;
 use crate::blocking;
 use crate::command::{Flags, Reply, Run, Wait};
@@ -87,9 +87,10 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let mut fast = FastPath::new(worker, session, input.len());
     'batches: loop {
         words.clear();
-        fast.note(worker, session);
-        worker.follow_users(session);
-        fast = FastPath::new(worker, session, input.len());
+        if worker.follow_users(session) {
+            fast.note(worker, session);
+            fast = FastPath::new(worker, session, input.len());
+        }
         // Before AUTH the limits are narrow, and the very next command may lift them.
         let most = if session.authenticated { BATCH } else { 1 };
         let end = parse(worker, session, &input, &mut consumed, most, &mut scratch, &mut words);
@@ -781,7 +782,13 @@ pub(crate) fn run_inside(
     result
 }
 
-fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: &Args, reply: &mut Reply) -> Result {
+pub(crate) fn run_in_txn(
+    ctx: &mut Ctx,
+    txn: &mut Txn,
+    command: &'static Registered,
+    args: &Args,
+    reply: &mut Reply,
+) -> Result {
     if ctx.session.restricted {
         txn.cx().env.named_keys_only = is_kept_to_named_keys(ctx.session, command, args.words());
     }

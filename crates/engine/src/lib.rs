@@ -25,6 +25,7 @@ pub mod pubsub;
 pub mod rdb;
 mod redacted;
 pub mod registry;
+pub mod replay;
 pub mod running;
 pub mod scripting;
 pub mod scripts;

@@ -307,9 +307,15 @@ fn load_block(keyspace: &Keyspace, rules: &Rules, block: &Block) -> Result<Loade
 /// Loads the snapshot file, if there is one, when the server starts: keys and functions. Says in the log what it did.
 pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> {
     let name = engine.config.settings().dbfilename.clone();
-    let Some(mut source) = engine.platform.open_file(&name)? else { return Ok(None) };
+    load_file(engine, &name, false)
+}
+
+/// [`load_at_start`] of any file. `keep_expired`: keys whose time is over are loaded, because a log that follows the file may
+/// yet lengthen it.
+pub fn load_file(engine: &Arc<Engine>, name: &str, keep_expired: bool) -> Result<Option<Loaded>, LoadError> {
+    let Some(mut source) = engine.platform.open_file(name)? else { return Ok(None) };
     let started_us = engine.clock.monotonic_us();
-    let mut loaded = load_keys(engine, &mut *source, engine.worker_count(), false)?;
+    let mut loaded = load_keys(engine, &mut *source, engine.worker_count(), keep_expired)?;
     load_functions(engine, &std::mem::take(&mut loaded.functions)).map_err(LoadError::Function)?;
     let fact = |wanted: &str| {
         let found = loaded.facts.iter().find(|(name, _)| name == wanted.as_bytes());

@@ -391,10 +391,10 @@ impl Script<'_, '_, '_, '_> {
                 Error::owned(format!("ERR ACL failure in script: {}", acl::text(&session.user, command, reason)))
             })?;
         }
+        if self.read_only && (command.writes || command.flags.has(Flags::MAY_REPLICATE)) {
+            return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
+        }
         if command.writes {
-            if self.read_only {
-                return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
-            }
             exec::check_writes(worker)?;
         }
         if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {

@@ -58,6 +58,15 @@ impl Platform for NoPlatform {
         1 << 20
     }
 
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.files().get(path).cloned().ok_or(io::Error::from_raw_os_error(2))
+    }
+
+    fn write_file(&self, path: &str, text: &[u8]) -> io::Result<()> {
+        self.files().insert(path.into(), text.into());
+        Ok(())
+    }
+
     fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn io::Read + Send>>> {
         Ok(self.files().get(name).map(|bytes| Box::new(io::Cursor::new(bytes.clone())) as _))
     }
@@ -76,7 +85,7 @@ pub struct Console {
     pub engine: Arc<Engine>,
     /// Its clock.
     pub clock: Arc<HandClock>,
-    /// Its files.
+    /// Its process, with its files.
     pub platform: Arc<NoPlatform>,
     worker: Worker,
     clients: BTreeMap<String, Client>,
@@ -100,15 +109,25 @@ impl Console {
         Console::with_sink(settings, None)
     }
 
+    /// An engine in a process with these files.
+    pub fn with_files(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Console {
+        let files = files.iter().map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())).collect();
+        Console::build(settings, NoPlatform { files: Mutex::new(files) }, None)
+    }
+
     /// An engine whose changes go to `sink`.
     pub fn with_sink(settings: &[(&str, &str)], sink: Option<Arc<dyn ChangeSink>>) -> Console {
+        Console::build(settings, NoPlatform::default(), sink)
+    }
+
+    fn build(settings: &[(&str, &str)], platform: NoPlatform, sink: Option<Arc<dyn ChangeSink>>) -> Console {
         let mut config = Config::default();
         for (name, value) in settings.iter().chain(&[("enable-debug-command", "yes")]) {
             let accepted = config.parse_file_text(&format!("{name} {value}\n"), "test", &|_| Ok(Vec::new()));
             assert!(accepted.is_ok(), "{name} {value}");
         }
         let clock = Arc::new(HandClock { us: AtomicU64::new(START_US), us_a_look: AtomicU64::new(0) });
-        let platform = Arc::new(NoPlatform::default());
+        let platform = Arc::new(platform);
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),
@@ -118,6 +137,8 @@ impl Console {
             seed: 1,
             sink,
         });
+        let users = engine.acl.load_at_start(&engine.config.config(), |path| platform.read_file(path));
+        assert_eq!(users, Ok(()));
         let worker = engine.worker(0, Box::new(|| {}));
         Console { engine, clock, platform, worker, clients: BTreeMap::new() }
     }

@@ -5,6 +5,7 @@ use crate::clock::SystemClock;
 use crate::event_loop::Shared;
 use crate::log;
 use crate::memory::used_bytes;
+use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, Wake};
 use kelda_engine::config::{ConfigHandle, LogLevel};
@@ -19,10 +20,11 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Makes the worker of each thread.
 pub struct Threads {
     engine: Arc<Engine>,
+    persistence: Arc<Persistence>,
 }
 
 /// Numbers that nobody can guess, from the randomness with which the standard library keys its hash maps.
-fn random() -> u64 {
+pub fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
@@ -33,6 +35,7 @@ impl Threads {
     /// What is wrong with the users that the configuration names.
     pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>, file: Option<&Path>) -> Result<Threads, String> {
         kelda_store::hasher::set_seed([random(), random()]);
+        let persistence = Persistence::new();
         let settings = config.settings();
         let threads = shared.mailboxes.len();
         let process = ProcessInfo {
@@ -51,10 +54,13 @@ impl Threads {
             process,
             workers: threads,
             seed: random(),
-            sink: None,
+            sink: Some(persistence.clone()),
         });
+        // Until the data is there.
+        engine.log.turn(false);
+        engine.loading.begin(engine.started_us / 1_000_000, 0);
         engine.acl.load_at_start(&config.config(), |path| std::fs::read(path))?;
-        Ok(Threads { engine })
+        Ok(Threads { engine, persistence })
     }
 }
 
@@ -67,13 +73,16 @@ fn operating_system() -> String {
 impl MakeSessions for Threads {
     type Sessions = Worker;
 
-    fn load(&self) -> Result<(), String> {
-        let loaded = kelda_engine::rdb::load_at_start(&self.engine);
-        loaded.map(drop).map_err(|why| format!("{}: {why}", self.engine.config.settings().dbfilename))
-    }
-
     fn make(&self, index: usize, wake: Wake) -> Worker {
         self.engine.worker(index, wake)
+    }
+
+    fn start(&self, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+        self.persistence.start(&self.engine, stopping)
+    }
+
+    fn finish(&self) {
+        self.persistence.finish();
     }
 }
 

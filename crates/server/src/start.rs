@@ -4,9 +4,10 @@ use crate::cli::{self, Request};
 use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
+use crate::persistence::describe;
 use crate::process::{ProcessEffects, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file};
 use crate::sessions::Sessions;
-use kelda_engine::config::{Config, ConfigHandle, KeptLine};
+use kelda_engine::config::{Config, ConfigHandle, KeptLine, Settings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read;
@@ -24,17 +25,21 @@ pub type Wake = Box<dyn Fn() + Send + Sync>;
 pub trait MakeSessions: Send + Sync + 'static {
     /// The sessions of one thread.
     type Sessions: Sessions;
-    /// Brings the data from the disk back, before any session is there.
-    ///
-    /// # Errors
-    /// Why the server must not start without it.
-    fn load(&self) -> Result<(), String>;
     /// The sessions of thread `index`, made on that thread; `wake` makes its loop run a turn.
     fn make(&self, index: usize, wake: Wake) -> Self::Sessions;
+    /// Loads the data, while the loops already run. May take long; `stopping` tells whether to give up.
+    ///
+    /// # Errors
+    /// Why the server must not start.
+    fn start(&self, stopping: &dyn Fn() -> bool) -> Result<(), String>;
+    /// The loops have ended.
+    fn finish(&self);
 }
 
 /// Runs the server until it is told to end.
-pub fn main<M: MakeSessions>(engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>) -> ExitCode {
+pub fn main<M: MakeSessions>(
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>,
+) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let (file, stdin, options) = match cli::read(&arguments) {
         Request::Serve { file, stdin, options } => (file, stdin, options),
@@ -198,24 +203,28 @@ fn serve<M: MakeSessions>(
 
     log::notice(&format!("Kelda {VERSION}, {threads} threads, PID: {}", std::process::id()));
     log::notice(&format!("Running mode=standalone, port={}.", settings.port));
-    log::notice(&format!("Data is kept in memory only; files would be in {dir}"));
+    log::notice(&describe(&settings, &dir));
     for line in unobeyed {
         log::warning(&format!("Not supported yet, and without effect: the configuration's '{line}'"));
     }
     log::notice("Server initialized");
-    load(&sessions)
-        .map_err(|why| Failure::Start(format!("Fatal error loading the DB, check server logs. Exiting. {why}")))?;
-    let running =
-        start_threads(loops, &shared, sessions).map_err(|e| start_error("Cannot start a thread", e))?;
-    if settings.port != 0 {
-        log::notice("Ready to accept connections tcp");
-    }
-    if !settings.unixsocket.is_empty() {
-        log::notice("Ready to accept connections unix");
+    let sessions = Arc::new(sessions);
+    let running = start_threads(loops, &shared, &sessions).map_err(|e| start_error("Cannot start a thread", e))?;
+    let started = load(&*sessions, &shared);
+    let failure = started.err().filter(|_| !shared.is_stopping());
+    if let Some(why) = &failure {
+        log::warning(&format!("Fatal error loading the DB, check server logs. Exiting. {why}"));
+        shared.stop();
+    } else {
+        announce(&settings);
     }
     for thread in running {
         // A panic of a thread has been reported by its hook; in the release build it ended the process.
         let _ = thread.join();
+    }
+    sessions.finish();
+    if failure.is_some() {
+        return Err(Failure::Start("The server did not start.".into()));
     }
     log::warning("User requested shutdown...");
     if let Some(path) = &pidfile {
@@ -241,6 +250,16 @@ fn unobeyed(lines: &[KeptLine]) -> Vec<String> {
     lines.iter().filter_map(name).collect()
 }
 
+/// Says that commands are taken from now on.
+fn announce(settings: &Settings) {
+    if settings.port != 0 {
+        log::notice("Ready to accept connections tcp");
+    }
+    if !settings.unixsocket.is_empty() {
+        log::notice("Ready to accept connections unix");
+    }
+}
+
 fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
     config.force(name, value).map_err(Failure::Config)
 }
@@ -249,18 +268,22 @@ fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
 const STACK_BYTES: usize = 64 << 20;
 
 /// Loads the data: on a stack on which a library's Lua may recurse.
-fn load<M: MakeSessions>(made: &M) -> Result<(), String> {
+fn load<M: MakeSessions>(sessions: &M, shared: &Shared) -> Result<(), String> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("load".into()).stack_size(STACK_BYTES);
-        let thread = thread.spawn_scoped(scope, || made.load()).map_err(|error| error.to_string())?;
+        let load = || sessions.start(&|| shared.is_stopping());
+        let thread = thread.spawn_scoped(scope, load).map_err(|error| error.to_string())?;
         thread.join().unwrap_or_else(|_| Err("loading has failed for a reason that the lines above tell".into()))
     })
 }
 
 type Running = Vec<std::thread::JoinHandle<()>>;
 
-fn start_threads<M: MakeSessions>(loops: Vec<EventLoop>, shared: &Arc<Shared>, make: M) -> std::io::Result<Running> {
-    let make = Arc::new(make);
+fn start_threads<M: MakeSessions>(
+    loops: Vec<EventLoop>,
+    shared: &Arc<Shared>,
+    make: &Arc<M>,
+) -> std::io::Result<Running> {
     let start = |(index, mut event_loop): (usize, EventLoop)| {
         let mailbox = shared.mailboxes[index].clone(); // there is one for each loop
         let make = make.clone();

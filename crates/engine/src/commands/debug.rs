@@ -22,7 +22,7 @@ pub static COMMANDS: &[Command] = &[Command {
     arity: -2,
     // DIGEST looks at every key.
     whole_keyspace: true,
-    flags: Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE),
+    flags: Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE).and(Flags::INTERNAL),
     group: Group::Server,
     syntax: "subcommand [arg [arg ...]]",
     summary: "Shows or forces what tests need.",

@@ -16,6 +16,11 @@ macro_rules! words {
             /// The words, in the order in which error texts list them.
             pub const WORDS: &'static [&'static str] = &[$($word,)*];
 
+            /// The word of this variant.
+            pub fn word(self) -> &'static str {
+                match self { $($name::$variant => $word,)* }
+            }
+
             /// The variant of one of `WORDS`.
             pub fn from_word(word: &str) -> Option<$name> {
                 match word { $($word => Some($name::$variant),)* _ => None }
@@ -261,9 +266,8 @@ pub struct Settings {
     pub shutdown_timeout: u64,
     // Data.
     pub databases: usize,
-    /// `*-max-listpack-*`, `set-max-intset-entries`, `stream-node-max-*`.
+    /// `*-max-listpack-*`, `set-max-intset-entries`, `stream-node-max-*`, `hll-sparse-max-bytes`.
     pub limits: Limits,
-    pub hll_sparse_max_bytes: usize,
     pub hz: u32,
     pub active_expire_effort: u32,
     pub import_mode: bool,
@@ -281,6 +285,7 @@ pub struct Settings {
     // Durability.
     pub appendonly: bool,
     pub appendfsync: AppendFsync,
+    pub aof_load_truncated: bool,
     pub appendfilename: String,
     pub appenddirname: String,
     pub dbfilename: String,
@@ -348,7 +353,6 @@ impl Settings {
             shutdown_timeout: 0,
             databases: 0,
             limits: Limits::default(),
-            hll_sparse_max_bytes: 0,
             hz: 0,
             active_expire_effort: 0,
             import_mode: false,
@@ -365,6 +369,7 @@ impl Settings {
             lfu_decay_time: 0,
             appendonly: false,
             appendfsync: AppendFsync::EverySec,
+            aof_load_truncated: true,
             appendfilename: String::new(),
             appenddirname: String::new(),
             dbfilename: String::new(),

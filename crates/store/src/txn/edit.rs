@@ -384,7 +384,7 @@ impl Edit<'_, '_, Hash> {
         self.record(|| UndoOp::Field { field: field.into(), old });
         self.emit_elements(b"HSET", &[field, text]);
         if let Some(at) = expire_at {
-            self.emit_change(b"HPEXPIREAT", &[at.to_string().as_bytes(), b"FIELDS", b"1", field]);
+            self.emit_change(b"HPEXPIREAT", &[itoa::Buffer::new().format(at).as_bytes(), b"FIELDS", b"1", field]);
         }
         new
     }

@@ -1,0 +1,390 @@
+//! The data on disk: loaded when the server starts, logged while it runs, in order when it ends.
+//!
+//! Threads: `log-writer` writes what commits append, and with `appendfsync always` syncs it, so that one sync serves all that
+//! gathered during the one before; `log-syncer` syncs in the other modes, so that a slow disk delays no write. The event loops
+//! never wait for either. While data is loaded the loops already answer, with `-LOADING`.
+
+use crate::disk::RealDisk;
+use crate::log;
+use kelda_engine::config::{AppendFsync, ConfigReader, Settings};
+use kelda_engine::durability::{ChangeSink, Figures, Health, Lsn};
+use kelda_engine::engine::Engine;
+use kelda_engine::rdb;
+use kelda_engine::replay::{Dealer, replay};
+use kelda_log::aof::{self, DirLock, Entry, Log, Options, Reader, State, SyncMode};
+use kelda_store::txn::Changes;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Bytes that may wait to be written before writes are refused.
+const BUFFER_MAX: usize = 1 << 30;
+/// How long changes gather before they are written, where no reply waits for them.
+const GATHER: Duration = Duration::from_millis(1);
+/// How long to wait before a write that failed is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long the threads sleep when there is nothing to do. What there is to do wakes them.
+const IDLE: Duration = Duration::from_millis(500);
+/// Between two lines that say how far loading is.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// The log and its threads.
+pub struct Persistence {
+    log: OnceLock<Log>,
+    engine: OnceLock<Arc<Engine>>,
+    writer: OnceLock<Thread>,
+    syncer: OnceLock<Thread>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// What the log was last seen to be.
+    state: Mutex<State>,
+    ending: AtomicBool,
+}
+
+/// Milliseconds since the Unix epoch.
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn sync_mode(settings: &Settings) -> SyncMode {
+    match settings.appendfsync {
+        AppendFsync::Always => SyncMode::Always,
+        AppendFsync::EverySec => SyncMode::EverySec,
+        AppendFsync::No => SyncMode::No,
+    }
+}
+
+/// What the system calls an error.
+fn reason(errno: i32) -> String {
+    crate::listen::reason(&std::io::Error::from_raw_os_error(errno))
+}
+
+impl ChangeSink for Persistence {
+    #[inline]
+    fn commit(&self, changes: &Changes) -> Lsn {
+        let Some(log) = self.log.get() else { return 0 };
+        let lsn = log.append(changes.body(), changes.first_db(), changes.last_db(), changes.len());
+        if !log.accepts_writes() {
+            self.note_state(log);
+        }
+        lsn
+    }
+
+    fn durable_lsn(&self) -> Lsn {
+        self.log.get().map_or(Lsn::MAX, Log::durable)
+    }
+
+    fn last_lsn(&self) -> Lsn {
+        self.log.get().map_or(0, Log::appended)
+    }
+
+    fn get_on(&self, durable: bool) {
+        let Some(log) = self.log.get() else { return };
+        if durable {
+            log.want_durable(log.appended());
+        }
+        // If it is not asleep it writes within a millisecond; who waits for a sync does not wait for that.
+        if (log.claim_wake() || durable)
+            && let Some(writer) = self.writer.get()
+        {
+            writer.unpark();
+        }
+    }
+
+    fn sync_now(&self) {
+        if let Some(log) = self.log.get() {
+            log.write(unix_ms());
+            log.sync(unix_ms());
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let Some(log) = self.log.get() else { return Figures::default() };
+        Figures {
+            base_bytes: 0,
+            increment_bytes: log.increment_bytes(),
+            buffered_bytes: log.buffered_bytes() as u64,
+            last_lsn: log.appended(),
+            durable_lsn: log.durable(),
+        }
+    }
+}
+
+impl Persistence {
+    /// Without a log yet.
+    pub fn new() -> Arc<Persistence> {
+        Arc::new(Persistence {
+            log: OnceLock::new(),
+            engine: OnceLock::new(),
+            writer: OnceLock::new(),
+            syncer: OnceLock::new(),
+            threads: Mutex::default(),
+            state: Mutex::new(State::Healthy),
+            ending: AtomicBool::new(false),
+        })
+    }
+
+    /// The log, if there is one.
+    pub fn log(&self) -> Option<&Log> {
+        self.log.get()
+    }
+
+    /// Tells the engine and the operator when the log stops or goes on taking writes.
+    #[cold]
+    fn note_state(&self, log: &Log) {
+        let state = log.state();
+        {
+            let mut seen = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::mem::replace(&mut *seen, state) == state {
+                return;
+            }
+        }
+        let (health, why) = match state {
+            State::Healthy => (Health::Good, String::new()),
+            State::Full => (Health::Stalled, "the disk is too slow".into()),
+            State::WriteFailed(errno) => (Health::Stalled, reason(errno)),
+            State::SyncFailed(errno) => (Health::Broken, reason(errno)),
+        };
+        match health {
+            Health::Good => log::warning("AOF write error looks solved. The server can write again."),
+            Health::Stalled => log::warning(&format!("Error writing to the AOF file: {why}")),
+            Health::Broken => log::warning(&format!(
+                "Fail to fsync the AOF file: {why}. No more writes are taken until a rewrite succeeds or the server is started \
+                 again."
+            )),
+        }
+        if let Some(engine) = self.engine.get() {
+            engine.log.set_health(health, &why);
+            engine.log_progressed();
+        }
+    }
+
+    /// Loads the data, then opens the log. Called once, on a thread that may take its time, while the loops already answer.
+    ///
+    /// # Errors
+    /// Why the server must not start.
+    pub fn start(self: &Arc<Persistence>, engine: &Arc<Engine>, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+        let settings = engine.config.settings();
+        let _ = self.engine.set(engine.clone());
+        let loaded =
+            if settings.appendonly { self.open(engine, &settings, stopping) } else { load_snapshot(engine, &settings) };
+        engine.loading.end();
+        loaded?;
+        if settings.appendonly {
+            engine.log.turn(true);
+            self.start_threads(engine)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the append-only directory, or makes it.
+    fn open(&self, engine: &Arc<Engine>, settings: &Settings, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+        let disk: Arc<dyn kelda_log::disk::Disk> = Arc::new(RealDisk);
+        let dir = std::path::absolute(Path::new(&settings.appenddirname)).map_err(|error| error.to_string())?;
+        let name = &settings.appendfilename;
+        let fail = |error: aof::Error| error.to_string();
+        let held: DirLock = aof::lock_dir(&*disk, &dir, name).map_err(fail)?;
+        let options = Options { buffer_max: BUFFER_MAX, salt: crate::bridge::random(), archive: false };
+        let reader = Reader::open(disk.clone(), &dir, name, settings.aof_load_truncated).map_err(fail)?;
+        let log = match reader {
+            Some(mut reader) => {
+                let base = reader.base().map_or(0, |base| base.len);
+                engine.loading.begin(unix_ms() as i64 / 1000, base + reader.increment_bytes());
+                self.load(engine, &mut reader, stopping)?;
+                let recovered = reader.finish().map_err(fail)?;
+                if let Some(cut) = &recovered.cut {
+                    log::warning(&format!(
+                        "The log ends in an incomplete record: {} is cut off at offset {}, {} bytes are dropped",
+                        cut.path.display(),
+                        cut.offset,
+                        cut.bytes
+                    ));
+                }
+                Log::open(disk, &dir, name, options, held, unix_ms(), recovered)
+            }
+            None => {
+                log::notice(&format!("Creating the append-only directory {}", dir.display()));
+                load_snapshot(engine, settings)?;
+                let snapshot = Path::new(&settings.dbfilename);
+                let mut copy = |base: &Path| std::fs::copy(snapshot, base).map(drop);
+                let base = snapshot.exists().then_some(&mut copy as &mut dyn FnMut(&Path) -> std::io::Result<()>);
+                Log::create(disk, &dir, name, options, held, unix_ms(), base)
+            }
+        };
+        let log = log.map_err(fail)?;
+        let _ = self.log.set(log);
+        Ok(())
+    }
+
+    /// Replays what the directory holds.
+    fn load(&self, engine: &Arc<Engine>, reader: &mut Reader, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+        let begun = Instant::now();
+        if let Some(base) = reader.base() {
+            let path = base.path.display().to_string();
+            rdb::load_file(engine, &path, true).map_err(|why| format!("{path}: {why}"))?;
+        }
+        let (mut dealer, runners) = replay(engine, engine.worker_count());
+        let count = std::thread::scope(|scope| {
+            for (index, runner) in runners.into_iter().enumerate() {
+                let thread = std::thread::Builder::new().name(format!("loader-{index}"));
+                thread
+                    .spawn_scoped(scope, move || runner.run())
+                    .map_err(|error| format!("Cannot start a thread: {error}"))?;
+            }
+            deal(engine, reader, &mut dealer, stopping)?;
+            dealer.finish().map_err(|(lsn, what)| failed(lsn, &what))
+        })?;
+        let seconds = begun.elapsed().as_secs_f64();
+        log::notice(&format!("DB loaded from append only file: {seconds:.3} seconds, {count} commands"));
+        Ok(())
+    }
+
+    fn start_threads(self: &Arc<Persistence>, engine: &Arc<Engine>) -> Result<(), String> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut start = |name: &str, place: &OnceLock<Thread>, run: fn(&Persistence, &Log, ConfigReader)| {
+            let (this, config) = (self.clone(), ConfigReader::new(engine.config.clone()));
+            let thread = std::thread::Builder::new().name(name.into());
+            let spawned = thread.spawn(move || {
+                if let Some(log) = this.log.get() {
+                    run(&this, log, config);
+                }
+            });
+            let handle = spawned.map_err(|error| format!("Cannot start a thread: {error}"))?;
+            let _ = place.set(handle.thread().clone());
+            threads.push(handle);
+            Ok::<(), String>(())
+        };
+        start("log-syncer", &self.syncer, Persistence::sync_loop)?;
+        start("log-writer", &self.writer, Persistence::write_loop)?;
+        if let Some(log) = self.log.get() {
+            let this = Arc::downgrade(self);
+            log.set_hook(Box::new(move || {
+                let Some(this) = this.upgrade() else { return };
+                if let (Some(log), Some(engine)) = (this.log.get(), this.engine.get()) {
+                    this.note_state(log);
+                    engine.log_progressed();
+                }
+            }));
+        }
+        Ok(())
+    }
+
+    fn write_loop(&self, log: &Log, mut config: ConfigReader) {
+        while !self.ending.load(Relaxed) {
+            config.refresh();
+            let mode = sync_mode(config.settings());
+            log.write(unix_ms());
+            if log.sync_due(mode, unix_ms()) {
+                match mode {
+                    SyncMode::Always => _ = log.sync(unix_ms()),
+                    _ => self.syncer.get().into_iter().for_each(Thread::unpark),
+                }
+            }
+            let state = log.state();
+            self.note_state(log);
+            if !matches!(state, State::Healthy | State::Full) {
+                std::thread::park_timeout(RETRY);
+            } else if log.appended() != log.written() || !log.may_sleep() {
+                // More came meanwhile.
+                if mode != SyncMode::Always {
+                    std::thread::park_timeout(GATHER);
+                }
+            } else {
+                let patience = if log.durable() == log.written() { IDLE } else { RETRY };
+                std::thread::park_timeout(patience);
+                log.claim_wake();
+            }
+        }
+    }
+
+    fn sync_loop(&self, log: &Log, mut config: ConfigReader) {
+        while !self.ending.load(Relaxed) {
+            config.refresh();
+            let mode = sync_mode(config.settings());
+            if mode != SyncMode::Always && log.sync_due(mode, unix_ms()) {
+                log.sync(unix_ms());
+            } else {
+                std::thread::park_timeout(IDLE);
+            }
+        }
+    }
+
+    /// The server ends: everything goes to the disk. Once all commands have run.
+    pub fn finish(&self) {
+        self.ending.store(true, Relaxed);
+        for thread in [&self.writer, &self.syncer].into_iter().filter_map(OnceLock::get) {
+            thread.unpark();
+        }
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // A panic has been reported by its hook.
+            let _ = thread.join();
+        }
+        if let Some(log) = self.log.get() {
+            log::notice("Calling fsync() on the AOF file.");
+            if !log.close(unix_ms()) {
+                log::warning("The log could not be made durable as a whole");
+            }
+        }
+    }
+}
+
+/// Loads the snapshot file, if there is one.
+fn load_snapshot(engine: &Arc<Engine>, settings: &Settings) -> Result<(), String> {
+    rdb::load_at_start(engine).map(drop).map_err(|why| format!("{}: {why}", settings.dbfilename))
+}
+
+fn failed(lsn: Lsn, what: &str) -> String {
+    match lsn {
+        0 => format!("The append-only file cannot be replayed: {what}"),
+        _ => format!("The log cannot be replayed: at LSN {lsn}: {what}"),
+    }
+}
+
+/// Hands all commands of the log to the dealer.
+fn deal(engine: &Engine, reader: &mut Reader, dealer: &mut Dealer, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    /// Records between two looks at the clock.
+    const LOOK_EVERY: u64 = 4096;
+    let (mut told, mut records) = (Instant::now(), 0);
+    let before = engine.loading.loaded_bytes.load(Relaxed);
+    let mut words: Vec<&'static [u8]> = Vec::new();
+    while let Some(entry) = reader.next().map_err(|error| error.to_string())? {
+        if let Entry::Record(record) = entry {
+            let mut argv: Vec<&[u8]> = std::mem::take(&mut words);
+            let mut commands = record.commands();
+            loop {
+                match commands.next_into(&mut argv) {
+                    Ok(Some(db)) => dealer.command(db, &argv, record.lsn).map_err(|(lsn, what)| failed(lsn, &what))?,
+                    Ok(None) => break,
+                    Err(_) => return Err(failed(record.lsn, "it holds no commands")),
+                }
+            }
+            argv.clear();
+            // In place: only the memory is kept.
+            words = argv.into_iter().map(|_| Default::default()).collect();
+        }
+        records += 1;
+        if records % LOOK_EVERY == 0 {
+            engine.loading.loaded_bytes.store(before + reader.bytes_read(), Relaxed);
+            if stopping() {
+                return Err("Stopped while loading the data".into());
+            }
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                let (percent, left_s) = engine.loading.progress(unix_ms() as i64 / 1000);
+                log::notice(&format!("Loading: {percent:.0} %, about {left_s} seconds left"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the data of a server with these settings is, for the operator.
+pub fn describe(settings: &Settings, dir: &str) -> String {
+    let log = PathBuf::from(dir).join(&settings.appenddirname);
+    match (settings.appendonly, settings.save.is_empty()) {
+        (true, _) => format!("Data is kept in {} (appendfsync {})", log.display(), settings.appendfsync.word()),
+        (false, false) => format!("Data is saved to {}/{} from time to time", dir, settings.dbfilename),
+        (false, true) => format!("Data is kept in memory only; files would be in {dir}"),
+    }
+}
