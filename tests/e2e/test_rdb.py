@@ -23,6 +23,7 @@ def peer(request):
 
 
 def start(binary, *directives):
+    directives = ("--appendonly", "no", *directives)
     if binary != BINARY:
         directives = ("--sanitize-dump-payload", "yes", *directives)
     return Server(*directives, binary=binary)

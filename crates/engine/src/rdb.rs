@@ -234,8 +234,13 @@ pub fn load_keys(
             let (file, result) = &mut *held;
             let Ok(total) = result else { return };
             let block = match file.next_block() {
+                Ok(Some(_)) if engine.platform.is_ending() => {
+                    *result = Err(io::Error::other("the server was told to end").into());
+                    return;
+                }
                 Ok(Some(mut block)) => {
                     total.take_notes(&mut block);
+                    engine.loading.loaded_bytes.fetch_add(block.len() as u64, Relaxed);
                     block
                 }
                 Ok(None) => return,
@@ -313,7 +318,9 @@ pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> 
 /// [`load_at_start`] of any file. `keep_expired`: keys whose time is over are loaded, because a log that follows the file may
 /// yet lengthen it.
 pub fn load_file(engine: &Arc<Engine>, name: &str, keep_expired: bool) -> Result<Option<Loaded>, LoadError> {
-    let Some(mut source) = engine.platform.open_file(name)? else { return Ok(None) };
+    let Some((mut source, bytes)) = engine.platform.open_file(name)? else { return Ok(None) };
+    // A log that follows has said how much there is in all.
+    let _ = engine.loading.total_bytes.compare_exchange(0, bytes, Relaxed, Relaxed);
     let started_us = engine.clock.monotonic_us();
     let mut loaded = load_keys(engine, &mut *source, engine.worker_count(), keep_expired)?;
     load_functions(engine, &std::mem::take(&mut loaded.functions)).map_err(LoadError::Function)?;
@@ -330,6 +337,8 @@ pub fn load_file(engine: &Arc<Engine>, name: &str, keep_expired: bool) -> Result
         log(&format!("skipping empty key: {}", key.escape_ascii()));
     }
     let (keys, expired, empty) = (loaded.keys, loaded.expired, loaded.empty.len());
+    engine.loading.rdb_keys_loaded.store(keys, Relaxed);
+    engine.loading.rdb_keys_expired.store(expired, Relaxed);
     log(&format!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}, empty keys skipped: {empty}."));
     let seconds = engine.clock.monotonic_us().saturating_sub(started_us) as f64 / 1e6;
     log(&format!("DB loaded from disk: {seconds:.3} seconds"));
@@ -362,7 +371,7 @@ pub struct Reloaded {
 /// Reads the snapshot file for DEBUG RELOAD.
 pub fn read_all(engine: &Engine) -> Result<Reloaded, FileError> {
     let name = engine.config.settings().dbfilename.clone();
-    let mut source = engine.platform.open_file(&name)?.ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+    let (mut source, _) = engine.platform.open_file(&name)?.ok_or(io::Error::from(io::ErrorKind::NotFound))?;
     let rules = Rules::new(engine, false);
     let mut file = open(engine, &mut *source)?;
     let mut loaded = Loaded::default();
