@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 import redis
-from conftest import BINARY, IS_KELDA, Server
+from conftest import BINARY, IS_KELDA, Server, wait_until
 from test_command_table import valkey_binary
 
 pytestmark = pytest.mark.skipif(not IS_KELDA, reason="compares Kelda with its peers")
@@ -212,7 +212,14 @@ FUNCTION = "#!lua name=lib\nredis.register_function('answer', function() return 
 def started_on(binary, source, *directives):
     """A server of this binary on what another one has saved."""
     # It never writes there.
-    return start(binary, *directives, "--dir", source.directory.name)
+    server = start(binary, *directives, "--dir", source.directory.name)
+    with redis.Redis(**server.address) as client:
+        try:
+            wait_until(lambda: client.info("persistence")["loading"] == 0)
+        except redis.RedisError:
+            server.log.seek(0)
+            raise RuntimeError(server.log.read()) from None
+    return server
 
 
 @pytest.mark.parametrize("threads", ["1", "3"])
