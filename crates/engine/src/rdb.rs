@@ -17,6 +17,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// How RDB is written by these settings.
 pub fn format(settings: &Settings) -> Format {
@@ -84,7 +85,7 @@ pub fn save(engine: &Engine, txn: &mut Txn) -> io::Result<u64> {
             }
             writer.select(db, keys as u64, txn.volatile_count() as u64);
             let mut result = Ok(());
-            txn.for_each_key(|entry| {
+            txn.for_each_key_even_due(|entry| {
                 writer.entry(entry.key(), entry.expire_at(), access_of(entry, &settings, now_ms), entry.value());
                 if writer.pending() >= WRITE_BYTES && result.is_ok() {
                     result = writer.drain(|bytes| out.write_all(bytes));
@@ -165,6 +166,8 @@ struct Rules {
     limits: Limits,
     clock: AccessClock,
     databases: u32,
+    /// `key-load-delay`: how long each key waits, for tests.
+    delay_us: u64,
     /// Whether keys whose time is over are loaded: a log that follows deletes them.
     keep_expired: bool,
 }
@@ -183,6 +186,7 @@ impl Rules {
             limits: settings.limits,
             clock: access_clock(&settings, engine.clock.unix_us() / 1000),
             databases: engine.keyspace.databases(),
+            delay_us: settings.key_load_delay_us,
             keep_expired,
         }
     }
@@ -212,6 +216,9 @@ impl Rules {
             let access = access_field(&self.clock, raw.access);
             key.with_bytes(|key| each(db, key, value, raw.expire_at, access))?;
             loaded.keys += 1;
+            if self.delay_us != 0 {
+                std::thread::sleep(Duration::from_micros(self.delay_us));
+            }
         }
         Ok(())
     }

@@ -294,6 +294,8 @@ pub struct Settings {
     pub rdb_version: u16,
     pub rdbcompression: bool,
     pub rdbchecksum: bool,
+    /// Microseconds that each key waits while a file is loaded: for tests.
+    pub key_load_delay_us: u64,
     // Scripts and observation.
     /// Milliseconds that a script may run before others are answered BUSY; zero for ever. Also `lua-time-limit`.
     pub busy_reply_threshold: u64,
@@ -377,6 +379,7 @@ impl Settings {
             rdb_version: 0,
             rdbcompression: false,
             rdbchecksum: false,
+            key_load_delay_us: 0,
             busy_reply_threshold: 0,
             slowlog_log_slower_than: 0,
             slowlog_max_len: 0,

@@ -148,7 +148,12 @@ fn list(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<List, RdbE
                     kind::LIST => push(&mut list, &reader.text()?.as_str()),
                     kind::LIST_QUICKLIST => push_all(&mut list, Elements::ziplist(&reader.blob()?)?)?,
                     _ => match u8::try_from(reader.number()?) {
-                        Ok(node::PLAIN) => push(&mut list, &reader.text()?.as_str()),
+                        Ok(node::PLAIN) => match reader.text()? {
+                            text if text.as_str().is_empty() => {
+                                return Err(RdbError::Corrupt("a list's node without bytes"));
+                            }
+                            text => push(&mut list, &text.as_str()),
+                        },
                         Ok(node::PACKED) => push_all(&mut list, Elements::listpack(&reader.blob()?)?)?,
                         _ => return Err(RdbError::Corrupt("unknown kind of a list's node")),
                     },

@@ -45,7 +45,7 @@ impl fmt::Display for FileError {
             FileError::Io(error) => write!(f, "cannot read the file: {error}"),
             FileError::NoRdb => f.write_str("this is no RDB file: it does not begin with REDIS or VALKEY"),
             FileError::Version(version) => write!(f, "unknown version of the RDB format: {version}"),
-            FileError::Checksum => f.write_str("wrong checksum: the file is damaged"),
+            FileError::Checksum => f.write_str("CRC error: the checksum is not that of the content"),
             FileError::Content { offset, key: Some(key), why } => {
                 write!(f, "at byte {offset}, key '{}': {why}", key.escape_ascii())
             }
