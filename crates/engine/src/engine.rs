@@ -18,6 +18,7 @@ use crate::stats::{Rates, Stats};
 use crate::tracking::Tracking;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -44,6 +45,22 @@ pub trait Platform: Send + Sync {
     /// Replaces a file as a whole.
     fn write_file(&self, _path: &str, _text: &[u8]) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Opens a file of `dir` to be read; `None` if there is none.
+    fn open_file(&self, _name: &str) -> std::io::Result<Option<Box<dyn Read + Send>>> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Replaces a file of `dir` by what `write` writes: in one step and durably, or not at all.
+    fn replace_file(
+        &self,
+        _name: &str,
+        _write: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Runs `work` on so many threads at once, and returns when all are done. Whoever has no threads runs it once.
+    fn in_parallel(&self, _threads: usize, work: &(dyn Fn() + Sync)) {
+        work();
     }
 }
 

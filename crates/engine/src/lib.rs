@@ -22,6 +22,7 @@ pub mod loading;
 pub mod mailbox;
 pub mod monitor;
 pub mod pubsub;
+pub mod rdb;
 mod redacted;
 pub mod registry;
 pub mod replay;

@@ -968,7 +968,7 @@ impl Worker {
             tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
-            self.engine.saves.cron(&self.engine, &self.settings, None);
+            self.engine.saves.cron(&self.engine, &self.settings);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());

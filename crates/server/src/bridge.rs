@@ -2,7 +2,6 @@
 //! engine's platform.
 
 use crate::clock::SystemClock;
-use crate::disk::RealDisk;
 use crate::event_loop::Shared;
 use crate::log;
 use crate::memory::used_bytes;
@@ -13,11 +12,10 @@ use kelda_engine::config::{ConfigHandle, LogLevel};
 use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
 use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread::JoinHandle;
 
 /// Makes the worker of each thread.
 pub struct Threads {
@@ -79,7 +77,7 @@ impl MakeSessions for Threads {
         self.engine.worker(index, wake)
     }
 
-    fn start(&self, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    fn start(&self, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String> {
         self.persistence.start(&self.engine, stopping)
     }
 
@@ -198,5 +196,39 @@ impl Platform for Process {
         let temporary = format!("{path}.{}.tmp", std::process::id());
         std::fs::write(&temporary, text)?;
         std::fs::rename(&temporary, path)
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn Read + Send>>> {
+        match std::fs::File::open(name) {
+            Ok(file) => Ok(Some(Box::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let temporary = format!("temp-{}.rdb", std::process::id());
+        let mut replace = || {
+            let mut file = std::fs::File::create(&temporary)?;
+            write(&mut file)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, name)?;
+            // The working directory is `dir`.
+            std::fs::File::open(".")?.sync_all()
+        };
+        let result = replace();
+        if result.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        result
+    }
+
+    fn in_parallel(&self, threads: usize, work: &(dyn Fn() + Sync)) {
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! The data on disk: loaded when the server starts, logged while it runs, in order when it ends.
 //!
-//! Threads: `log-writer` writes what commits append, and with `appendfsync always` syncs it, so that one sync serves all that
+//! Threads: `saver` writes snapshots and new bases of the log; `log-writer` writes what commits append, and with `appendfsync always` syncs it, so that one sync serves all that
 //! gathered during the one before; `log-syncer` syncs in the other modes, so that a slow disk delays no write. The event loops
 //! never wait for either. While data is loaded the loops already answer, with `-LOADING`.
 
@@ -9,11 +9,12 @@ use crate::log;
 use kelda_engine::config::{AppendFsync, ConfigReader, Settings};
 use kelda_engine::durability::{ChangeSink, Figures, Health, Lsn};
 use kelda_engine::engine::Engine;
+use kelda_engine::rdb;
 use kelda_engine::replay::{Dealer, replay};
-use kelda_log::aof::{self, DirLock, Entry, Log, Options, Reader, State, SyncMode};
+use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, State, SyncMode};
 use kelda_store::txn::Changes;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +29,9 @@ const RETRY: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_millis(500);
 /// Between two lines that say how far loading is.
 const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// Whether the server is to end before it has begun.
+type Stopping<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// The log and its threads.
 pub struct Persistence {
@@ -101,7 +105,7 @@ impl ChangeSink for Persistence {
     fn figures(&self) -> Figures {
         let Some(log) = self.log.get() else { return Figures::default() };
         Figures {
-            base_bytes: 0,
+            base_bytes: self.engine.get().map_or(0, |engine| engine.saves.base_bytes()),
             increment_bytes: log.increment_bytes(),
             buffered_bytes: log.buffered_bytes() as u64,
             last_lsn: log.appended(),
@@ -122,11 +126,6 @@ impl Persistence {
             state: Mutex::new(State::Healthy),
             ending: AtomicBool::new(false),
         })
-    }
-
-    /// The log, if there is one.
-    pub fn log(&self) -> Option<&Log> {
-        self.log.get()
     }
 
     /// Tells the engine and the operator when the log stops or goes on taking writes.
@@ -163,21 +162,29 @@ impl Persistence {
     ///
     /// # Errors
     /// Why the server must not start.
-    pub fn start(self: &Arc<Persistence>, engine: &Arc<Engine>, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    pub fn start(self: &Arc<Persistence>, engine: &Arc<Engine>, stopping: Stopping) -> Result<(), String> {
         let settings = engine.config.settings();
         let _ = self.engine.set(engine.clone());
-        let loaded = if settings.appendonly { self.open(engine, &settings, stopping) } else { Ok(()) };
+        let loaded = match settings.appendonly {
+            true => self.open(engine, &settings, stopping),
+            false => load_snapshot(engine).map(drop),
+        };
         engine.loading.end();
         loaded?;
         if settings.appendonly {
             engine.log.turn(true);
             self.start_threads(engine)?;
         }
+        let (this, engine) = (self.clone(), engine.clone());
+        let saver = std::thread::Builder::new().name("saver".into());
+        let saver = saver.spawn(move || engine.saves.serve(&engine, &RealDisk, &|| this.log.get()));
+        let saver = saver.map_err(|error| format!("Cannot start a thread: {error}"))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(saver);
         Ok(())
     }
 
     /// Reads the append-only directory, or makes it.
-    fn open(&self, engine: &Arc<Engine>, settings: &Settings, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    fn open(&self, engine: &Arc<Engine>, settings: &Settings, stopping: Stopping) -> Result<(), String> {
         let disk: Arc<dyn kelda_log::disk::Disk> = Arc::new(RealDisk);
         let dir = std::path::absolute(Path::new(&settings.appenddirname)).map_err(|error| error.to_string())?;
         let name = &settings.appendfilename;
@@ -188,6 +195,7 @@ impl Persistence {
         let log = match reader {
             Some(mut reader) => {
                 let base = reader.base().map_or(0, |base| base.len);
+                engine.saves.note_log_bytes(base, base + reader.increment_bytes());
                 engine.loading.begin(unix_ms() as i64 / 1000, base + reader.increment_bytes());
                 self.load(engine, &mut reader, stopping)?;
                 let recovered = reader.finish().map_err(fail)?;
@@ -202,8 +210,13 @@ impl Persistence {
                 Log::open(disk, &dir, name, options, held, unix_ms(), recovered)
             }
             None => {
+                let found = load_snapshot(engine)?;
                 log::notice(&format!("Creating the append-only directory {}", dir.display()));
-                Log::create(disk, &dir, name, options, held, unix_ms(), None)
+                // The log of a server that so far saved snapshots begins with the last one.
+                let mut write_base = |path: &Path| std::fs::copy(&settings.dbfilename, path).map(drop);
+                let base = if found { std::fs::metadata(&settings.dbfilename).map_or(0, |meta| meta.len()) } else { 0 };
+                engine.saves.note_log_bytes(base, base);
+                Log::create(disk, &dir, name, options, held, unix_ms(), found.then_some(&mut write_base))
             }
         };
         let log = log.map_err(fail)?;
@@ -212,10 +225,12 @@ impl Persistence {
     }
 
     /// Replays what the directory holds.
-    fn load(&self, engine: &Arc<Engine>, reader: &mut Reader, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    fn load(&self, engine: &Arc<Engine>, reader: &mut Reader, stopping: Stopping) -> Result<(), String> {
         let begun = Instant::now();
-        if let Some(base) = reader.base() {
-            return Err(format!("{}: a base file cannot be loaded", base.path.display()));
+        let base = reader.base().cloned();
+        let mut plain_from = None;
+        if let Some(base) = &base {
+            plain_from = Some(if base.rdb { load_base(engine, &base.path)? } else { 0 }).filter(|end| *end < base.len);
         }
         let (mut dealer, runners) = replay(engine, engine.worker_count());
         let count = std::thread::scope(|scope| {
@@ -224,6 +239,10 @@ impl Persistence {
                 thread
                     .spawn_scoped(scope, move || runner.run())
                     .map_err(|error| format!("Cannot start a thread: {error}"))?;
+            }
+            if let (Some(base), Some(offset)) = (base, plain_from) {
+                let mut rest = FileReader::open(&RealDisk, &base.path, offset).map_err(|error| error.to_string())?;
+                deal(engine, &mut rest, &mut dealer, stopping)?;
             }
             deal(engine, reader, &mut dealer, stopping)?;
             dealer.finish().map_err(|(lsn, what)| failed(lsn, &what))
@@ -306,12 +325,23 @@ impl Persistence {
     /// The server ends: everything goes to the disk. Once all commands have run.
     pub fn finish(&self) {
         self.ending.store(true, Relaxed);
+        if let Some(engine) = self.engine.get() {
+            engine.saves.end();
+        }
         for thread in [&self.writer, &self.syncer].into_iter().filter_map(OnceLock::get) {
             thread.unpark();
         }
         for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
             // A panic has been reported by its hook.
             let _ = thread.join();
+        }
+        if let Some(engine) = self.engine.get()
+            && engine.saves.wants_last_save(engine)
+        {
+            log::notice("Saving the final RDB snapshot before exiting.");
+            if let Err(error) = rdb::save_last(engine) {
+                log::warning(&format!("Error saving DB on disk: {error}"));
+            }
         }
         if let Some(log) = self.log.get() {
             log::notice("Calling fsync() on the AOF file.");
@@ -329,14 +359,70 @@ fn failed(lsn: Lsn, what: &str) -> String {
     }
 }
 
-/// Hands all commands of the log to the dealer.
-fn deal(engine: &Engine, reader: &mut Reader, dealer: &mut Dealer, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+/// Loads `dump.rdb`, or as it is called; whether it is there.
+fn load_snapshot(engine: &Arc<Engine>) -> Result<bool, String> {
+    let name = engine.config.settings().dbfilename.clone();
+    engine.loading.begin(unix_ms() as i64 / 1000, std::fs::metadata(&name).map_or(0, |meta| meta.len()));
+    let loaded = rdb::load_at_start(engine);
+    loaded.map(|loaded| loaded.is_some()).map_err(|why| format!("{name}: {why}"))
+}
+
+/// Loads an RDB file that a log builds on; where in it the RDB part ends.
+fn load_base(engine: &Arc<Engine>, path: &Path) -> Result<u64, String> {
+    let fail = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let file = std::fs::File::open(path).map_err(|error| fail(&error))?;
+    let mut source = Counting { file, read: &engine.loading.loaded_bytes };
+    // What is due in the base may live longer by the log.
+    let loaded = rdb::load_all(engine, &mut source, true).map_err(|why| fail(&why))?;
+    Ok(loaded.bytes)
+}
+
+/// A file that counts what is read of it.
+struct Counting<'a> {
+    file: std::fs::File,
+    read: &'a AtomicU64,
+}
+
+impl std::io::Read for Counting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let bytes = self.file.read(buffer)?;
+        self.read.fetch_add(bytes as u64, Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// A log, or a file of commands.
+trait Entries {
+    fn next_entry(&mut self) -> aof::Result<Option<Entry<'_>>>;
+    fn bytes_read(&self) -> u64;
+}
+
+impl Entries for Reader {
+    fn next_entry(&mut self) -> aof::Result<Option<Entry<'_>>> {
+        self.next()
+    }
+    fn bytes_read(&self) -> u64 {
+        Reader::bytes_read(self)
+    }
+}
+
+impl Entries for FileReader {
+    fn next_entry(&mut self) -> aof::Result<Option<Entry<'_>>> {
+        self.next_plain()
+    }
+    fn bytes_read(&self) -> u64 {
+        self.offset()
+    }
+}
+
+/// Hands all commands of a log to the dealer.
+fn deal(engine: &Engine, reader: &mut impl Entries, dealer: &mut Dealer, stopping: Stopping) -> Result<(), String> {
     /// Records between two looks at the clock.
     const LOOK_EVERY: u64 = 4096;
     let (mut told, mut records) = (Instant::now(), 0);
     let before = engine.loading.loaded_bytes.load(Relaxed);
     let mut words: Vec<&'static [u8]> = Vec::new();
-    while let Some(entry) = reader.next().map_err(|error| error.to_string())? {
+    while let Some(entry) = reader.next_entry().map_err(|error| error.to_string())? {
         if let Entry::Record(record) = entry {
             let mut argv: Vec<&[u8]> = std::mem::take(&mut words);
             let mut commands = record.commands();

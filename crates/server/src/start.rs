@@ -31,7 +31,7 @@ pub trait MakeSessions: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why the server must not start.
-    fn start(&self, stopping: &dyn Fn() -> bool) -> Result<(), String>;
+    fn start(&self, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String>;
     /// The loops have ended.
     fn finish(&self);
 }
@@ -210,10 +210,10 @@ fn serve<M: MakeSessions>(
     log::notice("Server initialized");
     let sessions = Arc::new(sessions);
     let running = start_threads(loops, &shared, &sessions).map_err(|e| start_error("Cannot start a thread", e))?;
-    let started = sessions.start(&|| shared.is_stopping());
+    let started = load(&*sessions, &|| shared.is_stopping());
     let failure = started.err().filter(|_| !shared.is_stopping());
     if let Some(why) = &failure {
-        log::warning(&format!("Fatal error: {why}"));
+        log::warning(&format!("Fatal error loading the DB, check server logs. Exiting. {why}"));
         shared.stop();
     } else {
         announce(&settings);
@@ -266,6 +266,15 @@ fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
 
 /// Stack of a loop's thread: Lua and its libraries recurse up to 1,000 levels, in debug builds with large frames.
 const STACK_BYTES: usize = 64 << 20;
+
+/// Loads the data: on a stack on which a library's Lua may recurse.
+fn load<M: MakeSessions>(made: &M, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("load".into()).stack_size(STACK_BYTES);
+        let thread = thread.spawn_scoped(scope, || made.start(stopping)).map_err(|error| error.to_string())?;
+        thread.join().unwrap_or_else(|_| Err("loading has failed for a reason that the lines above tell".into()))
+    })
+}
 
 type Running = Vec<std::thread::JoinHandle<()>>;
 

@@ -10,6 +10,7 @@ pub mod hash;
 pub mod hasher;
 pub mod limits;
 pub mod list;
+mod load;
 mod member;
 pub mod packed;
 pub mod set;

@@ -7,6 +7,8 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::info;
 use crate::monitor;
+use crate::rdb;
+use crate::saving::{self, Kind};
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::number;
@@ -211,7 +213,7 @@ pub static COMMANDS: &[Command] = &[
             },
         )
     },
-    plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", |_, _, _| Err(NO_SAVING)),
+    plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", save),
     plain(
         "BGSAVE",
         -1,
@@ -386,10 +388,35 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
+/// Writes the snapshot file while nothing else happens.
+fn save(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    if ctx.worker.engine.saves.is_running(Some(Kind::Rdb)) {
+        return Err(saving::IN_PROGRESS);
+    }
+    if !save_now(ctx)? {
+        return Err(Error::text("ERR"));
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// Saves while everybody waits. Whether that succeeded.
+fn save_now(ctx: &mut Ctx) -> Result<bool> {
+    let engine = ctx.engine();
+    let saved = ctx.with_shards(ShardSet::All, |txn| {
+        txn.will_take_long();
+        rdb::save(&engine, txn)
+    })?;
+    engine.saves.saved_in_foreground(saved.is_ok());
+    if let Err(error) = &saved {
+        engine.platform.log(3, &format!("Error saving DB on disk: {error}"));
+    }
+    Ok(saved.is_ok())
+}
+
 const CONNECTION: Flags = ANYTIME.and(Flags::FAST);
 const OFFLINE_NODE: Flags = Flags::ADMIN.and(Flags::NO_ASYNC_LOADING).and(Flags::STALE);
 const ADMIN_NODE: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE);
-const NO_SAVING: Error = Error::text("ERR saving is not available: this server keeps its data in memory only");
 
 const fn cluster(
     name: &'static str,
@@ -488,11 +515,13 @@ fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
         // Nothing has to be waited for, so that none is ever under way.
         return Err(Error::text("ERR No shutdown in progress."));
     }
-    if save && !force {
-        return Err(NO_SAVING);
-    }
     let engine = ctx.engine();
     engine.platform.log(2, "User requested shutdown...");
+    if !no_save && (save || !ctx.worker.settings.save.is_empty()) && !save_now(ctx)? && !force {
+        engine.platform.log(3, "Error trying to save the DB, can't exit.");
+        return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
+    }
+    engine.saves.set_last_save(!no_save);
     engine.ending.store(true, Relaxed);
     engine.running.kill_all();
     engine.platform.shutdown();

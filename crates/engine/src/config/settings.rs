@@ -131,6 +131,11 @@ pub struct OutputLimits {
 }
 
 impl MaxmemoryPolicy {
+    /// Whether the policy goes by when keys were last used.
+    pub fn is_lru(self) -> bool {
+        matches!(self, MaxmemoryPolicy::VolatileLru | MaxmemoryPolicy::AllkeysLru)
+    }
+
     /// Whether the policy counts how often keys are used.
     pub fn is_lfu(self) -> bool {
         matches!(self, MaxmemoryPolicy::VolatileLfu | MaxmemoryPolicy::AllkeysLfu)
