@@ -59,13 +59,6 @@ pub struct Figures {
     pub durable_lsn: Lsn,
 }
 
-impl Figures {
-    /// Size of the log.
-    pub fn total_bytes(&self) -> u64 {
-        self.base_bytes + self.increment_bytes
-    }
-}
-
 /// Whether the log takes writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {

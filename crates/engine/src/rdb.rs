@@ -104,13 +104,34 @@ pub fn save(engine: &Engine, txn: &mut Txn) -> io::Result<u64> {
     Ok(len)
 }
 
-/// Saves when all commands have run and the server ends.
-pub fn save_last(engine: &Engine) -> io::Result<u64> {
-    let settings = engine.config.settings();
-    let guard = engine.keyspace.lock(ShardSet::All).ok_or(io::ErrorKind::ResourceBusy)?;
-    let env = Env { limits: settings.limits, keep_due: true, ..Env::default() };
-    let mut txn = Txn::new(guard, 0, engine.clock.unix_us() / 1000, Context::new(env, 0));
-    save(engine, &mut txn)
+/// Saves before the server ends.
+///
+/// # Errors
+/// What SHUTDOWN replies.
+pub fn save_at_end(engine: &Engine, txn: &mut Txn) -> crate::error::Result {
+    engine.platform.log(2, "Saving the final RDB snapshot before exiting.");
+    save(engine, txn).map(drop).map_err(|error| {
+        engine.platform.log(3, &format!("Error saving DB on disk: {error}"));
+        engine.platform.log(3, "Error trying to save the DB, can't exit.");
+        crate::error::Error::text("ERR Errors trying to SHUTDOWN. Check logs.")
+    })
+}
+
+/// [`save_at_end`] for those who hold nothing: SIGTERM. The keyspace stays locked.
+///
+/// # Errors
+/// As [`save_at_end`].
+pub fn save_and_stay(engine: &Engine) -> crate::error::Result {
+    let guard = loop {
+        if let Some(guard) = engine.keyspace.lock(ShardSet::All) {
+            break guard;
+        }
+    };
+    let context = Context::new(Env::default(), 1);
+    let mut txn = Txn::new(guard, 0, engine.clock.unix_us() / 1000, context);
+    save_at_end(engine, &mut txn)?;
+    std::mem::forget(txn);
+    Ok(())
 }
 
 /// What was loaded from a file.

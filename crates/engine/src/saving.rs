@@ -126,8 +126,6 @@ pub struct Saves {
     changed: Condvar,
     /// Whether the last snapshot failed.
     failed: AtomicBool,
-    /// Whether nothing is saved when the server ends.
-    skip_last: AtomicBool,
     /// Bytes of the log when it was last rewritten, or when the server started.
     log_bytes: AtomicU64,
     /// Bytes of the log's base.
@@ -207,7 +205,10 @@ impl Saves {
     }
 
     /// BGREWRITEAOF; what to reply. Inside a transaction it is scheduled.
-    pub(crate) fn rewrite(&self, engine: &Engine, inside: bool) -> Result<&'static str> {
+    ///
+    /// # Errors
+    /// One is under way, or nobody does it.
+    pub fn rewrite(&self, engine: &Engine, inside: bool) -> Result<&'static str> {
         let mut state = self.lock();
         if !state.served {
             return Err(NO_SAVING);
@@ -287,17 +288,6 @@ impl Saves {
         state.rdb.ok = ok;
     }
 
-    /// Notes whether the server, which is ending, saves what has changed since the last save, if there are `save` rules.
-    pub(crate) fn set_last_save(&self, wanted: bool) {
-        self.skip_last.store(!wanted, Relaxed);
-    }
-
-    /// Whether something is to be saved now that the server has ended.
-    pub fn wants_last_save(&self, engine: &Engine) -> bool {
-        let rules = !engine.config.settings().save.is_empty();
-        rules && self.lock().served && !self.skip_last.load(Relaxed) && engine.dirty_since_save() != 0
-    }
-
     fn note_rdb(&self, engine: &Engine, ok: bool, dirty: u64) {
         self.failed.store(!ok, Relaxed);
         if ok {
@@ -307,19 +297,19 @@ impl Saves {
     }
 
     /// Bytes of the log when it was last rewritten, or when the server started: automatic rewrites go by it.
-    pub fn log_bytes(&self) -> u64 {
+    pub(crate) fn rewritten_bytes(&self) -> u64 {
         self.log_bytes.load(Relaxed)
     }
 
-    /// Bytes of the log's base.
-    pub fn base_bytes(&self) -> u64 {
-        self.base_bytes.load(Relaxed)
+    /// Bytes of the log, its base included.
+    pub(crate) fn log_bytes(&self, engine: &Engine) -> u64 {
+        self.base_bytes.load(Relaxed) + engine.log.sink().map_or(0, |sink| sink.figures().increment_bytes)
     }
 
-    /// The log has a base of this size after a rewrite, or at the start, and is so large in all.
-    pub fn note_log_bytes(&self, base: u64, total: u64) {
-        self.base_bytes.store(base, Relaxed);
-        self.log_bytes.store(total, Relaxed);
+    /// The log has a base of this size: it has been rewritten, or was found at the start.
+    fn note_base(&self, engine: &Engine, bytes: u64) {
+        self.base_bytes.store(bytes, Relaxed);
+        self.log_bytes.store(self.log_bytes(engine), Relaxed);
     }
 
     /// Begins what the `save` rules ask for, or the growth of the log. Called about ten times a second.
@@ -344,14 +334,13 @@ impl Saves {
             engine.platform.log(2, &format!("{} changes in {} seconds. Saving...", rule.changes, rule.seconds));
             return self.put(engine, &mut state, Kind::Rdb, None);
         }
+        let log_bytes = self.log_bytes(engine);
         if engine.log.is_on()
             && settings.auto_aof_rewrite_percentage != 0
-            && let Some(figures) = engine.log.sink().map(|sink| sink.figures())
-            && figures.total_bytes() > settings.auto_aof_rewrite_min_size
+            && log_bytes > settings.auto_aof_rewrite_min_size
             && rested(&state.base)
         {
-            let base = self.log_bytes().max(1);
-            let growth = (figures.total_bytes() * 100 / base).saturating_sub(100);
+            let growth = (log_bytes * 100 / self.rewritten_bytes().max(1)).saturating_sub(100);
             if growth >= settings.auto_aof_rewrite_percentage {
                 engine.platform.log(2, &format!("Starting automatic rewriting of AOF on {growth}% growth"));
                 self.put(engine, &mut state, Kind::Base, None);
@@ -370,12 +359,13 @@ impl Saves {
     }
 
     /// Does the jobs, until [`Saves::end`]. `log` is asked for the log whenever it is to be rewritten.
-    pub fn serve<'l>(&self, engine: &Engine, disk: &dyn Disk, log: &dyn Fn() -> Option<&'l Log>) {
+    pub fn serve(&self, engine: &Engine, disk: &dyn Disk, log: &dyn Fn() -> Option<Arc<Log>>) {
+        self.note_base(engine, engine.log.sink().map_or(0, |sink| sink.figures().base_bytes));
         self.lock().served = true;
         while let Some((kind, begun)) = self.next(engine) {
             let log = if kind == Kind::Base { log() } else { None };
             let mut dirty = 0;
-            let result = self.run(engine, disk, kind, begun, log, &mut dirty);
+            let result = self.run(engine, disk, kind, begun, log.as_deref(), &mut dirty);
             self.finish(engine, kind, result, dirty);
         }
     }
@@ -417,14 +407,8 @@ impl Saves {
         history.ok = result.is_ok();
         history.failures = if history.ok { 0 } else { history.failures + 1 };
         drop(state);
-        match kind {
-            Kind::Rdb => self.note_rdb(engine, result.is_ok(), dirty),
-            Kind::Base if result.is_ok() => {
-                let increments = engine.log.sink().map_or(0, |sink| sink.figures().increment_bytes);
-                let base = self.base_bytes();
-                self.note_log_bytes(base, base + increments);
-            }
-            Kind::Base => {}
+        if kind == Kind::Rdb {
+            self.note_rdb(engine, result.is_ok(), dirty);
         }
     }
 
@@ -465,7 +449,7 @@ impl Saves {
             (Some(rotation), Some(log)) => match result {
                 Ok(bytes) => {
                     log.finish_rewrite(rotation, now_ms(engine)).map_err(io::Error::other)?;
-                    self.base_bytes.store(bytes, Relaxed);
+                    self.note_base(engine, bytes);
                     Ok(())
                 }
                 Err(error) => {
@@ -497,7 +481,12 @@ impl Saves {
             }
         };
         let rotation = match (prepared, log) {
-            (Some(prepared), Some(log)) => Some(log.rotate(prepared, now_ms(engine))),
+            (Some(prepared), Some(log)) => {
+                let rotation = log.rotate(prepared, now_ms(engine));
+                // The first rewrite after `CONFIG SET appendonly yes` is where the log begins.
+                engine.log.turn(settings.appendonly);
+                Some(rotation)
+            }
             _ => None,
         };
         let snapshot = Snapshot::begin(preparation, &mut guard, piece(&settings));

@@ -40,7 +40,7 @@ impl Clock for HandClock {
     }
 }
 
-/// A process with nothing around it but files, in memory.
+/// A process with nothing around it but files in memory.
 #[derive(Default)]
 pub struct NoPlatform {
     /// The files by name.
@@ -86,7 +86,7 @@ pub struct Console {
     pub engine: Arc<Engine>,
     /// Its clock.
     pub clock: Arc<HandClock>,
-    /// Its process.
+    /// Its process, with its files.
     pub platform: Arc<NoPlatform>,
     worker: Worker,
     clients: BTreeMap<String, Client>,

@@ -1,6 +1,6 @@
 //! The data on disk: loaded when the server starts, logged while it runs, in order when it ends.
 //!
-//! Threads: `saver` writes snapshots and new bases of the log; `log-writer` writes what commits append, and with `appendfsync always` syncs it, so that one sync serves all that
+//! Threads: `saver` writes snapshots, and new bases of the log (`kelda_engine::saving`); `log-writer` writes what commits append, and with `appendfsync always` syncs it, so that one sync serves all that
 //! gathered during the one before; `log-syncer` syncs in the other modes, so that a slow disk delays no write. The event loops
 //! never wait for either. While data is loaded the loops already answer, with `-LOADING`.
 
@@ -12,6 +12,7 @@ use kelda_engine::engine::Engine;
 use kelda_engine::rdb;
 use kelda_engine::replay::{Dealer, replay};
 use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, State, SyncMode};
+use kelda_store::shard::ShardSet;
 use kelda_store::txn::Changes;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -35,13 +36,18 @@ type Stopping<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// The log and its threads.
 pub struct Persistence {
-    log: OnceLock<Log>,
+    log: OnceLock<Arc<Log>>,
     engine: OnceLock<Arc<Engine>>,
     writer: OnceLock<Thread>,
     syncer: OnceLock<Thread>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// What the log was last seen to be.
     state: Mutex<State>,
+    /// Whether the log waits for a rewrite with which it begins: nothing is to wait for it.
+    suspended: AtomicBool,
+    /// Held while the log is turned on or off.
+    switching: Mutex<()>,
+    base_bytes: AtomicU64,
     ending: AtomicBool,
 }
 
@@ -75,11 +81,14 @@ impl ChangeSink for Persistence {
     }
 
     fn durable_lsn(&self) -> Lsn {
-        self.log.get().map_or(Lsn::MAX, Log::durable)
+        match self.log.get() {
+            Some(log) if !self.suspended.load(Relaxed) => log.durable(),
+            _ => Lsn::MAX,
+        }
     }
 
     fn last_lsn(&self) -> Lsn {
-        self.log.get().map_or(0, Log::appended)
+        self.log.get().map_or(0, |log| log.appended())
     }
 
     fn get_on(&self, durable: bool) {
@@ -105,7 +114,7 @@ impl ChangeSink for Persistence {
     fn figures(&self) -> Figures {
         let Some(log) = self.log.get() else { return Figures::default() };
         Figures {
-            base_bytes: self.engine.get().map_or(0, |engine| engine.saves.base_bytes()),
+            base_bytes: self.base_bytes.load(Relaxed),
             increment_bytes: log.increment_bytes(),
             buffered_bytes: log.buffered_bytes() as u64,
             last_lsn: log.appended(),
@@ -124,6 +133,9 @@ impl Persistence {
             syncer: OnceLock::new(),
             threads: Mutex::default(),
             state: Mutex::new(State::Healthy),
+            suspended: AtomicBool::new(false),
+            switching: Mutex::new(()),
+            base_bytes: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         })
     }
@@ -135,6 +147,16 @@ impl Persistence {
         {
             let mut seen = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if std::mem::replace(&mut *seen, state) == state {
+                return;
+            }
+        }
+        let suspended = state == State::SyncFailed(0);
+        if self.suspended.swap(suspended, Relaxed) || suspended {
+            // Turned off, or on again: not the disk's doing.
+            if let Some(engine) = self.engine.get() {
+                engine.log_progressed();
+            }
+            if suspended || state == State::Healthy {
                 return;
             }
         }
@@ -175,12 +197,7 @@ impl Persistence {
             engine.log.turn(true);
             self.start_threads(engine)?;
         }
-        let (this, engine) = (self.clone(), engine.clone());
-        let saver = std::thread::Builder::new().name("saver".into());
-        let saver = saver.spawn(move || engine.saves.serve(&engine, &RealDisk, &|| this.log.get()));
-        let saver = saver.map_err(|error| format!("Cannot start a thread: {error}"))?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(saver);
-        Ok(())
+        self.start_saver(engine)
     }
 
     /// Reads the append-only directory, or makes it.
@@ -195,7 +212,6 @@ impl Persistence {
         let log = match reader {
             Some(mut reader) => {
                 let base = reader.base().map_or(0, |base| base.len);
-                engine.saves.note_log_bytes(base, base + reader.increment_bytes());
                 engine.loading.begin(unix_ms() as i64 / 1000, base + reader.increment_bytes());
                 self.load(engine, &mut reader, stopping)?;
                 let recovered = reader.finish().map_err(fail)?;
@@ -214,14 +230,97 @@ impl Persistence {
                 log::notice(&format!("Creating the append-only directory {}", dir.display()));
                 // The log of a server that so far saved snapshots begins with the last one.
                 let mut write_base = |path: &Path| std::fs::copy(&settings.dbfilename, path).map(drop);
-                let base = if found { std::fs::metadata(&settings.dbfilename).map_or(0, |meta| meta.len()) } else { 0 };
-                engine.saves.note_log_bytes(base, base);
                 Log::create(disk, &dir, name, options, held, unix_ms(), found.then_some(&mut write_base))
             }
         };
-        let log = log.map_err(fail)?;
-        let _ = self.log.set(log);
+        self.install(log.map_err(fail)?);
         Ok(())
+    }
+
+    fn install(&self, log: Log) {
+        self.base_bytes.store(log.base_bytes(), Relaxed);
+        let _ = self.log.set(Arc::new(log));
+    }
+
+    /// Opens the log of a server that began without one: what was there before is of no use.
+    fn open_unread(&self, settings: &Settings) -> Result<(), String> {
+        let disk: Arc<dyn kelda_log::disk::Disk> = Arc::new(RealDisk);
+        let dir = std::path::absolute(Path::new(&settings.appenddirname)).map_err(|error| error.to_string())?;
+        let name = &settings.appendfilename;
+        let fail = |error: aof::Error| error.to_string();
+        let held: DirLock = aof::lock_dir(&*disk, &dir, name).map_err(fail)?;
+        let options = Options { buffer_max: BUFFER_MAX, salt: crate::bridge::random(), archive: false };
+        let log = match Reader::open(disk.clone(), &dir, name, true).map_err(fail)? {
+            Some(reader) => Log::open(disk, &dir, name, options, held, unix_ms(), reader.finish().map_err(fail)?),
+            None => Log::create(disk, &dir, name, options, held, unix_ms(), None),
+        };
+        self.install(log.map_err(fail)?);
+        Ok(())
+    }
+
+    /// Turns the log on or off as these settings say: on by a rewrite in the background, with which it begins.
+    ///
+    /// # Errors
+    /// Why there can be no log.
+    pub fn turn(self: &Arc<Persistence>, engine: &Arc<Engine>, settings: &Settings) -> Result<(), String> {
+        if engine.loading.is_active() {
+            return Err("the data is being loaded".into());
+        }
+        if !settings.appendonly {
+            // Not here: whoever asks may hold shards, and a disk may be slow.
+            let (this, engine) = (self.clone(), engine.clone());
+            let thread = std::thread::Builder::new().name("log-end".into());
+            return thread.spawn(move || this.turn_off(&engine)).map(drop).map_err(|error| error.to_string());
+        }
+        let _turn = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.log.get().is_none() {
+            self.open_unread(settings)?;
+            self.start_threads(engine)?;
+        }
+        if let Some(log) = self.log.get()
+            && !engine.log.is_on()
+        {
+            log.suspend();
+            self.note_state(log);
+        }
+        engine.saves.rewrite(engine, true).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn turn_off(&self, engine: &Engine) {
+        let _turn = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = loop {
+            match engine.keyspace.lock(ShardSet::All) {
+                Some(guard) => break guard,
+                None => std::thread::sleep(GATHER),
+            }
+        };
+        engine.log.turn(false);
+        drop(guard);
+        if let Some(log) = self.log.get() {
+            log.write(unix_ms());
+            log.sync(unix_ms());
+            log.suspend();
+        }
+    }
+
+    fn start_saver(self: &Arc<Persistence>, engine: &Arc<Engine>) -> Result<(), String> {
+        let (this, engine) = (self.clone(), engine.clone());
+        let thread = std::thread::Builder::new().name("saver".into());
+        let serve = move || engine.saves.serve(&engine, &RealDisk, &|| this.log.get().cloned());
+        let handle = thread.spawn(serve).map_err(|error| format!("Cannot start a thread: {error}"))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        Ok(())
+    }
+
+    /// A signal asks for the end.
+    ///
+    /// # Errors
+    /// The snapshot that `save` asks for cannot be written.
+    pub fn prepare_end(&self, engine: &Engine) -> Result<(), String> {
+        if engine.config.settings().save.is_empty() || engine.loading.is_active() {
+            return Ok(());
+        }
+        rdb::save_and_stay(engine).map_err(|error| error.to_string())
     }
 
     /// Replays what the directory holds.
@@ -283,6 +382,9 @@ impl Persistence {
     }
 
     fn write_loop(&self, log: &Log, mut config: ConfigReader) {
+        /// Between two looks at what does not change often.
+        const LOOK_EVERY: Duration = Duration::from_secs(1);
+        let mut looked = Instant::now();
         while !self.ending.load(Relaxed) {
             config.refresh();
             let mode = sync_mode(config.settings());
@@ -295,6 +397,18 @@ impl Persistence {
             }
             let state = log.state();
             self.note_state(log);
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                self.base_bytes.store(log.base_bytes(), Relaxed);
+                if let Some(engine) = self.engine.get()
+                    && self.suspended.load(Relaxed)
+                    && config.settings().appendonly
+                    && !engine.saves.is_running(None)
+                {
+                    // The rewrite with which the log was to begin has failed.
+                    let _ = engine.saves.rewrite(engine, true);
+                }
+            }
             if !matches!(state, State::Healthy | State::Full) {
                 std::thread::park_timeout(RETRY);
             } else if log.appended() != log.written() || !log.may_sleep() {
@@ -335,15 +449,9 @@ impl Persistence {
             // A panic has been reported by its hook.
             let _ = thread.join();
         }
-        if let Some(engine) = self.engine.get()
-            && engine.saves.wants_last_save(engine)
+        if let Some(log) = self.log.get()
+            && !self.suspended.load(Relaxed)
         {
-            log::notice("Saving the final RDB snapshot before exiting.");
-            if let Err(error) = rdb::save_last(engine) {
-                log::warning(&format!("Error saving DB on disk: {error}"));
-            }
-        }
-        if let Some(log) = self.log.get() {
             log::notice("Calling fsync() on the AOF file.");
             if !log.close(unix_ms()) {
                 log::warning("The log could not be made durable as a whole");

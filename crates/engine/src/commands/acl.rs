@@ -139,7 +139,7 @@ fn wrong_number(args: &Args) -> Error {
 
 fn get_user(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let Some(user) = ctx.worker.engine.acl.get(&args[2]) else {
-        reply.null_array();
+        reply.null();
         return Ok(());
     };
     let restricted_databases = user.root.databases.is_some();

@@ -517,11 +517,18 @@ fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
     }
     let engine = ctx.engine();
     engine.platform.log(2, "User requested shutdown...");
-    if !no_save && (save || !ctx.worker.settings.save.is_empty()) && !save_now(ctx)? && !force {
-        engine.platform.log(3, "Error trying to save the DB, can't exit.");
-        return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
+    if save || !no_save && !ctx.worker.settings.save.is_empty() {
+        let mut txn = ctx.worker.begin(&engine.keyspace, ShardSet::All, 0).ok_or(Error::Again)?;
+        match rdb::save_at_end(&engine, &mut txn) {
+            // The shards stay held: what came after the snapshot would be lost with the process.
+            Ok(()) => std::mem::forget(txn),
+            Err(_) if force => ctx.worker.commit(txn),
+            Err(error) => {
+                ctx.worker.commit(txn);
+                return Err(error);
+            }
+        }
     }
-    engine.saves.set_last_save(!no_save);
     engine.ending.store(true, Relaxed);
     engine.running.kill_all();
     engine.platform.shutdown();
