@@ -1,8 +1,8 @@
 //! From bytes to replies: batches of parsed commands, the gates before a command runs, its transaction, and EXEC.
 
+use crate::acl;
 use crate::acl::log::Context;
 use crate::acl::user::Reason;
-use crate::acl;
 use crate::args::Args;
 use crate::blocking;
 use crate::command::{Flags, Reply, Run, Wait};

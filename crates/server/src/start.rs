@@ -29,7 +29,9 @@ pub trait MakeSessions: Send + Sync + 'static {
 }
 
 /// Runs the server until it is told to end.
-pub fn main<M: MakeSessions>(engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>) -> ExitCode {
+pub fn main<M: MakeSessions>(
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>,
+) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let (file, stdin, options) = match cli::read(&arguments) {
         Request::Serve { file, stdin, options } => (file, stdin, options),
@@ -198,8 +200,7 @@ fn serve<M: MakeSessions>(
         log::warning(&format!("Not supported yet, and without effect: the configuration's '{line}'"));
     }
     log::notice("Server initialized");
-    let running = start_threads(loops, &shared, sessions)
-        .map_err(|e| start_error("Cannot start a thread", e))?;
+    let running = start_threads(loops, &shared, sessions).map_err(|e| start_error("Cannot start a thread", e))?;
     if settings.port != 0 {
         log::notice("Ready to accept connections tcp");
     }

@@ -150,7 +150,11 @@ fn what_is_not_obeyed_is_said() {
     let folder = Folder::new("unobeyed");
     let file = folder.write("a.conf", "user bob on >secret +@all\nrename-command FLUSHALL \"\"\nbind 127.0.0.1\n");
     let server = starts(&folder, &[&file, "--port", &free_port()]);
-    assert!(server.start.contains("'rename-command FLUSHALL ...'") && !server.start.contains("bob"), "{}", server.start);
+    assert!(
+        server.start.contains("'rename-command FLUSHALL ...'") && !server.start.contains("bob"),
+        "{}",
+        server.start
+    );
     server.end(Signal::TERM);
 }
 

@@ -141,7 +141,11 @@ pub static COMMANDS: &[Command] = &[
             Command {
                 tips: ALL_NODES,
                 ..plain("REWRITE", 2, ADMIN, "2.8.0", "", "Writes the configuration to its file.", |ctx, _, reply| {
-                    let users = if ctx.worker.settings.aclfile.is_empty() { ctx.worker.engine.acl.config_lines() } else { Vec::new() };
+                    let users = if ctx.worker.settings.aclfile.is_empty() {
+                        ctx.worker.engine.acl.config_lines()
+                    } else {
+                        Vec::new()
+                    };
                     ctx.worker.engine.config.rewrite(&users).map_err(Error::owned)?;
                     reply.ok();
                     Ok(())

@@ -355,7 +355,10 @@ fn rewrite_changes_only_what_changed() {
     let mut config = read(old).expect("reads");
     let without_second = old.replace("user b on\n", "");
     assert_eq!(config.rewrite(old, &users(&["user a on"])), without_second);
-    assert_eq!(config.rewrite(old, &users(&["user a on", "user b on"])), without_second.replace("a on", "a on\nuser b on"));
+    assert_eq!(
+        config.rewrite(old, &users(&["user a on", "user b on"])),
+        without_second.replace("a on", "a on\nuser b on")
+    );
     let change =
         [("save", "1 2 3 4"), ("timeout", "5"), ("requirepass", "a \"b\u{1}"), ("hash-max-listpack-entries", "7")];
     config.set(&change, false).expect("sets");
