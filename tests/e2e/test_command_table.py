@@ -29,7 +29,6 @@ KNOWN = {
     ("client|kill", "arguments"): OWN_OPTIONS,
     ("client|list", "arguments"): OWN_OPTIONS,
     ("debug", "arguments"): OWN_COMMAND,
-    ("debug", "doc_flags"): OWN_COMMAND,
     ("hgetdel", "since"): "Redis had it before Valkey",
     ("hgetdel", "arguments"): "Valkey takes the number of fields for a key",
     ("shutdown", "arguments"): OWN_OPTIONS,

@@ -220,6 +220,8 @@ flags! {
     ADMIN_CATEGORY = 27 "";
     /// Its replies are pushes: CLIENT REPLY OFF does not concern them.
     PUSHES = 28 "";
+    /// Of no use to applications: COMMAND DOCS says so.
+    INTERNAL = 29 "";
 }
 
 // Every flag has a bit of its own.
@@ -596,8 +598,9 @@ impl Command {
         let mut flags = self.flags;
         match self.run {
             Run::Read(_) => flags = flags.and(Flags::READONLY),
+            // One that only reads says so itself (PFCOUNT, XREAD).
+            Run::Write(_) if flags.has(Flags::READONLY) => {}
             Run::Write(_) => flags = flags.and(Flags::WRITE),
-            // One that only reads says so itself (XREAD).
             Run::Wait(_) if flags.has(Flags::READONLY) => flags = flags.and(Flags::BLOCKING),
             Run::Wait(_) => flags = flags.and(Flags::WRITE).and(Flags::BLOCKING),
             Run::Session(_) | Run::Script(_) | Run::Group(_) => {}

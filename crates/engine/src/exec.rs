@@ -534,6 +534,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     } else if command.name == "ping" {
         // So that who asks whether the server is well learns that it is not, as in Redis.
         worker.engine.log.check()?;
+        worker.engine.saves.check(&worker.settings)?;
     }
     Ok(())
 }
@@ -575,11 +576,12 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
         && !session.user.reads_all_keys(command, words, session.db)
 }
 
-/// Refuses writes that the log cannot take, and those that have fewer replicas than `min-replicas-to-write` asks for: there
-/// is none.
+/// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
+/// `min-replicas-to-write` asks for: there is none.
 #[inline]
 pub(crate) fn check_writes(worker: &Worker) -> Result {
     worker.engine.log.check()?;
+    worker.engine.saves.check(&worker.settings)?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
@@ -784,7 +786,13 @@ pub(crate) fn run_inside(
     result
 }
 
-fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: &Args, reply: &mut Reply) -> Result {
+pub(crate) fn run_in_txn(
+    ctx: &mut Ctx,
+    txn: &mut Txn,
+    command: &'static Registered,
+    args: &Args,
+    reply: &mut Reply,
+) -> Result {
     if ctx.session.restricted {
         txn.cx().env.named_keys_only = is_kept_to_named_keys(ctx.session, command, args.words());
     }

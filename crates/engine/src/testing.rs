@@ -5,8 +5,9 @@ use crate::engine::{ChangeSink, Engine, EngineOptions, Platform, ProcessInfo};
 use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A clock that moves only when told.
 pub struct HandClock {
@@ -39,11 +40,17 @@ impl Clock for HandClock {
     }
 }
 
-/// A process with nothing around it but files, in memory.
+/// A process with nothing around it but files in memory.
 #[derive(Default)]
 pub struct NoPlatform {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl NoPlatform {
     /// The files by name.
-    pub files: Mutex<BTreeMap<String, Vec<u8>>>,
+    pub fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Platform for NoPlatform {
@@ -51,14 +58,23 @@ impl Platform for NoPlatform {
         1 << 20
     }
 
-    fn read_file(&self, path: &str) -> std::io::Result<Vec<u8>> {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.get(path).cloned().ok_or(std::io::Error::from_raw_os_error(2))
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.files().get(path).cloned().ok_or(io::Error::from_raw_os_error(2))
     }
 
-    fn write_file(&self, path: &str, text: &[u8]) -> std::io::Result<()> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.insert(path.into(), text.into());
+    fn write_file(&self, path: &str, text: &[u8]) -> io::Result<()> {
+        self.files().insert(path.into(), text.into());
+        Ok(())
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn io::Read + Send>>> {
+        Ok(self.files().get(name).map(|bytes| Box::new(io::Cursor::new(bytes.clone())) as _))
+    }
+
+    fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        write(&mut bytes)?;
+        self.files().insert(name.into(), bytes);
         Ok(())
     }
 }
@@ -69,7 +85,7 @@ pub struct Console {
     pub engine: Arc<Engine>,
     /// Its clock.
     pub clock: Arc<HandClock>,
-    /// Its process.
+    /// Its process, with its files.
     pub platform: Arc<NoPlatform>,
     worker: Worker,
     clients: BTreeMap<String, Client>,

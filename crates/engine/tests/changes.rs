@@ -27,7 +27,18 @@ const COMMANDS: &[&str] = &[
     "SET $S $i PX $t",
     "SET $S $m KEEPTTL GET",
     "SET $S $m XX",
+    "SET $S $m IFEQ $m",
+    "SET $S $i IFNE $i PX $t",
+    "SET $S $m IFDNE 0000000000000000 KEEPTTL",
     "SETNX $S $m",
+    "DELEX $S IFEQ $m",
+    "DELEX $S IFNE $i",
+    "DELIFEQ $S $i",
+    "MSETEX 2 $S $m $S $i PX $t",
+    "INCREX $S BYINT $i UBOUND 9",
+    "INCREX $S BYFLOAT $f LBOUND 0 SATURATE PX $t ENX",
+    "INCREX $S BYINT $i PERSIST",
+    "INCREX $S PXAT 1",
     "SETEX $S 1 $m",
     "GETSET $S $m",
     "GETDEL $S",
@@ -45,6 +56,12 @@ const COMMANDS: &[&str] = &[
     "BITOP OR $S $S $S",
     "BITFIELD $S INCRBY u4 $n 3",
     "PFADD $S $m $m",
+    "PFADD y1 $m $i",
+    "PFADD y2 $m $i",
+    "PFMERGE y1 y2",
+    "PFCOUNT y1",
+    "PFDEBUG TODENSE y2",
+    "DEL y2",
     "DEL $K $K",
     "UNLINK $K",
     "RENAME $K $K",
@@ -103,6 +120,10 @@ const COMMANDS: &[&str] = &[
     "LMOVE $L $L LEFT RIGHT",
     "LMOVE $L $L RIGHT LEFT",
     "RPOPLPUSH $L $L",
+    "LMOVEM $L $L LEFT RIGHT COUNT 3 OBO",
+    "LMOVEM $L $L RIGHT RIGHT EXACTLY 2 OBO",
+    "LMOVEM $L $L RIGHT LEFT COUNT 2 BULK",
+    "BLMOVEM $L $L LEFT LEFT 1 COUNT 3 BULK",
     "LMPOP 2 $L $L LEFT COUNT $n",
     "BLPOP $L $L 1",
     "BLMOVE $L $L RIGHT RIGHT 1",
@@ -123,6 +144,7 @@ const COMMANDS: &[&str] = &[
     "ZREMRANGEBYLEX $Z [a (b",
     "ZUNIONSTORE $Z 2 $Z $T WEIGHTS 2 $f",
     "ZINTERSTORE $Z 2 $Z $Z AGGREGATE MAX",
+    "ZUNIONSTORE $Z 2 $Z $T WEIGHTS 2 $f AGGREGATE COUNT",
     "ZDIFFSTORE $Z 2 $Z $Z",
     "GEOADD $Z 13.36 38.11 $m",
     "GEOSEARCHSTORE $Z $Z FROMLONLAT 0 0 BYRADIUS 20000 km",
@@ -132,7 +154,7 @@ const COMMANDS: &[&str] = &[
 /// What is asked about each key.
 const QUESTIONS: &[&str] = &["GET", "HGETALL", "HPEXPIRETIME", "SMEMBERS", "LRANGE", "ZRANGE", "PEXPIRETIME"];
 
-const KEYS: &[&str] = &["s1", "s2", "s3", "h1", "h2", "t1", "t2", "t3", "l1", "l2", "z1", "z2"];
+const KEYS: &[&str] = &["s1", "s2", "s3", "h1", "h2", "t1", "t2", "t3", "l1", "l2", "z1", "z2", "y1", "y2"];
 
 const MEMBERS: &[&str] = &["a", "b", "c", "", "1", "2", "-7", "007", "3.25", "two words", "nul\0cr\r\nlf"];
 

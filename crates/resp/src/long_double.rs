@@ -20,6 +20,14 @@ const EXPONENT_BIAS: i32 = 16_383 + 63;
 pub struct LongDouble(X87DoubleExtended);
 
 impl LongDouble {
+    /// Zero.
+    pub const ZERO: LongDouble = LongDouble(X87DoubleExtended::ZERO);
+
+    /// The greatest finite number; its negative is the least.
+    pub fn greatest() -> LongDouble {
+        LongDouble(X87DoubleExtended::largest())
+    }
+
     /// Parses a number by the rules of C's `strtold` for the whole text (see [`crate::parse_f64`]).
     ///
     /// Refused: empty text, blanks, trailing bytes, NaN, 5 KiB and more, and what overflows to infinity or
@@ -66,6 +74,12 @@ impl LongDouble {
     #[expect(clippy::should_implement_trait, reason = "callers read better without an import")]
     pub fn add(self, other: LongDouble) -> LongDouble {
         LongDouble((self.0 + other.0).value)
+    }
+
+    /// The difference, as [`LongDouble::add`].
+    #[expect(clippy::should_implement_trait, reason = "callers read better without an import")]
+    pub fn sub(self, other: LongDouble) -> LongDouble {
+        LongDouble((self.0 - other.0).value)
     }
 
     /// Whether this is no number.

@@ -10,6 +10,7 @@ mod event_loop;
 mod listen;
 mod log;
 mod memory;
+mod persistence;
 mod process;
 mod sessions;
 mod start;

@@ -1,5 +1,7 @@
 //! The list family: LPUSH, LPOP, LRANGE and the others, with the forms that wait for an element (BLPOP …).
 
+pub mod movem;
+
 use super::write_str;
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Keys, Nothing, Reply, Run, Wait};

@@ -9,13 +9,15 @@ mod client;
 mod command;
 mod connection;
 mod debug;
-pub mod dump;
+mod digest;
+mod dump;
 mod expire;
 mod function;
 mod generic;
 mod geo;
 mod hash;
 mod hyperloglog;
+mod increx;
 mod lcs;
 mod list;
 mod object;
@@ -43,6 +45,7 @@ pub static FAMILIES: &[&[Command]] = &[
     command::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
+    digest::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
     function::COMMANDS,
@@ -51,7 +54,9 @@ pub static FAMILIES: &[&[Command]] = &[
     hash::COMMANDS,
     hash::expiry::COMMANDS,
     hyperloglog::COMMANDS,
+    increx::COMMANDS,
     list::COMMANDS,
+    list::movem::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,

@@ -7,9 +7,11 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::info;
 use crate::monitor;
+use crate::rdb;
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::number;
+use kelda_store::shard::ShardSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -210,15 +212,21 @@ pub static COMMANDS: &[Command] = &[
             },
         )
     },
-    plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", |_, _, _| Err(NO_SAVING)),
-    plain("BGSAVE", -1, OFFLINE, "1.0.0", "[SCHEDULE]", "Saves a snapshot in the background.", |_, args, _| match args
-        .from(1)
-    {
-        [] => Err(NO_SAVING),
-        [word] if word.eq_ignore_ascii_case(b"schedule") => Err(NO_SAVING),
-        _ => Err(Error::Syntax),
+    plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", save),
+    plain(
+        "BGSAVE",
+        -1,
+        OFFLINE,
+        "1.0.0",
+        "operation:[SCHEDULE | CANCEL]",
+        "Saves a snapshot in the background.",
+        bgsave,
+    ),
+    plain("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |ctx, _, reply| {
+        let inside = ctx.txn.is_some();
+        reply.status(ctx.worker.engine.saves.rewrite(&ctx.worker.engine, inside)?);
+        Ok(())
     }),
-    plain("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |_, _, _| Err(NO_SAVING)),
     plain(
         "ROLE",
         1,
@@ -379,10 +387,24 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
+/// Writes the snapshot file while nothing else happens.
+fn save(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let saved = ctx.with_shards(ShardSet::All, |txn| {
+        txn.will_take_long();
+        rdb::save(&engine, txn)
+    })?;
+    saved.map_err(|error| {
+        engine.platform.log(3, &format!("Error saving DB on disk: {error}"));
+        Error::text("ERR")
+    })?;
+    reply.ok();
+    Ok(())
+}
+
 const CONNECTION: Flags = ANYTIME.and(Flags::FAST);
 const OFFLINE_NODE: Flags = Flags::ADMIN.and(Flags::NO_ASYNC_LOADING).and(Flags::STALE);
 const ADMIN_NODE: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE);
-const NO_SAVING: Error = Error::text("ERR saving is not available: this server keeps its data in memory only");
 
 const fn cluster(
     name: &'static str,
@@ -443,6 +465,25 @@ fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
+fn bgsave(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let schedule = match args.from(1) {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"schedule") => true,
+        [word] if word.eq_ignore_ascii_case(b"cancel") => {
+            reply.status(engine.saves.cancel()?);
+            return Ok(());
+        }
+        _ => return Err(Error::Syntax),
+    };
+    let text = match ctx.txn {
+        Some(_) => engine.saves.bgsave(&engine, None, schedule)?,
+        None => ctx.with_shards(ShardSet::All, |txn| engine.saves.bgsave(&engine, Some(txn), schedule))??,
+    };
+    reply.status(text);
+    Ok(())
+}
+
 fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
     let (mut save, mut no_save, mut now, mut force, mut abort) = (false, false, false, false, false);
     for word in args.from(1) {
@@ -462,11 +503,20 @@ fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
         // Nothing has to be waited for, so that none is ever under way.
         return Err(Error::text("ERR No shutdown in progress."));
     }
-    if save && !force {
-        return Err(NO_SAVING);
-    }
     let engine = ctx.engine();
     engine.platform.log(2, "User requested shutdown...");
+    if save || !no_save && !ctx.worker.settings.save.is_empty() {
+        let mut txn = ctx.worker.begin(&engine.keyspace, ShardSet::All, 0).ok_or(Error::Again)?;
+        match rdb::save_at_end(&engine, &mut txn) {
+            // The shards stay held: what came after the snapshot would be lost with the process.
+            Ok(()) => std::mem::forget(txn),
+            Err(_) if force => ctx.worker.commit(txn),
+            Err(error) => {
+                ctx.worker.commit(txn);
+                return Err(error);
+            }
+        }
+    }
     engine.ending.store(true, Relaxed);
     engine.running.kill_all();
     engine.platform.shutdown();

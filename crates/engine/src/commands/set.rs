@@ -6,11 +6,13 @@ use super::write_str;
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::error::{Error, Result};
+use hashbrown::HashSet;
 use kelda_resp::parse_i64;
 use kelda_store::set::Set;
 use kelda_store::txn::{EventClasses, Key, Txn, View};
 use kelda_store::value::Value;
 use kelda_store::{Limits, Str};
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 const BASE: Command = Command { group: Group::Set, ..Command::BASE };
@@ -140,6 +142,28 @@ pub static COMMANDS: &[Command] = &[
         summary: "Counts the members that all of the sets have, up to a limit.",
         complexity: INTERSECTION_COST,
         run: Run::Read(sintercard),
+        ..BASE
+    },
+    Command {
+        name: "SUNIONCARD",
+        arity: -3,
+        keys: &[Keys::numkeys(1).read()],
+        since: "8.10.0",
+        syntax: "numkeys key [key ...] [APPROX] [LIMIT limit/integer]",
+        summary: "Counts the members that any of the sets has, up to a limit.",
+        complexity: TOTAL_COST,
+        run: Run::Read(sunioncard),
+        ..BASE
+    },
+    Command {
+        name: "SDIFFCARD",
+        arity: -3,
+        keys: &[Keys::numkeys(1).read()],
+        since: "8.10.0",
+        syntax: "numkeys key [key ...] [LIMIT limit/integer]",
+        summary: "Counts the members of the first set that none of the others has, up to a limit.",
+        complexity: TOTAL_COST,
+        run: Run::Read(sdiffcard),
         ..BASE
     },
     Command {
@@ -438,7 +462,9 @@ fn sdiff(view: &View, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn sintercard(view: &View, args: &Args, reply: &mut Reply) -> Result {
+/// The arguments `numkeys key … [LIMIT limit]` of SINTERCARD and its like: how many keys, and the limit (0 for none). With
+/// `approx`, APPROX is taken, too: it allows to count less exactly than is done here.
+fn counted(args: &Args, approx: bool) -> Result<(usize, usize)> {
     let count = parse_i64(&args[1]).and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0);
     let count = count.ok_or(Error::text("ERR numkeys should be greater than 0"))?;
     if count > args.len() - 2 {
@@ -447,16 +473,59 @@ fn sintercard(view: &View, args: &Args, reply: &mut Reply) -> Result {
     let mut limit = 0;
     let mut at = 2 + count;
     while at < args.len() {
+        if approx && args.is(at, "APPROX") {
+            at += 1;
+            continue;
+        }
         let (true, Some(number)) = (args.is(at, "LIMIT"), args.get(at + 1)) else { return Err(Error::Syntax) };
         let number = parse_i64(number).and_then(|number| usize::try_from(number).ok());
         limit = number.ok_or(Error::text("ERR LIMIT can't be negative"))?;
         at += 2;
     }
+    Ok((count, limit))
+}
+
+fn sintercard(view: &View, args: &Args, reply: &mut Reply) -> Result {
+    let (count, limit) = counted(args, false)?;
     let mut found = 0;
     intersect(&sets(view, args, 2, count)?, |_| {
         found += 1;
         found != limit
     });
+    reply.int(found as i64);
+    Ok(())
+}
+
+fn sunioncard(view: &View, args: &Args, reply: &mut Reply) -> Result {
+    let (count, limit) = counted(args, true)?;
+    let sets = sets(view, args, 2, count)?;
+    let mut found: HashSet<Cow<[u8]>> = HashSet::new();
+    for member in sets.iter().flatten().flat_map(|set| set.iter()) {
+        found.insert(match member {
+            Str::Bytes(bytes) => Cow::Borrowed(bytes),
+            Str::Int(_) => Cow::Owned(member.to_vec()),
+        });
+        if found.len() == limit {
+            break;
+        }
+    }
+    reply.int(found.len() as i64);
+    Ok(())
+}
+
+fn sdiffcard(view: &View, args: &Args, reply: &mut Reply) -> Result {
+    let (count, limit) = counted(args, false)?;
+    let sets = sets(view, args, 2, count)?;
+    let mut found = 0;
+    if let Some((Some(first), others)) = sets.split_first() {
+        for member in first.iter() {
+            let elsewhere = member.with_bytes(|member| others.iter().flatten().any(|set| set.contains(member)));
+            found += usize::from(!elsewhere);
+            if found == limit && limit != 0 {
+                break;
+            }
+        }
+    }
     reply.int(found as i64);
     Ok(())
 }

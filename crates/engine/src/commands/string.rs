@@ -1,5 +1,6 @@
 //! The string family. Longest common subsequences are in [`super::lcs`].
 
+use super::digest::Comparison;
 use super::expire::{ExpireArg, expire_arg};
 use super::lcs;
 use super::write_str;
@@ -44,7 +45,7 @@ pub static COMMANDS: &[Command] = &[
             f(1, if reads { Keys::at(1).update_read() } else { Keys::at(1).overwrite() }.access);
         }),
         flags: Flags::DENYOOM,
-        syntax: "key value condition:[NX | XX | IFEQ comparison-value] [GET] expiration:[EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+        syntax: "key value condition:[NX | XX | IFEQ ifeq-value | IFNE ifne-value | IFDEQ ifdeq-digest | IFDNE ifdne-digest] [GET] expiration:[EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         summary: "Sets a key to a string, whatever it held before.",
         run: Run::Write(set),
         ..BASE
@@ -300,7 +301,7 @@ enum Condition<'a> {
     Always,
     Absent,
     Present,
-    Equal(&'a [u8]),
+    If(Comparison<'a>),
 }
 
 /// Which options [`SetOptions::parse`] takes besides those about expiry times.
@@ -336,11 +337,10 @@ impl<'a> SetOptions<'a> {
             } else if sets && args.is(at, "XX") && (always || matches!(options.condition, Condition::Present)) {
                 options.condition = Condition::Present;
             } else if of == OptionsOf::Set
-                && args.is(at, "IFEQ")
                 && always
-                && let Some(text) = argument
+                && let Some(comparison) = Comparison::parse(args, at)?
             {
-                options.condition = Condition::Equal(text);
+                options.condition = Condition::If(comparison);
                 at += 1;
             } else if of == OptionsOf::Set && args.is(at, "GET") {
                 options.get = true;
@@ -395,7 +395,7 @@ fn set(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         Condition::Always => true,
         Condition::Absent => !txn.exists(key),
         Condition::Present => txn.exists(key),
-        Condition::Equal(text) => txn.peek_string(key)?.is_some_and(|old| old.eq_bytes(text)),
+        Condition::If(comparison) => comparison.holds(txn, key)?,
     };
     if options.get {
         write_string(reply, txn.string(key)?);
@@ -486,7 +486,7 @@ fn msetex(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let holds = match options.condition {
         Condition::Absent => keys.all(|key| !txn.exists(key)),
         Condition::Present => keys.all(|key| txn.exists(key)),
-        Condition::Always | Condition::Equal(_) => true,
+        Condition::Always | Condition::If(_) => true,
     };
     if holds {
         set_pairs(txn, pairs, ttl);

@@ -123,8 +123,12 @@ struct Buffer {
     spare: Vec<Vec<u8>>,
     /// Bytes waiting.
     bytes: usize,
-    /// Whether a sync has failed, so that no record can become durable until the log is rotated.
+    /// Whether no record can become durable until the log is rotated: none is kept then, so that memory does not grow.
     dropping: bool,
+    /// The last record that was not kept.
+    hole: Lsn,
+    /// Whether a switch to a new increment is somewhere between here and the writer.
+    switching: bool,
     mark: Mark,
 }
 
@@ -380,6 +384,8 @@ impl Log {
                 spare: Vec::new(),
                 bytes: 0,
                 dropping: false,
+                hole: 0,
+                switching: false,
                 mark: Mark::default(),
             }),
             writer: Mutex::new(Writer {
@@ -410,8 +416,8 @@ impl Log {
         Ok(log)
     }
 
-    /// What is called, from any thread and with no lock held, whenever [`Log::durable`] or [`Log::state`] has changed:
-    /// it wakes who waits for that. Can be set once.
+    /// What is called, from any thread, whenever [`Log::durable`] or [`Log::state`] has changed: it wakes who waits for
+    /// that. Can be set once. Locks of the log may be held: of the log it may ask only what takes one atomic load.
     pub fn set_hook(&self, hook: Hook) {
         let _ = self.hook.set(hook);
     }
@@ -445,6 +451,7 @@ impl Log {
         let lsn = buffer.lsn;
         self.appended.store(lsn, Ordering::Release);
         if buffer.dropping {
+            buffer.hole = lsn;
             return lsn;
         }
         let mut select = Vec::new();
@@ -506,6 +513,7 @@ impl Log {
     fn too_big(&self, mut buffer: MutexGuard<'_, Buffer>) -> Lsn {
         const EFBIG: i32 = 27;
         buffer.dropping = true;
+        buffer.hole = buffer.lsn;
         let lsn = buffer.lsn;
         drop(buffer);
         self.fail(SYNC_FAILED, EFBIG);
@@ -534,7 +542,9 @@ impl Log {
         let old = self.gate.load(Ordering::Relaxed);
         self.gate.store(old & (FULL | SYNC_FAILED) | bit | (errno as u64) << 32, Ordering::Relaxed);
         if bit == SYNC_FAILED {
-            lock(&self.buffer).dropping = true;
+            let mut buffer = lock(&self.buffer);
+            // What comes after a switch can still be saved, by the base that the switch was made for.
+            buffer.dropping |= !buffer.switching;
         }
         self.call_hook();
     }
@@ -728,6 +738,9 @@ impl Log {
         writer.seq = next.seq;
         writer.done = 0;
         *lock(&self.current) = next.file;
+        let later = writer.pending.iter().skip(1).any(|piece| matches!(piece, Piece::Switch(_)));
+        let mut buffer = lock(&self.buffer);
+        buffer.switching = later || buffer.full.iter().any(|piece| matches!(piece, Piece::Switch(_)));
     }
 
     /// Names an increment in the manifest.
@@ -780,10 +793,25 @@ impl Log {
             self.write_locked(&mut lock(&self.writer), now_ms, true);
             let _turn = lock(&self.syncing);
             let file = Arc::clone(&lock(&self.current));
-            // Only the mark is at stake.
-            let _ = file.sync();
+            // Only the mark is at stake, but what is written later would follow it.
+            if let Err(error) = file.sync() {
+                self.fail(SYNC_FAILED, errno(&error));
+            }
         }
         durable == self.appended()
+    }
+
+    /// Takes no more, as after a failed sync: nothing that is appended from now on counts before a rewrite has succeeded that is
+    /// prepared later. For a log that is turned off while the server goes on. Its state is [`State::SyncFailed`] of 0.
+    pub fn suspend(&self) {
+        self.fail(SYNC_FAILED, 0);
+    }
+
+    /// Length of the base in bytes; 0 if there is none, or it cannot be looked at.
+    pub fn base_bytes(&self) -> u64 {
+        let base = lock(&self.files).manifest.base.as_ref().map(|line| self.names.path(&line.name));
+        let len = base.and_then(|path| self.disk.open(&path, Open::Read).and_then(|file| file.len()).ok());
+        len.unwrap_or(0)
     }
 
     // Rewriting
@@ -809,6 +837,7 @@ impl Log {
         let durable = self.durable();
         let mut buffer = lock(&self.buffer);
         buffer.dropping = false;
+        buffer.switching = true;
         buffer.db = None;
         buffer.salt = next.salt;
         buffer.close_tail(CHUNK);
@@ -840,7 +869,7 @@ impl Log {
         let next = match writer.seq >= rotation.seq {
             true => None,
             // The log could not be written up to here. It no longer matters: the base holds all that.
-            false => Some(self.skip_to(&mut writer, rotation.seq)?),
+            false => Some(self.skip_to(&mut writer, rotation)?),
         };
         let mut files = lock(&self.files);
         let base = FileLine { name: self.names.base(rotation.seq), seq: rotation.seq, kind: FileType::Base };
@@ -861,12 +890,13 @@ impl Log {
         manifest.store(&*self.disk, &self.names)?;
         files.manifest = manifest;
         if let Some(next) = next {
-            while let Some(piece) = writer.pending.pop_front() {
-                if matches!(piece, Piece::Switch(switch) if switch.seq == next.seq) {
-                    break;
-                }
+            while let Some(piece) = writer.pending.front()
+                && !matches!(piece, Piece::Switch(switch) if switch.seq == next.seq)
+            {
+                writer.pending.pop_front();
             }
             self.enter(&mut writer, next);
+            writer.pending.pop_front();
             self.gate.fetch_and(FULL, Ordering::Relaxed);
         }
         drop(writer);
@@ -879,16 +909,19 @@ impl Log {
     }
 
     /// The increment of a rotation that is still pending; all that was appended is moved to the writer.
-    fn skip_to(&self, writer: &mut Writer, seq: u64) -> Result<Prepared> {
+    fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Prepared> {
         let mut buffer = lock(&self.buffer);
         buffer.close_tail(0);
         writer.pending.append(&mut buffer.full);
         buffer.bytes = 0;
         writer.lsn = buffer.lsn;
         let found = writer.pending.iter().find_map(|piece| match piece {
-            Piece::Switch(next) if next.seq == seq => Some(next.clone()),
+            Piece::Switch(next) if next.seq == rotation.seq => Some(next.clone()),
             _ => None,
         });
+        if buffer.hole > rotation.lsn {
+            return Err(Error::Missing("transactions after the base could not be kept"));
+        }
         found.ok_or(Error::Missing("the log has not been rotated for this rewrite"))
     }
 
@@ -902,8 +935,13 @@ impl Log {
         }
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
             // Without the base, nothing after the failed sync can become durable.
+            let mut writer = lock(&self.writer);
             let mut buffer = lock(&self.buffer);
+            writer.pending.clear();
+            writer.done = 0;
             buffer.dropping = true;
+            buffer.switching = false;
+            buffer.hole = buffer.lsn;
             buffer.full.clear();
             buffer.tail.clear();
             buffer.bytes = 0;

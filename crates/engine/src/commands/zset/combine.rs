@@ -36,6 +36,8 @@ enum Aggregate {
     Sum,
     Min,
     Max,
+    /// The sum of the weights, whatever the scores.
+    Count,
 }
 
 impl Aggregate {
@@ -46,15 +48,25 @@ impl Aggregate {
             Some(Aggregate::Min)
         } else if word.eq_ignore_ascii_case(b"MAX") {
             Some(Aggregate::Max)
+        } else if word.eq_ignore_ascii_case(b"COUNT") {
+            Some(Aggregate::Count)
         } else {
             None
+        }
+    }
+
+    /// What an input adds to the score of a member of its.
+    fn weighted(self, score: f64, weight: f64) -> f64 {
+        match self {
+            Aggregate::Count => weight,
+            Aggregate::Sum | Aggregate::Min | Aggregate::Max => score * weight,
         }
     }
 
     /// One score of two. Opposite infinities make a sum of 0.
     fn of(self, so_far: f64, score: f64) -> f64 {
         match self {
-            Aggregate::Sum => number_or_zero(so_far + score),
+            Aggregate::Sum | Aggregate::Count => number_or_zero(so_far + score),
             Aggregate::Min => {
                 if score < so_far {
                     score
@@ -226,7 +238,7 @@ impl<'v> Combination<'v> {
         let mut scores: HashMap<Cow<[u8]>, f64> = HashMap::with_capacity(largest);
         for input in &self.inputs {
             for (member, score) in input.members.iter() {
-                let score = number_or_zero(score * input.weight);
+                let score = number_or_zero(self.aggregate.weighted(score, input.weight));
                 let member = match member {
                     Str::Bytes(member) => Cow::Borrowed(member),
                     Str::Int(_) => Cow::Owned(member.to_vec()),
@@ -243,8 +255,8 @@ impl<'v> Combination<'v> {
         let Some((first, others)) = self.inputs.split_first() else { return };
         for (member, score) in first.members.iter() {
             let common = member.with_bytes(|member| {
-                others.iter().try_fold(number_or_zero(score * first.weight), |so_far, other| {
-                    let score = other.members.score(member)? * other.weight;
+                others.iter().try_fold(number_or_zero(self.aggregate.weighted(score, first.weight)), |so_far, other| {
+                    let score = self.aggregate.weighted(other.members.score(member)?, other.weight);
                     Some(self.aggregate.of(so_far, score))
                 })
             });
