@@ -778,6 +778,8 @@ pub(crate) fn run_inside(
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
     }
     watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
+    let commands = &ctx.session.info.totals[2];
+    commands.store(commands.load(Relaxed) + 1, Relaxed);
     let stats = ctx.worker.stats();
     stats.commands.add(1);
     stats.by_command[command.id].calls.add(1);
