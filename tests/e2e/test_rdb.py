@@ -2,6 +2,7 @@
 
 Without `redis-server` in the path, or without Valkey, what concerns it is skipped."""
 
+import pathlib
 import random
 import shutil
 
@@ -164,3 +165,80 @@ def test_encodings_are_those_of_a_peer(pair):
     if version >= "7.2":
         for key in other.keys("[^s]*") + other.keys("s[^t]*"):
             assert kelda.object("encoding", key) == other.object("encoding", key), key
+
+
+FUNCTION = "#!lua name=lib\nredis.register_function('answer', function() return 42 end)"
+
+
+def started_on(binary, source, *directives):
+    """A server of this binary on what another one has saved."""
+    # It never writes there.
+    return start(binary, *directives, "--dir", source.directory.name)
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_a_file_of_a_peer_is_loaded(peer, threads):
+    theirs = start(peer)
+    ours = None
+    with redis.Redis(**theirs.address) as other, redis.Redis(**theirs.address, db=3) as third:
+        fill(other)
+        third.set("elsewhere", 1)
+        other.set("short", "x", px=1)
+        other.function_load(FUNCTION)
+        other.save()
+        ours = started_on(BINARY, theirs, "--threads", threads)
+        with redis.Redis(**ours.address) as kelda, redis.Redis(**ours.address, db=3) as our_third:
+            other.get("short")
+            assert picture(kelda) == picture(other)
+            assert our_third.get("elsewhere") == b"1"
+            assert kelda.fcall("answer", 0) == 42
+    ours.stop()
+    theirs.stop()
+
+
+def test_our_file_is_loaded_by_a_peer(peer):
+    ours = start(BINARY)
+    with redis.Redis(**ours.address) as kelda, redis.Redis(**ours.address, db=3) as our_third:
+        fill(kelda)
+        our_third.set("elsewhere", 1)
+        kelda.function_load(FUNCTION)
+        assert kelda.save()
+        theirs = started_on(peer, ours)
+        with redis.Redis(**theirs.address) as other, redis.Redis(**theirs.address, db=3) as third:
+            assert picture(other) == picture(kelda)
+            assert third.get("elsewhere") == b"1"
+            assert other.fcall("answer", 0) == 42
+        theirs.stop()
+    ours.stop()
+
+
+def test_reload_and_restart_change_nothing():
+    ours = start(BINARY, "--threads", "2")
+    with redis.Redis(**ours.address) as kelda:
+        fill(kelda)
+        kelda.function_load(FUNCTION)
+        want, digest = picture(kelda), kelda.execute_command("DEBUG DIGEST")
+        kelda.execute_command("DEBUG RELOAD")
+        assert picture(kelda) == want
+        assert kelda.execute_command("DEBUG DIGEST") == digest
+        kelda.save()
+        again = started_on(BINARY, ours)
+        with redis.Redis(**again.address) as other:
+            assert other.execute_command("DEBUG DIGEST") == digest
+            assert other.fcall("answer", 0) == 42
+        again.stop()
+    ours.stop()
+
+
+def test_damage_keeps_the_server_from_starting():
+    ours = start(BINARY)
+    with redis.Redis(**ours.address) as kelda:
+        kelda.set("key", "value")
+        kelda.save()
+    file = pathlib.Path(ours.directory.name) / "dump.rdb"
+    sound = file.read_bytes()
+    for damaged in (sound[:-1], sound[:30], b"", b"x" + sound[1:], sound[:40] + b"\x00" + sound[41:]):
+        file.write_bytes(damaged)
+        with pytest.raises(RuntimeError, match="Fatal error loading the DB"):
+            started_on(BINARY, ours)
+    ours.stop()

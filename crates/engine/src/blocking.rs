@@ -3,13 +3,13 @@
 //! Invariants: a blocked session is served in the critical section of whoever made it ready, first come first served,
 //! so nobody can take the element in between; it is served once or gives up once, decided under the locks of its keys.
 
+use crate::acl;
 use crate::acl::log::Context;
 use crate::acl::user::User;
-use crate::acl;
 use crate::args::Args;
-use crate::error::{Error, Result};
 use crate::command::{Group, Reply, Run, Wait};
 use crate::durability::Lsn;
+use crate::error::{Error, Result};
 use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
@@ -267,7 +267,7 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
         }
     }
     if ran {
-        counters.usec.add(worker.engine.clock.monotonic_us().saturating_sub(started_us));
+        counters.took(worker.engine.clock.monotonic_us().saturating_sub(started_us), 1);
     }
     if blocked.remembers {
         tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);

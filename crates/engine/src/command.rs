@@ -220,6 +220,8 @@ flags! {
     ADMIN_CATEGORY = 27 "";
     /// Its replies are pushes: CLIENT REPLY OFF does not concern them.
     PUSHES = 28 "";
+    /// Of no use to applications: COMMAND DOCS says so.
+    INTERNAL = 29 "";
 }
 
 // Every flag has a bit of its own.
@@ -590,13 +592,41 @@ impl Command {
         bare: None,
     };
 
+    /// A command on the session or the server, with what else its family shares.
+    #[allow(clippy::too_many_arguments)]
+    pub const fn session(
+        self,
+        name: &'static str,
+        arity: i32,
+        flags: Flags,
+        since: &'static str,
+        syntax: &'static str,
+        summary: &'static str,
+        run: fn(&mut Ctx, &Args, &mut Reply) -> Result,
+    ) -> Command {
+        Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..self }
+    }
+
+    /// A container of subcommands, with what else its family shares.
+    pub const fn container(
+        self,
+        name: &'static str,
+        since: &'static str,
+        summary: &'static str,
+        subcommands: &'static [Command],
+    ) -> Command {
+        let complexity = "That of the subcommand";
+        Command { name, arity: -2, since, summary, complexity, run: Run::Group(subcommands), ..self }
+    }
+
     /// All properties, those that follow from other fields included.
     pub const fn all_flags(&self) -> Flags {
         let mut flags = self.flags;
         match self.run {
             Run::Read(_) => flags = flags.and(Flags::READONLY),
+            // One that only reads says so itself (PFCOUNT, XREAD).
+            Run::Write(_) if flags.has(Flags::READONLY) => {}
             Run::Write(_) => flags = flags.and(Flags::WRITE),
-            // One that only reads says so itself (XREAD).
             Run::Wait(_) if flags.has(Flags::READONLY) => flags = flags.and(Flags::BLOCKING),
             Run::Wait(_) => flags = flags.and(Flags::WRITE).and(Flags::BLOCKING),
             Run::Session(_) | Run::Script(_) | Run::Group(_) => {}

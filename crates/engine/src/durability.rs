@@ -29,11 +29,34 @@ pub trait ChangeSink: Send + Sync {
         0
     }
 
-    /// Has what was committed so far made durable without delay; returns at once.
-    fn sync_soon(&self) {}
+    /// Called after a batch of transactions, from time to time if there were none: has what was committed so far written,
+    /// and, if `durable`, made durable without delay. Returns at once.
+    fn get_on(&self, durable: bool) {
+        let _ = durable;
+    }
+
+    /// Figures for INFO.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 
     /// Makes what was committed so far durable, or finds that it cannot be. May take long.
     fn sync_now(&self) {}
+}
+
+/// What INFO tells of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Size of the state that the log builds on.
+    pub base_bytes: u64,
+    /// Size of what was appended since.
+    pub increment_bytes: u64,
+    /// Bytes that wait to be written.
+    pub buffered_bytes: u64,
+    /// The last transaction.
+    pub last_lsn: Lsn,
+    /// The last that is on disk.
+    pub durable_lsn: Lsn,
 }
 
 /// Whether the log takes writes.

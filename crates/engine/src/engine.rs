@@ -11,12 +11,14 @@ use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
+use crate::saving::Saves;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{Rates, Stats};
 use crate::tracking::Tracking;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -43,6 +45,22 @@ pub trait Platform: Send + Sync {
     /// Replaces a file as a whole.
     fn write_file(&self, _path: &str, _text: &[u8]) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Opens a file of `dir` to be read; `None` if there is none.
+    fn open_file(&self, _name: &str) -> std::io::Result<Option<Box<dyn Read + Send>>> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Replaces a file of `dir` by what `write` writes: in one step and durably, or not at all.
+    fn replace_file(
+        &self,
+        _name: &str,
+        _write: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Runs `work` on so many threads at once, and returns when all are done. Whoever has no threads runs it once.
+    fn in_parallel(&self, _threads: usize, work: &(dyn Fn() + Sync)) {
+        work();
     }
 }
 
@@ -115,6 +133,8 @@ pub struct Engine {
     pub dirty_at_save: AtomicU64,
     /// When data was last saved (or flushed with nothing to save), Unix s.
     pub last_save: AtomicI64,
+    /// Saving in the background.
+    pub saves: Saves,
     /// Scripts that have been running for a while.
     pub running: RunningScripts,
     /// Scripts that run longer than `busy-reply-threshold`.
@@ -170,6 +190,7 @@ impl Engine {
             stats: (0..options.workers).map(|_| Stats::default()).collect(),
             errors: Mutex::default(),
             dirty_at_save: AtomicU64::new(0),
+            saves: Saves::default(),
             running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
@@ -249,6 +270,11 @@ impl Engine {
     /// A counter summed over the workers.
     pub fn total(&self, counter: impl Fn(&Stats) -> u64) -> u64 {
         self.stats.iter().map(counter).sum()
+    }
+
+    /// Changes since data was last saved, as `rdb_changes_since_last_save` counts them.
+    pub fn dirty_since_save(&self) -> u64 {
+        self.total(|stats| stats.dirty.get()).saturating_sub(self.dirty_at_save.load(Relaxed))
     }
 
     /// Wakes every worker.

@@ -1,8 +1,8 @@
 //! From bytes to replies: batches of parsed commands, the gates before a command runs, its transaction, and EXEC.
 
+use crate::acl;
 use crate::acl::log::Context;
 use crate::acl::user::Reason;
-use crate::acl;
 use crate::args::Args;
 use crate::blocking;
 use crate::command::{Flags, Reply, Run, Wait};
@@ -87,9 +87,10 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let mut fast = FastPath::new(worker, session, input.len());
     'batches: loop {
         words.clear();
-        fast.note(worker, session);
-        worker.follow_users(session);
-        fast = FastPath::new(worker, session, input.len());
+        if worker.follow_users(session) {
+            fast.note(worker, session);
+            fast = FastPath::new(worker, session, input.len());
+        }
         // Before AUTH the limits are narrow, and the very next command may lift them.
         let most = if session.authenticated { BATCH } else { 1 };
         let end = parse(worker, session, &input, &mut consumed, most, &mut scratch, &mut words);
@@ -533,6 +534,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     } else if command.name == "ping" {
         // So that who asks whether the server is well learns that it is not, as in Redis.
         worker.engine.log.check()?;
+        worker.engine.saves.check(&worker.settings)?;
     }
     Ok(())
 }
@@ -574,11 +576,12 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
         && !session.user.reads_all_keys(command, words, session.db)
 }
 
-/// Refuses writes that the log cannot take, and those that have fewer replicas than `min-replicas-to-write` asks for: there
-/// is none.
+/// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
+/// `min-replicas-to-write` asks for: there is none.
 #[inline]
 pub(crate) fn check_writes(worker: &Worker) -> Result {
     worker.engine.log.check()?;
+    worker.engine.saves.check(&worker.settings)?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
@@ -775,13 +778,21 @@ pub(crate) fn run_inside(
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
     }
     watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
+    let commands = &ctx.session.info.totals[2];
+    commands.store(commands.load(Relaxed) + 1, Relaxed);
     let stats = ctx.worker.stats();
     stats.commands.add(1);
     stats.by_command[command.id].calls.add(1);
     result
 }
 
-fn run_in_txn(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: &Args, reply: &mut Reply) -> Result {
+pub(crate) fn run_in_txn(
+    ctx: &mut Ctx,
+    txn: &mut Txn,
+    command: &'static Registered,
+    args: &Args,
+    reply: &mut Reply,
+) -> Result {
     if ctx.session.restricted {
         txn.cx().env.named_keys_only = is_kept_to_named_keys(ctx.session, command, args.words());
     }

@@ -30,7 +30,7 @@ impl FastPath {
     pub fn new(worker: &Worker, session: &Session, input_bytes: usize) -> FastPath {
         let settings = &worker.settings;
         let limit = |threshold: i64| usize::try_from(threshold).unwrap_or(usize::MAX);
-        let open = session.authenticated
+        let open = !session.restricted
             && session.multi.is_none()
             && session.reply_mode == ReplyMode::On
             && session.fate == Fate::Open
@@ -41,6 +41,9 @@ impl FastPath {
             && !session.restricted
             && worker.engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
+            && !worker.loading
+            && worker.engine.log.check().is_ok()
+            && worker.engine.saves.check(settings).is_ok()
             && slowlog::sampling(settings)
             && input_bytes < limit(settings.commandlog_request_larger_than)
             && !worker.engine.pause.holds(worker.now_ms(), || true);

@@ -98,11 +98,6 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         },
         _ => None,
     };
-    let writes = match command.run {
-        Run::Read(_) => false,
-        Run::Write(_) => true,
-        Run::Wait(_) | Run::Session(_) | Run::Script(_) | Run::Group(_) => command.all_flags().has(Flags::WRITE),
-    };
     // SET is not among Redis's fast commands, but does as little as they do.
     let sampled = command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET");
     let plain = matches!(command.run, Run::Read(_) | Run::Write(_))
@@ -115,7 +110,7 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         name: name.to_lowercase(),
         flags: command.all_flags(),
         single_key,
-        writes,
+        writes: command.all_flags().has(Flags::WRITE),
         sampled,
         // Its arity must make sure that the key is there.
         short_way: single_key.filter(|&at| sampled && plain && command.arity.unsigned_abs() as usize > at),

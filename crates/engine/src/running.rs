@@ -200,6 +200,12 @@ impl RunningScripts {
     }
 }
 
+fn new_interpreter() -> Result<Interpreter> {
+    let version = crate::version::REDIS_VERSION_PARTS;
+    let made = Interpreter::new(&ScriptOptions { memory_limit: MEMORY_BYTES_MAX, seed: 0, version });
+    made.map_err(|error| Error::owned(format!("ERR cannot start Lua: {error}")))
+}
+
 /// The interpreter of this worker, made if there is none yet and rid of what is flushed.
 fn interpreter<'w>(ctx: &'w mut Ctx) -> Result<&'w mut Interpreter> {
     let worker = &mut *ctx.worker;
@@ -210,12 +216,7 @@ fn interpreter<'w>(ctx: &'w mut Ctx) -> Result<&'w mut Interpreter> {
     let generation = worker.engine.scripts.generation();
     let interpreter = match worker.interpreter.take() {
         Some(interpreter) => interpreter,
-        None => {
-            let options =
-                ScriptOptions { memory_limit: MEMORY_BYTES_MAX, seed: 0, version: crate::version::REDIS_VERSION_PARTS };
-            let made = Interpreter::new(&options);
-            Box::new(made.map_err(|error| Error::owned(format!("ERR cannot start Lua: {error}")))?)
-        }
+        None => Box::new(new_interpreter()?),
     };
     let interpreter = worker.interpreter.insert(interpreter);
     if worker.interpreter_generation != generation {
@@ -262,6 +263,13 @@ pub fn load_library(ctx: &mut Ctx, id: u64, code: &[u8]) -> Result<Vec<FunctionI
     let interpreter = interpreter(ctx)?;
     let started_us = engine.clock.monotonic_us();
     interpreter.load_library(id, code, &mut Loading { engine: Arc::clone(&engine), started_us }).map_err(Error::owned)
+}
+
+/// Tells what a library registers, without a worker that would run it: while data is loaded.
+pub fn inspect_library(engine: &Arc<Engine>, id: u64, code: &[u8]) -> Result<Vec<FunctionInfo>> {
+    let started_us = engine.clock.monotonic_us();
+    let mut loading = Loading { engine: Arc::clone(engine), started_us };
+    new_interpreter()?.load_library(id, code, &mut loading).map_err(Error::owned)
 }
 
 /// Runs a script that [`prepare`] has compiled, or a function that [`prepare_library`] has loaded.
@@ -383,10 +391,10 @@ impl Script<'_, '_, '_, '_> {
                 Error::owned(format!("ERR ACL failure in script: {}", acl::text(&session.user, command, reason)))
             })?;
         }
+        if self.read_only && (command.writes || command.flags.has(Flags::MAY_REPLICATE)) {
+            return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
+        }
         if command.writes {
-            if self.read_only {
-                return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
-            }
             exec::check_writes(worker)?;
         }
         if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {

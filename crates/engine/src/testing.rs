@@ -5,8 +5,9 @@ use crate::engine::{ChangeSink, Engine, EngineOptions, Platform, ProcessInfo};
 use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A clock that moves only when told.
 pub struct HandClock {
@@ -39,12 +40,42 @@ impl Clock for HandClock {
     }
 }
 
-/// A process with nothing around it.
-pub struct NoPlatform;
+/// A process with nothing around it but files in memory.
+#[derive(Default)]
+pub struct NoPlatform {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl NoPlatform {
+    /// The files by name.
+    pub fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Platform for NoPlatform {
     fn used_memory(&self) -> usize {
         1 << 20
+    }
+
+    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.files().get(path).cloned().ok_or(io::Error::from_raw_os_error(2))
+    }
+
+    fn write_file(&self, path: &str, text: &[u8]) -> io::Result<()> {
+        self.files().insert(path.into(), text.into());
+        Ok(())
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn io::Read + Send>>> {
+        Ok(self.files().get(name).map(|bytes| Box::new(io::Cursor::new(bytes.clone())) as _))
+    }
+
+    fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        write(&mut bytes)?;
+        self.files().insert(name.into(), bytes);
+        Ok(())
     }
 }
 
@@ -54,6 +85,8 @@ pub struct Console {
     pub engine: Arc<Engine>,
     /// Its clock.
     pub clock: Arc<HandClock>,
+    /// Its process, with its files.
+    pub platform: Arc<NoPlatform>,
     worker: Worker,
     clients: BTreeMap<String, Client>,
 }
@@ -76,25 +109,38 @@ impl Console {
         Console::with_sink(settings, None)
     }
 
+    /// An engine in a process with these files.
+    pub fn with_files(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Console {
+        let files = files.iter().map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())).collect();
+        Console::build(settings, NoPlatform { files: Mutex::new(files) }, None)
+    }
+
     /// An engine whose changes go to `sink`.
     pub fn with_sink(settings: &[(&str, &str)], sink: Option<Arc<dyn ChangeSink>>) -> Console {
+        Console::build(settings, NoPlatform::default(), sink)
+    }
+
+    fn build(settings: &[(&str, &str)], platform: NoPlatform, sink: Option<Arc<dyn ChangeSink>>) -> Console {
         let mut config = Config::default();
         for (name, value) in settings.iter().chain(&[("enable-debug-command", "yes")]) {
             let accepted = config.parse_file_text(&format!("{name} {value}\n"), "test", &|_| Ok(Vec::new()));
             assert!(accepted.is_ok(), "{name} {value}");
         }
         let clock = Arc::new(HandClock { us: AtomicU64::new(START_US), us_a_look: AtomicU64::new(0) });
+        let platform = Arc::new(platform);
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),
-            platform: Arc::new(NoPlatform),
+            platform: platform.clone(),
             process: ProcessInfo { run_id: "0".repeat(40), threads: 1, ..ProcessInfo::default() },
             workers: 1,
             seed: 1,
             sink,
         });
+        let users = engine.acl.load_at_start(&engine.config.config(), |path| platform.read_file(path));
+        assert_eq!(users, Ok(()));
         let worker = engine.worker(0, Box::new(|| {}));
-        Console { engine, clock, worker, clients: BTreeMap::new() }
+        Console { engine, clock, platform, worker, clients: BTreeMap::new() }
     }
 
     fn client(&mut self, name: &str) -> &mut Client {

@@ -106,6 +106,8 @@ pub struct Worker {
     pub(crate) awaiting_log: Vec<SessionRef>,
     /// Whether somebody waits for the log since it was last asked to get on.
     pub(crate) sync_wanted: bool,
+    /// Whether the log took anything since it was last asked to get on.
+    committed: bool,
     /// Sessions that the transaction in hand served.
     pub(crate) served: Vec<Served>,
     /// Messages that the transaction in hand published.
@@ -166,6 +168,7 @@ impl Worker {
             tellings: Tellings::default(),
             awaiting_log: Vec::new(),
             sync_wanted: false,
+            committed: false,
             served: Vec::new(),
             outbox: Vec::new(),
             loading: engine.loading.is_active(),
@@ -568,6 +571,7 @@ impl Worker {
             txn.cx().changes.clear();
             self.tellings.tell(lsn);
             self.tellings.made_lsn = lsn;
+            self.committed = true;
             if self.engine.log.health() != Health::Broken {
                 // What is removed because it is due, after the log broke, keeps nobody from reading.
                 txn.set_lsn(lsn);
@@ -735,10 +739,11 @@ impl Worker {
             self.release_held();
             self.serve_log_waits();
         }
-        if std::mem::take(&mut self.sync_wanted)
+        let (committed, wanted) = (std::mem::take(&mut self.committed), std::mem::take(&mut self.sync_wanted));
+        if (committed || wanted)
             && let Some(sink) = self.engine.log.sink()
         {
-            sink.sync_soon();
+            sink.get_on(wanted);
         }
     }
 
@@ -746,7 +751,13 @@ impl Worker {
     pub fn next_timer_us(&self) -> Option<u64> {
         // Its own expiry and timers may have sent this worker mail, which wakes nobody.
         let mail = self.engine.mailbox(self.index).is_some_and(Mailbox::has_mail);
-        if mail || !self.garbage.is_empty() || !self.touched.is_empty() || self.sync_wanted || self.may_release() {
+        if mail
+            || !self.garbage.is_empty()
+            || !self.touched.is_empty()
+            || self.committed
+            || self.sync_wanted
+            || self.may_release()
+        {
             return Some(0);
         }
         if !self.retry.is_empty() || !self.late.is_empty() {
@@ -957,6 +968,9 @@ impl Worker {
             tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
+            let log = self.engine.log.sink().filter(|_| self.engine.log.is_on()).map(|sink| sink.figures());
+            let sizes = log.map(|log| (log.increment_bytes, log.base_bytes));
+            self.engine.saves.cron(&self.engine, &self.settings, sizes);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());

@@ -219,8 +219,16 @@ fn overflows_of_integers() {
          BITFIELD i INCRBY u63 0 1 => *1 :0
          BITFIELD i OVERFLOW SAT SET u63 0 -1 GET u63 0 OVERFLOW FAIL SET u63 0 -1 => *3 :0 :9223372036854775807 $-1
          BITFIELD i OVERFLOW WRAP INCRBY u8 0 9223372036854775807 INCRBY i8 0 -9223372036854775808 => *2 :254 :-2
-         BITFIELD grown OVERFLOW FAIL INCRBY u2 50 5 => *1 $-1
-         STRLEN grown => :7
+         BITFIELD none OVERFLOW FAIL INCRBY u2 50 5 => *1 $-1
+         EXISTS none => :0
+         SET short x => +OK
+         WATCH short => +OK
+         BITFIELD short OVERFLOW FAIL INCRBY u2 50 5 GET u8 0 => *2 $-1 :120
+         MULTI => +OK
+         STRLEN short => +QUEUED
+         EXEC => *1 :1
+         BITFIELD short OVERFLOW FAIL INCRBY u2 50 5 SET u8 8 0 => *2 $-1 :0
+         STRLEN short => :7
         "#,
     );
 }

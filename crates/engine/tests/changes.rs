@@ -56,6 +56,12 @@ const COMMANDS: &[&str] = &[
     "BITOP OR $S $S $S",
     "BITFIELD $S INCRBY u4 $n 3",
     "PFADD $S $m $m",
+    "PFADD y1 $m $i",
+    "PFADD y2 $m $i",
+    "PFMERGE y1 y2",
+    "PFCOUNT y1",
+    "PFDEBUG TODENSE y2",
+    "DEL y2",
     "DEL $K $K",
     "UNLINK $K",
     "RENAME $K $K",
@@ -148,7 +154,7 @@ const COMMANDS: &[&str] = &[
 /// What is asked about each key.
 const QUESTIONS: &[&str] = &["GET", "HGETALL", "HPEXPIRETIME", "SMEMBERS", "LRANGE", "ZRANGE", "PEXPIRETIME"];
 
-const KEYS: &[&str] = &["s1", "s2", "s3", "h1", "h2", "t1", "t2", "t3", "l1", "l2", "z1", "z2"];
+const KEYS: &[&str] = &["s1", "s2", "s3", "h1", "h2", "t1", "t2", "t3", "l1", "l2", "z1", "z2", "y1", "y2"];
 
 const MEMBERS: &[&str] = &["a", "b", "c", "", "1", "2", "-7", "007", "3.25", "two words", "nul\0cr\r\nlf"];
 

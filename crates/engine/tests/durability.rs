@@ -24,8 +24,10 @@ impl ChangeSink for Log {
     fn last_lsn(&self) -> Lsn {
         self.last.load(SeqCst)
     }
-    fn sync_soon(&self) {
-        self.wanted.store(self.last.load(SeqCst), SeqCst);
+    fn get_on(&self, durable: bool) {
+        if durable {
+            self.wanted.store(self.last.load(SeqCst), SeqCst);
+        }
     }
     fn sync_now(&self) {
         self.durable.store(self.last.load(SeqCst), SeqCst);
@@ -241,5 +243,9 @@ fn waitaof_waits_for_the_disk() {
          a: WAITAOF 1 0 -1 => -ERR timeout is negative",
     );
     let mut console = Console::default();
+    // There is no replica, so that its time must be over.
+    assert_eq!(console.ask("a", "WAITAOF 0 1 10"), "");
+    console.advance_ms(11);
+    assert_eq!(console.raw("a"), b"*2\r\n:0\r\n:0\r\n");
     console.check("WAITAOF 1 0 0 => -ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
 }

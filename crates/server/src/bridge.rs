@@ -5,13 +5,14 @@ use crate::clock::SystemClock;
 use crate::event_loop::Shared;
 use crate::log;
 use crate::memory::used_bytes;
+use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, Wake};
-use kelda_engine::config::{ConfigHandle, LogLevel};
+use kelda_engine::config::{ConfigHandle, LogLevel, Settings};
 use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
 use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,10 +20,11 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Makes the worker of each thread.
 pub struct Threads {
     engine: Arc<Engine>,
+    persistence: Arc<Persistence>,
 }
 
 /// Numbers that nobody can guess, from the randomness with which the standard library keys its hash maps.
-fn random() -> u64 {
+pub fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
@@ -33,6 +35,7 @@ impl Threads {
     /// What is wrong with the users that the configuration names.
     pub fn new(config: &Arc<ConfigHandle>, shared: &Arc<Shared>, file: Option<&Path>) -> Result<Threads, String> {
         kelda_store::hasher::set_seed([random(), random()]);
+        let persistence = Persistence::new();
         let settings = config.settings();
         let threads = shared.mailboxes.len();
         let process = ProcessInfo {
@@ -51,10 +54,13 @@ impl Threads {
             process,
             workers: threads,
             seed: random(),
-            sink: None,
+            sink: Some(persistence.clone()),
         });
+        // Until the data is there.
+        engine.log.turn(false);
+        engine.loading.begin(engine.started_us / 1_000_000, 0);
         engine.acl.load_at_start(&config.config(), |path| std::fs::read(path))?;
-        Ok(Threads { engine })
+        Ok(Threads { engine, persistence })
     }
 }
 
@@ -69,6 +75,22 @@ impl MakeSessions for Threads {
 
     fn make(&self, index: usize, wake: Wake) -> Worker {
         self.engine.worker(index, wake)
+    }
+
+    fn start(&self, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String> {
+        self.persistence.start(&self.engine, stopping)
+    }
+
+    fn prepare_end(&self) -> Result<(), String> {
+        self.persistence.prepare_end(&self.engine)
+    }
+
+    fn turn_log(&self, settings: &Settings) -> Result<(), String> {
+        self.persistence.turn(&self.engine, settings)
+    }
+
+    fn finish(&self) {
+        self.persistence.finish();
     }
 }
 
@@ -182,5 +204,39 @@ impl Platform for Process {
         let temporary = format!("{path}.{}.tmp", std::process::id());
         std::fs::write(&temporary, text)?;
         std::fs::rename(&temporary, path)
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn Read + Send>>> {
+        match std::fs::File::open(name) {
+            Ok(file) => Ok(Some(Box::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let temporary = format!("temp-{}.rdb", std::process::id());
+        let mut replace = || {
+            let mut file = std::fs::File::create(&temporary)?;
+            write(&mut file)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, name)?;
+            // The working directory is `dir`.
+            std::fs::File::open(".")?.sync_all()
+        };
+        let result = replace();
+        if result.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        result
+    }
+
+    fn in_parallel(&self, threads: usize, work: &(dyn Fn() + Sync)) {
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
     }
 }

@@ -4,9 +4,13 @@ use crate::cli::{self, Request};
 use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
-use crate::process::{ProcessEffects, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file};
+use crate::maintenance;
+use crate::persistence::describe;
+use crate::process::{
+    ProcessEffects, TurnLog, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file,
+};
 use crate::sessions::Sessions;
-use kelda_engine::config::{Config, ConfigHandle, KeptLine};
+use kelda_engine::config::{Config, ConfigHandle, KeptLine, Settings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read;
@@ -26,10 +30,29 @@ pub trait MakeSessions: Send + Sync + 'static {
     type Sessions: Sessions;
     /// The sessions of thread `index`, made on that thread; `wake` makes its loop run a turn.
     fn make(&self, index: usize, wake: Wake) -> Self::Sessions;
+    /// Loads the data, while the loops already run. May take long; `stopping` tells whether to give up.
+    ///
+    /// # Errors
+    /// Why the server must not start.
+    fn start(&self, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String>;
+    /// A signal asks for the end: saves what is to be saved.
+    ///
+    /// # Errors
+    /// Why the server had better go on.
+    fn prepare_end(&self) -> Result<(), String>;
+    /// Turns the log on or off (`appendonly`), while the server runs, for these settings.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    fn turn_log(&self, settings: &Settings) -> Result<(), String>;
+    /// The loops have ended.
+    fn finish(&self);
 }
 
 /// Runs the server until it is told to end.
-pub fn main<M: MakeSessions>(engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>) -> ExitCode {
+pub fn main<M: MakeSessions>(
+    engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared>, Option<&Path>) -> Result<M, String>,
+) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let (file, stdin, options) = match cli::read(&arguments) {
         Request::Serve { file, stdin, options } => (file, stdin, options),
@@ -41,6 +64,7 @@ pub fn main<M: MakeSessions>(engine: impl FnOnce(&Arc<ConfigHandle>, &Arc<Shared
             print!("{}", cli::HELP);
             return ExitCode::SUCCESS;
         }
+        Request::Maintain(task) => return maintenance::run(&task),
         Request::Refuse(why) => {
             eprintln!("{why}");
             return ExitCode::FAILURE;
@@ -182,33 +206,47 @@ fn serve<M: MakeSessions>(
     }
 
     let loops_cell = Arc::new(OnceLock::new());
-    let effects = ProcessEffects { file: file.clone(), listening: Mutex::new(seconds), loops: loops_cell.clone() };
+    let turn_log: Arc<OnceLock<TurnLog>> = Arc::default();
+    let effects = ProcessEffects {
+        file: file.clone(),
+        listening: Mutex::new(seconds),
+        loops: loops_cell.clone(),
+        turn_log: turn_log.clone(),
+    };
     let unobeyed = unobeyed(config.kept_lines());
     let handle = Arc::new(ConfigHandle::new(config, Box::new(effects)));
     let (shared, loops) =
         event_loops(threads, handle.clone(), listeners).map_err(|e| start_error("Cannot make an event loop", e))?;
     let _ = loops_cell.set(shared.clone());
     let sessions = engine(&handle, &shared, file.as_deref()).map_err(Failure::Start)?;
-    watch_signals(shared.clone()).map_err(|e| start_error("Cannot watch signals", e))?;
+    let sessions = Arc::new(sessions);
+    let made = sessions.clone();
+    let _ = turn_log.set(Box::new(move |settings| made.turn_log(settings)));
+    watch_signals(shared.clone(), sessions.clone()).map_err(|e| start_error("Cannot watch signals", e))?;
 
     log::notice(&format!("Kelda {VERSION}, {threads} threads, PID: {}", std::process::id()));
     log::notice(&format!("Running mode=standalone, port={}.", settings.port));
-    log::notice(&format!("Data is kept in memory only; files would be in {dir}"));
+    log::notice(&describe(&settings, &dir));
     for line in unobeyed {
         log::warning(&format!("Not supported yet, and without effect: the configuration's '{line}'"));
     }
     log::notice("Server initialized");
-    let running = start_threads(loops, &shared, sessions)
-        .map_err(|e| start_error("Cannot start a thread", e))?;
-    if settings.port != 0 {
-        log::notice("Ready to accept connections tcp");
-    }
-    if !settings.unixsocket.is_empty() {
-        log::notice("Ready to accept connections unix");
+    let running = start_threads(loops, &shared, &sessions).map_err(|e| start_error("Cannot start a thread", e))?;
+    let started = load(&*sessions, &|| shared.is_stopping());
+    let failure = started.err().filter(|_| !shared.is_stopping());
+    if let Some(why) = &failure {
+        log::warning(&format!("Fatal error loading the DB, check server logs. Exiting. {why}"));
+        shared.stop();
+    } else {
+        announce(&settings);
     }
     for thread in running {
         // A panic of a thread has been reported by its hook; in the release build it ended the process.
         let _ = thread.join();
+    }
+    sessions.finish();
+    if failure.is_some() {
+        return Err(Failure::Start("The server did not start.".into()));
     }
     log::warning("User requested shutdown...");
     if let Some(path) = &pidfile {
@@ -234,6 +272,16 @@ fn unobeyed(lines: &[KeptLine]) -> Vec<String> {
     lines.iter().filter_map(name).collect()
 }
 
+/// Says that commands are taken from now on.
+fn announce(settings: &Settings) {
+    if settings.port != 0 {
+        log::notice("Ready to accept connections tcp");
+    }
+    if !settings.unixsocket.is_empty() {
+        log::notice("Ready to accept connections unix");
+    }
+}
+
 fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
     config.force(name, value).map_err(Failure::Config)
 }
@@ -241,10 +289,22 @@ fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
 /// Stack of a loop's thread: Lua and its libraries recurse up to 1,000 levels, in debug builds with large frames.
 const STACK_BYTES: usize = 64 << 20;
 
+/// Loads the data: on a stack on which a library's Lua may recurse.
+fn load<M: MakeSessions>(made: &M, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("load".into()).stack_size(STACK_BYTES);
+        let thread = thread.spawn_scoped(scope, || made.start(stopping)).map_err(|error| error.to_string())?;
+        thread.join().unwrap_or_else(|_| Err("loading has failed for a reason that the lines above tell".into()))
+    })
+}
+
 type Running = Vec<std::thread::JoinHandle<()>>;
 
-fn start_threads<M: MakeSessions>(loops: Vec<EventLoop>, shared: &Arc<Shared>, make: M) -> std::io::Result<Running> {
-    let make = Arc::new(make);
+fn start_threads<M: MakeSessions>(
+    loops: Vec<EventLoop>,
+    shared: &Arc<Shared>,
+    make: &Arc<M>,
+) -> std::io::Result<Running> {
     let start = |(index, mut event_loop): (usize, EventLoop)| {
         let mailbox = shared.mailboxes[index].clone(); // there is one for each loop
         let make = make.clone();
@@ -259,7 +319,7 @@ fn start_threads<M: MakeSessions>(loops: Vec<EventLoop>, shared: &Arc<Shared>, m
 }
 
 /// Ends the server on SIGTERM and SIGINT, at once on a second SIGINT.
-fn watch_signals(shared: Arc<Shared>) -> std::io::Result<()> {
+fn watch_signals<M: MakeSessions>(shared: Arc<Shared>, sessions: Arc<M>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let watch = move || {
         for signal in signals.forever() {
@@ -273,7 +333,10 @@ fn watch_signals(shared: Arc<Shared>) -> std::io::Result<()> {
                 _ => continue, // the terminal went away: a server stays
             };
             log::warning(&format!("Received {name} scheduling shutdown..."));
-            shared.stop();
+            match sessions.prepare_end() {
+                Ok(()) => shared.stop(),
+                Err(why) => log::warning(&why),
+            }
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(watch).map(drop)

@@ -39,6 +39,7 @@ const FAMILIES: &[Family] = &[
     Family { weight: 60, letter: 's', templates: BITMAPS, global: false },
     Family { weight: 90, letter: 'q', templates: STREAMS, global: false },
     Family { weight: 50, letter: 'g', templates: GEO, global: false },
+    Family { weight: 40, letter: 'y', templates: SKETCHES, global: false },
     Family { weight: 70, letter: '*', templates: KEYSPACE, global: false },
     Family { weight: 50, letter: '*', templates: EXPIRY, global: false },
     Family { weight: 40, letter: '*', templates: TRANSACTIONS, global: false },
@@ -75,7 +76,8 @@ const STRINGS: &[(How, &str)] = &[
     (E, "LCS $k $k [ { LEN | IDX [ MINMATCHLEN $c ] [ WITHMATCHLEN ] } ]"),
 ];
 
-/// Without OVERFLOW FAIL: a string that it makes longer and does not set is a change to Kelda, not to WATCH of the oracles.
+/// Without OVERFLOW FAIL: the oracles lengthen a string even if every operation fails, which they tell neither WATCH nor
+/// replicas.
 const BITMAPS: &[(How, &str)] = &[
     (E, "SETBIT $k $B { 0 | 1 }"),
     (E, "GETBIT $k $B"),
@@ -85,6 +87,21 @@ const BITMAPS: &[(How, &str)] = &[
     (E, "BITOP NOT $k $k"),
     (E, "BITFIELD $k ( { GET $F $B | SET $F $B $i | INCRBY $F $B $i | OVERFLOW { WRAP | SAT } } )+"),
     (E, "BITFIELD_RO $k ( GET $F $B )+"),
+];
+
+/// HyperLogLogs have keys that no other family touches: what becomes of a corrupt one differs.
+const SKETCHES: &[(How, &str)] = &[
+    (E, "PFADD $k ( $v )+"),
+    (E, "PFADD $k ( $m )+"),
+    (E, "PFADD $k"),
+    (E, "PFCOUNT $k"),
+    (E, "PFCOUNT ( $k )+"),
+    (E, "PFMERGE $k ( $k )+"),
+    (E, "PFDEBUG { ENCODING | DECODE } $k"),
+    (E, "PFDEBUG TODENSE $k"),
+    (E, "GET $k"),
+    (E, "{ DEL | UNLINK } $k"),
+    (E, "RENAME $k $k"),
 ];
 
 /// Distances that are equal may be sorted in any order.
@@ -477,7 +494,7 @@ impl Generator {
         let rng = &mut self.rng;
         let text = match kind {
             'k' => {
-                let any = letter == '*' || letter != 'x' && rng.one_in(12);
+                let any = letter == '*' || !matches!(letter, 'x' | 'y') && rng.one_in(12);
                 let letter = if any { *rng.pick(LETTERS) } else { letter };
                 format!("{}{letter}{}", self.prefix, rng.below(KEYS_PER_LETTER))
             }

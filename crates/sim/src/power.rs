@@ -160,7 +160,7 @@ impl Chain {
             self.disk.set_faults(faults);
         }
         if !rng.one_in(8) {
-            let calls = *rng.pick(&[5, 30, 100, 200]);
+            let calls = *rng.pick(&[20, 60, 150, 300]);
             self.disk.cut_after(1 + rng.below(calls));
         }
         let log = self.open()?;

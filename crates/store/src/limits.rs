@@ -23,6 +23,8 @@ pub struct Limits {
     pub stream_node_bytes_max: usize,
     /// `stream-node-max-entries`: entries of one packed node of a stream, at most; 0 for no limit.
     pub stream_node_entries_max: usize,
+    /// `hll-sparse-max-bytes`: bytes of a HyperLogLog in its sparse form, at most.
+    pub hll_sparse_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -38,6 +40,7 @@ impl Default for Limits {
             zset_value_bytes_max: 64,
             stream_node_bytes_max: 4096,
             stream_node_entries_max: 100,
+            hll_sparse_bytes_max: 3000,
         }
     }
 }

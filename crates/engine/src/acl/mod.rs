@@ -211,7 +211,7 @@ impl Acl {
             }
             self.set(name.as_bytes(), &joined, all_channels).map_err(|(rule, error)| {
                 let rule = String::from_utf8_lossy(&rule);
-                format!("Error loading ACL rule '{rule}' for the user named '{name}': {error}. Exiting.")
+                format!("Error loading ACL rule '{rule}' for the user named '{name}': {error}")
             })?;
         }
         Ok(())
@@ -263,13 +263,15 @@ impl Session {
 }
 
 impl Worker {
-    /// Has a session see what became of its user.
+    /// Has a session see what became of its user. Whether there was anything to see.
     #[inline]
-    pub(crate) fn follow_users(&self, session: &mut Session) {
+    pub(crate) fn follow_users(&self, session: &mut Session) -> bool {
         let version = self.engine.acl.version();
-        if session.acl_version != version {
+        let moved = session.acl_version != version;
+        if moved {
             self.look_user_up(session, version);
         }
+        moved
     }
 
     #[cold]

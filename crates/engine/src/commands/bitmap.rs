@@ -465,12 +465,9 @@ fn bitfield(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let Some(end) = operations.iter().filter(|operation| operation.writes()).map(|it| it.bytes().end).max() else {
         return read_fields(txn, key, &operations, reply);
     };
-    // The string is made long enough even if every operation fails.
-    let grows = txn.peek_string(key)?.is_none_or(|text| text.len() < end);
+    // The first operation that sets anything makes the string long enough for all; if none does, it stays as it is.
+    let mut grows = txn.peek_string(key)?.is_none_or(|text| text.len() < end);
     let mut changed = false;
-    if grows {
-        txn.set_range(key, end - 1, &[0])?;
-    }
     reply.array(operations.len());
     for operation in &operations {
         let window = operation.window(txn.peek_string(key)?);
@@ -491,10 +488,13 @@ fn bitfield(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
             reply.null();
             continue;
         };
+        changed |= grows || new != old;
+        if std::mem::take(&mut grows) {
+            txn.set_range(key, end - 1, &[0])?;
+        }
         if new != old {
             txn.set_range(key, operation.bytes().start, &operation.replaced(window, new))?;
         }
-        changed |= grows || new != old;
         reply.int(if matches!(operation.action, Action::Set(..)) { old } else { new });
     }
     if changed {

@@ -259,7 +259,9 @@ fn write_docs(reply: &mut Reply, registered: &Registered) {
     // A test reads every syntax text.
     let arguments = syntax::parse(command.syntax).unwrap_or_default();
     let subcommands = registered.subcommands();
-    reply.map(4 + usize::from(!arguments.is_empty()) + usize::from(!subcommands.is_empty()));
+    let internal = command.flags.has(Flags::INTERNAL);
+    let more = [internal, !arguments.is_empty(), !subcommands.is_empty()];
+    reply.map(4 + more.into_iter().filter(|there| *there).count());
     let facts = [
         ("summary", command.summary),
         ("since", command.since),
@@ -269,6 +271,11 @@ fn write_docs(reply: &mut Reply, registered: &Registered) {
     for (name, text) in facts {
         reply.bulk(name.as_bytes());
         reply.bulk(text.as_bytes());
+    }
+    if internal {
+        reply.bulk(b"doc_flags");
+        reply.set(1);
+        reply.status("syscmd");
     }
     if !arguments.is_empty() {
         reply.bulk(b"arguments");

@@ -1,8 +1,8 @@
 //! Who is connected and how: PING, ECHO, SELECT, AUTH, HELLO, RESET, QUIT.
 
 use super::{client, pubsub};
-use crate::acl::log::{Context, Refusal};
 use crate::acl;
+use crate::acl::log::{Context, Refusal};
 use crate::args::Args;
 use crate::command::{Command, Databases, Flags, Group, Reply, Run};
 use crate::ctx::{Ctx, Origin};

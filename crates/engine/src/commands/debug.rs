@@ -6,9 +6,10 @@ use crate::blocking;
 use crate::command::{Command, Flags, Group, Reply, Run};
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
+use crate::functions::Libraries;
+use crate::rdb;
 use kelda_resp::{Protocol, number};
 use kelda_store::entry::EntryRef;
-use kelda_store::list::List;
 use kelda_store::shard::ShardSet;
 use kelda_store::txn::{Key, Ttl, Txn, View};
 use kelda_store::value::ValueRef;
@@ -21,7 +22,7 @@ pub static COMMANDS: &[Command] = &[Command {
     arity: -2,
     // DIGEST looks at every key.
     whole_keyspace: true,
-    flags: Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE),
+    flags: Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE).and(Flags::INTERNAL),
     group: Group::Server,
     syntax: "subcommand [arg [arg ...]]",
     summary: "Shows or forces what tests need.",
@@ -130,41 +131,64 @@ fn set_disable_deny_scripts(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Re
     Ok(())
 }
 
+/// Saves and loads everything again: keys, functions.
 fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    let mut from_disk = false;
+    let (mut merge, mut flush, mut save) = (false, true, true);
     for word in args.from(2) {
         match word.to_ascii_uppercase().as_slice() {
-            b"MERGE" => {}
-            b"NOSAVE" | b"NOFLUSH" => from_disk = true,
+            b"MERGE" => merge = true,
+            b"NOFLUSH" => flush = false,
+            b"NOSAVE" => save = false,
             _ => return Err(Error::text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")),
         }
     }
-    if from_disk {
-        return Err(Error::text("ERR there is no snapshot to load: this server keeps its data in memory only"));
-    }
-    // What was saved and loaded again would be what is there, but for the form of lists.
-    ctx.with_shards(ShardSet::All, pack_lists)??;
-    reply.ok();
-    Ok(())
-}
-
-fn pack_lists(txn: &mut Txn) -> Result {
-    let before = txn.db();
-    for db in 0..txn.databases() {
-        txn.select(db);
-        let mut names: Vec<Box<[u8]>> = Vec::new();
-        txn.for_each_key(|entry| {
-            if matches!(entry.value(), ValueRef::List(list) if list.encoding() == "quicklist" && list.chunk_count() == 1) {
-                names.push(entry.key().into());
-            }
-        });
-        for name in &names {
-            if let Some(mut list) = txn.edit::<List>(Key::new(name))? {
-                list.pack();
+    let engine = ctx.engine();
+    let failed = |what: &str| {
+        engine.platform.log(3, &format!("DEBUG RELOAD: {what}"));
+        Error::text("ERR Error trying to load the RDB dump, check server logs.")
+    };
+    ctx.with_shards(ShardSet::All, |txn| {
+        txn.will_take_long();
+        if save {
+            rdb::save(&engine, txn).map_err(|error| {
+                engine.platform.log(3, &format!("Error saving DB on disk: {error}"));
+                Error::text("ERR")
+            })?;
+        }
+        // Nothing changes unless the whole file can be read.
+        let file = rdb::read_all(&engine).map_err(|error| failed(&error.to_string()))?;
+        let here = txn.db();
+        let mut taken = |db: u32, name: &[u8]| {
+            txn.select(db);
+            txn.exists(Key::new(name))
+        };
+        if !flush
+            && !merge
+            && let Some((db, name, ..)) = file.keys.iter().find(|(db, name, ..)| taken(*db, name))
+        {
+            txn.select(here);
+            return Err(failed(&format!("key '{}' of database {db} is there already", name.escape_ascii())));
+        }
+        if flush {
+            (0..txn.databases()).for_each(|db| _ = txn.flush(db));
+            engine.functions.change(|libraries| {
+                *libraries = Libraries::default();
+                Ok(())
+            })?;
+        }
+        for (db, name, value, expire_at, access) in file.keys {
+            txn.select(db);
+            let key = Key::new(&name);
+            txn.put(key, value, expire_at);
+            if let Some(entry) = txn.peek_even_due(key) {
+                entry.set_access(access);
             }
         }
-    }
-    txn.select(before);
+        txn.select(here);
+        rdb::load_functions(&engine, &file.functions).map_err(|error| failed(&error))
+    })??;
+    engine.platform.log(3, "DB reloaded by DEBUG RELOAD");
+    reply.ok();
     Ok(())
 }
 
@@ -433,7 +457,7 @@ fn help(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
             ("OBJECT <key>", "Tells how a value is kept."),
             ("POPULATE <count> [<prefix>] [<size>]", "Makes so many string keys."),
             ("PROTOCOL <type>", "Replies with a value of this type."),
-            ("RELOAD [MERGE]", "Keeps all data, as saving and loading it would."),
+            ("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", "Saves everything and loads it again."),
             ("SET-ACTIVE-EXPIRE (0|1)", "Chooses whether due keys are removed before anybody looks."),
             ("SLEEP <seconds>", "Has this connection wait."),
         ],

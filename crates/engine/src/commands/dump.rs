@@ -2,7 +2,6 @@
 
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
-use crate::config::Settings;
 use crate::error::{Error, Result};
 use kelda_log::rdb::payload::{self, PayloadError};
 use kelda_log::rdb::{Format, Version};
@@ -45,11 +44,6 @@ pub static COMMANDS: &[Command] = &[
         ..RESTORE
     },
 ];
-
-/// How RDB is written by these settings.
-pub fn format_of(settings: &Settings) -> Format {
-    Format { version: Version(settings.rdb_version), compress: settings.rdbcompression }
-}
 
 fn dump(view: &View, args: &Args, reply: &mut Reply) -> Result {
     match view.get(args.key(1)) {

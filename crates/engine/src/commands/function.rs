@@ -317,7 +317,7 @@ fn stats(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
 
 fn dump(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     let libraries = ctx.worker.engine.functions.current();
-    let format = super::dump::format_of(&ctx.worker.settings);
+    let format = crate::rdb::format(&ctx.worker.settings);
     reply.bulk(&payload::encode(libraries.iter().map(|library| &*library.code), &format));
     Ok(())
 }

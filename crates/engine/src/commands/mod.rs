@@ -10,7 +10,7 @@ mod command;
 mod connection;
 mod debug;
 mod digest;
-pub mod dump;
+mod dump;
 mod expire;
 mod function;
 mod generic;

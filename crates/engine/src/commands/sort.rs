@@ -87,9 +87,8 @@ struct Options<'a> {
 
 impl<'a> Options<'a> {
     fn parse(view: &View, args: &Args<'a>, may_store: bool) -> Result<Options<'a>> {
-        let denied = |option| {
-            Error::owned(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
-        };
+        let denied =
+            |option| Error::owned(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."));
         let named_only = view.cx.env.named_keys_only;
         let mut options =
             Options { by: None, get: Vec::new(), limit: (0, -1), descending: false, alpha: false, store: None };

@@ -16,6 +16,11 @@ macro_rules! words {
             /// The words, in the order in which error texts list them.
             pub const WORDS: &'static [&'static str] = &[$($word,)*];
 
+            /// The word of this variant.
+            pub fn word(self) -> &'static str {
+                match self { $($name::$variant => $word,)* }
+            }
+
             /// The variant of one of `WORDS`.
             pub fn from_word(word: &str) -> Option<$name> {
                 match word { $($word => Some($name::$variant),)* _ => None }
@@ -126,6 +131,11 @@ pub struct OutputLimits {
 }
 
 impl MaxmemoryPolicy {
+    /// Whether the policy goes by when keys were last used.
+    pub fn is_lru(self) -> bool {
+        matches!(self, MaxmemoryPolicy::VolatileLru | MaxmemoryPolicy::AllkeysLru)
+    }
+
     /// Whether the policy counts how often keys are used.
     pub fn is_lfu(self) -> bool {
         matches!(self, MaxmemoryPolicy::VolatileLfu | MaxmemoryPolicy::AllkeysLfu)
@@ -256,9 +266,8 @@ pub struct Settings {
     pub shutdown_timeout: u64,
     // Data.
     pub databases: usize,
-    /// `*-max-listpack-*`, `set-max-intset-entries`, `stream-node-max-*`.
+    /// `*-max-listpack-*`, `set-max-intset-entries`, `stream-node-max-*`, `hll-sparse-max-bytes`.
     pub limits: Limits,
-    pub hll_sparse_max_bytes: usize,
     pub hz: u32,
     pub active_expire_effort: u32,
     pub import_mode: bool,
@@ -276,6 +285,7 @@ pub struct Settings {
     // Durability.
     pub appendonly: bool,
     pub appendfsync: AppendFsync,
+    pub aof_load_truncated: bool,
     pub appendfilename: String,
     pub appenddirname: String,
     pub dbfilename: String,
@@ -284,6 +294,13 @@ pub struct Settings {
     pub rdb_version: u16,
     pub rdbcompression: bool,
     pub rdbchecksum: bool,
+    /// Microseconds that a snapshot waits after each key; negative: keys that it writes in one microsecond. For tests.
+    pub rdb_key_save_delay: i64,
+    pub stop_writes_on_bgsave_error: bool,
+    /// Growth of the log, in percent of its size after the last rewrite, at which it is rewritten; zero for never.
+    pub auto_aof_rewrite_percentage: u64,
+    /// Bytes below which the log is not rewritten by itself.
+    pub auto_aof_rewrite_min_size: u64,
     // Scripts and observation.
     /// Milliseconds that a script may run before others are answered BUSY; zero for ever. Also `lua-time-limit`.
     pub busy_reply_threshold: u64,
@@ -343,7 +360,6 @@ impl Settings {
             shutdown_timeout: 0,
             databases: 0,
             limits: Limits::default(),
-            hll_sparse_max_bytes: 0,
             hz: 0,
             active_expire_effort: 0,
             import_mode: false,
@@ -360,6 +376,7 @@ impl Settings {
             lfu_decay_time: 0,
             appendonly: false,
             appendfsync: AppendFsync::EverySec,
+            aof_load_truncated: true,
             appendfilename: String::new(),
             appenddirname: String::new(),
             dbfilename: String::new(),
@@ -367,6 +384,10 @@ impl Settings {
             rdb_version: 0,
             rdbcompression: false,
             rdbchecksum: false,
+            rdb_key_save_delay: 0,
+            stop_writes_on_bgsave_error: false,
+            auto_aof_rewrite_percentage: 0,
+            auto_aof_rewrite_min_size: 0,
             busy_reply_threshold: 0,
             slowlog_log_slower_than: 0,
             slowlog_max_len: 0,

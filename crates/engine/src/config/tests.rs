@@ -39,7 +39,7 @@ fn settings_hold_the_defaults() {
     assert_eq!((s.threads, s.hz, s.active_expire_effort, s.maxmemory, s.timeout), (0, 10, 1, 0, 0));
     assert_eq!((s.proto_max_bulk_len, s.client_query_buffer_limit), (512 << 20, 1 << 30));
     assert_eq!((s.bind, s.dir, s.dbfilename), (vec!["*".into(), "-::*".into()], ".".into(), "dump.rdb".into()));
-    assert_eq!((s.limits, s.hll_sparse_max_bytes), (kelda_store::Limits::default(), 3000));
+    assert_eq!(s.limits, kelda_store::Limits::default());
     assert_eq!((s.slowlog_log_slower_than, s.slowlog_max_len, s.busy_reply_threshold), (10000, 128, 5000));
     assert_eq!((s.maxmemory_policy, s.maxmemory_samples), (MaxmemoryPolicy::NoEviction, 5));
     assert_eq!(
@@ -355,7 +355,10 @@ fn rewrite_changes_only_what_changed() {
     let mut config = read(old).expect("reads");
     let without_second = old.replace("user b on\n", "");
     assert_eq!(config.rewrite(old, &users(&["user a on"])), without_second);
-    assert_eq!(config.rewrite(old, &users(&["user a on", "user b on"])), without_second.replace("a on", "a on\nuser b on"));
+    assert_eq!(
+        config.rewrite(old, &users(&["user a on", "user b on"])),
+        without_second.replace("a on", "a on\nuser b on")
+    );
     let change =
         [("save", "1 2 3 4"), ("timeout", "5"), ("requirepass", "a \"b\u{1}"), ("hash-max-listpack-entries", "7")];
     config.set(&change, false).expect("sets");

@@ -1,9 +1,8 @@
 //! A script's return value as RESP, by Redis's rules.
 
-use mlua::{Table, Value};
-
 use super::native::as_number;
-use super::number;
+use kelda_resp::format_f64;
+use mlua::{Table, Value};
 
 /// Tables nested deeper end in an error: far beyond any client's own limit, and within the thread's stack.
 const MAX_DEPTH: usize = 1_000;
@@ -103,7 +102,9 @@ impl Writer<'_> {
         }
         let double: Value = table.raw_get("double")?;
         if let Some(number) = as_number(&double).filter(|_| !double.is_string()) {
-            let text = number::double(number);
+            // The sign of a zero is lost in sorted sets, but not here.
+            let mut text = if number == 0.0 && number.is_sign_negative() { b"-".to_vec() } else { Vec::new() };
+            format_f64(number, &mut text);
             if self.protocol.client_resp3 {
                 write_line(self.out, b',', &text);
             } else {

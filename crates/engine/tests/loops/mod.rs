@@ -169,7 +169,7 @@ impl Threads {
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: Arc::new(SystemTime(Instant::now())),
-            platform: Arc::new(NoPlatform),
+            platform: Arc::<NoPlatform>::default(),
             process: ProcessInfo { run_id: "0".repeat(40), threads: workers, ..ProcessInfo::default() },
             workers,
             seed: 1,

@@ -17,6 +17,7 @@
 //! committed, on a new increment. Until then [`Log::accepts_writes`] is false, and [`Log::durable`] stands still.
 
 use super::commands::push_select;
+use super::copy::ARCHIVE;
 use super::frame::{self, HEAD, Head, Kind};
 use super::manifest::{FileLine, FileType, Manifest, Names};
 use super::reader::Recovered;
@@ -37,7 +38,7 @@ const CHUNK: usize = 256 << 10;
 /// Bodies from here on are copied before the lock is taken, into a piece of their own.
 const BIG: usize = 32 << 10;
 /// Pieces kept for later.
-const SPARE: usize = 16;
+const SPARE: usize = 32;
 /// Milliseconds between marks that only tell the time.
 const MARK_EVERY_MS: u64 = 100;
 /// `everysec`: when a sync is due after the last one began. Less than a second, so that the sync itself has some time.
@@ -123,8 +124,12 @@ struct Buffer {
     spare: Vec<Vec<u8>>,
     /// Bytes waiting.
     bytes: usize,
-    /// Whether a sync has failed, so that no record can become durable until the log is rotated.
+    /// Whether no record can become durable until the log is rotated: none is kept then, so that memory does not grow.
     dropping: bool,
+    /// The last record that was not kept.
+    hole: Lsn,
+    /// Whether a switch to a new increment is somewhere between here and the writer.
+    switching: bool,
     mark: Mark,
 }
 
@@ -178,6 +183,14 @@ struct Writer {
     seq: u64,
 }
 
+/// Up to where the log is written.
+pub(super) struct Position {
+    pub file: Arc<dyn File>,
+    pub seq: u64,
+    pub offset: u64,
+    pub lsn: Lsn,
+}
+
 /// Which files there are.
 struct Files {
     manifest: Manifest,
@@ -194,8 +207,8 @@ pub struct DirLock(#[allow(dead_code)] Box<dyn Send + Sync>);
 
 /// The append-only log.
 pub struct Log {
-    disk: Arc<dyn Disk>,
-    names: Names,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) names: Names,
     buffer_max: usize,
     buffer: Mutex<Buffer>,
     writer: Mutex<Writer>,
@@ -244,10 +257,12 @@ pub fn lock_dir(disk: &dyn Disk, dir: &Path, name: &str) -> Result<DirLock> {
     }
 }
 
-/// Makes a part of a file durable that was read, and that clients will see from now on. A sync alone would not do: if one
-/// failed before the last start, the system believes that these bytes are on the disk. So they are written once more.
+/// Makes a part of a file durable that was read, and that clients will see from now on, and what follows it gone for good.
+/// A sync alone would not do: if one failed before the last start, the system believes that all is on the disk as it shows
+/// it. So the bytes are written once more, and the length set, whatever it seems to be.
 fn make_durable(disk: &dyn Disk, path: &Path, range: Range<u64>) -> io::Result<()> {
     let file = disk.open(path, Open::Write)?;
+    file.truncate(range.end)?;
     let mut block = vec![0; 1 << 20];
     let mut offset = range.start;
     while offset < range.end {
@@ -335,23 +350,22 @@ impl Log {
         recovered: Recovered,
     ) -> Result<Log> {
         let names = Names::new(dir, name);
-        let Recovered { last_lsn, cut, mut manifest, tail, unproven, .. } = recovered;
+        let Recovered { last_lsn, mut manifest, tail, unproven, .. } = recovered;
         // The manifest that was read may not be the one that a power cut would leave.
         disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
-        if let Some(cut) = &cut {
-            disk.open(&cut.path, Open::Write)
-                .and_then(|file| file.truncate(cut.offset))
-                .map_err(|error| Error::io("truncate", &cut.path, error))?;
-        }
         if let Some((path, range)) = unproven {
             make_durable(&*disk, &path, range).map_err(|error| Error::io("sync", &path, error))?;
         }
         let mut salt = options.salt;
         let last = manifest.increments.last();
+        let begun = !matches!(tail, Some((_, Some(_))));
         let (file, seq, len, current_salt) = match (last, tail) {
             (Some(line), Some((len, Some(header)))) => {
                 let path = names.path(&line.name);
-                let file = disk.open(&path, Open::Write).map_err(|error| Error::io("open", &path, error))?;
+                let fail = |error| Error::io("sync", &path, error);
+                let file = disk.open(&path, Open::Write).map_err(fail)?;
+                // The same for this file, which may be another one: it has nothing but its header then.
+                make_durable(&*disk, &path, len..len).map_err(fail)?;
                 (file, header.seq, len, header.salt)
             }
             _ => {
@@ -380,6 +394,8 @@ impl Log {
                 spare: Vec::new(),
                 bytes: 0,
                 dropping: false,
+                hole: 0,
+                switching: false,
                 mark: Mark::default(),
             }),
             writer: Mutex::new(Writer {
@@ -406,12 +422,15 @@ impl Log {
             disk,
             names,
         };
+        if begun {
+            lock(&log.buffer).push_mark(last_lsn, now_ms);
+        }
         log.remove_history(&mut lock(&log.files))?;
         Ok(log)
     }
 
-    /// What is called, from any thread and with no lock held, whenever [`Log::durable`] or [`Log::state`] has changed:
-    /// it wakes who waits for that. Can be set once.
+    /// What is called, from any thread, whenever [`Log::durable`] or [`Log::state`] has changed: it wakes who waits for
+    /// that. Can be set once. Locks of the log may be held: of the log it may ask only what takes one atomic load.
     pub fn set_hook(&self, hook: Hook) {
         let _ = self.hook.set(hook);
     }
@@ -445,6 +464,7 @@ impl Log {
         let lsn = buffer.lsn;
         self.appended.store(lsn, Ordering::Release);
         if buffer.dropping {
+            buffer.hole = lsn;
             return lsn;
         }
         let mut select = Vec::new();
@@ -506,6 +526,7 @@ impl Log {
     fn too_big(&self, mut buffer: MutexGuard<'_, Buffer>) -> Lsn {
         const EFBIG: i32 = 27;
         buffer.dropping = true;
+        buffer.hole = buffer.lsn;
         let lsn = buffer.lsn;
         drop(buffer);
         self.fail(SYNC_FAILED, EFBIG);
@@ -534,7 +555,9 @@ impl Log {
         let old = self.gate.load(Ordering::Relaxed);
         self.gate.store(old & (FULL | SYNC_FAILED) | bit | (errno as u64) << 32, Ordering::Relaxed);
         if bit == SYNC_FAILED {
-            lock(&self.buffer).dropping = true;
+            let mut buffer = lock(&self.buffer);
+            // What comes after a switch can still be saved, by the base that the switch was made for.
+            buffer.dropping |= !buffer.switching;
         }
         self.call_hook();
     }
@@ -728,6 +751,9 @@ impl Log {
         writer.seq = next.seq;
         writer.done = 0;
         *lock(&self.current) = next.file;
+        let later = writer.pending.iter().skip(1).any(|piece| matches!(piece, Piece::Switch(_)));
+        let mut buffer = lock(&self.buffer);
+        buffer.switching = later || buffer.full.iter().any(|piece| matches!(piece, Piece::Switch(_)));
     }
 
     /// Names an increment in the manifest.
@@ -780,10 +806,25 @@ impl Log {
             self.write_locked(&mut lock(&self.writer), now_ms, true);
             let _turn = lock(&self.syncing);
             let file = Arc::clone(&lock(&self.current));
-            // Only the mark is at stake.
-            let _ = file.sync();
+            // Only the mark is at stake, but what is written later would follow it.
+            if let Err(error) = file.sync() {
+                self.fail(SYNC_FAILED, errno(&error));
+            }
         }
         durable == self.appended()
+    }
+
+    /// Takes no more, as after a failed sync: nothing that is appended from now on counts before a rewrite has succeeded that is
+    /// prepared later. For a log that is turned off while the server goes on. Its state is [`State::SyncFailed`] of 0.
+    pub fn suspend(&self) {
+        self.fail(SYNC_FAILED, 0);
+    }
+
+    /// Length of the base in bytes; 0 if there is none, or it cannot be looked at.
+    pub fn base_bytes(&self) -> u64 {
+        let base = lock(&self.files).manifest.base.as_ref().map(|line| self.names.path(&line.name));
+        let len = base.and_then(|path| self.disk.open(&path, Open::Read).and_then(|file| file.len()).ok());
+        len.unwrap_or(0)
     }
 
     // Rewriting
@@ -809,6 +850,7 @@ impl Log {
         let durable = self.durable();
         let mut buffer = lock(&self.buffer);
         buffer.dropping = false;
+        buffer.switching = true;
         buffer.db = None;
         buffer.salt = next.salt;
         buffer.close_tail(CHUNK);
@@ -840,7 +882,7 @@ impl Log {
         let next = match writer.seq >= rotation.seq {
             true => None,
             // The log could not be written up to here. It no longer matters: the base holds all that.
-            false => Some(self.skip_to(&mut writer, rotation.seq)?),
+            false => Some(self.skip_to(&mut writer, rotation)?),
         };
         let mut files = lock(&self.files);
         let base = FileLine { name: self.names.base(rotation.seq), seq: rotation.seq, kind: FileType::Base };
@@ -861,12 +903,13 @@ impl Log {
         manifest.store(&*self.disk, &self.names)?;
         files.manifest = manifest;
         if let Some(next) = next {
-            while let Some(piece) = writer.pending.pop_front() {
-                if matches!(piece, Piece::Switch(switch) if switch.seq == next.seq) {
-                    break;
-                }
+            while let Some(piece) = writer.pending.front()
+                && !matches!(piece, Piece::Switch(switch) if switch.seq == next.seq)
+            {
+                writer.pending.pop_front();
             }
             self.enter(&mut writer, next);
+            writer.pending.pop_front();
             self.gate.fetch_and(FULL, Ordering::Relaxed);
         }
         drop(writer);
@@ -879,16 +922,19 @@ impl Log {
     }
 
     /// The increment of a rotation that is still pending; all that was appended is moved to the writer.
-    fn skip_to(&self, writer: &mut Writer, seq: u64) -> Result<Prepared> {
+    fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Prepared> {
         let mut buffer = lock(&self.buffer);
         buffer.close_tail(0);
         writer.pending.append(&mut buffer.full);
         buffer.bytes = 0;
         writer.lsn = buffer.lsn;
         let found = writer.pending.iter().find_map(|piece| match piece {
-            Piece::Switch(next) if next.seq == seq => Some(next.clone()),
+            Piece::Switch(next) if next.seq == rotation.seq => Some(next.clone()),
             _ => None,
         });
+        if buffer.hole > rotation.lsn {
+            return Err(Error::Missing("transactions after the base could not be kept"));
+        }
         found.ok_or(Error::Missing("the log has not been rotated for this rewrite"))
     }
 
@@ -902,12 +948,28 @@ impl Log {
         }
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
             // Without the base, nothing after the failed sync can become durable.
+            let mut writer = lock(&self.writer);
             let mut buffer = lock(&self.buffer);
+            writer.pending.clear();
+            writer.done = 0;
             buffer.dropping = true;
+            buffer.switching = false;
+            buffer.hole = buffer.lsn;
             buffer.full.clear();
             buffer.tail.clear();
             buffer.bytes = 0;
         }
+    }
+
+    /// Calls `then` with the place up to which the log is written, and the manifest. Meanwhile neither changes.
+    pub(super) fn with_files<T>(&self, then: impl FnOnce(&Position, &Manifest) -> Result<T>) -> Result<T> {
+        let writer = lock(&self.writer);
+        if self.state() != State::Healthy || !writer.pending.is_empty() {
+            return Err(Error::Missing("the log cannot be written at this time"));
+        }
+        let position =
+            Position { file: Arc::clone(&writer.file), seq: writer.seq, offset: writer.offset, lsn: writer.lsn };
+        then(&position, &lock(&self.files).manifest)
     }
 
     /// Removes the files that the manifest calls history, or moves them to the archive.
@@ -915,7 +977,7 @@ impl Log {
         if files.manifest.history.is_empty() {
             return Ok(());
         }
-        let archive = self.names.dir.join("archive");
+        let archive = self.names.path(ARCHIVE);
         let mut bytes = 0;
         for line in &files.manifest.history {
             let path = self.names.path(&line.name);

@@ -386,8 +386,8 @@ impl Block {
 }
 
 impl<'a> RawEntry<'a> {
-    /// Key and value. `None` for a collection without elements: Redis once wrote such, and leaves them out.
-    pub fn decode(&self, limits: &Limits) -> Result<Option<(Text<'a>, Value)>, FileError> {
+    /// Key and value; no value for a collection without elements: Redis once wrote such, and leaves them out.
+    pub fn decode(&self, limits: &Limits) -> Result<(Text<'a>, Option<Value>), FileError> {
         let mut reader = Reader::new(self.bytes);
         let error = |key, why| FileError::Content { offset: self.offset, key, why };
         let key = reader.text().map_err(|why| error(None, why))?;
@@ -395,8 +395,8 @@ impl<'a> RawEntry<'a> {
             Ok(_) if !reader.is_empty() => {
                 Err(error(Some(key.into_vec()), RdbError::Corrupt("a value that ends before its end")))
             }
-            Ok(value) => Ok(Some((key, value))),
-            Err(RdbError::Empty) => Ok(None),
+            Ok(value) => Ok((key, Some(value))),
+            Err(RdbError::Empty) => Ok((key, None)),
             // The record was found to be whole: its inside lies.
             Err(RdbError::Truncated) => {
                 Err(error(Some(key.into_vec()), RdbError::Corrupt("a length inside the value is too large")))
@@ -443,7 +443,7 @@ mod tests {
         while let Some(block) = file.next_block()? {
             seen.extend(block.functions.iter().map(|code| code.escape_ascii().to_string()));
             for entry in block.entries() {
-                if let Some((key, value)) = entry.decode(&Limits::default())? {
+                if let (key, Some(value)) = entry.decode(&Limits::default())? {
                     let key = key.into_vec();
                     let key = key.first_chunk::<2>().map_or(&key[..], |_| &key[..key.len().min(3)]);
                     let len = match value {

@@ -98,6 +98,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         zset_value_bytes_max: bytes,
         stream_node_bytes_max: bytes * 10,
         stream_node_entries_max: entries,
+        ..Limits::default()
     })
 }
 

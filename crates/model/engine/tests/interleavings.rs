@@ -88,7 +88,7 @@ impl World {
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),
-            platform: Arc::new(NoPlatform),
+            platform: Arc::<NoPlatform>::default(),
             process: ProcessInfo::default(),
             workers,
             seed: 1,
