@@ -10,6 +10,7 @@ use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
+use crate::registry::Names;
 use crate::running::RunningScripts;
 use crate::saving::Saves;
 use crate::scripts::ScriptCache;
@@ -111,6 +112,8 @@ pub struct Engine {
     pub keyspace: Keyspace,
     /// The configuration.
     pub config: Arc<ConfigHandle>,
+    /// By which names commands are called.
+    pub names: Names,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The process.
@@ -180,6 +183,7 @@ impl Engine {
         let started_us = options.clock.unix_us();
         Arc::new(Engine {
             keyspace: Keyspace::new(settings.databases as u32),
+            names: options.config.config().names().clone(),
             config: options.config,
             started_us,
             last_save: AtomicI64::new(started_us / 1_000_000),
