@@ -11,6 +11,7 @@ use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
+use crate::saving::Saves;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{Rates, Stats};
@@ -35,6 +36,10 @@ pub trait Platform: Send + Sync {
     }
     /// Asks the process to end.
     fn shutdown(&self) {}
+    /// Whether it was asked to end.
+    fn is_ending(&self) -> bool {
+        false
+    }
     /// Writes a line to the log: level 0 (debug) to 3 (warning).
     fn log(&self, _level: u8, _text: &str) {}
     /// Reads a file: that of the users.
@@ -45,8 +50,8 @@ pub trait Platform: Send + Sync {
     fn write_file(&self, _path: &str, _text: &[u8]) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    /// Opens a file of `dir` to be read; `None` if there is none.
-    fn open_file(&self, _name: &str) -> std::io::Result<Option<Box<dyn Read + Send>>> {
+    /// Opens a file of `dir` to be read, and tells how many bytes it has; `None` if there is none.
+    fn open_file(&self, _name: &str) -> std::io::Result<Option<(Box<dyn Read + Send>, u64)>> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
     /// Replaces a file of `dir` by what `write` writes: in one step and durably, or not at all.
@@ -132,6 +137,8 @@ pub struct Engine {
     pub dirty_at_save: AtomicU64,
     /// When data was last saved (or flushed with nothing to save), Unix s.
     pub last_save: AtomicI64,
+    /// Saving in the background.
+    pub saves: Saves,
     /// Scripts that have been running for a while.
     pub running: RunningScripts,
     /// Scripts that run longer than `busy-reply-threshold`.
@@ -187,6 +194,7 @@ impl Engine {
             stats: (0..options.workers).map(|_| Stats::default()).collect(),
             errors: Mutex::default(),
             dirty_at_save: AtomicU64::new(0),
+            saves: Saves::default(),
             running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
@@ -266,6 +274,11 @@ impl Engine {
     /// A counter summed over the workers.
     pub fn total(&self, counter: impl Fn(&Stats) -> u64) -> u64 {
         self.stats.iter().map(counter).sum()
+    }
+
+    /// Changes since data was last saved, as `rdb_changes_since_last_save` counts them.
+    pub fn dirty_since_save(&self) -> u64 {
+        self.total(|stats| stats.dirty.get()).saturating_sub(self.dirty_at_save.load(Relaxed))
     }
 
     /// Wakes every worker.

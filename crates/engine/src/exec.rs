@@ -459,6 +459,13 @@ pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
     }
 }
 
+/// Says in the log what is wrong with a value that a client handed in.
+fn note_bad_data(worker: &Worker, error: &Error) {
+    if let Error::BadData(why) = error {
+        worker.engine.platform.log(3, &format!("A value was refused, integrity check failed: {why}"));
+    }
+}
+
 /// Counts an error reply by its code, for INFO errorstats.
 pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
     worker.stats().errors.add(1);
@@ -534,6 +541,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     } else if command.name == "ping" {
         // So that who asks whether the server is well learns that it is not, as in Redis.
         worker.engine.log.check()?;
+        worker.engine.saves.check(&worker.settings)?;
     }
     Ok(())
 }
@@ -575,11 +583,12 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
         && !session.user.reads_all_keys(command, words, session.db)
 }
 
-/// Refuses writes that the log cannot take, and those that have fewer replicas than `min-replicas-to-write` asks for: there
-/// is none.
+/// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
+/// `min-replicas-to-write` asks for: there is none.
 #[inline]
 pub(crate) fn check_writes(worker: &Worker) -> Result {
     worker.engine.log.check()?;
+    worker.engine.saves.check(&worker.settings)?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
@@ -696,6 +705,7 @@ fn dispatch(
         }
         Err(error) => {
             reply.truncate(mark);
+            note_bad_data(worker, &error);
             reply.error(&error.to_string());
             Flow::Next
         }
@@ -776,6 +786,8 @@ pub(crate) fn run_inside(
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
     }
     watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
+    let commands = &ctx.session.info.totals[2];
+    commands.store(commands.load(Relaxed) + 1, Relaxed);
     let stats = ctx.worker.stats();
     stats.commands.add(1);
     stats.by_command[command.id].calls.add(1);
@@ -894,6 +906,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
     let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
+        note_bad_data(ctx.worker, &error);
         reply.error(&error.to_string());
     }
     if reply.buf.get(mark) == Some(&b'-') {

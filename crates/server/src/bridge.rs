@@ -8,7 +8,7 @@ use crate::memory::used_bytes;
 use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, Wake};
-use kelda_engine::config::{ConfigHandle, LogLevel};
+use kelda_engine::config::{ConfigHandle, LogLevel, Settings};
 use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
 use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
 use std::hash::{BuildHasher, RandomState};
@@ -77,8 +77,16 @@ impl MakeSessions for Threads {
         self.engine.worker(index, wake)
     }
 
-    fn start(&self, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    fn start(&self, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String> {
         self.persistence.start(&self.engine, stopping)
+    }
+
+    fn prepare_end(&self) -> Result<(), String> {
+        self.persistence.prepare_end(&self.engine)
+    }
+
+    fn turn_log(&self, settings: &Settings) -> Result<(), String> {
+        self.persistence.turn(&self.engine, settings)
     }
 
     fn finish(&self) {
@@ -198,9 +206,16 @@ impl Platform for Process {
         std::fs::rename(&temporary, path)
     }
 
-    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn Read + Send>>> {
+    fn is_ending(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<(Box<dyn Read + Send>, u64)>> {
         match std::fs::File::open(name) {
-            Ok(file) => Ok(Some(Box::new(file))),
+            Ok(file) => {
+                let bytes = file.metadata()?.len();
+                Ok(Some((Box::new(file), bytes)))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -162,7 +162,10 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
             txn.select(db);
             txn.exists(Key::new(name))
         };
-        if !flush && !merge && let Some((db, name, ..)) = file.keys.iter().find(|(db, name, ..)| taken(*db, name)) {
+        if !flush
+            && !merge
+            && let Some((db, name, ..)) = file.keys.iter().find(|(db, name, ..)| taken(*db, name))
+        {
             txn.select(here);
             return Err(failed(&format!("key '{}' of database {db} is there already", name.escape_ascii())));
         }
