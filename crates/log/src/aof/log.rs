@@ -16,6 +16,7 @@
 //! bytes are on the disk, and a second sync would claim that all are. Only a rewrite helps, whose base holds all that was
 //! committed, on a new increment. Until then [`Log::accepts_writes`] is false, and [`Log::durable`] stands still.
 
+use super::backup::Backup;
 use super::commands::push_select;
 use super::copy::ARCHIVE;
 use super::frame::{self, HEAD, Head, Kind};
@@ -183,17 +184,10 @@ struct Writer {
     seq: u64,
 }
 
-/// Up to where the log is written.
-pub(super) struct Position {
-    pub file: Arc<dyn File>,
-    pub seq: u64,
-    pub offset: u64,
-    pub lsn: Lsn,
-}
-
 /// Which files there are.
-struct Files {
-    manifest: Manifest,
+pub(super) struct Files {
+    pub manifest: Manifest,
+    pub backup: Option<Backup>,
     /// Number of the next increment. Never one that a manifest, whose replacement failed halfway, may name.
     next_seq: u64,
     salt: u64,
@@ -255,6 +249,33 @@ pub fn lock_dir(disk: &dyn Disk, dir: &Path, name: &str) -> Result<DirLock> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked(dir.to_path_buf())),
         Err(error) => Err(Error::io("lock", &path, error)),
     }
+}
+
+/// Takes over a log of Redis 6 or before, one plain file called `name` in the data directory: it becomes the base of the log in
+/// `dir`, which has none. Whether there was one. With [`lock_dir`]'s lock, before the log is read.
+pub fn adopt(disk: &dyn Disk, data_dir: &Path, dir: &Path, name: &str) -> Result<bool> {
+    let names = Names::new(dir, name);
+    let (from, to) = (data_dir.join(name), names.path(name));
+    let exists = |path: &Path| match disk.open(path, Open::Read) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("open", path, error)),
+    };
+    let base = FileLine { name: name.to_string(), seq: 1, kind: FileType::Base };
+    let wanted = Manifest { base: Some(base), ..Manifest::default() };
+    // The manifest comes first: if the file were moved without it, it would be overlooked. A crash in between leaves a
+    // manifest whose file is still where it was.
+    match Manifest::load(disk, &names)? {
+        Some(manifest) if manifest != wanted || exists(&to)? => return Ok(false),
+        _ if !exists(&from)? => return Ok(false),
+        Some(_) => {}
+        None => wanted.store(disk, &names)?,
+    }
+    disk.rename(&from, &to)
+        .and_then(|()| disk.sync_dir(dir))
+        .and_then(|()| disk.sync_dir(data_dir))
+        .map_err(|error| Error::io("move", &from, error))?;
+    Ok(true)
 }
 
 /// Makes a part of a file durable that was read, and that clients will see from now on, and what follows it gone for good.
@@ -408,7 +429,13 @@ impl Log {
             }),
             syncing: Mutex::new(()),
             current: Mutex::new(file),
-            files: Mutex::new(Files { next_seq: manifest.last_seq() + 1, manifest, salt, archive: options.archive }),
+            files: Mutex::new(Files {
+                next_seq: manifest.last_seq() + 1,
+                manifest,
+                backup: None,
+                salt,
+                archive: options.archive,
+            }),
             appended: AtomicU64::new(last_lsn),
             written: AtomicU64::new(last_lsn),
             durable: AtomicU64::new(last_lsn),
@@ -552,14 +579,21 @@ impl Log {
     }
 
     fn fail(&self, bit: u64, errno: i32) {
-        let old = self.gate.load(Ordering::Relaxed);
-        self.gate.store(old & (FULL | SYNC_FAILED) | bit | (errno as u64) << 32, Ordering::Relaxed);
+        self.change_gate(|gate| match gate & SYNC_FAILED {
+            0 => gate & FULL | bit | (errno as u64) << 32,
+            // The first failure of a sync says it all.
+            _ => gate,
+        });
         if bit == SYNC_FAILED {
             let mut buffer = lock(&self.buffer);
             // What comes after a switch can still be saved, by the base that the switch was made for.
             buffer.dropping |= !buffer.switching;
         }
         self.call_hook();
+    }
+
+    fn change_gate(&self, change: impl Fn(u64) -> u64) {
+        let _ = self.gate.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |gate| Some(change(gate)));
     }
 
     /// LSN of the last transaction that was appended.
@@ -712,7 +746,8 @@ impl Log {
         }
         self.written.store(writer.lsn, Ordering::Release);
         if self.gate.load(Ordering::Relaxed) & WRITE_FAILED != 0 {
-            self.gate.fetch_and(FULL | SYNC_FAILED, Ordering::Relaxed);
+            // Unless a sync has failed meanwhile: that stays.
+            self.change_gate(|gate| if gate & WRITE_FAILED != 0 { gate & FULL } else { gate });
             self.call_hook();
         }
         true
@@ -961,15 +996,23 @@ impl Log {
         }
     }
 
-    /// Calls `then` with the place up to which the log is written, and the manifest. Meanwhile neither changes.
-    pub(super) fn with_files<T>(&self, then: impl FnOnce(&Position, &Manifest) -> Result<T>) -> Result<T> {
-        let writer = lock(&self.writer);
-        if self.state() != State::Healthy || !writer.pending.is_empty() {
-            return Err(Error::Missing("the log cannot be written at this time"));
+    /// Writes up to a rotation, so that the increments before it are complete and durable.
+    pub(super) fn cross_to(&self, rotation: Rotation, now_ms: u64) -> Result<()> {
+        let mut writer = lock(&self.writer);
+        self.write_locked(&mut writer, now_ms, false);
+        match writer.seq >= rotation.seq && self.gate.load(Ordering::Relaxed) & SYNC_FAILED == 0 {
+            true => Ok(()),
+            false => Err(Error::Missing("the log cannot be written at this time")),
         }
-        let position =
-            Position { file: Arc::clone(&writer.file), seq: writer.seq, offset: writer.offset, lsn: writer.lsn };
-        then(&position, &lock(&self.files).manifest)
+    }
+
+    pub(super) fn files(&self) -> MutexGuard<'_, Files> {
+        lock(&self.files)
+    }
+
+    /// Whether files that a rewrite replaces are kept from now on.
+    pub fn set_archive(&self, archive: bool) {
+        self.files().archive = archive;
     }
 
     /// Removes the files that the manifest calls history, or moves them to the archive.
@@ -980,6 +1023,9 @@ impl Log {
         let archive = self.names.path(ARCHIVE);
         let mut bytes = 0;
         for line in &files.manifest.history {
+            if let Some(backup) = &mut files.backup {
+                backup.keep(&*self.disk, &self.names, line);
+            }
             let path = self.names.path(&line.name);
             let remove = || {
                 let len = match self.disk.open(&path, Open::Read) {
