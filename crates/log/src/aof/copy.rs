@@ -17,8 +17,8 @@ pub const ARCHIVE: &str = "archive";
 pub enum Moment {
     /// After this transaction.
     Lsn(Lsn),
-    /// After the last transaction that is known to have been before: Unix time in milliseconds. Logs note the time about
-    /// ten times a second while they are written.
+    /// After the last transaction that is known to have been before: Unix time in milliseconds. Logs note the time a few
+    /// times a second while they are written.
     Time(u64),
 }
 

@@ -40,7 +40,7 @@ const CHUNK: usize = 256 << 10;
 const BIG: usize = 32 << 10;
 /// Pieces kept for later.
 const SPARE: usize = 32;
-/// Milliseconds between marks that only tell the time.
+/// Milliseconds between marks, if there is no batch that one must go with.
 const MARK_EVERY_MS: u64 = 100;
 /// `everysec`: when a sync is due after the last one began. Less than a second, so that the sync itself has some time.
 const EVERYSEC_MS: u64 = 800;
@@ -137,6 +137,7 @@ struct Buffer {
 /// The last mark written.
 #[derive(Clone, Copy, Default)]
 struct Mark {
+    lsn: Lsn,
     durable: Lsn,
     ms: u64,
 }
@@ -167,7 +168,7 @@ impl Buffer {
         let mark = frame::mark(self.lsn, self.salt, durable, now_ms);
         self.bytes += mark.len();
         self.room(mark.len()).extend_from_slice(&mark);
-        self.mark = Mark { durable, ms: now_ms };
+        self.mark = Mark { lsn: self.lsn, durable, ms: now_ms };
     }
 }
 
@@ -684,7 +685,11 @@ impl Log {
             let durable = self.durable();
             let mut buffer = lock(&self.buffer);
             let clock = buffer.mark.ms.saturating_add(MARK_EVERY_MS) <= now_ms || now_ms < buffer.mark.ms;
-            if (buffer.bytes > 0 && (buffer.mark.durable != durable || clock) || last_mark) && !buffer.dropping {
+            // If nothing follows for a while, a mark tells all the same when the last record was there, and that it is
+            // durable.
+            let proven = buffer.mark.durable != durable;
+            let due = proven && buffer.bytes > 0 || (proven || buffer.mark.lsn != buffer.lsn) && clock;
+            if (due || last_mark) && !buffer.dropping {
                 buffer.push_mark(durable, now_ms);
             }
             buffer.close_tail(0);
