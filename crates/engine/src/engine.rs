@@ -1,6 +1,7 @@
 //! The state that all workers share.
 
 use crate::acl::Acl;
+use crate::backup::Backups;
 use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::durability::Durability;
@@ -142,6 +143,8 @@ pub struct Engine {
     pub last_save: AtomicI64,
     /// Saving in the background.
     pub saves: Saves,
+    /// BACKUP.
+    pub backups: Backups,
     /// Scripts that have been running for a while.
     pub running: RunningScripts,
     /// Scripts that run longer than `busy-reply-threshold`.
@@ -199,6 +202,7 @@ impl Engine {
             errors: Mutex::default(),
             dirty_at_save: AtomicU64::new(0),
             saves: Saves::default(),
+            backups: Backups::default(),
             running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
