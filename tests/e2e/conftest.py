@@ -14,6 +14,8 @@ import pytest
 import pytest_asyncio
 import redis
 import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("KELDA_SERVER", str(ROOT / "target/release/kelda-server"))
@@ -24,10 +26,14 @@ _, HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (HARD, HARD))
 
 
+# One attempt: a failure is told at once.
+AT_ONCE = Retry(NoBackoff(), 0)
+
+
 class Server:
     """A server process on a free port; `address` is what redis-py's constructors take."""
 
-    def __init__(self, *directives, binary=BINARY):
+    def __init__(self, *directives, binary=BINARY, config=None):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -36,12 +42,14 @@ class Server:
         self.log = open(pathlib.Path(self.directory.name) / "log", "w+")
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.directory.name]
         arguments += ["--enable-debug-command", "yes", *directives]
-        self.process = subprocess.Popen([binary, *arguments], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([binary, *([str(config)] if config else []), *arguments], stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while True:
             try:
-                with redis.Redis(**self.address) as client:
+                with redis.Redis(**self.address, retry=AT_ONCE) as client:
                     client.ping()
+                return
+            except redis.AuthenticationError:
                 return
             except redis.RedisError:
                 if self.process.poll() is not None or time.monotonic() > deadline:

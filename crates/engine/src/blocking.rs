@@ -267,7 +267,7 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
         }
     }
     if ran {
-        counters.usec.add(worker.engine.clock.monotonic_us().saturating_sub(started_us));
+        counters.took(worker.engine.clock.monotonic_us().saturating_sub(started_us), 1);
     }
     if blocked.remembers {
         tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);

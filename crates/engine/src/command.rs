@@ -592,6 +592,33 @@ impl Command {
         bare: None,
     };
 
+    /// A command on the session or the server, with what else its family shares.
+    #[allow(clippy::too_many_arguments)]
+    pub const fn session(
+        self,
+        name: &'static str,
+        arity: i32,
+        flags: Flags,
+        since: &'static str,
+        syntax: &'static str,
+        summary: &'static str,
+        run: fn(&mut Ctx, &Args, &mut Reply) -> Result,
+    ) -> Command {
+        Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..self }
+    }
+
+    /// A container of subcommands, with what else its family shares.
+    pub const fn container(
+        self,
+        name: &'static str,
+        since: &'static str,
+        summary: &'static str,
+        subcommands: &'static [Command],
+    ) -> Command {
+        let complexity = "That of the subcommand";
+        Command { name, arity: -2, since, summary, complexity, run: Run::Group(subcommands), ..self }
+    }
+
     /// All properties, those that follow from other fields included.
     pub const fn all_flags(&self) -> Flags {
         let mut flags = self.flags;

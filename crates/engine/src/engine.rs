@@ -11,6 +11,7 @@ use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::running::RunningScripts;
+use crate::saving::Saves;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{Rates, Stats};
@@ -136,6 +137,8 @@ pub struct Engine {
     pub dirty_at_save: AtomicU64,
     /// When data was last saved (or flushed with nothing to save), Unix s.
     pub last_save: AtomicI64,
+    /// Saving in the background.
+    pub saves: Saves,
     /// Scripts that have been running for a while.
     pub running: RunningScripts,
     /// Scripts that run longer than `busy-reply-threshold`.
@@ -191,6 +194,7 @@ impl Engine {
             stats: (0..options.workers).map(|_| Stats::default()).collect(),
             errors: Mutex::default(),
             dirty_at_save: AtomicU64::new(0),
+            saves: Saves::default(),
             running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
@@ -270,6 +274,11 @@ impl Engine {
     /// A counter summed over the workers.
     pub fn total(&self, counter: impl Fn(&Stats) -> u64) -> u64 {
         self.stats.iter().map(counter).sum()
+    }
+
+    /// Changes since data was last saved, as `rdb_changes_since_last_save` counts them.
+    pub fn dirty_since_save(&self) -> u64 {
+        self.total(|stats| stats.dirty.get()).saturating_sub(self.dirty_at_save.load(Relaxed))
     }
 
     /// Wakes every worker.

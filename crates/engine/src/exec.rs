@@ -541,6 +541,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     } else if command.name == "ping" {
         // So that who asks whether the server is well learns that it is not, as in Redis.
         worker.engine.log.check()?;
+        worker.engine.saves.check(&worker.settings)?;
     }
     Ok(())
 }
@@ -582,11 +583,12 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
         && !session.user.reads_all_keys(command, words, session.db)
 }
 
-/// Refuses writes that the log cannot take, and those that have fewer replicas than `min-replicas-to-write` asks for: there
-/// is none.
+/// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
+/// `min-replicas-to-write` asks for: there is none.
 #[inline]
 pub(crate) fn check_writes(worker: &Worker) -> Result {
     worker.engine.log.check()?;
+    worker.engine.saves.check(&worker.settings)?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
@@ -784,6 +786,8 @@ pub(crate) fn run_inside(
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
     }
     watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
+    let commands = &ctx.session.info.totals[2];
+    commands.store(commands.load(Relaxed) + 1, Relaxed);
     let stats = ctx.worker.stats();
     stats.commands.add(1);
     stats.by_command[command.id].calls.add(1);

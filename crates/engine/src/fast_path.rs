@@ -43,6 +43,7 @@ impl FastPath {
             && settings.min_replicas_to_write == 0
             && !worker.loading
             && worker.engine.log.check().is_ok()
+            && worker.engine.saves.check(settings).is_ok()
             && slowlog::sampling(settings)
             && input_bytes < limit(settings.commandlog_request_larger_than)
             && !worker.engine.pause.holds(worker.now_ms(), || true);

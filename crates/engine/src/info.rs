@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::pubsub::Subscription;
 use crate::registry;
+use crate::saving::Kind;
 use crate::stats::{CommandCounters, LATENCY_BUCKETS};
 use crate::version::{KELDA_VERSION, REDIS_VERSION};
 use kelda_store::shard::{SHARDS, ShardSet};
@@ -206,29 +207,39 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
 
 fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
-    let dirty = engine.total(|stats| stats.dirty.get()).saturating_sub(engine.dirty_at_save.load(Relaxed));
+    let report = engine.saves.report(&engine);
+    let seconds = |kind| report.running.filter(|(running, _)| *running == kind).map_or(-1, |(_, seconds)| seconds);
+    let (saving, rewriting) = (seconds(Kind::Rdb), seconds(Kind::Base));
+    let status = |ok: bool| if ok { "ok" } else { "err" };
     let (log, loading) = (&engine.log, &engine.loading);
     let figures = log.sink().map(|sink| sink.figures()).unwrap_or_default();
     lines!(text,
         "loading": u8::from(loading.is_active()),
         "async_loading": 0,
-        "rdb_changes_since_last_save": dirty,
-        "rdb_bgsave_in_progress": 0,
+        "current_cow_peak": report.waiting_bytes,
+        "current_cow_size": report.waiting_bytes,
+        "current_cow_size_age": 0,
+        "current_fork_perc": "0.00",
+        "current_save_keys_processed": report.keys.0,
+        "current_save_keys_total": report.keys.1,
+        "rdb_changes_since_last_save": engine.dirty_since_save(),
+        "rdb_bgsave_in_progress": i32::from(saving >= 0),
         "rdb_last_save_time": engine.last_save.load(Relaxed),
-        "rdb_last_bgsave_status": "ok",
-        "rdb_last_bgsave_time_sec": -1,
-        "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0,
+        "rdb_last_bgsave_status": status(report.rdb.ok),
+        "rdb_last_bgsave_time_sec": report.rdb.last_seconds,
+        "rdb_current_bgsave_time_sec": saving,
+        "rdb_saves": report.rdb.count,
         "rdb_last_cow_size": 0,
         "rdb_last_load_keys_expired": loading.rdb_keys_expired.load(Relaxed),
         "rdb_last_load_keys_loaded": loading.rdb_keys_loaded.load(Relaxed),
         "aof_enabled": u8::from(log.is_on()),
-        "aof_rewrite_in_progress": 0,
-        "aof_rewrite_scheduled": 0,
-        "aof_last_rewrite_time_sec": -1,
-        "aof_current_rewrite_time_sec": -1,
-        "aof_last_bgrewrite_status": "ok",
-        "aof_rewrites": 0,
+        "aof_rewrite_in_progress": i32::from(rewriting >= 0),
+        "aof_rewrite_scheduled": i32::from(report.base_scheduled),
+        "aof_last_rewrite_time_sec": report.base.last_seconds,
+        "aof_current_rewrite_time_sec": rewriting,
+        "aof_last_bgrewrite_status": status(report.base.ok),
+        "aof_rewrites": report.base.count,
+        "aof_rewrites_consecutive_failures": report.base.failures,
         "aof_last_write_status": if log.health() == Health::Good { "ok" } else { "err" },
         "aof_last_cow_size": 0,
     );

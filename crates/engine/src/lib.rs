@@ -27,6 +27,7 @@ mod redacted;
 pub mod registry;
 pub mod replay;
 pub mod running;
+pub mod saving;
 pub mod scripting;
 pub mod scripts;
 pub mod session;

@@ -11,7 +11,7 @@ use kelda_store::access::AccessClock;
 use kelda_store::entry::{Entry, EntryRef};
 use kelda_store::hasher;
 use kelda_store::shard::{Keyspace, ShardSet, shard_of};
-use kelda_store::txn::Txn;
+use kelda_store::txn::{Context, Env, Txn};
 use kelda_store::value::Value;
 use std::fmt;
 use std::io::{self, Read};
@@ -86,8 +86,11 @@ pub fn save(engine: &Engine, txn: &mut Txn) -> io::Result<u64> {
             writer.select(db, keys as u64, txn.volatile_count() as u64);
             let mut result = Ok(());
             txn.for_each_key_even_due(|entry| {
+                if result.is_err() {
+                    return;
+                }
                 writer.entry(entry.key(), entry.expire_at(), access_of(entry, &settings, now_ms), entry.value());
-                if writer.pending() >= WRITE_BYTES && result.is_ok() {
+                if writer.pending() >= WRITE_BYTES {
                     result = writer.drain(|bytes| out.write_all(bytes));
                 }
             });
@@ -105,6 +108,36 @@ pub fn save(engine: &Engine, txn: &mut Txn) -> io::Result<u64> {
     Ok(len)
 }
 
+/// Saves before the server ends.
+///
+/// # Errors
+/// What SHUTDOWN replies.
+pub fn save_at_end(engine: &Engine, txn: &mut Txn) -> crate::error::Result {
+    engine.platform.log(2, "Saving the final RDB snapshot before exiting.");
+    save(engine, txn).map(drop).map_err(|error| {
+        engine.platform.log(3, &format!("Error saving DB on disk: {error}"));
+        engine.platform.log(3, "Error trying to save the DB, can't exit.");
+        crate::error::Error::text("ERR Errors trying to SHUTDOWN. Check logs.")
+    })
+}
+
+/// [`save_at_end`] for those who hold nothing: SIGTERM. The keyspace stays locked.
+///
+/// # Errors
+/// As [`save_at_end`].
+pub fn save_and_stay(engine: &Engine) -> crate::error::Result {
+    let guard = loop {
+        if let Some(guard) = engine.keyspace.lock(ShardSet::All) {
+            break guard;
+        }
+    };
+    let context = Context::new(Env::default(), 1);
+    let mut txn = Txn::new(guard, 0, engine.clock.unix_us() / 1000, context);
+    save_at_end(engine, &mut txn)?;
+    std::mem::forget(txn);
+    Ok(())
+}
+
 /// What was loaded from a file.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
@@ -120,6 +153,8 @@ pub struct Loaded {
     pub facts: Vec<(Vec<u8>, Vec<u8>)>,
     /// Modules whose data beside the keys was passed over.
     pub modules: Vec<String>,
+    /// Bytes of the file, up to the end of what is RDB.
+    pub bytes: u64,
 }
 
 impl Loaded {
@@ -271,7 +306,11 @@ pub fn load_keys(
         }
     };
     engine.platform.in_parallel(threads, &work);
-    shared.into_inner().unwrap_or_else(PoisonError::into_inner).1
+    let (file, mut result) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Ok(loaded) = &mut result {
+        loaded.bytes = file.offset();
+    }
+    result
 }
 
 fn open<'s>(
@@ -319,17 +358,18 @@ fn load_block(keyspace: &Keyspace, rules: &Rules, block: &Block) -> Result<Loade
 /// Loads the snapshot file, if there is one, when the server starts: keys and functions. Says in the log what it did.
 pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> {
     let name = engine.config.settings().dbfilename.clone();
-    load_file(engine, &name, false)
+    let Some((mut source, bytes)) = engine.platform.open_file(&name)? else { return Ok(None) };
+    engine.loading.total_bytes.store(bytes, Relaxed);
+    let started_us = engine.clock.monotonic_us();
+    let loaded = load_all(engine, &mut *source, false)?;
+    let seconds = engine.clock.monotonic_us().saturating_sub(started_us) as f64 / 1e6;
+    engine.platform.log(2, &format!("DB loaded from disk: {seconds:.3} seconds"));
+    Ok(Some(loaded))
 }
 
-/// [`load_at_start`] of any file. `keep_expired`: keys whose time is over are loaded, because a log that follows the file may
-/// yet lengthen it.
-pub fn load_file(engine: &Arc<Engine>, name: &str, keep_expired: bool) -> Result<Option<Loaded>, LoadError> {
-    let Some((mut source, bytes)) = engine.platform.open_file(name)? else { return Ok(None) };
-    // A log that follows has said how much there is in all.
-    let _ = engine.loading.total_bytes.compare_exchange(0, bytes, Relaxed, Relaxed);
-    let started_us = engine.clock.monotonic_us();
-    let mut loaded = load_keys(engine, &mut *source, engine.worker_count(), keep_expired)?;
+/// Loads keys and functions of a file into a keyspace that nobody else uses. Says in the log what it did.
+pub fn load_all(engine: &Arc<Engine>, source: &mut (dyn Read + Send), keep_expired: bool) -> Result<Loaded, LoadError> {
+    let mut loaded = load_keys(engine, source, engine.worker_count(), keep_expired)?;
     load_functions(engine, &std::mem::take(&mut loaded.functions)).map_err(LoadError::Function)?;
     let fact = |wanted: &str| {
         let found = loaded.facts.iter().find(|(name, _)| name == wanted.as_bytes());
@@ -344,12 +384,10 @@ pub fn load_file(engine: &Arc<Engine>, name: &str, keep_expired: bool) -> Result
         log(&format!("skipping empty key: {}", key.escape_ascii()));
     }
     let (keys, expired, empty) = (loaded.keys, loaded.expired, loaded.empty.len());
+    log(&format!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}, empty keys skipped: {empty}."));
     engine.loading.rdb_keys_loaded.store(keys, Relaxed);
     engine.loading.rdb_keys_expired.store(expired, Relaxed);
-    log(&format!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}, empty keys skipped: {empty}."));
-    let seconds = engine.clock.monotonic_us().saturating_sub(started_us) as f64 / 1e6;
-    log(&format!("DB loaded from disk: {seconds:.3} seconds"));
-    Ok(Some(loaded))
+    Ok(loaded)
 }
 
 /// Adds libraries of functions, in place of those with their names.

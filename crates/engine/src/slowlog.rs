@@ -9,7 +9,6 @@ use crate::command::Flags;
 use crate::config::Settings;
 use crate::redacted::redacted;
 use crate::registry::Registered;
-use crate::stats::LATENCY_BUCKETS;
 use crate::worker::Worker;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -91,9 +90,7 @@ impl Stopwatch {
         if let Some(started_us) = self.started_us {
             let us = worker.engine.clock.monotonic_us().saturating_sub(started_us);
             let counters = &worker.stats().by_command[command.id];
-            counters.usec.add(us * self.weight);
-            let bucket = (us.max(1).next_power_of_two().trailing_zeros() as usize).min(LATENCY_BUCKETS - 1);
-            counters.latency[bucket].add(self.weight);
+            counters.took(us, self.weight);
             log(LogKind::Slow, us as i64, settings.slowlog_log_slower_than, settings.slowlog_max_len);
             let threshold_ms = settings.latency_monitor_threshold;
             if threshold_ms != 0 && us / 1000 >= threshold_ms {

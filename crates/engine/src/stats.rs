@@ -41,6 +41,15 @@ pub struct CommandCounters {
     pub latency: [Counter; LATENCY_BUCKETS],
 }
 
+impl CommandCounters {
+    /// Notes that each of `calls` took so many µs.
+    pub fn took(&self, us: u64, calls: u64) {
+        self.usec.add(us * calls);
+        let bucket = (us.max(1).next_power_of_two().trailing_zeros() as usize).min(LATENCY_BUCKETS - 1);
+        self.latency[bucket].add(calls);
+    }
+}
+
 /// Powers of two of microseconds that latencies are counted by.
 pub const LATENCY_BUCKETS: usize = 32;
 

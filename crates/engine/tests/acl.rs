@@ -623,7 +623,7 @@ fn files_are_read_and_written() {
     let [alice, bob, default] = &users;
     console.check("ACL USERS => *3 $5 alice $3 bob $7 default\n ACL SETUSER eve on >x +@all => +OK\n ACL SAVE => +OK");
     let text = |console: &Console| {
-        let files = console.platform.files.lock().expect("the files");
+        let files = console.platform.files();
         String::from_utf8_lossy(files.get("users.acl").map_or(&b""[..], |text| text)).into_owned()
     };
     let eve = format!("user eve on sanitize-payload #{HASH_OF_X} resetchannels +@all");
@@ -637,7 +637,7 @@ fn files_are_read_and_written() {
     }
     console.ask("b", "SUBSCRIBE x");
     let write = |console: &Console, text: &str| {
-        console.platform.files.lock().expect("the files").insert("users.acl".into(), text.into());
+        console.platform.files().insert("users.acl".into(), text.into());
     };
     write(&console, &format!("{alice}\nuser default on nopass ~* +@all\n"));
     console.check("ACL LOAD => +OK\n ACL USERS => *2 $5 alice $7 default\n PUBLISH x y => -NOPERM No permissions to access a channel");
@@ -657,7 +657,7 @@ fn files_are_read_and_written() {
          followed by the username. WARNING: Duplicate user 'g' found on line 7. users.acl:8: Syntax error. {failed}
          ACL USERS => *2 $5 alice $7 default"
     ));
-    console.platform.files.lock().expect("the files").clear();
+    console.platform.files().clear();
     console.check("ACL LOAD => -ERR Error loading ACLs, opening file 'users.acl': No such file or directory");
     // A file without the default user has the one that is always there.
     write(&console, "");

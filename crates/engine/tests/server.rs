@@ -102,7 +102,7 @@ fn the_one_user() {
          ACL USERS => *1 $7 default
          ACL LIST => *1 $51 user default on nopass sanitize-payload ~* &* +@all
          ACL GETUSER default => *12 $5 flags *3 $2 on $6 nopass $16 sanitize-payload $9 passwords *0 $8 commands $5 +@all $4 keys $2 ~* $8 channels $2 &* $9 selectors *0
-         ACL GETUSER foo => *-1
+         ACL GETUSER foo => $-1
          ACL CAT foo => -ERR Unknown category 'foo'
          ACL CAT transaction => *5 $5 multi $4 exec $7 discard $5 watch $7 unwatch
          ACL GENPASS 0 => -ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096

@@ -8,7 +8,7 @@ use crate::memory::used_bytes;
 use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, Wake};
-use kelda_engine::config::{ConfigHandle, LogLevel};
+use kelda_engine::config::{ConfigHandle, LogLevel, Settings};
 use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
 use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
 use std::hash::{BuildHasher, RandomState};
@@ -77,8 +77,16 @@ impl MakeSessions for Threads {
         self.engine.worker(index, wake)
     }
 
-    fn start(&self, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    fn start(&self, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String> {
         self.persistence.start(&self.engine, stopping)
+    }
+
+    fn prepare_end(&self) -> Result<(), String> {
+        self.persistence.prepare_end(&self.engine)
+    }
+
+    fn turn_log(&self, settings: &Settings) -> Result<(), String> {
+        self.persistence.turn(&self.engine, settings)
     }
 
     fn finish(&self) {

@@ -1,6 +1,6 @@
 //! The data on disk: loaded when the server starts, logged while it runs, in order when it ends.
 //!
-//! Threads: `log-writer` writes what commits append, and with `appendfsync always` syncs it, so that one sync serves all that
+//! Threads: `saver` writes snapshots, and new bases of the log (`kelda_engine::saving`); `log-writer` writes what commits append, and with `appendfsync always` syncs it, so that one sync serves all that
 //! gathered during the one before; `log-syncer` syncs in the other modes, so that a slow disk delays no write. The event loops
 //! never wait for either. While data is loaded the loops already answer, with `-LOADING`.
 
@@ -11,10 +11,11 @@ use kelda_engine::durability::{ChangeSink, Figures, Health, Lsn};
 use kelda_engine::engine::Engine;
 use kelda_engine::rdb;
 use kelda_engine::replay::{Dealer, replay};
-use kelda_log::aof::{self, DirLock, Entry, Log, Options, Reader, State, SyncMode};
+use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, State, SyncMode};
+use kelda_store::shard::ShardSet;
 use kelda_store::txn::Changes;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
@@ -30,15 +31,23 @@ const IDLE: Duration = Duration::from_millis(500);
 /// Between two lines that say how far loading is.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
+/// Whether the server is to end before it has begun.
+type Stopping<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// The log and its threads.
 pub struct Persistence {
-    log: OnceLock<Log>,
+    log: OnceLock<Arc<Log>>,
     engine: OnceLock<Arc<Engine>>,
     writer: OnceLock<Thread>,
     syncer: OnceLock<Thread>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// What the log was last seen to be.
     state: Mutex<State>,
+    /// Whether the log waits for a rewrite with which it begins: nothing is to wait for it.
+    suspended: AtomicBool,
+    /// Held while the log is turned on or off.
+    switching: Mutex<()>,
+    base_bytes: AtomicU64,
     ending: AtomicBool,
 }
 
@@ -72,11 +81,14 @@ impl ChangeSink for Persistence {
     }
 
     fn durable_lsn(&self) -> Lsn {
-        self.log.get().map_or(Lsn::MAX, Log::durable)
+        match self.log.get() {
+            Some(log) if !self.suspended.load(Relaxed) => log.durable(),
+            _ => Lsn::MAX,
+        }
     }
 
     fn last_lsn(&self) -> Lsn {
-        self.log.get().map_or(0, Log::appended)
+        self.log.get().map_or(0, |log| log.appended())
     }
 
     fn get_on(&self, durable: bool) {
@@ -102,7 +114,7 @@ impl ChangeSink for Persistence {
     fn figures(&self) -> Figures {
         let Some(log) = self.log.get() else { return Figures::default() };
         Figures {
-            base_bytes: 0,
+            base_bytes: self.base_bytes.load(Relaxed),
             increment_bytes: log.increment_bytes(),
             buffered_bytes: log.buffered_bytes() as u64,
             last_lsn: log.appended(),
@@ -121,13 +133,11 @@ impl Persistence {
             syncer: OnceLock::new(),
             threads: Mutex::default(),
             state: Mutex::new(State::Healthy),
+            suspended: AtomicBool::new(false),
+            switching: Mutex::new(()),
+            base_bytes: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         })
-    }
-
-    /// The log, if there is one.
-    pub fn log(&self) -> Option<&Log> {
-        self.log.get()
     }
 
     /// Tells the engine and the operator when the log stops or goes on taking writes.
@@ -137,6 +147,16 @@ impl Persistence {
         {
             let mut seen = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if std::mem::replace(&mut *seen, state) == state {
+                return;
+            }
+        }
+        let suspended = state == State::SyncFailed(0);
+        if self.suspended.swap(suspended, Relaxed) || suspended {
+            // Turned off, or on again: not the disk's doing.
+            if let Some(engine) = self.engine.get() {
+                engine.log_progressed();
+            }
+            if suspended || state == State::Healthy {
                 return;
             }
         }
@@ -164,22 +184,24 @@ impl Persistence {
     ///
     /// # Errors
     /// Why the server must not start.
-    pub fn start(self: &Arc<Persistence>, engine: &Arc<Engine>, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    pub fn start(self: &Arc<Persistence>, engine: &Arc<Engine>, stopping: Stopping) -> Result<(), String> {
         let settings = engine.config.settings();
         let _ = self.engine.set(engine.clone());
-        let loaded =
-            if settings.appendonly { self.open(engine, &settings, stopping) } else { load_snapshot(engine, &settings) };
+        let loaded = match settings.appendonly {
+            true => self.open(engine, &settings, stopping),
+            false => load_snapshot(engine).map(drop),
+        };
         engine.loading.end();
         loaded?;
         if settings.appendonly {
             engine.log.turn(true);
             self.start_threads(engine)?;
         }
-        Ok(())
+        self.start_saver(engine)
     }
 
     /// Reads the append-only directory, or makes it.
-    fn open(&self, engine: &Arc<Engine>, settings: &Settings, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    fn open(&self, engine: &Arc<Engine>, settings: &Settings, stopping: Stopping) -> Result<(), String> {
         let disk: Arc<dyn kelda_log::disk::Disk> = Arc::new(RealDisk);
         let dir = std::path::absolute(Path::new(&settings.appenddirname)).map_err(|error| error.to_string())?;
         let name = &settings.appendfilename;
@@ -204,25 +226,110 @@ impl Persistence {
                 Log::open(disk, &dir, name, options, held, unix_ms(), recovered)
             }
             None => {
+                let found = load_snapshot(engine)?;
                 log::notice(&format!("Creating the append-only directory {}", dir.display()));
-                load_snapshot(engine, settings)?;
-                let snapshot = Path::new(&settings.dbfilename);
-                let mut copy = |base: &Path| std::fs::copy(snapshot, base).map(drop);
-                let base = snapshot.exists().then_some(&mut copy as &mut dyn FnMut(&Path) -> std::io::Result<()>);
-                Log::create(disk, &dir, name, options, held, unix_ms(), base)
+                // The log of a server that so far saved snapshots begins with the last one.
+                let mut write_base = |path: &Path| std::fs::copy(&settings.dbfilename, path).map(drop);
+                Log::create(disk, &dir, name, options, held, unix_ms(), found.then_some(&mut write_base))
             }
         };
-        let log = log.map_err(fail)?;
-        let _ = self.log.set(log);
+        self.install(log.map_err(fail)?);
         Ok(())
     }
 
+    fn install(&self, log: Log) {
+        self.base_bytes.store(log.base_bytes(), Relaxed);
+        let _ = self.log.set(Arc::new(log));
+    }
+
+    /// Opens the log of a server that began without one: what was there before is of no use.
+    fn open_unread(&self, settings: &Settings) -> Result<(), String> {
+        let disk: Arc<dyn kelda_log::disk::Disk> = Arc::new(RealDisk);
+        let dir = std::path::absolute(Path::new(&settings.appenddirname)).map_err(|error| error.to_string())?;
+        let name = &settings.appendfilename;
+        let fail = |error: aof::Error| error.to_string();
+        let held: DirLock = aof::lock_dir(&*disk, &dir, name).map_err(fail)?;
+        let options = Options { buffer_max: BUFFER_MAX, salt: crate::bridge::random(), archive: false };
+        let log = match Reader::open(disk.clone(), &dir, name, true).map_err(fail)? {
+            Some(reader) => Log::open(disk, &dir, name, options, held, unix_ms(), reader.finish().map_err(fail)?),
+            None => Log::create(disk, &dir, name, options, held, unix_ms(), None),
+        };
+        self.install(log.map_err(fail)?);
+        Ok(())
+    }
+
+    /// Turns the log on or off as these settings say: on by a rewrite in the background, with which it begins.
+    ///
+    /// # Errors
+    /// Why there can be no log.
+    pub fn turn(self: &Arc<Persistence>, engine: &Arc<Engine>, settings: &Settings) -> Result<(), String> {
+        if engine.loading.is_active() {
+            return Err("the data is being loaded".into());
+        }
+        if !settings.appendonly {
+            // Not here: whoever asks may hold shards, and a disk may be slow.
+            let (this, engine) = (self.clone(), engine.clone());
+            let thread = std::thread::Builder::new().name("log-end".into());
+            return thread.spawn(move || this.turn_off(&engine)).map(drop).map_err(|error| error.to_string());
+        }
+        let _turn = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.log.get().is_none() {
+            self.open_unread(settings)?;
+            self.start_threads(engine)?;
+        }
+        if let Some(log) = self.log.get()
+            && !engine.log.is_on()
+        {
+            log.suspend();
+            self.note_state(log);
+        }
+        engine.saves.rewrite(engine, true).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn turn_off(&self, engine: &Engine) {
+        let _turn = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = loop {
+            match engine.keyspace.lock(ShardSet::All) {
+                Some(guard) => break guard,
+                None => std::thread::sleep(GATHER),
+            }
+        };
+        engine.log.turn(false);
+        drop(guard);
+        if let Some(log) = self.log.get() {
+            log.write(unix_ms());
+            log.sync(unix_ms());
+            log.suspend();
+        }
+    }
+
+    fn start_saver(self: &Arc<Persistence>, engine: &Arc<Engine>) -> Result<(), String> {
+        let (this, engine) = (self.clone(), engine.clone());
+        let thread = std::thread::Builder::new().name("saver".into());
+        let serve = move || engine.saves.serve(&engine, &RealDisk, &|| this.log.get().cloned());
+        let handle = thread.spawn(serve).map_err(|error| format!("Cannot start a thread: {error}"))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        Ok(())
+    }
+
+    /// A signal asks for the end.
+    ///
+    /// # Errors
+    /// The snapshot that `save` asks for cannot be written.
+    pub fn prepare_end(&self, engine: &Engine) -> Result<(), String> {
+        if engine.config.settings().save.is_empty() || engine.loading.is_active() {
+            return Ok(());
+        }
+        rdb::save_and_stay(engine).map_err(|error| error.to_string())
+    }
+
     /// Replays what the directory holds.
-    fn load(&self, engine: &Arc<Engine>, reader: &mut Reader, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+    fn load(&self, engine: &Arc<Engine>, reader: &mut Reader, stopping: Stopping) -> Result<(), String> {
         let begun = Instant::now();
-        if let Some(base) = reader.base() {
-            let path = base.path.display().to_string();
-            rdb::load_file(engine, &path, true).map_err(|why| format!("{path}: {why}"))?;
+        let base = reader.base().cloned();
+        let mut plain_from = None;
+        if let Some(base) = &base {
+            plain_from = Some(if base.rdb { load_base(engine, &base.path)? } else { 0 }).filter(|end| *end < base.len);
         }
         let (mut dealer, runners) = replay(engine, engine.worker_count());
         let count = std::thread::scope(|scope| {
@@ -231,6 +338,10 @@ impl Persistence {
                 thread
                     .spawn_scoped(scope, move || runner.run())
                     .map_err(|error| format!("Cannot start a thread: {error}"))?;
+            }
+            if let (Some(base), Some(offset)) = (base, plain_from) {
+                let mut rest = FileReader::open(&RealDisk, &base.path, offset).map_err(|error| error.to_string())?;
+                deal(engine, &mut rest, &mut dealer, stopping)?;
             }
             deal(engine, reader, &mut dealer, stopping)?;
             dealer.finish().map_err(|(lsn, what)| failed(lsn, &what))
@@ -271,6 +382,9 @@ impl Persistence {
     }
 
     fn write_loop(&self, log: &Log, mut config: ConfigReader) {
+        /// Between two looks at what does not change often.
+        const LOOK_EVERY: Duration = Duration::from_secs(1);
+        let mut looked = Instant::now();
         while !self.ending.load(Relaxed) {
             config.refresh();
             let mode = sync_mode(config.settings());
@@ -283,6 +397,18 @@ impl Persistence {
             }
             let state = log.state();
             self.note_state(log);
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                self.base_bytes.store(log.base_bytes(), Relaxed);
+                if let Some(engine) = self.engine.get()
+                    && self.suspended.load(Relaxed)
+                    && config.settings().appendonly
+                    && !engine.saves.is_running(None)
+                {
+                    // The rewrite with which the log was to begin has failed.
+                    let _ = engine.saves.rewrite(engine, true);
+                }
+            }
             if !matches!(state, State::Healthy | State::Full) {
                 std::thread::park_timeout(RETRY);
             } else if log.appended() != log.written() || !log.may_sleep() {
@@ -313,6 +439,9 @@ impl Persistence {
     /// The server ends: everything goes to the disk. Once all commands have run.
     pub fn finish(&self) {
         self.ending.store(true, Relaxed);
+        if let Some(engine) = self.engine.get() {
+            engine.saves.end();
+        }
         for thread in [&self.writer, &self.syncer].into_iter().filter_map(OnceLock::get) {
             thread.unpark();
         }
@@ -320,18 +449,15 @@ impl Persistence {
             // A panic has been reported by its hook.
             let _ = thread.join();
         }
-        if let Some(log) = self.log.get() {
+        if let Some(log) = self.log.get()
+            && !self.suspended.load(Relaxed)
+        {
             log::notice("Calling fsync() on the AOF file.");
             if !log.close(unix_ms()) {
                 log::warning("The log could not be made durable as a whole");
             }
         }
     }
-}
-
-/// Loads the snapshot file, if there is one.
-fn load_snapshot(engine: &Arc<Engine>, settings: &Settings) -> Result<(), String> {
-    rdb::load_at_start(engine).map(drop).map_err(|why| format!("{}: {why}", settings.dbfilename))
 }
 
 fn failed(lsn: Lsn, what: &str) -> String {
@@ -341,14 +467,70 @@ fn failed(lsn: Lsn, what: &str) -> String {
     }
 }
 
-/// Hands all commands of the log to the dealer.
-fn deal(engine: &Engine, reader: &mut Reader, dealer: &mut Dealer, stopping: &dyn Fn() -> bool) -> Result<(), String> {
+/// Loads `dump.rdb`, or as it is called; whether it is there.
+fn load_snapshot(engine: &Arc<Engine>) -> Result<bool, String> {
+    let name = engine.config.settings().dbfilename.clone();
+    engine.loading.begin(unix_ms() as i64 / 1000, std::fs::metadata(&name).map_or(0, |meta| meta.len()));
+    let loaded = rdb::load_at_start(engine);
+    loaded.map(|loaded| loaded.is_some()).map_err(|why| format!("{name}: {why}"))
+}
+
+/// Loads an RDB file that a log builds on; where in it the RDB part ends.
+fn load_base(engine: &Arc<Engine>, path: &Path) -> Result<u64, String> {
+    let fail = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let file = std::fs::File::open(path).map_err(|error| fail(&error))?;
+    let mut source = Counting { file, read: &engine.loading.loaded_bytes };
+    // What is due in the base may live longer by the log.
+    let loaded = rdb::load_all(engine, &mut source, true).map_err(|why| fail(&why))?;
+    Ok(loaded.bytes)
+}
+
+/// A file that counts what is read of it.
+struct Counting<'a> {
+    file: std::fs::File,
+    read: &'a AtomicU64,
+}
+
+impl std::io::Read for Counting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let bytes = self.file.read(buffer)?;
+        self.read.fetch_add(bytes as u64, Relaxed);
+        Ok(bytes)
+    }
+}
+
+/// A log, or a file of commands.
+trait Entries {
+    fn next_entry(&mut self) -> aof::Result<Option<Entry<'_>>>;
+    fn bytes_read(&self) -> u64;
+}
+
+impl Entries for Reader {
+    fn next_entry(&mut self) -> aof::Result<Option<Entry<'_>>> {
+        self.next()
+    }
+    fn bytes_read(&self) -> u64 {
+        Reader::bytes_read(self)
+    }
+}
+
+impl Entries for FileReader {
+    fn next_entry(&mut self) -> aof::Result<Option<Entry<'_>>> {
+        self.next_plain()
+    }
+    fn bytes_read(&self) -> u64 {
+        self.offset()
+    }
+}
+
+/// Hands all commands of a log to the dealer.
+fn deal(engine: &Engine, reader: &mut impl Entries, dealer: &mut Dealer, stopping: Stopping) -> Result<(), String> {
     /// Records between two looks at the clock.
     const LOOK_EVERY: u64 = 4096;
     let (mut told, mut records) = (Instant::now(), 0);
     let before = engine.loading.loaded_bytes.load(Relaxed);
     let mut words: Vec<&'static [u8]> = Vec::new();
-    while let Some(entry) = reader.next().map_err(|error| error.to_string())? {
+    while let Some(entry) = reader.next_entry().map_err(|error| error.to_string())? {
         if let Entry::Record(record) = entry {
             let mut argv: Vec<&[u8]> = std::mem::take(&mut words);
             let mut commands = record.commands();

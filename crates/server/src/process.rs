@@ -81,7 +81,12 @@ pub struct ProcessEffects {
     pub listening: Mutex<Vec<OwnedFd>>,
     /// The event loops, once they exist.
     pub loops: Arc<OnceLock<Arc<Shared>>>,
+    /// Turns the log on or off, once there is one.
+    pub turn_log: Arc<OnceLock<TurnLog>>,
 }
+
+/// Turns the log on or off, as these settings say.
+pub type TurnLog = Box<dyn Fn(&Settings) -> Result<(), String> + Send + Sync>;
 
 impl ProcessEffects {
     /// Listens where the new settings say, instead of where the old ones did.
@@ -125,6 +130,14 @@ impl Effects for ProcessEffects {
         if new.dir != old.dir {
             let dir = change_dir(&new.dir).map_err(|error| ("dir", reason(&error)))?;
             config.force("dir", &dir).map_err(|error| ("dir", error))?;
+        }
+        if new.appendonly != old.appendonly
+            && let Some(turn) = self.turn_log.get()
+        {
+            turn(&new).map_err(|why| {
+                log::warning(&format!("Unable to turn on AOF: {why}"));
+                ("appendonly", "Unable to turn on AOF. Check server logs.".to_string())
+            })?;
         }
         let refused = match () {
             () if new.port != old.port => Some(("port", "Unable to listen on this port. Check server logs.")),
@@ -202,7 +215,8 @@ mod tests {
         let listening = Mutex::new(second_descriptors(&listeners).expect("descriptors"));
         assert_eq!(port_of(&listeners[0].fd), port);
         drop(listeners);
-        let effects = Arc::new(ProcessEffects { file: None, listening, loops: Arc::default() });
+        let effects =
+            Arc::new(ProcessEffects { file: None, listening, loops: Arc::default(), turn_log: Arc::default() });
         struct Share(Arc<ProcessEffects>);
         impl Effects for Share {
             fn apply(&self, old: &Settings, new: &mut Config) -> Result<(), (&'static str, String)> {

@@ -5,7 +5,9 @@ use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
 use crate::persistence::describe;
-use crate::process::{ProcessEffects, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file};
+use crate::process::{
+    ProcessEffects, TurnLog, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file,
+};
 use crate::sessions::Sessions;
 use kelda_engine::config::{Config, ConfigHandle, KeptLine, Settings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -31,7 +33,17 @@ pub trait MakeSessions: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why the server must not start.
-    fn start(&self, stopping: &dyn Fn() -> bool) -> Result<(), String>;
+    fn start(&self, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String>;
+    /// A signal asks for the end: saves what is to be saved.
+    ///
+    /// # Errors
+    /// Why the server had better go on.
+    fn prepare_end(&self) -> Result<(), String>;
+    /// Turns the log on or off (`appendonly`), while the server runs, for these settings.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    fn turn_log(&self, settings: &Settings) -> Result<(), String>;
     /// The loops have ended.
     fn finish(&self);
 }
@@ -192,14 +204,23 @@ fn serve<M: MakeSessions>(
     }
 
     let loops_cell = Arc::new(OnceLock::new());
-    let effects = ProcessEffects { file: file.clone(), listening: Mutex::new(seconds), loops: loops_cell.clone() };
+    let turn_log: Arc<OnceLock<TurnLog>> = Arc::default();
+    let effects = ProcessEffects {
+        file: file.clone(),
+        listening: Mutex::new(seconds),
+        loops: loops_cell.clone(),
+        turn_log: turn_log.clone(),
+    };
     let unobeyed = unobeyed(config.kept_lines());
     let handle = Arc::new(ConfigHandle::new(config, Box::new(effects)));
     let (shared, loops) =
         event_loops(threads, handle.clone(), listeners).map_err(|e| start_error("Cannot make an event loop", e))?;
     let _ = loops_cell.set(shared.clone());
     let sessions = engine(&handle, &shared, file.as_deref()).map_err(Failure::Start)?;
-    watch_signals(shared.clone()).map_err(|e| start_error("Cannot watch signals", e))?;
+    let sessions = Arc::new(sessions);
+    let made = sessions.clone();
+    let _ = turn_log.set(Box::new(move |settings| made.turn_log(settings)));
+    watch_signals(shared.clone(), sessions.clone()).map_err(|e| start_error("Cannot watch signals", e))?;
 
     log::notice(&format!("Kelda {VERSION}, {threads} threads, PID: {}", std::process::id()));
     log::notice(&format!("Running mode=standalone, port={}.", settings.port));
@@ -208,9 +229,8 @@ fn serve<M: MakeSessions>(
         log::warning(&format!("Not supported yet, and without effect: the configuration's '{line}'"));
     }
     log::notice("Server initialized");
-    let sessions = Arc::new(sessions);
     let running = start_threads(loops, &shared, &sessions).map_err(|e| start_error("Cannot start a thread", e))?;
-    let started = load(&*sessions, &shared);
+    let started = load(&*sessions, &|| shared.is_stopping());
     let failure = started.err().filter(|_| !shared.is_stopping());
     if let Some(why) = &failure {
         log::warning(&format!("Fatal error loading the DB, check server logs. Exiting. {why}"));
@@ -268,11 +288,10 @@ fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
 const STACK_BYTES: usize = 64 << 20;
 
 /// Loads the data: on a stack on which a library's Lua may recurse.
-fn load<M: MakeSessions>(sessions: &M, shared: &Shared) -> Result<(), String> {
+fn load<M: MakeSessions>(made: &M, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("load".into()).stack_size(STACK_BYTES);
-        let load = || sessions.start(&|| shared.is_stopping());
-        let thread = thread.spawn_scoped(scope, load).map_err(|error| error.to_string())?;
+        let thread = thread.spawn_scoped(scope, || made.start(stopping)).map_err(|error| error.to_string())?;
         thread.join().unwrap_or_else(|_| Err("loading has failed for a reason that the lines above tell".into()))
     })
 }
@@ -298,7 +317,7 @@ fn start_threads<M: MakeSessions>(
 }
 
 /// Ends the server on SIGTERM and SIGINT, at once on a second SIGINT.
-fn watch_signals(shared: Arc<Shared>) -> std::io::Result<()> {
+fn watch_signals<M: MakeSessions>(shared: Arc<Shared>, sessions: Arc<M>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let watch = move || {
         for signal in signals.forever() {
@@ -312,7 +331,10 @@ fn watch_signals(shared: Arc<Shared>) -> std::io::Result<()> {
                 _ => continue, // the terminal went away: a server stays
             };
             log::warning(&format!("Received {name} scheduling shutdown..."));
-            shared.stop();
+            match sessions.prepare_end() {
+                Ok(()) => shared.stop(),
+                Err(why) => log::warning(&why),
+            }
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(watch).map(drop)

@@ -12,7 +12,7 @@
 //! round sizes to multiples of 16 up to 128 bytes and to four sizes for each doubling above: an inline string gets the
 //! rounding as spare room, so that rewriting it with a similar length stays in place.
 //!
-//! Whoever changes the fields an [`EntryRef`] may change (access, the indexed flag) holds the shard's lock.
+//! Whoever changes the fields an [`EntryRef`] may change (access, the indexed flag, the colour) holds the shard's lock.
 
 use crate::str::parse_int;
 use crate::table::{Item, SlotMut};
@@ -100,11 +100,12 @@ const _: () = assert!(align_of::<List>() <= ALIGN && align_of::<Set>() <= ALIGN)
 const _: () = assert!(align_of::<ZSet>() <= ALIGN && align_of::<Hash>() <= ALIGN);
 
 /// Flags above the encoding: there is an expiry; the key has the long form; the string is shown as `raw`; the expiry
-/// index has a registration.
+/// index has a registration; the colour (see [`crate::snapshot`]).
 const EXPIRES: u8 = 1 << 3;
 const LONG_KEY: u8 = 1 << 4;
 const RAW: u8 = 1 << 5;
 const INDEXED: u8 = 1 << 6;
+const COLOUR: u8 = 1 << 7;
 
 #[repr(C, align(8))]
 struct Header {
@@ -302,6 +303,19 @@ impl<'a> EntryRef<'a> {
         self.header().flags.store(flags, Relaxed);
     }
 
+    /// The entry's colour; see [`crate::snapshot`].
+    #[inline]
+    pub(crate) fn colour(self) -> bool {
+        self.flags() & COLOUR != 0
+    }
+
+    /// Gives the entry a colour.
+    #[inline]
+    pub(crate) fn set_colour(self, colour: bool) {
+        let flags = self.flags() & !COLOUR | if colour { COLOUR } else { 0 };
+        self.header().flags.store(flags, Relaxed);
+    }
+
     /// Whether a string was changed in place, so that `OBJECT ENCODING` shows `raw` whatever its length.
     pub fn is_raw(self) -> bool {
         self.flags() & RAW != 0
@@ -354,6 +368,7 @@ struct Frame<'a> {
     expire_at: Option<i64>,
     access: u32,
     indexed: bool,
+    colour: bool,
 }
 
 impl Frame<'_> {
@@ -369,8 +384,13 @@ impl Frame<'_> {
         let key = after + if long { size_of::<u32>() } else { 0 };
         let used = key + self.key.len() + inline_len;
         let spare = if encoding == Encoding::Inline { (rounded(used) - used).min(SPARE_MAX) } else { 0 };
-        for (flag, set) in [(EXPIRES, self.expire_at.is_some()), (LONG_KEY, long), (RAW, raw), (INDEXED, self.indexed)]
-        {
+        for (flag, set) in [
+            (EXPIRES, self.expire_at.is_some()),
+            (LONG_KEY, long),
+            (RAW, raw),
+            (INDEXED, self.indexed),
+            (COLOUR, self.colour),
+        ] {
             flags |= if set { flag } else { 0 };
         }
         let layout = layout(used + spare);
@@ -471,12 +491,12 @@ impl Entry {
     /// Makes an entry. A string that is the canonical text of an integer is kept as one unless it is `raw`. The access
     /// field starts at 0, and the entry is not indexed. Keys are shorter than 4 GiB.
     pub fn new(key: &[u8], value: Value, expire_at: Option<i64>) -> Entry {
-        Frame { key, expire_at, access: 0, indexed: false }.with_value(value)
+        Frame { key, expire_at, access: 0, indexed: false, colour: false }.with_value(value)
     }
 
     /// As [`Entry::new`] with a [`Value::String`], without a vector on the way.
     pub fn from_bytes(key: &[u8], bytes: &[u8], raw: bool, expire_at: Option<i64>) -> Entry {
-        let frame = Frame { key, expire_at, access: 0, indexed: false };
+        let frame = Frame { key, expire_at, access: 0, indexed: false, colour: false };
         match parse_int(bytes).filter(|_| !raw) {
             // SAFETY: `Int` stands for an i64.
             Some(n) => unsafe { frame.with_fixed(Encoding::Int, n, false) },
@@ -634,7 +654,13 @@ impl Entry {
     /// What a successor of this entry keeps.
     fn frame(&self) -> Frame<'_> {
         let this = self.as_ref();
-        Frame { key: this.key(), expire_at: this.expire_at(), access: this.access(), indexed: this.is_indexed() }
+        Frame {
+            key: this.key(),
+            expire_at: this.expire_at(),
+            access: this.access(),
+            indexed: this.is_indexed(),
+            colour: this.colour(),
+        }
     }
 
     /// A bitwise copy of the value in a new frame: it owns the value together with `self`, until `become_moved`.

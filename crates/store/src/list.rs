@@ -9,7 +9,7 @@ mod chunks;
 
 use crate::packed::{self, Packed};
 use crate::{Limits, Str};
-use chunks::Chunks;
+use chunks::{Chunk, Chunks};
 use std::collections::vec_deque;
 use std::iter::{FusedIterator, Rev};
 
@@ -263,13 +263,32 @@ impl List {
         }
     }
 
+    /// A copy that stays as it is, for a snapshot. O(chunks), unless the list is a single block: it shares a deque's chunks,
+    /// each of which is copied when it is changed.
+    pub(crate) fn freeze(&mut self) -> List {
+        let form = match &mut self.form {
+            Form::Packed(packed) => Form::Packed(packed.clone()),
+            Form::Chunks(chunks) => Form::Chunks(Box::new(chunks.freeze())),
+        };
+        List { form }
+    }
+
+    /// The block with this index; see [`List::chunk_count`].
+    pub(crate) fn block(&self, index: usize) -> Option<&Packed> {
+        match &self.form {
+            Form::Packed(packed) => (index == 0).then_some(packed),
+            Form::Chunks(chunks) => (index < chunks.count()).then(|| chunks.chunk(index)),
+        }
+    }
+
     /// The blocks that the elements lie in, front to back: as many as [`List::chunk_count`] tells.
     pub fn chunks(&self) -> impl Iterator<Item = &Packed> {
         let (packed, chunks) = match &self.form {
             Form::Packed(packed) => (Some(packed), None),
             Form::Chunks(chunks) => (None, Some(chunks)),
         };
-        packed.into_iter().chain(chunks.into_iter().flat_map(|chunks| chunks.range(0..chunks.count())))
+        let chunks = chunks.into_iter().flat_map(|chunks| chunks.range(0..chunks.count()));
+        packed.into_iter().chain(chunks.map(|chunk| &**chunk))
     }
 
     /// Heap in use, in bytes. O(chunks).
@@ -323,7 +342,7 @@ impl Default for List {
 #[derive(Clone)]
 pub struct Iter<'a> {
     current: packed::Iter<'a>,
-    rest: vec_deque::Iter<'a, Packed>,
+    rest: vec_deque::Iter<'a, Chunk>,
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -343,7 +362,7 @@ impl<'a> Iterator for Iter<'a> {
 #[derive(Clone)]
 pub struct IterRev<'a> {
     current: Rev<packed::Iter<'a>>,
-    rest: Rev<vec_deque::Iter<'a, Packed>>,
+    rest: Rev<vec_deque::Iter<'a, Chunk>>,
 }
 
 impl<'a> Iterator for IterRev<'a> {

@@ -8,6 +8,7 @@
 
 use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
+use crate::snapshot::Saving;
 use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::{BucketHint, Table, prefetch};
 use crate::tracking::Readers;
@@ -58,6 +59,11 @@ pub struct ShardData {
     first: Db,
     /// Number in the log of the last transaction that changed a key of the shard, or only held it while it changed others.
     pub lsn: u64,
+    /// What of the shard is still owed to a snapshot, while one is being taken. Behind the keys, beside `watchers`: every
+    /// change looks at both.
+    pub(crate) saving: Option<Box<Saving>>,
+    /// The colour of entries that are not owed; see [`crate::snapshot`].
+    pub(crate) colour: bool,
     /// Sessions that keep copies of keys of this shard.
     pub readers: Readers,
     /// Sessions that watch keys of this shard.
@@ -74,6 +80,8 @@ impl ShardData {
     fn new() -> ShardData {
         ShardData {
             first: Db::default(),
+            saving: None,
+            colour: false,
             lsn: 0,
             readers: Readers::default(),
             watchers: Watchers::default(),
@@ -110,6 +118,29 @@ impl ShardData {
         }
     }
 
+    /// Puts an entry into a database; its key must be absent. The one way into the table.
+    #[inline]
+    pub fn insert(&mut self, db: u32, hash: u64, entry: Entry) {
+        entry.as_ref().set_colour(self.colour);
+        self.db_or_new(db).table.insert(hash, entry);
+    }
+
+    /// The databases that ever held a key, with their numbers.
+    pub fn dbs(&self) -> impl Iterator<Item = (u32, &Db)> {
+        let others = self.others.iter().enumerate();
+        let others = others.filter_map(|(index, db)| Some((index as u32 + 1, db.as_deref()?)));
+        std::iter::once((0, &self.first)).chain(others)
+    }
+
+    /// What is owed to a snapshot, and a database.
+    pub(crate) fn saving_and_db(&mut self, db: u32) -> (Option<&mut Saving>, Option<&Db>) {
+        let part = match db {
+            0 => Some(&self.first),
+            _ => self.others.get(db as usize - 1).and_then(Option::as_deref),
+        };
+        (self.saving.as_deref_mut(), part)
+    }
+
     /// The place of a database from 1 on.
     fn other(&mut self, db: u32) -> &mut Option<Box<Db>> {
         let index = db as usize - 1;
@@ -143,7 +174,7 @@ impl ShardData {
         });
     }
 
-    /// Takes a database's part out, leaving it empty.
+    /// Takes a database's part out, leaving it empty. What of it is owed to a snapshot is the caller's concern.
     pub fn take_db(&mut self, db: u32) -> Option<Box<Db>> {
         match db {
             0 if self.first.table.is_empty() => None,
@@ -154,6 +185,9 @@ impl ShardData {
 
     /// Exchanges two databases' parts.
     pub fn swap_dbs(&mut self, a: u32, b: u32) {
+        if let Some(saving) = &mut self.saving {
+            saving.swap(a, b);
+        }
         match (a.min(b), a.max(b)) {
             (0, 0) => {}
             (0, other) => {
@@ -556,7 +590,7 @@ mod tests {
         for (n, &hash) in hashes.iter().enumerate() {
             let key = n.to_string();
             let entry = Entry::new(key.as_bytes(), crate::value::Value::Int(1), None);
-            guard.shard_mut(shard_of(hash)).db_or_new(n as u32 % 2).table.insert(hash, entry);
+            guard.shard_mut(shard_of(hash)).insert(n as u32 % 2, hash, entry);
         }
         drop(guard);
         let guard = keyspace.lock(ShardSet::One(3)).expect("free");

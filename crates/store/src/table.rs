@@ -149,6 +149,13 @@ fn level_of(index: usize, buckets: usize) -> u32 {
     level + u32::from(split)
 }
 
+/// Whether what has this hash lies before the place that [`Table::scan`] returned as `cursor`: whether the calls from 0 to
+/// there have seen it, if it was there. Of a scan that has not begun (0) nothing lies before.
+#[inline]
+pub(crate) fn is_before(hash: u64, cursor: u64) -> bool {
+    (hash as u32).reverse_bits() < (cursor as u32).reverse_bits()
+}
+
 /// Asks the processor to fetch the cache line of `p`. A hint: any address is fine.
 #[inline]
 pub(crate) fn prefetch(p: *const u8) {

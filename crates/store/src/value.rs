@@ -95,6 +95,19 @@ impl Value {
         }
     }
 
+    /// Borrows the value.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Value::Int(number) => ValueRef::String(Str::Int(*number)),
+            Value::String { bytes, .. } => ValueRef::String(Str::Bytes(bytes)),
+            Value::List(list) => ValueRef::List(list),
+            Value::Set(set) => ValueRef::Set(set),
+            Value::ZSet(zset) => ValueRef::ZSet(zset),
+            Value::Hash(hash) => ValueRef::Hash(hash),
+            Value::Stream(stream) => ValueRef::Stream(stream),
+        }
+    }
+
     /// Number of elements; 1 for a string.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {

@@ -48,6 +48,11 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     ("LOADAOF", 2, 2, accept),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SET-DISABLE-DENY-SCRIPTS", 3, 3, set_disable_deny_scripts),
+    ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, |_, args, reply| {
+        super::dump::TRUSTED.store(args.int(2).unwrap_or(0) != 0, Relaxed);
+        reply.ok();
+        Ok(())
+    }),
     ("LOG", 3, 3, |ctx, args, reply| {
         ctx.worker.engine.platform.log(3, &format!("DEBUG LOG: {}", String::from_utf8_lossy(&args[2])));
         reply.ok();
@@ -66,7 +71,6 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     // Switches of mechanisms that this server does not have: accepted, and nothing is left to do.
     ("JMAP", 2, 2, accept),
     ("CHANGE-REPL-ID", 2, 2, accept),
-    ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, accept),
     ("REPLYBUFFER", 4, 4, accept),
     ("PAUSE-CRON", 3, 3, accept),
     ("PAUSE-AFTER-FORK", 3, 3, accept),
@@ -162,7 +166,10 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
             txn.select(db);
             txn.exists(Key::new(name))
         };
-        if !flush && !merge && let Some((db, name, ..)) = file.keys.iter().find(|(db, name, ..)| taken(*db, name)) {
+        if !flush
+            && !merge
+            && let Some((db, name, ..)) = file.keys.iter().find(|(db, name, ..)| taken(*db, name))
+        {
             txn.select(here);
             return Err(failed(&format!("key '{}' of database {db} is there already", name.escape_ascii())));
         }

@@ -2,7 +2,7 @@
 //! or cluster.
 
 use crate::args::Args;
-use crate::command::{Command, Flags, Group, Reply, Run};
+use crate::command::{Command, Flags, Group, Reply};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::info;
@@ -20,42 +20,11 @@ const ANYTIME: Flags = Flags::LOADING.and(Flags::STALE);
 const ADMIN: Flags = ANYTIME.and(Flags::ADMIN).and(Flags::NOSCRIPT);
 const OFFLINE: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_ASYNC_LOADING);
 
-type RunFn = fn(&mut Ctx, &Args, &mut Reply) -> Result;
-
-const fn plain(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    since: &'static str,
-    syntax: &'static str,
-    summary: &'static str,
-    run: RunFn,
-) -> Command {
-    Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..BASE }
-}
-
-pub(super) const fn container(
-    name: &'static str,
-    since: &'static str,
-    summary: &'static str,
-    subcommands: &'static [Command],
-) -> Command {
-    Command {
-        name,
-        arity: -2,
-        since,
-        summary,
-        complexity: "That of the subcommand",
-        run: Run::Group(subcommands),
-        ..BASE
-    }
-}
-
 const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
 /// The family.
 pub static COMMANDS: &[Command] = &[
-    plain(
+    BASE.session(
         "MONITOR",
         1,
         ADMIN,
@@ -78,7 +47,7 @@ pub static COMMANDS: &[Command] = &[
         // It counts the keys.
         whole_keyspace: true,
         tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
-        ..plain(
+        ..BASE.session(
             "INFO",
             -1,
             ANYTIME.and(Flags::DANGEROUS),
@@ -92,14 +61,14 @@ pub static COMMANDS: &[Command] = &[
             },
         )
     },
-    container(
+    BASE.container(
         "CONFIG",
         "2.0.0",
         "Container of commands about the configuration.",
         &[
             Command {
                 complexity: "O(N) in the number of directives",
-                ..plain(
+                ..BASE.session(
                     "GET",
                     -3,
                     ADMIN,
@@ -112,7 +81,7 @@ pub static COMMANDS: &[Command] = &[
             Command {
                 complexity: "O(N) in the number of directives",
                 tips: ALL_NODES,
-                ..plain(
+                ..BASE.session(
                     "SET",
                     -4,
                     ADMIN,
@@ -124,7 +93,7 @@ pub static COMMANDS: &[Command] = &[
             },
             Command {
                 tips: ALL_NODES,
-                ..plain(
+                ..BASE.session(
                     "RESETSTAT",
                     2,
                     ADMIN,
@@ -142,18 +111,26 @@ pub static COMMANDS: &[Command] = &[
             },
             Command {
                 tips: ALL_NODES,
-                ..plain("REWRITE", 2, ADMIN, "2.8.0", "", "Writes the configuration to its file.", |ctx, _, reply| {
-                    let users = if ctx.worker.settings.aclfile.is_empty() {
-                        ctx.worker.engine.acl.config_lines()
-                    } else {
-                        Vec::new()
-                    };
-                    ctx.worker.engine.config.rewrite(&users).map_err(Error::owned)?;
-                    reply.ok();
-                    Ok(())
-                })
+                ..BASE.session(
+                    "REWRITE",
+                    2,
+                    ADMIN,
+                    "2.8.0",
+                    "",
+                    "Writes the configuration to its file.",
+                    |ctx, _, reply| {
+                        let users = if ctx.worker.settings.aclfile.is_empty() {
+                            ctx.worker.engine.acl.config_lines()
+                        } else {
+                            Vec::new()
+                        };
+                        ctx.worker.engine.config.rewrite(&users).map_err(Error::owned)?;
+                        reply.ok();
+                        Ok(())
+                    },
+                )
             },
-            plain("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
+            BASE.session("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
                 super::help(
                     reply,
                     "CONFIG",
@@ -173,7 +150,7 @@ pub static COMMANDS: &[Command] = &[
     ),
     Command {
         tips: &["nondeterministic_output"],
-        ..plain("TIME", 1, ANYTIME.and(Flags::FAST), "2.6.0", "", "Tells the time.", |ctx, _, reply| {
+        ..BASE.session("TIME", 1, ANYTIME.and(Flags::FAST), "2.6.0", "", "Tells the time.", |ctx, _, reply| {
             let now_us = match &ctx.txn {
                 // Time stands still while a script runs.
                 Some(txn) if txn.cx.env.scripted => txn.now() * 1000,
@@ -187,7 +164,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         complexity: "O(1), as nothing is saved",
-        ..plain(
+        ..BASE.session(
             "SHUTDOWN",
             -1,
             ADMIN.and(Flags::ALLOW_BUSY).and(Flags::NO_MULTI),
@@ -199,7 +176,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         tips: &["nondeterministic_output"],
-        ..plain(
+        ..BASE.session(
             "LASTSAVE",
             1,
             ANYTIME.and(Flags::FAST).and(Flags::ADMIN_CATEGORY),
@@ -212,16 +189,22 @@ pub static COMMANDS: &[Command] = &[
             },
         )
     },
-    plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", save),
-    plain("BGSAVE", -1, OFFLINE, "1.0.0", "[SCHEDULE]", "Saves a snapshot in the background.", |_, args, _| match args
-        .from(1)
-    {
-        [] => Err(NO_SAVING),
-        [word] if word.eq_ignore_ascii_case(b"schedule") => Err(NO_SAVING),
-        _ => Err(Error::Syntax),
+    BASE.session("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", save),
+    BASE.session(
+        "BGSAVE",
+        -1,
+        OFFLINE,
+        "1.0.0",
+        "operation:[SCHEDULE | CANCEL]",
+        "Saves a snapshot in the background.",
+        bgsave,
+    ),
+    BASE.session("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |ctx, _, reply| {
+        let inside = ctx.txn.is_some();
+        reply.status(ctx.worker.engine.saves.rewrite(&ctx.worker.engine, inside)?);
+        Ok(())
     }),
-    plain("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |_, _, _| Err(NO_SAVING)),
-    plain(
+    BASE.session(
         "ROLE",
         1,
         ANYTIME.and(Flags::FAST).and(Flags::NOSCRIPT).and(Flags::ADMIN_CATEGORY),
@@ -236,7 +219,7 @@ pub static COMMANDS: &[Command] = &[
             Ok(())
         },
     ),
-    plain(
+    BASE.session(
         "REPLICAOF",
         3,
         OFFLINE.and(Flags::STALE),
@@ -245,7 +228,7 @@ pub static COMMANDS: &[Command] = &[
         "Makes the server a replica, or no longer one.",
         replica_of,
     ),
-    plain(
+    BASE.session(
         "SLAVEOF",
         3,
         OFFLINE.and(Flags::STALE),
@@ -254,7 +237,7 @@ pub static COMMANDS: &[Command] = &[
         "The old name of REPLICAOF.",
         replica_of,
     ),
-    plain(
+    BASE.session(
         "FAILOVER",
         -1,
         Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE),
@@ -266,7 +249,7 @@ pub static COMMANDS: &[Command] = &[
             _ => Err(Error::text("ERR FAILOVER requires connected replicas.")),
         },
     ),
-    plain(
+    BASE.session(
         "LOLWUT",
         -1,
         Flags::READONLY.and(Flags::FAST),
@@ -283,14 +266,14 @@ pub static COMMANDS: &[Command] = &[
             Ok(())
         },
     ),
-    container(
+    BASE.container(
         "MODULE",
         "4.0.0",
         "Container of commands about modules.",
         &[
             Command {
                 tips: &["nondeterministic_output_order"],
-                ..plain(
+                ..BASE.session(
                     "LIST",
                     2,
                     Flags::ADMIN.and(Flags::NOSCRIPT),
@@ -303,8 +286,8 @@ pub static COMMANDS: &[Command] = &[
                     },
                 )
             },
-            plain("LOAD", -3, OFFLINE, "4.0.0", "path [arg [arg ...]]", "Loads a module.", no_modules),
-            plain(
+            BASE.session("LOAD", -3, OFFLINE, "4.0.0", "path [arg [arg ...]]", "Loads a module.", no_modules),
+            BASE.session(
                 "LOADEX",
                 -3,
                 OFFLINE,
@@ -313,8 +296,8 @@ pub static COMMANDS: &[Command] = &[
                 "Loads a module with settings.",
                 no_modules,
             ),
-            plain("UNLOAD", 3, OFFLINE, "4.0.0", "name", "Unloads a module.", no_modules),
-            plain("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
+            BASE.session("UNLOAD", 3, OFFLINE, "4.0.0", "name", "Unloads a module.", no_modules),
+            BASE.session("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
                 super::help(reply, "MODULE", &[("LIST", "Lists modules: there are none, and none can be loaded.")]);
                 Ok(())
             }),
@@ -322,7 +305,7 @@ pub static COMMANDS: &[Command] = &[
     ),
     Command {
         group: Group::Cluster,
-        ..container(
+        ..BASE.container(
             "CLUSTER",
             "3.0.0",
             "Container of commands about a cluster.",
@@ -367,17 +350,17 @@ pub static COMMANDS: &[Command] = &[
     Command {
         group: Group::Cluster,
         categories: Some(&["connection"]),
-        ..plain("ASKING", 1, Flags::FAST, "3.0.0", "", "Allows the next command on a moving slot.", no_cluster)
+        ..BASE.session("ASKING", 1, Flags::FAST, "3.0.0", "", "Allows the next command on a moving slot.", no_cluster)
     },
     Command {
         group: Group::Cluster,
         categories: Some(&["connection"]),
-        ..plain("READONLY", 1, CONNECTION, "3.0.0", "", "Allows reads from a replica.", no_cluster)
+        ..BASE.session("READONLY", 1, CONNECTION, "3.0.0", "", "Allows reads from a replica.", no_cluster)
     },
     Command {
         group: Group::Cluster,
         categories: Some(&["connection"]),
-        ..plain("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", no_cluster)
+        ..BASE.session("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", no_cluster)
     },
 ];
 
@@ -399,7 +382,6 @@ fn save(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
 const CONNECTION: Flags = ANYTIME.and(Flags::FAST);
 const OFFLINE_NODE: Flags = Flags::ADMIN.and(Flags::NO_ASYNC_LOADING).and(Flags::STALE);
 const ADMIN_NODE: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE);
-const NO_SAVING: Error = Error::text("ERR saving is not available: this server keeps its data in memory only");
 
 const fn cluster(
     name: &'static str,
@@ -409,7 +391,7 @@ const fn cluster(
     syntax: &'static str,
     summary: &'static str,
 ) -> Command {
-    Command { group: Group::Cluster, ..plain(name, arity, flags, since, syntax, summary, no_cluster) }
+    Command { group: Group::Cluster, ..BASE.session(name, arity, flags, since, syntax, summary, no_cluster) }
 }
 
 fn no_cluster(_: &mut Ctx, _: &Args, _: &mut Reply) -> Result {
@@ -460,6 +442,25 @@ fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
+fn bgsave(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let schedule = match args.from(1) {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"schedule") => true,
+        [word] if word.eq_ignore_ascii_case(b"cancel") => {
+            reply.status(engine.saves.cancel()?);
+            return Ok(());
+        }
+        _ => return Err(Error::Syntax),
+    };
+    let text = match ctx.txn {
+        Some(_) => engine.saves.bgsave(&engine, None, schedule)?,
+        None => ctx.with_shards(ShardSet::All, |txn| engine.saves.bgsave(&engine, Some(txn), schedule))??,
+    };
+    reply.status(text);
+    Ok(())
+}
+
 fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
     let (mut save, mut no_save, mut now, mut force, mut abort) = (false, false, false, false, false);
     for word in args.from(1) {
@@ -479,11 +480,20 @@ fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
         // Nothing has to be waited for, so that none is ever under way.
         return Err(Error::text("ERR No shutdown in progress."));
     }
-    if save && !force {
-        return Err(NO_SAVING);
-    }
     let engine = ctx.engine();
     engine.platform.log(2, "User requested shutdown...");
+    if save || !no_save && !ctx.worker.settings.save.is_empty() {
+        let mut txn = ctx.worker.begin(&engine.keyspace, ShardSet::All, 0).ok_or(Error::Again)?;
+        match rdb::save_at_end(&engine, &mut txn) {
+            // The shards stay held: what came after the snapshot would be lost with the process.
+            Ok(()) => std::mem::forget(txn),
+            Err(_) if force => ctx.worker.commit(txn),
+            Err(error) => {
+                ctx.worker.commit(txn);
+                return Err(error);
+            }
+        }
+    }
     engine.ending.store(true, Relaxed);
     engine.running.kill_all();
     engine.platform.shutdown();

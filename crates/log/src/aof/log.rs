@@ -801,6 +801,19 @@ impl Log {
         durable == self.appended()
     }
 
+    /// Takes no more, as after a failed sync: nothing that is appended from now on counts before a rewrite has succeeded that is
+    /// prepared later. For a log that is turned off while the server goes on. Its state is [`State::SyncFailed`] of 0.
+    pub fn suspend(&self) {
+        self.fail(SYNC_FAILED, 0);
+    }
+
+    /// Length of the base in bytes; 0 if there is none, or it cannot be looked at.
+    pub fn base_bytes(&self) -> u64 {
+        let base = lock(&self.files).manifest.base.as_ref().map(|line| self.names.path(&line.name));
+        let len = base.and_then(|path| self.disk.open(&path, Open::Read).and_then(|file| file.len()).ok());
+        len.unwrap_or(0)
+    }
+
     // Rewriting
 
     /// Creates the next increment, so that [`Log::rotate`] has nothing to wait for. With no shard held.

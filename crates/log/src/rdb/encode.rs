@@ -68,18 +68,7 @@ pub fn encode_value(value: ValueRef<'_>, format: &Format, out: &mut Vec<u8>) {
         ValueRef::String(text) => put_text(text, format, out),
         ValueRef::List(list) => {
             put_number(list.chunk_count() as u64, out);
-            for chunk in list.chunks() {
-                match chunk.iter().next() {
-                    Some(only) if chunk.len() == 1 && only.len() > PACKED_BYTES_MAX => {
-                        put_number(u64::from(node::PLAIN), out);
-                        put_text(only, format, out);
-                    }
-                    _ => {
-                        put_number(u64::from(node::PACKED), out);
-                        put_listpack_blob(chunk, format, out);
-                    }
-                }
-            }
+            list.chunks().for_each(|chunk| put_list_block(chunk, format, out));
         }
         ValueRef::Set(set) if kind == kind::SET_INTSET => put_int_set(set.iter(), format, out),
         ValueRef::Set(set) if kind == kind::SET_LISTPACK => {
@@ -158,6 +147,20 @@ pub fn encode_value(value: ValueRef<'_>, format: &Format, out: &mut Vec<u8>) {
             }
         }
         ValueRef::Stream(stream) => stream::encode(stream, kind, format, out),
+    }
+}
+
+/// Appends a block of a list, as a node of [`kind::LIST_QUICKLIST_2`].
+pub fn put_list_block(block: &Packed, format: &Format, out: &mut Vec<u8>) {
+    match block.iter().next() {
+        Some(only) if block.len() == 1 && only.len() > PACKED_BYTES_MAX => {
+            put_number(u64::from(node::PLAIN), out);
+            put_text(only, format, out);
+        }
+        _ => {
+            put_number(u64::from(node::PACKED), out);
+            put_listpack_blob(block, format, out);
+        }
     }
 }
 

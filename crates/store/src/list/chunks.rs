@@ -1,17 +1,60 @@
 //! A big list: a deque of packed chunks.
 //!
+//! Chunks can be shared with a frozen copy of the list ([`Chunks::freeze`]); a shared one is copied when it is changed.
+//!
 //! Invariants: no chunk is empty; `len` is the sum of the chunks' lengths.
 
 use super::{Bound, NO_ELEMENT};
 use crate::Str;
 use crate::packed::Packed;
 use std::collections::{VecDeque, vec_deque};
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::Arc;
 
 #[derive(Clone)]
 pub(super) struct Chunks {
-    chunks: VecDeque<Packed>,
+    chunks: VecDeque<Chunk>,
     len: usize,
+}
+
+/// A chunk: the list's own, or shared with a frozen copy of it.
+#[derive(Clone)]
+pub(super) enum Chunk {
+    Own(Packed),
+    Shared(Arc<Packed>),
+}
+
+impl Deref for Chunk {
+    type Target = Packed;
+
+    #[inline]
+    fn deref(&self) -> &Packed {
+        match self {
+            Chunk::Own(packed) => packed,
+            Chunk::Shared(packed) => packed,
+        }
+    }
+}
+
+impl DerefMut for Chunk {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Packed {
+        if let Chunk::Shared(packed) = self {
+            // The frozen copy may be gone.
+            let own = Arc::get_mut(packed).map(std::mem::take);
+            *self = Chunk::Own(own.unwrap_or_else(|| (**packed).clone()));
+        }
+        match self {
+            Chunk::Own(packed) => packed,
+            Chunk::Shared(_) => unreachable!("it was just made the list's own"),
+        }
+    }
+}
+
+impl Chunk {
+    fn into_packed(mut self) -> Packed {
+        std::mem::take(&mut *self)
+    }
 }
 
 /// What an element is taken to add to a chunk beyond its text, at most (Redis's estimate).
@@ -20,7 +63,7 @@ const ELEMENT_OVERHEAD: usize = 8;
 impl From<Packed> for Chunks {
     fn from(packed: Packed) -> Chunks {
         let len = packed.len();
-        Chunks { chunks: if len == 0 { VecDeque::new() } else { VecDeque::from([packed]) }, len }
+        Chunks { chunks: if len == 0 { VecDeque::new() } else { VecDeque::from([Chunk::Own(packed)]) }, len }
     }
 }
 
@@ -29,13 +72,23 @@ fn has_room(chunk: &Packed, element: &[u8], bound: Bound) -> bool {
     bound.allows(chunk.bytes() + element.len() + ELEMENT_OVERHEAD, chunk.len() + 1)
 }
 
-fn chunk_of(element: &[u8]) -> Packed {
+fn chunk_of(element: &[u8]) -> Chunk {
     let mut chunk = Packed::new();
     chunk.push_back(Str::Bytes(element));
-    chunk
+    Chunk::Own(chunk)
 }
 
 impl Chunks {
+    /// A copy that stays as it is, in O(chunks): it shares all chunks.
+    pub fn freeze(&mut self) -> Chunks {
+        for chunk in &mut self.chunks {
+            if let Chunk::Own(packed) = chunk {
+                *chunk = Chunk::Shared(Arc::new(std::mem::take(packed)));
+            }
+        }
+        self.clone()
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.len
@@ -50,7 +103,7 @@ impl Chunks {
         &self.chunks[index]
     }
 
-    pub fn range(&self, range: Range<usize>) -> vec_deque::Iter<'_, Packed> {
+    pub fn range(&self, range: Range<usize>) -> vec_deque::Iter<'_, Chunk> {
         self.chunks.range(range)
     }
 
@@ -101,7 +154,7 @@ impl Chunks {
             return self.push_back(element, bound);
         };
         self.len += 1;
-        let chunk = &mut self.chunks[at];
+        let chunk = &mut *self.chunks[at];
         if has_room(chunk, element, bound) {
             // `locate` gave an offset inside the chunk.
             chunk.insert(chunk.seek(offset).expect(NO_ELEMENT), Str::Bytes(element));
@@ -113,7 +166,7 @@ impl Chunks {
         } else {
             // Cut the chunk where the element goes; then each half may fit the chunk on its other side.
             let back = chunk.split_off(chunk.seek(offset).expect(NO_ELEMENT));
-            self.chunks.insert(at + 1, back);
+            self.chunks.insert(at + 1, Chunk::Own(back));
             self.try_merge(at + 1, bound);
             let front = &mut self.chunks[at];
             if has_room(front, element, bound) {
@@ -182,9 +235,10 @@ impl Chunks {
             let here = left.min(chunk.len() - offset);
             left -= here;
             if here == chunk.len() {
-                *chunk = Packed::new();
+                *chunk = Chunk::Own(Packed::new());
             } else {
-                chunk.remove_range(chunk.seek(offset).expect(NO_ELEMENT), here);
+                let from = chunk.seek(offset).expect(NO_ELEMENT);
+                chunk.remove_range(from, here);
             }
             at += 1;
             offset = 0;
@@ -200,7 +254,7 @@ impl Chunks {
     pub fn take_only(&mut self, wanted: impl FnOnce(&Packed) -> bool) -> Option<Packed> {
         match self.chunks.len() {
             0 => Some(Packed::new()),
-            1 if wanted(&self.chunks[0]) => self.chunks.pop_front(),
+            1 if wanted(&self.chunks[0]) => self.chunks.pop_front().map(Chunk::into_packed),
             _ => None,
         }
     }
@@ -218,6 +272,7 @@ impl Chunks {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.chunks.capacity() * size_of::<Packed>() + self.chunks.iter().map(Packed::memory_bytes).sum::<usize>()
+        self.chunks.capacity() * size_of::<Chunk>()
+            + self.chunks.iter().map(|chunk| chunk.memory_bytes()).sum::<usize>()
     }
 }

@@ -12,6 +12,7 @@ use crate::entry::Entry;
 use crate::hash::Hash;
 use crate::list::{End, List};
 use crate::set::Set;
+use crate::snapshot::Element;
 use crate::stream::{Stream, StreamId, Trim};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
@@ -82,6 +83,8 @@ pub struct Edit<'t, 'k, T: Collection> {
     key: Key<'t>,
     value: NonNull<T>,
     changed: bool,
+    /// Whether it is a big value that a snapshot is writing: what changes in it is written first.
+    saving: bool,
     /// What [`Collection::soonest`] was at the beginning.
     soonest: Option<i64>,
 }
@@ -105,7 +108,8 @@ impl<'k> Txn<'k> {
         entry.set_access(clock.used(entry.access(), random));
         let value = T::of_mut(slot.value_mut()).ok_or(WrongType)?;
         let (soonest, value) = (value.soonest(), NonNull::from(value));
-        Ok(Some(Edit { txn: self, key, value, changed: false, soonest }))
+        let saving = self.big(key).is_some();
+        Ok(Some(Edit { txn: self, key, value, changed: false, saving, soonest }))
     }
 
     /// Edits the collection at a key, which is made if it is not there. One that stays empty is gone at the end.
@@ -125,6 +129,18 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
     fn value(&mut self) -> &mut T {
         // SAFETY: see the module's head; `&mut self` makes this the only reference.
         unsafe { self.value.as_mut() }
+    }
+
+    /// To be called before a member or field changes, comes or goes: `now` tells what it is.
+    #[inline]
+    fn before(&mut self, name: &[u8], now: impl for<'a> FnOnce(&'a T, &'a [u8]) -> Option<Element<'a>>) {
+        if self.saving {
+            // SAFETY: see the module's head. The element is written and forgotten before anything changes.
+            let value = unsafe { self.value.as_ref() };
+            if let Some(mut big) = self.txn.big(self.key) {
+                big.before(name, now(value, name));
+            }
+        }
     }
 
     /// The transaction's time.
@@ -379,6 +395,7 @@ impl Edit<'_, '_, Hash> {
     pub fn put(&mut self, field: &[u8], text: &[u8], expire_at: Option<i64>) -> bool {
         self.drop_due(field);
         let limits = self.txn.view.cx.env.limits;
+        self.before_field(field);
         let old = self.value().set_with_expiry(field, text, expire_at, &limits);
         let new = old.is_none();
         self.record(|| UndoOp::Field { field: field.into(), old });
@@ -395,6 +412,7 @@ impl Edit<'_, '_, Hash> {
             return false;
         }
         let limits = self.txn.view.cx.env.limits;
+        self.before_field(field);
         let old = self.value().set_expiry(field, expire_at, &limits);
         self.record(|| UndoOp::Field { field: field.into(), old });
         match expire_at {
@@ -407,6 +425,7 @@ impl Edit<'_, '_, Hash> {
     /// Removes a live field; its value.
     pub fn remove(&mut self, field: &[u8]) -> Option<Vec<u8>> {
         self.drop_due(field);
+        self.before_field(field);
         let (value, at) = self.value().remove(field)?;
         if self.undoable() {
             let old = Some((value.clone(), at));
@@ -416,11 +435,18 @@ impl Edit<'_, '_, Hash> {
         Some(value)
     }
 
+    /// To be called before a field changes, comes or goes.
+    #[inline]
+    fn before_field(&mut self, field: &[u8]) {
+        self.before(field, |hash, field| Some(Element::Field(Str::Bytes(field), hash.get(field)?)));
+    }
+
     /// Removes a field that is due: a hash with many keeps some of them past the first look.
     fn drop_due(&mut self, field: &[u8]) {
         if self.txn.live(self).contains(field) || !(**self).contains(field) {
             return;
         }
+        self.before_field(field);
         let old = self.value().remove(field);
         self.record(|| UndoOp::Field { field: field.into(), old });
         self.emit_elements(b"HDEL", &[field]);
@@ -439,6 +465,7 @@ impl Edit<'_, '_, Set> {
     /// Adds a member. Whether it is new.
     pub fn add(&mut self, member: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
+        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
         let new = self.value().insert(member, &limits);
         if new {
             self.record(|| UndoOp::Member { member: member.into(), present: false });
@@ -449,6 +476,7 @@ impl Edit<'_, '_, Set> {
 
     /// Removes a member. Whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
+        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
         let had = self.value().remove(member);
         if had {
             self.record(|| UndoOp::Member { member: member.into(), present: true });
@@ -468,6 +496,7 @@ impl Edit<'_, '_, ZSet> {
     /// Gives a member a score; its old score.
     pub fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let limits = self.txn.view.cx.env.limits;
+        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
         let old = self.value().insert(member, score, &limits);
         self.record(|| UndoOp::Score { member: member.into(), old });
         self.emit_elements(b"ZADD", &[&score_text(score), member]);
@@ -476,6 +505,7 @@ impl Edit<'_, '_, ZSet> {
 
     /// Removes a member; its score.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
         let old = self.value().remove(member)?;
         self.record(|| UndoOp::Score { member: member.into(), old: Some(old) });
         self.emit_elements(b"ZREM", &[member]);
@@ -484,6 +514,15 @@ impl Edit<'_, '_, ZSet> {
 
     /// Removes the members with ranks from `start` to `end` (exclusive). How many.
     pub fn remove_ranks(&mut self, start: usize, end: usize) -> usize {
+        if self.saving {
+            // SAFETY: see the module's head. Nothing changes before the loop's end.
+            let zset = unsafe { self.value.as_ref() };
+            for (member, _) in zset.iter_from_rank(start, false).take(end - start) {
+                member.with_bytes(|member| {
+                    self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
+                });
+            }
+        }
         let mut gone = Vec::new();
         self.value().remove_rank_range(start, end, |(member, score)| gone.push((member.to_vec(), score)));
         for (member, score) in &gone {

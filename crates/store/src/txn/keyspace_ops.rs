@@ -4,6 +4,7 @@ use super::context::Garbage;
 use super::{EventClasses, Key, Txn, View};
 use crate::entry::EntryRef;
 use crate::shard::SHARDS;
+use crate::snapshot::{Piece, Preparation, Snapshot};
 
 impl View<'_> {
     /// Number of keys in the database, those that are due but not yet removed included. O(shards).
@@ -127,7 +128,7 @@ impl Txn<'_> {
                     self.view.cx.ready.push_back((db, key));
                 }
             }
-            self.bury(db, part);
+            self.bury(shard, db, part);
         }
         self.view.cx.all_invalid = true;
         self.view.cx.dirty += count as u64;
@@ -139,15 +140,28 @@ impl Txn<'_> {
         count
     }
 
-    /// Hands a whole database part to the garbage, or keeps its entries for a roll-back.
-    fn bury(&mut self, db: u32, mut part: Box<crate::shard::Db>) {
+    /// Hands a whole database part to the garbage, or to a snapshot that it is owed to, or keeps its entries for a
+    /// roll-back.
+    fn bury(&mut self, shard: usize, db: u32, part: Box<crate::shard::Db>) {
+        let data = self.view.guard.shard_mut(shard);
         let Some(undo) = &mut self.undo else {
-            return self.view.cx.garbage.push(Garbage::Db(part));
+            let left = match &mut data.saving {
+                Some(saving) => saving.keep_flushed(db, part),
+                None => Some(part),
+            };
+            return self.view.cx.garbage.extend(left.map(Garbage::Db));
         };
+        let mut part = part;
         while let Some(entry) = part.table.pop_any() {
+            let entry = data.save_removed(db, entry);
             let key = entry.as_ref().key().into();
             undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(entry)) });
         }
+    }
+
+    /// Begins a snapshot of all databases as they are now. Needs every shard; no other snapshot is being taken.
+    pub fn begin_snapshot(&mut self, preparation: Preparation, piece: Piece) -> Snapshot {
+        Snapshot::begin(preparation, &mut self.view.guard, piece)
     }
 
     /// Removes the keys of two databases that are due and watched in either: they neither come nor go with a swap.

@@ -23,6 +23,7 @@ use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
 use crate::shard::{Guard, ShardData, ShardSet, shard_of};
+use crate::snapshot::{Element, WritingBig, is_big};
 use crate::stream::Stream;
 use crate::table::SlotMut;
 use crate::tracking::{Reader, ReaderList};
@@ -346,6 +347,17 @@ impl<'k> Txn<'k> {
         self.view.guard.shard_mut(key.shard())
     }
 
+    /// The shard of a key that is about to be changed or removed: what of it is owed to a snapshot is written first.
+    #[inline]
+    fn shard_to_change(&mut self, key: Key) -> &mut ShardData {
+        let db = self.view.db;
+        let shard = self.shard_mut(key);
+        if shard.saving.is_some() {
+            shard.save_before(db, key);
+        }
+        shard
+    }
+
     fn record(&mut self, key: Key, op: impl FnOnce() -> UndoOp) {
         let db = self.view.db;
         if let Some(undo) = &mut self.undo {
@@ -437,7 +449,7 @@ impl<'k> Txn<'k> {
                 return None;
             }
         }
-        self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
+        self.shard_to_change(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
     }
 
     /// Puts an entry in; the key must be absent.
@@ -451,8 +463,8 @@ impl<'k> Txn<'k> {
         };
         entry.as_ref().set_indexed(due.is_some());
         let shard = self.shard_mut(key);
+        shard.insert(db, key.hash, entry);
         let part = shard.db_or_new(db);
-        part.table.insert(key.hash, entry);
         part.volatile += u32::from(expires);
         part.volatile_hashes += u32::from(timed);
         if let Some(at) = due {
@@ -465,15 +477,46 @@ impl<'k> Txn<'k> {
     /// Takes the entry of a key out, due or not.
     fn remove(&mut self, key: Key) -> Option<Entry> {
         let db = self.view.db;
-        let part = self.shard_mut(key).db_mut(db)?;
+        let part = self.shard_to_change(key).db_mut(db)?;
         let entry = part.table.remove(key.hash, key.bytes)?;
         part.volatile -= u32::from(entry.as_ref().expire_at().is_some());
         part.volatile_hashes -= u32::from(entry.as_ref().field_due().is_some());
         Some(entry)
     }
 
+    /// Hands an entry that left the table over to a snapshot, if that is still writing it, and gives it back if it is not or if it
+    /// is `kept`. (Then a big value is written to its end at once: the one case in which that takes long.)
+    fn release(&mut self, key: Key, entry: Entry, kept: bool) -> Option<Entry> {
+        let db = self.view.db;
+        match &mut self.shard_mut(key).saving {
+            Some(saving) => saving.release(db, key.bytes, entry, kept),
+            None => Some(entry),
+        }
+    }
+
+    /// To be called before fields of the hash at a key go.
+    fn write_fields_early(&mut self, key: Key, fields: &[Vec<u8>]) {
+        let db = self.view.db;
+        if let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
+            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(ValueRef::Hash(hash)) = part.table.get(key.hash, key.bytes).map(|entry| entry.value())
+        {
+            for field in fields {
+                big.before(field, hash.get(field).map(|value| Element::Field(Str::Bytes(field), value)));
+            }
+        }
+    }
+
+    /// The big value at a key that a snapshot is writing, if it is one.
+    #[inline]
+    fn big(&mut self, key: Key) -> Option<WritingBig<'_>> {
+        let db = self.view.db;
+        self.shard_mut(key).saving.as_mut()?.big(db, key.bytes)
+    }
+
     /// Drops an entry that left the table: keeps it for a roll-back, or else has it freed outside the shards.
     fn discard(&mut self, key: Key, entry: Entry) {
+        let Some(entry) = self.release(key, entry, self.undo.is_some()) else { return };
         if self.undo.is_some() {
             self.record(key, || UndoOp::Entry(Some(entry)));
         } else {
@@ -515,6 +558,8 @@ impl<'k> Txn<'k> {
             return None;
         }
         let due = hash.due_fields(horizon, max);
+        self.shard_to_change(key);
+        self.write_fields_early(key, &due);
         let mut slot = self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)?;
         let ValueMut::Hash(hash) = slot.value_mut() else { return Some(0) };
         let old: Vec<_> = due.iter().map(|field| hash.remove(field)).collect();
@@ -599,6 +644,7 @@ impl<'k> Txn<'k> {
     pub fn take(&mut self, key: Key) -> Option<(Value, Option<i64>)> {
         self.slot(key)?;
         let entry = self.remove(key)?;
+        let entry = self.release(key, entry, true)?;
         let at = entry.as_ref().expire_at();
         let value = if self.undo.is_some() {
             let copy = entry.as_ref().to_value();
@@ -652,11 +698,14 @@ impl<'k> Txn<'k> {
         let clock = self.view.cx.access_clock(self.view.now_ms);
         let random = if clock.lfu { self.view.random() } else { 0 };
         let (undoable, mut in_place, mut old_at) = (self.undo.is_some(), false, None);
+        let saving = self.view.shard(key).saving.is_some();
         let found = match self.slot(key) {
             Some(mut slot) => {
                 let entry = slot.get();
                 old_at = entry.expire_at();
-                in_place = !undoable && entry.kind() == crate::value::Kind::String;
+                // A big string that a snapshot is writing moves to the snapshot.
+                let leaves = saving && is_big(entry.value());
+                in_place = !undoable && entry.kind() == crate::value::Kind::String && !leaves;
                 if in_place {
                     overwrite(&mut slot);
                     let entry = slot.get();
@@ -730,6 +779,15 @@ impl<'k> Txn<'k> {
                 }
             }
             Some(_) => return Err(WrongType),
+        }
+        let db = self.view.db;
+        if let Some(from) = offset
+            && let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
+            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(ValueRef::String(Str::Bytes(old))) =
+                part.table.get(key.hash, key.bytes).map(|entry| entry.value())
+        {
+            big.before_overwriting(old, from, from + text.len());
         }
         let mut length = 0;
         if let Some(mut slot) = self.slot(key) {

@@ -49,7 +49,7 @@ impl Undo {
         match self.op {
             UndoOp::Entry(image) => {
                 if let Some(entry) = txn.remove(key) {
-                    txn.view.cx.garbage(entry.into_value());
+                    txn.discard(key, entry);
                 }
                 if let Some(entry) = image {
                     let access = entry.as_ref().access();

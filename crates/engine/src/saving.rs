@@ -1,0 +1,581 @@
+//! Saving in the background: snapshots to `dump.rdb`, and new bases of the log.
+//!
+//! One job at a time. A job begins with the instant (`kelda_store::snapshot`), with every shard held: by the command that asks
+//! for it, or by the thread that then writes it, [`Saves::serve`]. That thread is the server's; it is the only one that waits
+//! here.
+//!
+//! Invariant: a snapshot that was begun is stepped to its end, even if nobody wants it any more or the disk fails, before
+//! another one begins.
+
+mod encoder;
+mod file;
+
+use crate::config::Settings;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use encoder::RdbEncoder;
+use file::SnapshotFile;
+use kelda_log::aof::{Log, Rotation};
+use kelda_log::disk::Disk;
+use kelda_store::shard::ShardSet;
+use kelda_store::snapshot::{Piece, Preparation, Progress, Snapshot, Step};
+use kelda_store::txn::Txn;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The file `dbfilename`: BGSAVE.
+    Rdb,
+    /// A new base of the log: BGREWRITEAOF.
+    Base,
+}
+
+/// How the jobs of one kind have gone so far.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// Whether the last one succeeded. One that was cancelled does not count.
+    pub ok: bool,
+    /// How long it took, in seconds; -1 before the first.
+    pub last_seconds: i64,
+    /// How many were begun.
+    pub count: u64,
+    /// How many have failed since the last success.
+    pub failures: u64,
+    /// When the last one was begun, in seconds of the monotonic clock.
+    tried_s: Option<u64>,
+}
+
+impl Default for History {
+    fn default() -> History {
+        History { ok: true, last_seconds: -1, count: 0, failures: 0, tried_s: None }
+    }
+}
+
+/// A job that has its instant.
+struct Begun {
+    snapshot: Snapshot,
+    /// Changes up to the instant, since the server started.
+    dirty: u64,
+    /// The libraries of FUNCTION at the instant.
+    libraries: Vec<Arc<[u8]>>,
+    settings: Arc<Settings>,
+    /// When it was, Unix µs.
+    at_us: i64,
+    /// Of a new base: where the log goes on.
+    rotation: Option<Rotation>,
+}
+
+struct Job {
+    kind: Kind,
+    /// When it was asked for, µs of the monotonic clock.
+    since_us: u64,
+    /// To be done by the thread: `None` if it has taken it, or has to begin it itself.
+    begun: Option<Box<Begun>>,
+    taken: bool,
+    progress: Option<(Progress, usize)>,
+    cancelled: bool,
+}
+
+#[derive(Default)]
+struct State {
+    job: Option<Job>,
+    rdb_scheduled: bool,
+    base_scheduled: bool,
+    rdb: History,
+    base: History,
+    ending: bool,
+    /// Whether a thread serves.
+    served: bool,
+}
+
+impl State {
+    fn history(&mut self, kind: Kind) -> &mut History {
+        match kind {
+            Kind::Rdb => &mut self.rdb,
+            Kind::Base => &mut self.base,
+        }
+    }
+}
+
+/// What INFO tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// The job under way, and for how many seconds.
+    pub running: Option<(Kind, i64)>,
+    /// Keys that it has written, and will have in all.
+    pub keys: (usize, usize),
+    /// Bytes that are held for it in memory.
+    pub waiting_bytes: usize,
+    /// Whether BGSAVE is scheduled.
+    pub rdb_scheduled: bool,
+    /// Whether BGREWRITEAOF is scheduled.
+    pub base_scheduled: bool,
+    /// BGSAVE so far.
+    pub rdb: History,
+    /// BGREWRITEAOF so far.
+    pub base: History,
+}
+
+/// The engine's part in saving.
+#[derive(Default)]
+pub struct Saves {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Whether the last snapshot failed.
+    failed: AtomicBool,
+}
+
+const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
+const NO_SAVING: Error = Error::text("ERR this server saves nothing: no thread does it");
+
+/// How large a piece of a snapshot is, if tests want delays after each key, and otherwise.
+fn piece(settings: &Settings) -> Piece {
+    match settings.rdb_key_save_delay {
+        0 => Piece::default(),
+        _ => Piece { bytes: 1, entries: 1 },
+    }
+}
+
+impl Saves {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// BGSAVE; what to reply. `txn` is the caller's, with every shard; `None` inside a transaction, where it is scheduled.
+    pub(crate) fn bgsave(&self, engine: &Engine, txn: Option<&mut Txn>, schedule: bool) -> Result<&'static str> {
+        let settings = engine.config.settings();
+        let preparation = Preparation::new(Arc::new(RdbEncoder::new(&settings, engine.clock.unix_us() / 1000)));
+        let mut state = self.lock();
+        if !state.served {
+            return Err(NO_SAVING);
+        }
+        match (&state.job, txn) {
+            (Some(Job { kind: Kind::Rdb, cancelled: true, .. }), _) => {
+                // It is still being cleared away.
+                state.rdb_scheduled = true;
+                Ok("Background saving started")
+            }
+            (Some(Job { kind: Kind::Rdb, .. }), _) => Err(IN_PROGRESS),
+            (None, Some(txn)) => {
+                let snapshot = txn.begin_snapshot(preparation, piece(&settings));
+                let begun = Box::new(begin(engine, snapshot, settings, None));
+                self.put(engine, &mut state, Kind::Rdb, Some(begun));
+                Ok("Background saving started")
+            }
+            (job, txn) if schedule || txn.is_none() => {
+                let idle = job.is_none();
+                state.rdb_scheduled = true;
+                if idle {
+                    self.changed.notify_all();
+                }
+                Ok("Background saving scheduled")
+            }
+            _ => Err(Error::text(
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule \
+                 a BGSAVE whenever possible.",
+            )),
+        }
+    }
+
+    /// BGSAVE CANCEL; what to reply.
+    pub(crate) fn cancel(&self) -> Result<&'static str> {
+        let mut state = self.lock();
+        if let Some(job) = &mut state.job
+            && job.kind == Kind::Rdb
+            && !job.cancelled
+        {
+            job.cancelled = true;
+            if let Some((progress, _)) = &job.progress {
+                progress.abandon();
+            }
+            self.changed.notify_all();
+            return Ok("Background saving cancelled");
+        }
+        if std::mem::take(&mut state.rdb_scheduled) {
+            return Ok("Scheduled background saving cancelled");
+        }
+        Err(Error::text("ERR Background saving is currently not in progress or scheduled"))
+    }
+
+    /// BGREWRITEAOF; what to reply. Inside a transaction it is scheduled.
+    ///
+    /// # Errors
+    /// One is under way, or nobody does it.
+    pub fn rewrite(&self, engine: &Engine, inside: bool) -> Result<&'static str> {
+        let mut state = self.lock();
+        if !state.served {
+            return Err(NO_SAVING);
+        }
+        match &state.job {
+            Some(Job { kind: Kind::Base, .. }) => {
+                Err(Error::text("ERR Background append only file rewriting already in progress"))
+            }
+            None if !inside => {
+                self.put(engine, &mut state, Kind::Base, None);
+                Ok("Background append only file rewriting started")
+            }
+            _ => {
+                state.base_scheduled = true;
+                self.changed.notify_all();
+                Ok("Background append only file rewriting scheduled")
+            }
+        }
+    }
+
+    fn put(&self, engine: &Engine, state: &mut State, kind: Kind, begun: Option<Box<Begun>>) {
+        let since_us = engine.clock.monotonic_us();
+        let progress = begun.as_ref().map(|begun| tracked(&begun.snapshot));
+        state.job = Some(Job { kind, since_us, begun, taken: false, progress, cancelled: false });
+        let history = state.history(kind);
+        history.count += 1;
+        history.tried_s = Some(since_us / 1_000_000);
+        let what = if kind == Kind::Rdb { "saving" } else { "append only file rewriting" };
+        engine.platform.log(2, &format!("Background {what} started"));
+        self.changed.notify_all();
+    }
+
+    /// Whether a job of this kind, or of any, is under way: nothing else may then take a snapshot.
+    pub fn is_running(&self, kind: Option<Kind>) -> bool {
+        self.lock().job.as_ref().is_some_and(|job| kind.is_none_or(|kind| job.kind == kind))
+    }
+
+    /// How it goes, for INFO.
+    pub fn report(&self, engine: &Engine) -> Report {
+        let state = self.lock();
+        let now_us = engine.clock.monotonic_us();
+        let job = state.job.as_ref().filter(|job| !job.cancelled);
+        let progress = job.and_then(|job| job.progress.as_ref());
+        Report {
+            running: job.map(|job| (job.kind, (now_us.saturating_sub(job.since_us) / 1_000_000) as i64)),
+            keys: progress.map_or((0, 0), |(progress, total)| (progress.keys(), *total)),
+            waiting_bytes: progress.map_or(0, |(progress, _)| progress.waiting_bytes()),
+            rdb_scheduled: state.rdb_scheduled,
+            base_scheduled: state.base_scheduled,
+            rdb: state.rdb,
+            base: state.base,
+        }
+    }
+
+    /// Refuses writes while snapshots fail, if the configuration says so.
+    ///
+    /// # Errors
+    /// Redis's text for it.
+    #[inline]
+    pub(crate) fn check(&self, settings: &Settings) -> Result {
+        if !self.failed.load(Relaxed) || !settings.stop_writes_on_bgsave_error || settings.save.is_empty() {
+            return Ok(());
+        }
+        Err(Error::text(
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that \
+             may modify the data set are disabled, because this instance is configured to report errors during writes if RDB \
+             snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
+             error.",
+        ))
+    }
+
+    /// Notes how a save in the foreground went.
+    pub fn saved_in_foreground(&self, engine: &Engine, ok: bool, dirty: u64) {
+        let mut state = self.lock();
+        state.rdb.count += 1;
+        state.rdb.ok = ok;
+        drop(state);
+        self.note_rdb(engine, ok, dirty);
+    }
+
+    fn note_rdb(&self, engine: &Engine, ok: bool, dirty: u64) {
+        self.failed.store(!ok, Relaxed);
+        if ok {
+            engine.dirty_at_save.store(dirty, Relaxed);
+            engine.last_save.store(engine.clock.unix_us() / 1_000_000, Relaxed);
+        }
+    }
+
+    /// Begins what the `save` rules ask for. Called about ten times a second. `log_bytes` tells the size of the log's increments
+    /// and of its base.
+    pub(crate) fn cron(&self, engine: &Engine, settings: &Settings, log_bytes: Option<(u64, u64)>) {
+        /// After a failure the rules rest for so long.
+        const RETRY_S: u64 = 5;
+        let mut state = self.lock();
+        if !state.served || state.job.is_some() || state.ending {
+            return;
+        }
+        let now_s = engine.clock.unix_us() / 1_000_000;
+        let rested = |history: &History| {
+            let since = |tried: u64| (engine.clock.monotonic_us() / 1_000_000).saturating_sub(tried);
+            history.ok || history.tried_s.is_none_or(|tried| since(tried) > RETRY_S)
+        };
+        let dirty = engine.dirty_since_save();
+        let age_s = (now_s - engine.last_save.load(Relaxed)).max(0) as u64;
+        let due = settings.save.iter().find(|rule| dirty >= rule.changes && age_s > rule.seconds);
+        if let Some(rule) = due
+            && rested(&state.rdb)
+        {
+            engine.platform.log(2, &format!("{} changes in {} seconds. Saving...", rule.changes, rule.seconds));
+            return self.put(engine, &mut state, Kind::Rdb, None);
+        }
+        if let Some((increments, base)) = log_bytes
+            && settings.auto_aof_rewrite_percentage != 0
+            && increments + base > settings.auto_aof_rewrite_min_size
+            && rested(&state.base)
+        {
+            let growth = increments * 100 / base.max(1);
+            if growth >= settings.auto_aof_rewrite_percentage {
+                engine.platform.log(2, &format!("Starting automatic rewriting of AOF on {growth}% growth"));
+                self.put(engine, &mut state, Kind::Base, None);
+            }
+        }
+    }
+
+    /// Gives up what is under way, and has [`Saves::serve`] return.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.ending = true;
+        if let Some((progress, _)) = state.job.as_ref().and_then(|job| job.progress.as_ref()) {
+            progress.abandon();
+        }
+        self.changed.notify_all();
+    }
+
+    /// Does the jobs, until [`Saves::end`]. `log` is asked for the log whenever it is to be rewritten.
+    pub fn serve(&self, engine: &Engine, disk: &dyn Disk, log: &dyn Fn() -> Option<Arc<Log>>) {
+        self.lock().served = true;
+        while let Some((kind, begun)) = self.next(engine) {
+            let log = if kind == Kind::Base { log() } else { None };
+            let mut dirty = 0;
+            let result = self.run(engine, disk, kind, begun, log.as_deref(), &mut dirty);
+            self.finish(engine, kind, result, dirty);
+        }
+    }
+
+    /// Waits for the next job; `None` at the end.
+    fn next(&self, engine: &Engine) -> Option<(Kind, Option<Box<Begun>>)> {
+        let mut state = self.lock();
+        loop {
+            if state.ending {
+                return None;
+            }
+            if state.job.is_none() {
+                if std::mem::take(&mut state.base_scheduled) {
+                    self.put(engine, &mut state, Kind::Base, None);
+                } else if std::mem::take(&mut state.rdb_scheduled) {
+                    self.put(engine, &mut state, Kind::Rdb, None);
+                }
+            }
+            if let Some(job) = &mut state.job
+                && !std::mem::replace(&mut job.taken, true)
+            {
+                return Some((job.kind, job.begun.take()));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finish(&self, engine: &Engine, kind: Kind, result: io::Result<()>, dirty: u64) {
+        let mut state = self.lock();
+        let Some(job) = state.job.take() else { return };
+        let what = if kind == Kind::Rdb { "Background saving" } else { "Background AOF rewrite" };
+        let history = state.history(kind);
+        history.last_seconds = (engine.clock.monotonic_us().saturating_sub(job.since_us) / 1_000_000) as i64;
+        match &result {
+            Ok(()) => engine.platform.log(2, &format!("{what} terminated with success")),
+            Err(_) if job.cancelled => return engine.platform.log(3, &format!("{what} cancelled")),
+            Err(error) => engine.platform.log(3, &format!("{what} error: {error}")),
+        }
+        history.ok = result.is_ok();
+        history.failures = if history.ok { 0 } else { history.failures + 1 };
+        drop(state);
+        if kind == Kind::Rdb {
+            self.note_rdb(engine, result.is_ok(), dirty);
+        }
+    }
+
+    /// Waits, but not longer than until something changes. Whether the job is still wanted.
+    fn pause(&self, us: u64) -> bool {
+        let wanted = |state: &State| !state.ending && state.job.as_ref().is_some_and(|job| !job.cancelled);
+        let state = self.lock();
+        if us == 0 || !wanted(&state) {
+            return wanted(&state);
+        }
+        let (state, _) =
+            self.changed.wait_timeout(state, Duration::from_micros(us)).unwrap_or_else(PoisonError::into_inner);
+        wanted(&state)
+    }
+
+    /// Does one job.
+    fn run(
+        &self,
+        engine: &Engine,
+        disk: &dyn Disk,
+        kind: Kind,
+        begun: Option<Box<Begun>>,
+        log: Option<&Log>,
+        dirty: &mut u64,
+    ) -> io::Result<()> {
+        let begun = match begun {
+            Some(begun) => begun,
+            None => Box::new(self.begin_here(engine, kind, log)?),
+        };
+        *dirty = begun.dirty;
+        let rotation = begun.rotation;
+        let target = match (rotation, log) {
+            (Some(rotation), Some(log)) => log.base_path(rotation),
+            _ => PathBuf::from(&begun.settings.dir).join(&begun.settings.dbfilename),
+        };
+        let result = self.write(engine, disk, *begun, target);
+        match (rotation, log) {
+            (Some(rotation), Some(log)) => match result {
+                Ok(()) => log.finish_rewrite(rotation, now_ms(engine)).map_err(io::Error::other),
+                Err(error) => {
+                    log.abort_rewrite(rotation);
+                    Err(error)
+                }
+            },
+            _ => result,
+        }
+    }
+
+    /// Takes a job's instant on this thread.
+    fn begin_here(&self, engine: &Engine, kind: Kind, log: Option<&Log>) -> io::Result<Begun> {
+        /// Between two attempts to get every shard.
+        const RETRY_US: u64 = 100;
+        let settings = engine.config.settings();
+        let prepared = match (kind, log) {
+            (Kind::Rdb, _) => None,
+            (Kind::Base, Some(log)) => Some(log.prepare_rotation(now_ms(engine)).map_err(io::Error::other)?),
+            (Kind::Base, None) => return Err(io::Error::other("there is no log")),
+        };
+        let preparation = Preparation::new(Arc::new(RdbEncoder::new(&settings, engine.clock.unix_us() / 1000)));
+        let mut guard = loop {
+            if let Some(guard) = engine.keyspace.lock(ShardSet::All) {
+                break guard;
+            }
+            if !self.pause(RETRY_US) {
+                return Err(cancelled());
+            }
+        };
+        let rotation = match (prepared, log) {
+            (Some(prepared), Some(log)) => {
+                let rotation = log.rotate(prepared, now_ms(engine));
+                // The first rewrite after `CONFIG SET appendonly yes` is where the log begins.
+                engine.log.turn(settings.appendonly);
+                Some(rotation)
+            }
+            _ => None,
+        };
+        let snapshot = Snapshot::begin(preparation, &mut guard, piece(&settings));
+        let begun = begin(engine, snapshot, settings, rotation);
+        drop(guard);
+        if let Some(job) = &mut self.lock().job {
+            job.progress = Some(tracked(&begun.snapshot));
+        }
+        Ok(begun)
+    }
+
+    /// Writes a snapshot to a file: beside it first, and in its place when all is on disk.
+    fn write(&self, engine: &Engine, disk: &dyn Disk, begun: Begun, target: PathBuf) -> io::Result<()> {
+        let Begun { mut snapshot, libraries, settings, at_us, rotation, .. } = begun;
+        let base = rotation.is_some();
+        let mut file = SnapshotFile::create(disk, target, &settings);
+        match &mut file {
+            Ok(file) => file.begin(engine, at_us, base, &libraries, snapshot.sizes()),
+            Err(_) => snapshot.progress().abandon(),
+        }
+        let mut out = Vec::new();
+        let mut written = 0;
+        let mut failure = None;
+        let busy = |us| self.pause(us);
+        loop {
+            let step = snapshot.step(&engine.keyspace, &mut out);
+            if step == Step::Complete {
+                break;
+            }
+            let keys = snapshot.progress().keys();
+            let fresh = std::mem::replace(&mut written, keys).abs_diff(keys);
+            let wanted = match step {
+                // A little patience: who has the shard may need this core.
+                Step::Busy => busy(BUSY_US),
+                _ if snapshot.is_abandoned() => true,
+                _ => self.delay(engine, fresh),
+            };
+            if !wanted {
+                snapshot.progress().abandon();
+                failure.get_or_insert_with(cancelled);
+            }
+            if let Ok(file) = &mut file
+                && let Err(error) = file.append(&mut out)
+            {
+                snapshot.progress().abandon();
+                failure.get_or_insert(error);
+            }
+            out.clear();
+            if self.lock().ending {
+                // The process ends: nobody will take another snapshot.
+                break;
+            }
+        }
+        if snapshot.is_abandoned() {
+            failure.get_or_insert_with(cancelled);
+        }
+        let mut file = file?;
+        match failure {
+            None => file
+                .append(&mut out)
+                .and_then(|()| file.finish())
+                .inspect(|()| engine.platform.log(2, "DB saved on disk")),
+            Some(error) => {
+                file.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// What tests ask for with `rdb-key-save-delay`. Whether the job is still wanted.
+    fn delay(&self, engine: &Engine, keys: usize) -> bool {
+        /// Looks at the setting again after so long.
+        const LOOK_US: u64 = 20_000;
+        let mut waited = 0;
+        loop {
+            let delay = engine.config.settings().rdb_key_save_delay;
+            let wanted_us = match delay {
+                0 => return self.pause(0),
+                1.. => keys as u64 * delay as u64,
+                _ => keys as u64 / delay.unsigned_abs(),
+            };
+            if waited >= wanted_us {
+                return self.pause(0);
+            }
+            let step = (wanted_us - waited).min(LOOK_US);
+            if !self.pause(step) {
+                return false;
+            }
+            waited += step;
+        }
+    }
+}
+
+/// How long the thread rests when it meets a busy shard.
+const BUSY_US: u64 = 50;
+
+fn cancelled() -> io::Error {
+    io::Error::other("cancelled")
+}
+
+fn now_ms(engine: &Engine) -> u64 {
+    (engine.clock.unix_us() / 1000).max(0) as u64
+}
+
+fn tracked(snapshot: &Snapshot) -> (Progress, usize) {
+    (snapshot.progress(), snapshot.sizes().iter().map(|(keys, _)| keys).sum())
+}
+
+/// What belongs to the instant of a snapshot that was just begun: every shard is still held.
+fn begin(engine: &Engine, snapshot: Snapshot, settings: Arc<Settings>, rotation: Option<Rotation>) -> Begun {
+    let libraries = engine.functions.current().iter().map(|library| library.code.clone()).collect();
+    let dirty = engine.total(|stats| stats.dirty.get());
+    Begun { snapshot, dirty, libraries, settings, at_us: engine.clock.unix_us(), rotation }
+}

@@ -1,0 +1,87 @@
+//! How a snapshot's entries are written: as in an RDB file.
+
+use crate::config::{MaxmemoryPolicy, Settings};
+use crate::rdb::format;
+use kelda_log::rdb::{
+    Access, Format, encode_value, kind, opcode, put_entry, put_entry_head, put_list_block, put_number, put_text,
+    value_kind,
+};
+use kelda_store::access::AccessClock;
+use kelda_store::entry::EntryRef;
+use kelda_store::snapshot::{Element, Encoder};
+use kelda_store::value::ValueRef;
+
+/// Writes entries as they stand in an RDB file.
+pub struct RdbEncoder {
+    format: Format,
+    /// What is written of the use of keys: what eviction goes by.
+    access: Option<AccessClock>,
+}
+
+impl RdbEncoder {
+    /// As the settings say, for a file begun at this time.
+    pub fn new(settings: &Settings, now_ms: i64) -> RdbEncoder {
+        use MaxmemoryPolicy::*;
+        let policy = settings.maxmemory_policy;
+        let writes_access = matches!(policy, AllkeysLru | VolatileLru | AllkeysLfu | VolatileLfu);
+        let access = writes_access.then(|| AccessClock {
+            lfu: policy.is_lfu(),
+            now_ms,
+            log_factor: settings.lfu_log_factor,
+            decay_minutes: settings.lfu_decay_time,
+        });
+        RdbEncoder { format: format(settings), access }
+    }
+
+    fn access(&self, entry: EntryRef<'_>) -> Option<Access> {
+        let clock = self.access?;
+        Some(match clock.lfu {
+            true => Access::Frequency(clock.frequency(entry.access()).min(255) as u8),
+            false => Access::Idle(u64::from(clock.idle_seconds(entry.access()))),
+        })
+    }
+}
+
+impl Encoder for RdbEncoder {
+    fn database(&self, out: &mut Vec<u8>, db: u32) {
+        out.push(opcode::SELECT_DB);
+        put_number(u64::from(db), out);
+    }
+
+    fn entry(&self, out: &mut Vec<u8>, entry: EntryRef<'_>) {
+        put_entry(entry.key(), entry.expire_at(), self.access(entry), entry.value(), &self.format, out);
+    }
+
+    fn head(&self, out: &mut Vec<u8>, entry: EntryRef<'_>) {
+        let (kind, count) = match entry.value() {
+            ValueRef::String(text) => (kind::STRING, Some(text.len())),
+            ValueRef::List(list) => (kind::LIST_QUICKLIST_2, Some(list.chunk_count())),
+            ValueRef::Set(set) => (kind::SET, Some(set.len())),
+            ValueRef::Hash(hash) => (kind::HASH, Some(hash.len())),
+            ValueRef::ZSet(zset) => (kind::ZSET_2, Some(zset.len())),
+            value @ ValueRef::Stream(_) => (value_kind(value, &self.format), None),
+        };
+        put_entry_head(entry.key(), entry.expire_at(), self.access(entry), kind, &self.format, out);
+        if let Some(count) = count {
+            put_number(count as u64, out);
+        }
+    }
+
+    fn element(&self, out: &mut Vec<u8>, element: Element<'_>) {
+        let format = &self.format;
+        match element {
+            Element::Member(member) => put_text(member, format, out),
+            Element::Field(field, text) => {
+                put_text(field, format, out);
+                put_text(text, format, out);
+            }
+            Element::Scored(member, score) => {
+                put_text(member, format, out);
+                out.extend(score.to_le_bytes());
+            }
+            Element::Block(block) => put_list_block(block, format, out),
+            Element::Bytes(bytes) => out.extend_from_slice(bytes),
+            Element::Stream(stream) => encode_value(ValueRef::Stream(stream), format, out),
+        }
+    }
+}

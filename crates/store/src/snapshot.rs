@@ -1,0 +1,640 @@
+//! Snapshots: the exact state of the keyspace at one instant, written in small pieces while writers go on.
+//!
+//! **Colour.** Every entry has a one-bit colour, and so has every shard. While no snapshot is being taken the two agree. The
+//! instant ([`Snapshot::begin`], with every shard held) gives all shards the other colour: from then on an entry of the other
+//! colour than its shard is *owed* to the snapshot, in the state in which it is. Who writes it gives it the shard's colour; a
+//! key born later has it from birth. So one bit tells whether a key is written, and a snapshot keeps no list of keys.
+//!
+//! **Who writes.** The snapshot walks shard after shard, database after database, in the order of the table's scan cursor,
+//! and holds a shard for one piece at a time. A transaction that is about to change, remove or move a key that is owed writes
+//! it first ([`ShardData::save_before`]): its *early image* goes to the shard's buffer, and when that has some size to the
+//! snapshot's queue, which the snapshot empties before it walks on. A flushed database that owes anything is handed to the
+//! snapshot whole.
+//!
+//! Invariants: outside of a snapshot all entries of a shard have its colour; an entry enters a shard's table only through
+//! [`ShardData::insert`], which colours it; whatever changes an entry that may be owed calls `save_before` first. Hence each
+//! key that was there at the instant is written once, as it was then, and no other.
+//!
+//! Big values are written in parts, with a discipline of their own (`big`).
+//!
+//! The format is the [`Encoder`]'s: this module knows only that what is written for a database begins with its number, and
+//! that nothing comes between the parts of a big value.
+
+mod big;
+
+use crate::Str;
+use crate::entry::{Entry, EntryRef};
+use crate::packed::Packed;
+use crate::shard::{Db, Guard, Keyspace, SHARDS, ShardData, ShardSet};
+use crate::stream::Stream;
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::table::SlotMut;
+use crate::txn::Key;
+use crate::value::{Value, ValueMut};
+use big::Big;
+pub(crate) use big::is_big;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+/// How entries are written. Called while a shard is held: it must be quick and cannot fail.
+pub trait Encoder: Send + Sync {
+    /// What follows belongs to this database.
+    fn database(&self, out: &mut Vec<u8>, db: u32);
+    /// A key, its value and its expiry time.
+    fn entry(&self, out: &mut Vec<u8>, entry: EntryRef<'_>);
+    /// A key, its expiry time, and the number of the parts of its value that come next, each by [`Encoder::element`].
+    fn head(&self, out: &mut Vec<u8>, entry: EntryRef<'_>);
+    /// A part of a value.
+    fn element(&self, out: &mut Vec<u8>, element: Element<'_>);
+}
+
+/// A part of a big value.
+#[derive(Clone, Copy)]
+pub enum Element<'a> {
+    /// A member of a set; in no order.
+    Member(Str<'a>),
+    /// A field of a hash and its value; in no order.
+    Field(Str<'a>, Str<'a>),
+    /// A member of a sorted set and its score; in no order.
+    Scored(Str<'a>, f64),
+    /// A block of a list, in order.
+    Block(&'a Packed),
+    /// Part of a string, in order.
+    Bytes(&'a [u8]),
+    /// The whole of a stream.
+    Stream(&'a Stream),
+}
+
+/// Encoded entries. Stands for itself: it begins by naming the database.
+#[derive(Default)]
+struct Images {
+    bytes: Vec<u8>,
+    db: Option<u32>,
+}
+
+impl Images {
+    fn add(&mut self, shared: &Shared, db: u32, entry: EntryRef<'_>) {
+        if shared.abandoned.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.db != Some(db) {
+            self.db = Some(db);
+            shared.encoder.database(&mut self.bytes, db);
+        }
+        shared.encoder.entry(&mut self.bytes, entry);
+        shared.count_key();
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        self.db = None;
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+/// What the snapshot and all shards know of each other.
+struct Shared {
+    encoder: Arc<dyn Encoder>,
+    /// Early images that have left their shards, in no order that matters.
+    queue: Mutex<Vec<Vec<u8>>>,
+    /// Bytes in `queue`.
+    queued: AtomicUsize,
+    /// Shards in which big values wait that somebody has changed: what they keep grows until they are written.
+    urgent: Mutex<Vec<usize>>,
+    /// Big values so far.
+    bigs: AtomicUsize,
+    /// Keys written.
+    keys: AtomicUsize,
+    /// Nobody wants the snapshot any more: nothing is encoded, only coloured.
+    abandoned: AtomicBool,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn push(&self, bytes: Vec<u8>) {
+        self.queued.fetch_add(bytes.len(), Ordering::Relaxed);
+        locked(&self.queue).push(bytes);
+    }
+
+    fn count_key(&self) {
+        self.keys.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn next_id(&self) -> usize {
+        self.bigs.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+}
+
+/// One database of a shard that is being saved.
+struct Part {
+    /// The number that it had at the instant.
+    db: u32,
+    /// Where the walk goes on in its table; `None` when it is through.
+    cursor: Option<u64>,
+    /// Big values in the table that are being written, by key.
+    big: HashMap<Box<[u8]>, Big>,
+}
+
+impl Part {
+    fn new(db: u32, cursor: Option<u64>) -> Part {
+        Part { db, cursor, big: HashMap::new() }
+    }
+
+    fn owes(&self) -> bool {
+        self.cursor.is_some() || !self.big.is_empty()
+    }
+}
+
+/// What a shard keeps while something of it is owed.
+pub(crate) struct Saving {
+    shared: Arc<Shared>,
+    shard: usize,
+    /// By today's number of the database. What lies beyond is as at the instant and not begun.
+    parts: Vec<Part>,
+    early: Images,
+    /// Databases flushed since the instant.
+    flushed: Vec<(Part, Box<Db>)>,
+    /// Big values that the snapshot can write without the shard: frozen ones, and those that left the keyspace.
+    gone: Vec<Big>,
+}
+
+impl Saving {
+    fn new(shared: &Arc<Shared>, shard: usize) -> Saving {
+        let (shared, early) = (shared.clone(), Images::default());
+        Saving { shared, shard, parts: Vec::new(), early, flushed: Vec::new(), gone: Vec::new() }
+    }
+
+    fn part(&mut self, db: u32) -> &mut Part {
+        while self.parts.len() <= db as usize {
+            self.parts.push(Part::new(self.parts.len() as u32, Some(0)));
+        }
+        &mut self.parts[db as usize]
+    }
+
+    /// Writes an entry that is owed, before somebody changes it.
+    fn write_early(&mut self, db: u32, entry: EntryRef<'_>) {
+        /// A shard's buffer goes to the queue at this size: with 1,024 shards, 4 MiB are on the way at most.
+        const EARLY_BYTES: usize = if cfg!(test) { 64 } else { 4096 };
+        let db = self.part(db).db;
+        self.early.add(&self.shared, db, entry);
+        if self.early.bytes.len() >= EARLY_BYTES {
+            self.shared.push(self.early.take());
+        }
+    }
+
+    /// Two databases change their numbers.
+    pub(crate) fn swap(&mut self, a: u32, b: u32) {
+        self.part(a.max(b));
+        self.parts.swap(a as usize, b as usize);
+    }
+
+    /// Takes over a database that is flushed; gives it back if nothing in it is owed.
+    pub(crate) fn keep_flushed(&mut self, db: u32, table: Box<Db>) -> Option<Box<Db>> {
+        // What comes under this number from now on is younger than the instant.
+        let part = std::mem::replace(self.part(db), Part::new(db, None));
+        if !part.owes() {
+            return Some(table);
+        }
+        self.flushed.push((part, table));
+        self.hurry();
+        None
+    }
+
+    /// Asks the snapshot to see to this shard soon.
+    fn hurry(&self) {
+        locked(&self.shared.urgent).push(self.shard);
+    }
+
+    /// The big value at a key that is being written, if it is one.
+    #[inline]
+    pub(crate) fn big(&mut self, db: u32, key: &[u8]) -> Option<WritingBig<'_>> {
+        let big = self.parts.get_mut(db as usize)?.big.get_mut(key)?;
+        Some(WritingBig { big, shared: &self.shared })
+    }
+
+    /// A key's entry leaves the table. If it is a big value that is being written, the snapshot gets it, unless `kept`, for then
+    /// it is written to its end at once. Gives the entry back if it still belongs to the caller.
+    pub(crate) fn release(&mut self, db: u32, key: &[u8], entry: Entry, kept: bool) -> Option<Entry> {
+        const ALL: Piece = Piece { bytes: usize::MAX, entries: usize::MAX };
+        let Some(mut big) = self.parts.get_mut(db as usize).and_then(|part| part.big.remove(key)) else {
+            return Some(entry);
+        };
+        let mut left = Some(entry);
+        if kept {
+            left.iter().for_each(|entry| big.walk(&self.shared, entry.as_ref().value(), ALL));
+        } else {
+            big.value = left.take().map(Entry::into_value);
+        }
+        self.gone.push(big);
+        self.hurry();
+        left
+    }
+
+    /// Begins to write a big value in the table.
+    fn begin_big(&mut self, db: u32, slot: &mut SlotMut<'_, Entry>) {
+        let number = self.part(db).db;
+        let mut big = Big::new(&self.shared, number, slot.get());
+        big.value = match slot.value_mut() {
+            ValueMut::List(list) => Some(Value::List(list.freeze())),
+            ValueMut::Stream(stream) => Some(Value::Stream(Box::new(stream.clone()))),
+            _ => None,
+        };
+        if big.value.is_some() {
+            self.gone.push(big);
+        } else {
+            let key = slot.get().key().into();
+            self.part(db).big.insert(key, big);
+        }
+    }
+}
+
+/// A big value that is being written while a transaction changes it.
+pub(crate) struct WritingBig<'a> {
+    big: &'a mut Big,
+    shared: &'a Shared,
+}
+
+impl WritingBig<'_> {
+    /// A member or field is about to change or go (`now` is what it is), or to come.
+    pub(crate) fn before(&mut self, name: &[u8], now: Option<Element<'_>>) {
+        self.big.before(self.shared, name, now);
+    }
+
+    /// The bytes of the string `text` from `from` to `to` are about to be overwritten.
+    pub(crate) fn before_overwriting(&mut self, text: &[u8], from: usize, to: usize) {
+        self.big.before_overwriting(text, from, to);
+    }
+}
+
+impl ShardData {
+    /// Writes the key, if it is owed to a snapshot, before it is changed. To be called when `saving` is there.
+    #[cold]
+    pub(crate) fn save_before(&mut self, db: u32, key: Key) {
+        let Some(mut saving) = self.saving.take() else { return };
+        let colour = self.colour;
+        if let Some(mut slot) = self.db_mut(db).and_then(|part| part.table.get_mut(key.hash, key.bytes))
+            && slot.get().colour() != colour
+        {
+            slot.get().set_colour(colour);
+            if is_big(slot.get().value()) && !saving.shared.is_abandoned() {
+                saving.begin_big(db, &mut slot);
+                saving.hurry();
+            } else {
+                saving.write_early(db, slot.get());
+            }
+        }
+        self.saving = Some(saving);
+    }
+
+    /// As [`ShardData::save_before`], for an entry that has left the table already and is kept by the caller.
+    pub(crate) fn save_removed(&mut self, db: u32, entry: Entry) -> Entry {
+        let Some(saving) = &mut self.saving else { return entry };
+        if entry.as_ref().colour() != self.colour {
+            saving.write_early(db, entry.as_ref());
+            entry.as_ref().set_colour(self.colour);
+        }
+        let key: Box<[u8]> = entry.as_ref().key().into();
+        match saving.release(db, &key, entry, true) {
+            Some(entry) => entry,
+            None => unreachable!("an entry that is kept stays the caller's"),
+        }
+    }
+}
+
+/// How large a piece is: what is written or looked at while a shard is held, some tens of microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    /// Bytes written.
+    pub bytes: usize,
+    /// Entries looked at.
+    pub entries: usize,
+}
+
+impl Default for Piece {
+    fn default() -> Piece {
+        Piece { bytes: 64 * 1024, entries: 256 }
+    }
+}
+
+/// What [`Snapshot::step`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A piece.
+    Done,
+    /// Nothing: the shard is busy. To be tried again a little later.
+    Busy,
+    /// Nothing is owed any more: the snapshot is complete, or, if it was abandoned, cleared away.
+    Complete,
+}
+
+/// A snapshot being taken. It must be stepped until it is complete, even after [`Snapshot::abandon`]: it leaves its mark on
+/// every key.
+pub struct Snapshot {
+    shared: Arc<Shared>,
+    colour: bool,
+    /// The shard that the walk has come to.
+    shard: usize,
+    piece: Piece,
+    /// The big value that is being written, and the shard in which it was. Nothing else is written meanwhile.
+    current: Option<(usize, usize)>,
+    /// Big values that are written without holding anything.
+    own: Vec<Big>,
+    /// Databases handed over whole: what is owed of them is written without holding anything.
+    flushed: Vec<(Part, Box<Db>)>,
+    /// Keys at the instant by database, and how many of them have an expiry time.
+    sizes: Vec<(usize, usize)>,
+}
+
+/// All that a snapshot allocates for its beginning, made before the shards are held.
+pub struct Preparation {
+    shared: Arc<Shared>,
+    #[expect(clippy::vec_box, reason = "each box moves into its shard")]
+    saving: Vec<Box<Saving>>,
+}
+
+impl Preparation {
+    /// Prepares a snapshot that `encoder` writes.
+    pub fn new(encoder: Arc<dyn Encoder>) -> Preparation {
+        let shared = Arc::new(Shared {
+            encoder,
+            queue: Mutex::default(),
+            queued: AtomicUsize::new(0),
+            urgent: Mutex::default(),
+            bigs: AtomicUsize::new(0),
+            keys: AtomicUsize::new(0),
+            abandoned: AtomicBool::new(false),
+        });
+        let saving = (0..SHARDS).map(|shard| Box::new(Saving::new(&shared, shard))).collect();
+        Preparation { shared, saving }
+    }
+}
+
+impl Snapshot {
+    /// The instant. `guard` holds every shard; no other snapshot of the keyspace is being taken. O(shards), without any
+    /// allocation but one.
+    pub fn begin(preparation: Preparation, guard: &mut Guard<'_>, piece: Piece) -> Snapshot {
+        let Preparation { shared, saving } = preparation;
+        let mut sizes: Vec<(usize, usize)> = Vec::new();
+        let mut colour = false;
+        for (shard, saving) in saving.into_iter().enumerate() {
+            let data = guard.shard_mut(shard);
+            debug_assert!(data.saving.is_none(), "one snapshot at a time");
+            data.saving = Some(saving);
+            data.colour = !data.colour;
+            colour = data.colour;
+            for (db, part) in data.dbs() {
+                if sizes.len() <= db as usize {
+                    sizes.resize(db as usize + 1, (0, 0));
+                }
+                let (keys, volatile) = &mut sizes[db as usize];
+                *keys += part.table.len();
+                *volatile += part.volatile as usize;
+            }
+        }
+        let (own, flushed) = (Vec::new(), Vec::new());
+        Snapshot { shared, colour, shard: 0, piece, current: None, own, flushed, sizes }
+    }
+
+    /// How many keys each database had at the instant, and how many of them had an expiry time.
+    pub fn sizes(&self) -> &[(usize, usize)] {
+        &self.sizes
+    }
+
+    /// A handle that can give the snapshot up, and tells how it goes.
+    pub fn progress(&self) -> Progress {
+        Progress { shared: self.shared.clone() }
+    }
+
+    /// Whether it was given up.
+    pub fn is_abandoned(&self) -> bool {
+        self.shared.is_abandoned()
+    }
+
+    /// Takes one step: appends to `out` early images, or else the next part of a big value, or else walks one piece further.
+    pub fn step(&mut self, keyspace: &Keyspace, out: &mut Vec<u8>) -> Step {
+        if self.is_abandoned() {
+            (self.current, self.own) = (None, Vec::new());
+        }
+        if let Some((id, shard)) = self.current {
+            return self.go_on(keyspace, id, shard, out);
+        }
+        if self.take_early(out) {
+            return Step::Done;
+        }
+        if let Some(big) = self.own.last() {
+            self.current = Some((big.id, 0));
+            return Step::Done;
+        }
+        if !self.flushed.is_empty() {
+            self.walk_flushed(out);
+            return Step::Done;
+        }
+        let urgent = locked(&self.shared.urgent).pop();
+        let Some(shard) = urgent.or((self.shard < SHARDS).then_some(self.shard)) else { return Step::Complete };
+        let Some(mut guard) = keyspace.lock(ShardSet::One(shard as u16)) else {
+            locked(&self.shared.urgent).extend(urgent);
+            return Step::Busy;
+        };
+        self.visit(shard, guard.shard_mut(shard), out);
+        Step::Done
+    }
+
+    /// Takes the early images that wait; `false` if there were none.
+    fn take_early(&mut self, out: &mut Vec<u8>) -> bool {
+        if self.shared.queued.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let buffers = std::mem::take(&mut *locked(&self.shared.queue));
+        let bytes = buffers.iter().map(Vec::len).sum();
+        self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+        if !self.is_abandoned() {
+            buffers.iter().for_each(|buffer| out.extend_from_slice(buffer));
+        }
+        !buffers.is_empty()
+    }
+
+    /// Writes the next part of the big value with this number.
+    fn go_on(&mut self, keyspace: &Keyspace, id: usize, shard: usize, out: &mut Vec<u8>) -> Step {
+        if let Some(index) = self.own.iter().position(|big| big.id == id) {
+            let big = &mut self.own[index];
+            let value = big.value.take();
+            if let Some(value) = &value {
+                big.walk(&self.shared, value.as_ref(), self.piece);
+            }
+            big.value = value;
+            out.append(&mut big.bytes);
+            if big.cursor.is_none() {
+                // Freed here, by nobody's event loop.
+                self.own.swap_remove(index);
+                self.current = None;
+            }
+            return Step::Done;
+        }
+        let Some(mut guard) = keyspace.lock(ShardSet::One(shard as u16)) else { return Step::Busy };
+        let data = guard.shard_mut(shard);
+        // The shard keeps its record as long as it has a big value.
+        let Some(mut saving) = data.saving.take() else { return Step::Done };
+        self.take_over(&mut saving);
+        for (db, table) in data.dbs() {
+            let Saving { parts, shared, .. } = &mut *saving;
+            let Some(part) = parts.get_mut(db as usize) else { continue };
+            let Some((key, big)) = part.big.iter_mut().find(|(_, big)| big.id == id) else { continue };
+            match table.table.get(Key::new(key).hash, key) {
+                Some(entry) => big.walk(shared, entry.value(), self.piece),
+                None => debug_assert!(false, "a big value leaves its table through `release`"),
+            }
+            out.append(&mut big.bytes);
+            if big.cursor.is_none() {
+                let key = key.clone();
+                part.big.remove(&key);
+                self.current = None;
+            }
+        }
+        data.saving = Some(saving);
+        Step::Done
+    }
+
+    /// Takes over what can be written without the shard.
+    fn take_over(&mut self, saving: &mut Saving) {
+        self.own.append(&mut saving.gone);
+        for (mut part, mut table) in saving.flushed.drain(..) {
+            for (key, mut big) in part.big.drain() {
+                big.value = table.table.remove(Key::new(&key).hash, &key).map(Entry::into_value);
+                self.own.push(big);
+            }
+            self.flushed.push((part, table));
+        }
+    }
+
+    /// Does what is to be done in a shard: begins with a big value that waits there, or walks a piece if it is the walk's turn.
+    fn visit(&mut self, shard: usize, data: &mut ShardData, out: &mut Vec<u8>) {
+        let Some(mut saving) = data.saving.take() else {
+            self.shard += usize::from(shard == self.shard);
+            return;
+        };
+        self.take_over(&mut saving);
+        if self.is_abandoned() {
+            saving.parts.iter_mut().for_each(|part| part.big.clear());
+        }
+        if let Some(big) = saving.parts.iter().flat_map(|part| part.big.values()).next() {
+            self.current = Some((big.id, shard));
+        } else if shard == self.shard {
+            self.walk_shard(&mut saving, data, out);
+            if !data.dbs().any(|(db, _)| saving.part(db).owes()) {
+                out.extend_from_slice(&saving.early.take());
+                self.take_over(&mut saving);
+                self.shard += 1;
+                return;
+            }
+        }
+        data.saving = Some(saving);
+    }
+
+    fn walk_shard(&self, saving: &mut Saving, data: &mut ShardData, out: &mut Vec<u8>) {
+        let mut images = Images { bytes: std::mem::take(out), db: None };
+        let (mut left, mut bigs, mut at) = (self.piece, Vec::new(), 0);
+        for (db, table) in data.dbs() {
+            at = db;
+            walk(saving.part(db), table, self.colour, &self.shared, &mut images, &mut left, &mut bigs);
+            if !bigs.is_empty() {
+                break;
+            }
+        }
+        *out = images.bytes;
+        for key in bigs {
+            if let Some(mut slot) = data.db_mut(at).and_then(|part| part.table.get_mut(Key::new(&key).hash, &key)) {
+                slot.get().set_colour(self.colour);
+                saving.begin_big(at, &mut slot);
+            }
+        }
+    }
+
+    fn walk_flushed(&mut self, out: &mut Vec<u8>) {
+        let Some((mut part, mut table)) = self.flushed.pop() else { return };
+        let mut images = Images { bytes: std::mem::take(out), db: None };
+        let (mut left, mut bigs) = (self.piece, Vec::new());
+        walk(&mut part, &table, self.colour, &self.shared, &mut images, &mut left, &mut bigs);
+        *out = images.bytes;
+        for key in bigs {
+            if let Some(entry) = table.table.remove(Key::new(&key).hash, &key) {
+                let mut big = Big::new(&self.shared, part.db, entry.as_ref());
+                big.value = Some(entry.into_value());
+                self.own.push(big);
+            }
+        }
+        // A database that owes nothing more is freed here, by nobody's event loop.
+        if part.owes() {
+            self.flushed.push((part, table));
+        }
+    }
+}
+
+/// Writes what is owed of a table from its cursor on, until the piece is used up or there are big values, which are not written
+/// but named.
+fn walk(
+    part: &mut Part,
+    table: &Db,
+    colour: bool,
+    shared: &Shared,
+    images: &mut Images,
+    left: &mut Piece,
+    bigs: &mut Vec<Box<[u8]>>,
+) {
+    let db = part.db;
+    let splits = !shared.is_abandoned();
+    while let Some(cursor) = part.cursor
+        && left.bytes != 0
+        && left.entries != 0
+        && bigs.is_empty()
+    {
+        let before = images.bytes.len();
+        let mut seen = 1;
+        let next = table.table.scan(cursor, &mut |entry| {
+            seen += 1;
+            if entry.colour() == colour {
+                return;
+            }
+            if splits && is_big(entry.value()) {
+                bigs.push(entry.key().into());
+            } else {
+                images.add(shared, db, entry);
+                entry.set_colour(colour);
+            }
+        });
+        part.cursor = (next != 0).then_some(next);
+        left.entries = left.entries.saturating_sub(seen);
+        left.bytes = left.bytes.saturating_sub(images.bytes.len() - before);
+    }
+}
+
+/// How a snapshot goes, for others than the one that takes it.
+#[derive(Clone)]
+pub struct Progress {
+    shared: Arc<Shared>,
+}
+
+impl Progress {
+    /// Gives the snapshot up: nothing more is written.
+    pub fn abandon(&self) {
+        self.shared.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Keys written.
+    pub fn keys(&self) -> usize {
+        self.shared.keys.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of early images that wait to be written.
+    pub fn waiting_bytes(&self) -> usize {
+        self.shared.queued.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

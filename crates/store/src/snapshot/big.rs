@@ -1,0 +1,165 @@
+//! Values too big for one piece: written in parts, and changed meanwhile.
+//!
+//! | type | how its state at the instant is kept |
+//! |---|---|
+//! | hash, set, sorted set | element by element: one that is about to change or go is written first and noted; one that is new is noted; the walk, in the order of the table's scan cursor, leaves out what is noted |
+//! | string | page by page: one that is about to be overwritten is kept aside |
+//! | list, stream | frozen: a copy that shares blocks with the value; a shared block is copied when it is changed |
+//!
+//! A value that leaves the keyspace before it is written moves to the snapshot.
+//!
+//! Invariant: what the encoder needs about the whole (expiry time, number of elements) is written when the value is first
+//! touched after the instant, and nothing of it has changed before.
+
+use super::{Element, Piece, Shared};
+use crate::Str;
+use crate::entry::EntryRef;
+use crate::hasher::hash;
+use crate::table::is_before;
+use crate::value::{Value, ValueRef};
+use std::collections::{BTreeMap, HashSet};
+
+/// Elements past which a collection is big. Few in tests.
+const ELEMENTS: usize = if cfg!(test) { 6 } else { 4096 };
+/// Bytes past which any value is big.
+const BYTES: usize = if cfg!(test) { 40 } else { 256 * 1024 };
+/// Blocks past which a list is big: some hundred KiB.
+const BLOCKS: usize = if cfg!(test) { 2 } else { 32 };
+/// What is kept aside of a string at once.
+const PAGE: usize = if cfg!(test) { 16 } else { 64 * 1024 };
+
+/// Whether the value is written in parts. O(1). A hash whose fields expire is not: its form needs a look at all of them first.
+pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
+    match value {
+        ValueRef::String(text) => text.len() > BYTES,
+        ValueRef::List(list) => list.chunk_count() > BLOCKS,
+        ValueRef::Stream(stream) => stream.len() > ELEMENTS as u64,
+        ValueRef::Hash(hash) => {
+            hash.encoding() == "hashtable"
+                && hash.soonest().is_none()
+                && (hash.len() > ELEMENTS || hash.memory_bytes() > BYTES)
+        }
+        ValueRef::Set(set) => set.encoding() == "hashtable" && (set.len() > ELEMENTS || set.memory_bytes() > BYTES),
+        ValueRef::ZSet(zset) => zset.encoding() == "skiplist" && (zset.len() > ELEMENTS || zset.memory_bytes() > BYTES),
+    }
+}
+
+/// A big value that is being written.
+pub(crate) struct Big {
+    pub(super) id: usize,
+    /// What is written and not yet taken by the snapshot. Begins with the database and the value's head.
+    pub(super) bytes: Vec<u8>,
+    /// Where the walk goes on: a scan cursor, or the number of a page or block; `None` at the end.
+    pub(super) cursor: Option<u64>,
+    /// The value, if it is not in the keyspace (any more).
+    pub(super) value: Option<Value>,
+    /// Elements that the walk leaves out when it comes to them.
+    noted: HashSet<Box<[u8]>>,
+    /// Pages of a string as they were.
+    pages: BTreeMap<u64, Box<[u8]>>,
+    /// Length of a string at the instant.
+    len: usize,
+}
+
+impl Big {
+    /// Begins to write an entry that belongs to database `db`.
+    pub(super) fn new(shared: &Shared, db: u32, entry: EntryRef<'_>) -> Big {
+        let (mut bytes, value) = (Vec::new(), entry.value());
+        let len = match value {
+            ValueRef::String(text) => text.len(),
+            _ => 0,
+        };
+        shared.encoder.database(&mut bytes, db);
+        shared.encoder.head(&mut bytes, entry);
+        shared.count_key();
+        Big {
+            id: shared.next_id(),
+            bytes,
+            cursor: Some(0),
+            value: None,
+            noted: HashSet::new(),
+            pages: BTreeMap::new(),
+            len,
+        }
+    }
+
+    /// A member or field is about to change or go (`now` is what it is), or to come. Writes and notes it unless that was
+    /// done, or the walk has passed it.
+    pub(super) fn before(&mut self, shared: &Shared, name: &[u8], now: Option<Element<'_>>) {
+        if self.cursor.is_none_or(|cursor| is_before(hash(name), cursor)) || !self.noted.insert(name.into()) {
+            return;
+        }
+        if let Some(element) = now {
+            shared.encoder.element(&mut self.bytes, element);
+        }
+    }
+
+    /// The bytes of the string `text` from `from` to `to` are about to be overwritten.
+    pub(super) fn before_overwriting(&mut self, text: &[u8], from: usize, to: usize) {
+        let Some(cursor) = self.cursor else { return };
+        let text = text.get(..self.len).unwrap_or(text);
+        let first = ((from / PAGE) as u64).max(cursor);
+        for page in first..to.min(text.len()).div_ceil(PAGE) as u64 {
+            self.pages.entry(page).or_insert_with(|| page_of(text, page).into());
+        }
+    }
+
+    /// Writes the next part of the value.
+    pub(super) fn walk(&mut self, shared: &Shared, value: ValueRef<'_>, piece: Piece) {
+        let (mut left, start) = (piece.entries, self.bytes.len());
+        while let Some(cursor) = self.cursor
+            && left != 0
+            && self.bytes.len() - start < piece.bytes
+        {
+            left -= 1;
+            let next = self.walk_on(shared, value, cursor, &mut left);
+            self.cursor = (next != 0).then_some(next);
+        }
+    }
+
+    /// Writes what lies at a place; the next place, 0 at the end.
+    fn walk_on(&mut self, shared: &Shared, value: ValueRef<'_>, cursor: u64, left: &mut usize) -> u64 {
+        let Big { bytes, noted, pages, len, .. } = self;
+        let encoder = &*shared.encoder;
+        let mut element = |name: Str<'_>, element: Element<'_>| {
+            *left = left.saturating_sub(1);
+            // A merge of buckets shows elements once more that were seen before the cursor.
+            let passed = name.with_bytes(|name| is_before(hash(name), cursor) || noted.remove(name));
+            if !passed {
+                encoder.element(bytes, element);
+            }
+        };
+        match value {
+            ValueRef::Hash(hash) => {
+                hash.scan(cursor, 1, |(field, text, _)| element(field, Element::Field(field, text)))
+            }
+            ValueRef::Set(set) => set.scan(cursor, 1, |member| element(member, Element::Member(member))),
+            ValueRef::ZSet(zset) => {
+                zset.scan(cursor, 1, |(member, score)| element(member, Element::Scored(member, score)))
+            }
+            ValueRef::List(list) => {
+                if let Some(block) = list.block(cursor as usize) {
+                    encoder.element(bytes, Element::Block(block));
+                }
+                (cursor + 1) % list.chunk_count() as u64
+            }
+            ValueRef::Stream(stream) => {
+                encoder.element(bytes, Element::Stream(stream));
+                0
+            }
+            ValueRef::String(text) => {
+                text.with_bytes(|text| match pages.remove(&cursor) {
+                    Some(page) => encoder.element(bytes, Element::Bytes(&page)),
+                    None => encoder.element(bytes, Element::Bytes(page_of(text.get(..*len).unwrap_or(text), cursor))),
+                });
+                (cursor + 1) % len.div_ceil(PAGE) as u64
+            }
+        }
+    }
+}
+
+/// A page of a string, as far as there is one.
+fn page_of(text: &[u8], page: u64) -> &[u8] {
+    let from = (page as usize * PAGE).min(text.len());
+    &text[from..(from + PAGE).min(text.len())]
+}
