@@ -168,10 +168,11 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         };
         if !flush
             && !merge
-            && let Some((db, name, ..)) = file.keys.iter().find(|(db, name, ..)| taken(*db, name))
+            && let Some((db, entry)) = file.keys.iter().find(|(db, entry)| taken(*db, entry.as_ref().key()))
         {
             txn.select(here);
-            return Err(failed(&format!("key '{}' of database {db} is there already", name.escape_ascii())));
+            let name = entry.as_ref().key().escape_ascii();
+            return Err(failed(&format!("key '{name}' of database {db} is there already")));
         }
         if flush {
             (0..txn.databases()).for_each(|db| _ = txn.flush(db));
@@ -180,10 +181,12 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
                 Ok(())
             })?;
         }
-        for (db, name, value, expire_at, access) in file.keys {
+        for (db, entry) in file.keys {
             txn.select(db);
+            let name = entry.as_ref().key().to_vec();
+            let (expire_at, access) = (entry.as_ref().expire_at(), entry.as_ref().access());
             let key = Key::new(&name);
-            txn.put(key, value, expire_at);
+            txn.put(key, entry.into_value(), expire_at);
             if let Some(entry) = txn.peek_even_due(key) {
                 entry.set_access(access);
             }
