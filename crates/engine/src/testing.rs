@@ -43,7 +43,8 @@ impl Clock for HandClock {
 /// A process with nothing around it but files in memory.
 #[derive(Default)]
 pub struct NoPlatform {
-    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// The files by name.
+    pub files: Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 impl NoPlatform {

@@ -968,9 +968,7 @@ impl Worker {
             tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
-            let log = self.engine.log.sink().filter(|_| self.engine.log.is_on()).map(|sink| sink.figures());
-            let sizes = log.map(|log| (log.increment_bytes, log.base_bytes));
-            self.engine.saves.cron(&self.engine, &self.settings, sizes);
+            self.engine.saves.cron(&self.engine, &self.settings);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());

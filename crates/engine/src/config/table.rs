@@ -123,7 +123,7 @@ pub static TABLE: &[Row] = &[
     row("appendfilename", Text, "appendonly.aof").immutable().to(|s, v| s.appendfilename = v.string()),
     row("appendfsync", Choice(AppendFsync::WORDS), "everysec").to(|s, v| s.appendfsync = AppendFsync::from_word(v.word()).unwrap_or(s.appendfsync)),
     row("appendonly", YesNo, "no").to(|s, v| s.appendonly = v.yes()),
-    row("auto-aof-rewrite-min-size", ANY_SIZE, "67108864").to(|s, v| s.auto_aof_rewrite_min_size = v.int() as u64),
+    row("auto-aof-rewrite-min-size", ANY_SIZE, "67108864").to(|s, v| s.auto_aof_rewrite_min_size = v.size()),
     row("auto-aof-rewrite-percentage", Int(0, INT_MAX), "100").to(|s, v| s.auto_aof_rewrite_percentage = v.int() as u64),
     row("availability-zone", Text, ""),
     row("bgsave_cpulist", Text, "").alias("bgsave-cpulist").immutable(),
