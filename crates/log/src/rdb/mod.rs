@@ -59,4 +59,6 @@ impl fmt::Display for RdbError {
 impl std::error::Error for RdbError {}
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
