@@ -73,6 +73,8 @@ pub struct ClientInfo {
     pub import_source: AtomicBool,
     /// CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
+    /// CLIENT CAPA redirect.
+    pub redirects: AtomicBool,
     labels: Mutex<Labels>,
     subscribed: Mutex<Subscribed>,
 }
@@ -105,6 +107,7 @@ impl ClientInfo {
             no_evict: AtomicBool::new(false),
             import_source: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            redirects: AtomicBool::new(false),
             labels: Mutex::new(Labels { user: "default".into(), ..Labels::default() }),
             subscribed: Mutex::default(),
         }

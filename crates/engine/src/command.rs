@@ -559,9 +559,10 @@ impl Keys {
                 let Some(count) = count.and_then(|count| usize::try_from(count).ok()) else { return };
                 // More keys than words: the command will fail, and none of them is a key.
                 let start = start + first;
-                let fits = count.checked_mul(step).is_some_and(|length| start + length <= words.len() + step - 1);
-                for index in 0..if fits { count } else { 0 } {
-                    f(start + index * step, self.access);
+                let distance = count.checked_sub(1).and_then(|others| others.checked_mul(step));
+                let last = distance.and_then(|distance| distance.checked_add(start));
+                if let Some(last) = last.filter(|&last| last < words.len()) {
+                    (start..=last).step_by(step).for_each(|at| f(at, self.access));
                 }
             }
             Find::Unknown => {}
@@ -591,6 +592,33 @@ impl Command {
         run: Run::Group(&[]),
         bare: None,
     };
+
+    /// A command on the session or the server, with what else its family shares.
+    #[allow(clippy::too_many_arguments)]
+    pub const fn session(
+        self,
+        name: &'static str,
+        arity: i32,
+        flags: Flags,
+        since: &'static str,
+        syntax: &'static str,
+        summary: &'static str,
+        run: fn(&mut Ctx, &Args, &mut Reply) -> Result,
+    ) -> Command {
+        Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..self }
+    }
+
+    /// A container of subcommands, with what else its family shares.
+    pub const fn container(
+        self,
+        name: &'static str,
+        since: &'static str,
+        summary: &'static str,
+        subcommands: &'static [Command],
+    ) -> Command {
+        let complexity = "That of the subcommand";
+        Command { name, arity: -2, since, summary, complexity, run: Run::Group(subcommands), ..self }
+    }
 
     /// All properties, those that follow from other fields included.
     pub const fn all_flags(&self) -> Flags {

@@ -36,6 +36,10 @@ pub trait Platform: Send + Sync {
     }
     /// Asks the process to end.
     fn shutdown(&self) {}
+    /// Whether it was asked to end.
+    fn is_ending(&self) -> bool {
+        false
+    }
     /// Writes a line to the log: level 0 (debug) to 3 (warning).
     fn log(&self, _level: u8, _text: &str) {}
     /// Reads a file: that of the users.
@@ -46,8 +50,8 @@ pub trait Platform: Send + Sync {
     fn write_file(&self, _path: &str, _text: &[u8]) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    /// Opens a file of `dir` to be read; `None` if there is none.
-    fn open_file(&self, _name: &str) -> std::io::Result<Option<Box<dyn Read + Send>>> {
+    /// Opens a file of `dir` to be read, and tells how many bytes it has; `None` if there is none.
+    fn open_file(&self, _name: &str) -> std::io::Result<Option<(Box<dyn Read + Send>, u64)>> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
     /// Replaces a file of `dir` by what `write` writes: in one step and durably, or not at all.

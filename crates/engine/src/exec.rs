@@ -459,6 +459,13 @@ pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
     }
 }
 
+/// Says in the log what is wrong with a value that a client handed in.
+fn note_bad_data(worker: &Worker, error: &Error) {
+    if let Error::BadData(why) = error {
+        worker.engine.platform.log(3, &format!("A value was refused, integrity check failed: {why}"));
+    }
+}
+
 /// Counts an error reply by its code, for INFO errorstats.
 pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
     worker.stats().errors.add(1);
@@ -698,6 +705,7 @@ fn dispatch(
         }
         Err(error) => {
             reply.truncate(mark);
+            note_bad_data(worker, &error);
             reply.error(&error.to_string());
             Flow::Next
         }
@@ -898,6 +906,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
     let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
+        note_bad_data(ctx.worker, &error);
         reply.error(&error.to_string());
     }
     if reply.buf.get(mark) == Some(&b'-') {

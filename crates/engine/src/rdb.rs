@@ -17,6 +17,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// How RDB is written by these settings.
 pub fn format(settings: &Settings) -> Format {
@@ -84,7 +85,7 @@ pub fn save(engine: &Engine, txn: &mut Txn) -> io::Result<u64> {
             }
             writer.select(db, keys as u64, txn.volatile_count() as u64);
             let mut result = Ok(());
-            txn.for_each_key(|entry| {
+            txn.for_each_key_even_due(|entry| {
                 writer.entry(entry.key(), entry.expire_at(), access_of(entry, &settings, now_ms), entry.value());
                 if writer.pending() >= WRITE_BYTES && result.is_ok() {
                     result = writer.drain(|bytes| out.write_all(bytes));
@@ -197,6 +198,8 @@ struct Rules {
     limits: Limits,
     clock: AccessClock,
     databases: u32,
+    /// `key-load-delay`: how long each key waits, for tests.
+    delay_us: u64,
     /// Whether keys whose time is over are loaded: a log that follows deletes them.
     keep_expired: bool,
 }
@@ -215,6 +218,7 @@ impl Rules {
             limits: settings.limits,
             clock: access_clock(&settings, engine.clock.unix_us() / 1000),
             databases: engine.keyspace.databases(),
+            delay_us: settings.key_load_delay_us,
             keep_expired,
         }
     }
@@ -234,13 +238,19 @@ impl Rules {
                 loaded.empty.push(key.into_vec());
                 continue;
             };
-            if !self.keep_expired && raw.expire_at.is_some_and(|at| at < self.clock.now_ms) {
+            let now_ms = self.clock.now_ms;
+            let over = raw.expire_at.is_some_and(|at| at < now_ms)
+                || matches!(&value, Value::Hash(hash) if hash.is_over(now_ms));
+            if over && !self.keep_expired {
                 loaded.expired += 1;
                 continue;
             }
             let access = access_field(&self.clock, raw.access);
             key.with_bytes(|key| each(db, key, value, raw.expire_at, access))?;
             loaded.keys += 1;
+            if self.delay_us != 0 {
+                std::thread::sleep(Duration::from_micros(self.delay_us));
+            }
         }
         Ok(())
     }
@@ -263,8 +273,13 @@ pub fn load_keys(
             let (file, result) = &mut *held;
             let Ok(total) = result else { return };
             let block = match file.next_block() {
+                Ok(Some(_)) if engine.platform.is_ending() => {
+                    *result = Err(io::Error::other("the server was told to end").into());
+                    return;
+                }
                 Ok(Some(mut block)) => {
                     total.take_notes(&mut block);
+                    engine.loading.loaded_bytes.fetch_add(block.len() as u64, Relaxed);
                     block
                 }
                 Ok(None) => return,
@@ -340,7 +355,8 @@ fn load_block(keyspace: &Keyspace, rules: &Rules, block: &Block) -> Result<Loade
 /// Loads the snapshot file, if there is one, when the server starts: keys and functions. Says in the log what it did.
 pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> {
     let name = engine.config.settings().dbfilename.clone();
-    let Some(mut source) = engine.platform.open_file(&name)? else { return Ok(None) };
+    let Some((mut source, bytes)) = engine.platform.open_file(&name)? else { return Ok(None) };
+    engine.loading.total_bytes.store(bytes, Relaxed);
     let started_us = engine.clock.monotonic_us();
     let loaded = load_all(engine, &mut *source, false)?;
     let seconds = engine.clock.monotonic_us().saturating_sub(started_us) as f64 / 1e6;
@@ -397,7 +413,7 @@ pub struct Reloaded {
 /// Reads the snapshot file for DEBUG RELOAD.
 pub fn read_all(engine: &Engine) -> Result<Reloaded, FileError> {
     let name = engine.config.settings().dbfilename.clone();
-    let mut source = engine.platform.open_file(&name)?.ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+    let (mut source, _) = engine.platform.open_file(&name)?.ok_or(io::Error::from(io::ErrorKind::NotFound))?;
     let rules = Rules::new(engine, false);
     let mut file = open(engine, &mut *source)?;
     let mut loaded = Loaded::default();

@@ -68,8 +68,9 @@ impl Platform for NoPlatform {
         Ok(())
     }
 
-    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn io::Read + Send>>> {
-        Ok(self.files().get(name).map(|bytes| Box::new(io::Cursor::new(bytes.clone())) as _))
+    fn open_file(&self, name: &str) -> io::Result<Option<(Box<dyn io::Read + Send>, u64)>> {
+        let files = self.files();
+        Ok(files.get(name).map(|bytes| (Box::new(io::Cursor::new(bytes.clone())) as _, bytes.len() as u64)))
     }
 
     fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {

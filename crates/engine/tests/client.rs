@@ -119,3 +119,62 @@ fn a_pause_holds_writes_or_everything_back() {
     console
         .check("CLIENT UNBLOCK 2 => :0\nCLIENT UNBLOCK 2 foo => -ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
 }
+
+#[test]
+fn filters_of_the_list() {
+    let mut console = Console::default();
+    console.check("CLIENT SETNAME me => +OK");
+    console.ask("b", "SUBSCRIBE news");
+    console.check("CLIENT CAPA redirect other => +OK");
+    let mut chosen = |filter: &str| -> Vec<String> {
+        let text = console.ask("a", &format!("CLIENT LIST {filter}"));
+        text.lines()
+            .filter_map(|line| line.split(' ').find_map(|field| field.strip_prefix("id=")))
+            .map(String::from)
+            .collect()
+    };
+    for (filter, want) in [
+        ("NAME me", &["1"][..]),
+        ("NAME you NAME me", &["1"]),
+        ("NAME \"\"", &[]),
+        ("NOT-NAME me", &["2"]),
+        ("NOT-NAME \"\"", &["1", "2"]),
+        ("NAME me NOT-NAME me", &[]),
+        ("TYPE pubsub", &["2"]),
+        ("NOT-TYPE pubsub", &["1"]),
+        ("FLAGS P", &["2"]),
+        ("NOT-FLAGS P", &["1"]),
+        ("NOT-FLAGS PN", &["1", "2"]),
+        ("CAPA r", &["1"]),
+        ("NOT-CAPA r", &["2"]),
+        ("ID 1 2", &["1", "2"]),
+        ("ID 1 NOT-ID 1 2", &[]),
+        ("NOT-ID 1", &["2"]),
+        ("NOT-USER default", &[]),
+        ("NOT-DB 0", &[]),
+        ("NOT-DB 1", &["1", "2"]),
+        ("NOT-IP 127.0.0.1", &[]),
+        ("NOT-ADDR 127.0.0.1:1", &[]),
+        ("NOT-LADDR 1.1.1.1:1", &["1", "2"]),
+        ("NOT-LIB-NAME x NOT-LIB-VER y", &["1", "2"]),
+        ("SKIPME yes", &["2"]),
+    ] {
+        assert_eq!(chosen(filter), want, "{filter}");
+    }
+    console.check(
+        "CLIENT LIST CAPA x => -ERR Unknown capa found in the provided filter: x
+         CLIENT LIST NOT-CAPA x => -ERR Unknown capa found in the NOT-CAPA filter: x
+         CLIENT LIST FLAGS z => -ERR Unknown flags found in the provided filter: z
+         CLIENT LIST NOT-FLAGS z => -ERR Unknown flags found in the NOT-FLAGS filter: z
+         CLIENT LIST NOT-TYPE foo => -ERR Unknown client type 'foo'
+         CLIENT LIST NOT-USER foo => -ERR No such user 'foo'
+         CLIENT LIST NOT-DB x => -ERR NOT-DB is not an integer or out of range
+         CLIENT LIST DB 16 => -ERR DB number should be between 0 and 15
+         CLIENT LIST NOT-DB -1 => -ERR NOT-DB number should be between 0 and 15
+         CLIENT LIST NOT-ID x => -ERR syntax error
+         CLIENT LIST NOT-ID 0 => -ERR client-id should be greater than 0
+         CLIENT LIST NOT-IDLE 1 => -ERR syntax error
+         CLIENT LIST NOT-SKIPME yes => -ERR syntax error
+         CLIENT KILL NOT-TYPE normal SKIPME no => :1",
+    );
+}

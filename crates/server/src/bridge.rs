@@ -206,9 +206,16 @@ impl Platform for Process {
         std::fs::rename(&temporary, path)
     }
 
-    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn Read + Send>>> {
+    fn is_ending(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<(Box<dyn Read + Send>, u64)>> {
         match std::fs::File::open(name) {
-            Ok(file) => Ok(Some(Box::new(file))),
+            Ok(file) => {
+                let bytes = file.metadata()?.len();
+                Ok(Some((Box::new(file), bytes)))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

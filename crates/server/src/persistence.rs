@@ -354,9 +354,11 @@ impl Persistence {
     fn start_threads(self: &Arc<Persistence>, engine: &Arc<Engine>) -> Result<(), String> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut start = |name: &str, place: &OnceLock<Thread>, run: fn(&Persistence, &Log, ConfigReader)| {
-            let (this, config) = (self.clone(), ConfigReader::new(engine.config.clone()));
+            let (this, config) = (self.clone(), engine.config.clone());
             let thread = std::thread::Builder::new().name(name.into());
             let spawned = thread.spawn(move || {
+                // Not before: CONFIG SET, which may have brought this about, holds the configuration.
+                let config = ConfigReader::new(config);
                 if let Some(log) = this.log.get() {
                     run(&this, log, config);
                 }

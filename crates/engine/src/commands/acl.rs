@@ -19,19 +19,6 @@ const COMMON: Flags = ANYTIME.and(Flags::NOSCRIPT);
 const ADMIN: Flags = COMMON.and(Flags::ADMIN);
 const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
-type RunFn = fn(&mut Ctx, &Args, &mut Reply) -> Result;
-
-const fn sub(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    syntax: &'static str,
-    summary: &'static str,
-    run: RunFn,
-) -> Command {
-    Command { name, arity, flags, syntax, summary, run: Run::Session(run), ..BASE }
-}
-
 /// The family.
 pub static COMMANDS: &[Command] = &[Command {
     name: "ACL",
@@ -39,49 +26,69 @@ pub static COMMANDS: &[Command] = &[Command {
     summary: "Container of commands about users and what they may do.",
     complexity: "That of the subcommand",
     run: Run::Group(&[
-        sub("WHOAMI", 2, COMMON, "", "Tells the connection's user.", |ctx, _, reply| {
+        BASE.session("WHOAMI", 2, COMMON, "6.0.0", "", "Tells the connection's user.", |ctx, _, reply| {
             reply.bulk(&ctx.session.user.name);
             Ok(())
         }),
-        sub("CAT", -2, COMMON, "[category]", "Lists the categories of commands, or the commands of one.", categories),
-        sub("USERS", 2, ADMIN, "", "Lists the names of the users.", |ctx, _, reply| {
+        BASE.session(
+            "CAT",
+            -2,
+            COMMON,
+            "6.0.0",
+            "[category]",
+            "Lists the categories of commands, or the commands of one.",
+            categories,
+        ),
+        BASE.session("USERS", 2, ADMIN, "6.0.0", "", "Lists the names of the users.", |ctx, _, reply| {
             let users = ctx.worker.engine.acl.all();
             reply.array(users.len());
             users.keys().for_each(|name| reply.bulk(name));
             Ok(())
         }),
-        sub("LIST", 2, ADMIN, "", "Lists the users with their rules.", |ctx, _, reply| {
+        BASE.session("LIST", 2, ADMIN, "6.0.0", "", "Lists the users with their rules.", |ctx, _, reply| {
             let users = ctx.worker.engine.acl.all();
             reply.array(users.len());
             users.values().for_each(|user| reply.bulk(&file::line(user)));
             Ok(())
         }),
-        sub("GETUSER", 3, ADMIN, "username", "Describes a user.", get_user),
+        BASE.session("GETUSER", 3, ADMIN, "6.0.0", "username", "Describes a user.", get_user),
         Command {
             tips: ALL_NODES,
             complexity: "O(N) in the number of rules",
-            ..sub("SETUSER", -3, ADMIN, "username [rule [rule ...]]", "Makes or changes a user.", set_user)
+            ..BASE.session(
+                "SETUSER",
+                -3,
+                ADMIN,
+                "6.0.0",
+                "username [rule [rule ...]]",
+                "Makes or changes a user.",
+                set_user,
+            )
         },
         Command {
             tips: ALL_NODES,
-            ..sub("DELUSER", -3, ADMIN, "username [username ...]", "Removes users.", remove_users)
+            ..BASE.session("DELUSER", -3, ADMIN, "6.0.0", "username [username ...]", "Removes users.", remove_users)
         },
         Command {
             since: "7.0.0",
-            ..sub(
+            ..BASE.session(
                 "DRYRUN",
                 -4,
                 ADMIN,
+                "6.0.0",
                 "username command [arg [arg ...]]",
                 "Tells whether a user may run a command.",
                 dry_run,
             )
         },
-        sub("GENPASS", -2, COMMON, "[bits]", "Makes up a password.", generate_password),
-        sub("LOG", -2, ADMIN, "operation:[count | RESET]", "Shows what was refused to users.", log),
-        sub("LOAD", 2, ADMIN, "", "Reads the users from their file.", load),
-        Command { tips: ALL_NODES, ..sub("SAVE", 2, ADMIN, "", "Writes the users to their file.", save) },
-        sub("HELP", 2, ANYTIME, "", "Explains the subcommands.", |_, _, reply| {
+        BASE.session("GENPASS", -2, COMMON, "6.0.0", "[bits]", "Makes up a password.", generate_password),
+        BASE.session("LOG", -2, ADMIN, "6.0.0", "operation:[count | RESET]", "Shows what was refused to users.", log),
+        BASE.session("LOAD", 2, ADMIN, "6.0.0", "", "Reads the users from their file.", load),
+        Command {
+            tips: ALL_NODES,
+            ..BASE.session("SAVE", 2, ADMIN, "6.0.0", "", "Writes the users to their file.", save)
+        },
+        BASE.session("HELP", 2, ANYTIME, "6.0.0", "", "Explains the subcommands.", |_, _, reply| {
             super::help(
                 reply,
                 "ACL",

@@ -1,7 +1,8 @@
 //! CLIENT: what clients are connected, what they call themselves, and how they are treated.
 
+mod filter;
+
 use super::tracking;
-use crate::acl::Acl;
 use crate::args::Args;
 use crate::clients::ClientInfo;
 use crate::command::{Command, Flags, Group, Reply, Run};
@@ -12,6 +13,7 @@ use crate::mailbox::Message;
 use crate::registry;
 use crate::session::ReplyMode;
 use crate::worker::Fate;
+use filter::{Filter, KILL_SYNTAX, LIST_SYNTAX, Surroundings};
 use kelda_resp::number;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -21,25 +23,6 @@ const COMMON: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
 const BUSY: Flags = COMMON.and(Flags::ALLOW_BUSY);
 const ADMIN: Flags = COMMON.and(Flags::ADMIN);
 
-type RunFn = fn(&mut Ctx, &Args, &mut Reply) -> Result;
-
-const fn sub(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    since: &'static str,
-    syntax: &'static str,
-    summary: &'static str,
-    run: RunFn,
-) -> Command {
-    Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..BASE }
-}
-
-/// The options by which CLIENT LIST and CLIENT KILL choose.
-const FILTERS: &str = "[TYPE client-type:<NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]] \
-    [USER username] [ADDR addr:ip:port] [LADDR laddr:ip:port] [SKIPME skipme:<YES | NO>] [MAXAGE maxage] [NAME name] \
-    [IDLE idle/integer] [FLAGS flags] [LIB-NAME lib-name] [LIB-VER lib-ver] [DB db] [IP ip]";
-
 /// The family.
 pub static COMMANDS: &[Command] = &[Command {
     name: "CLIENT",
@@ -48,11 +31,11 @@ pub static COMMANDS: &[Command] = &[Command {
     summary: "Container of commands about clients.",
     complexity: "That of the subcommand",
     run: Run::Group(&[
-        sub("ID", 2, BUSY, "5.0.0", "", "Tells the connection's number.", |ctx, _, reply| {
+        BASE.session("ID", 2, BUSY, "5.0.0", "", "Tells the connection's number.", |ctx, _, reply| {
             reply.int(ctx.session.at.id as i64);
             Ok(())
         }),
-        sub("GETNAME", 2, BUSY, "2.6.9", "", "Tells the connection's name.", |ctx, _, reply| {
+        BASE.session("GETNAME", 2, BUSY, "2.6.9", "", "Tells the connection's name.", |ctx, _, reply| {
             match ctx.session.info.labels().name.as_str() {
                 "" => reply.null(),
                 name => reply.bulk(name.as_bytes()),
@@ -61,11 +44,11 @@ pub static COMMANDS: &[Command] = &[Command {
         }),
         Command {
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-            ..sub("SETNAME", 3, BUSY, "2.6.9", "connection-name", "Names the connection.", set_name)
+            ..BASE.session("SETNAME", 3, BUSY, "2.6.9", "connection-name", "Names the connection.", set_name)
         },
         Command {
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-            ..sub(
+            ..BASE.session(
                 "SETINFO",
                 4,
                 BUSY,
@@ -77,7 +60,7 @@ pub static COMMANDS: &[Command] = &[Command {
         },
         Command {
             tips: &["nondeterministic_output"],
-            ..sub("INFO", 2, COMMON, "6.2.0", "", "Tells about this connection.", |ctx, _, reply| {
+            ..BASE.session("INFO", 2, COMMON, "6.2.0", "", "Tells about this connection.", |ctx, _, reply| {
                 let line = describe(&ctx.session.info.clone(), ctx.worker.now_ms());
                 reply.verbatim("txt", format!("{line}\n").as_bytes());
                 Ok(())
@@ -86,13 +69,13 @@ pub static COMMANDS: &[Command] = &[Command {
         Command {
             complexity: "O(N) in the number of connections",
             tips: &["nondeterministic_output"],
-            ..sub("LIST", -2, ADMIN, "2.4.0", FILTERS, "Lists connections.", list)
+            ..BASE.session("LIST", -2, ADMIN, "2.4.0", LIST_SYNTAX, "Lists connections.", list)
         },
         Command {
             complexity: "O(N) in the number of connections",
-            ..sub("KILL", -3, ADMIN, "2.4.0", KILL_SYNTAX, "Closes connections.", kill)
+            ..BASE.session("KILL", -3, ADMIN, "2.4.0", KILL_SYNTAX, "Closes connections.", kill)
         },
-        sub(
+        BASE.session(
             "IMPORT-SOURCE",
             3,
             COMMON,
@@ -101,7 +84,7 @@ pub static COMMANDS: &[Command] = &[Command {
             "Has the connection see expired keys while the server is in import mode.",
             import_source,
         ),
-        sub(
+        BASE.session(
             "DURABILITY",
             3,
             COMMON,
@@ -110,7 +93,7 @@ pub static COMMANDS: &[Command] = &[Command {
             "Chooses for the connection what appendfsync chooses for all: whether its replies wait for the disk.",
             durability,
         ),
-        sub(
+        BASE.session(
             "NO-EVICT",
             3,
             BUSY.and(Flags::ADMIN),
@@ -119,7 +102,7 @@ pub static COMMANDS: &[Command] = &[Command {
             "Spares the connection when memory is short.",
             |ctx, args, reply| set_switch(args, reply, &ctx.session.info.no_evict),
         ),
-        sub(
+        BASE.session(
             "NO-TOUCH",
             3,
             BUSY,
@@ -128,7 +111,7 @@ pub static COMMANDS: &[Command] = &[Command {
             "Keeps the connection's reads from counting as uses of keys.",
             |ctx, args, reply| set_switch(args, reply, &ctx.session.info.no_touch),
         ),
-        sub(
+        BASE.session(
             "REPLY",
             3,
             BUSY.and(Flags::NO_MULTI),
@@ -137,7 +120,7 @@ pub static COMMANDS: &[Command] = &[Command {
             "Chooses whether replies are sent.",
             reply_mode,
         ),
-        sub(
+        BASE.session(
             "UNBLOCK",
             -3,
             ADMIN,
@@ -146,7 +129,7 @@ pub static COMMANDS: &[Command] = &[Command {
             "Ends the wait of a blocked client.",
             unblock,
         ),
-        sub(
+        BASE.session(
             "PAUSE",
             -3,
             ADMIN,
@@ -157,15 +140,15 @@ pub static COMMANDS: &[Command] = &[Command {
         ),
         Command {
             complexity: "O(N) in the number of waiting clients",
-            ..sub("UNPAUSE", 2, ADMIN, "6.2.0", "", "Ends CLIENT PAUSE.", |ctx, _, reply| {
+            ..BASE.session("UNPAUSE", 2, ADMIN, "6.2.0", "", "Ends CLIENT PAUSE.", |ctx, _, reply| {
                 ctx.worker.engine.pause.end();
                 ctx.worker.engine.wake_all();
                 reply.ok();
                 Ok(())
             })
         },
-        sub("GETREDIR", 2, BUSY, "6.0.0", "", "Tells where invalidation messages go.", tracking::get_redirect),
-        sub(
+        BASE.session("GETREDIR", 2, BUSY, "6.0.0", "", "Tells where invalidation messages go.", tracking::get_redirect),
+        BASE.session(
             "TRACKING",
             -3,
             COMMON,
@@ -174,8 +157,8 @@ pub static COMMANDS: &[Command] = &[Command {
             "Turns server-assisted caching on or off.",
             tracking::tracking,
         ),
-        sub("TRACKINGINFO", 2, COMMON, "6.2.0", "", "Tells about server-assisted caching.", tracking::info),
-        sub(
+        BASE.session("TRACKINGINFO", 2, COMMON, "6.2.0", "", "Tells about server-assisted caching.", tracking::info),
+        BASE.session(
             "CACHING",
             3,
             BUSY,
@@ -184,27 +167,27 @@ pub static COMMANDS: &[Command] = &[Command {
             "Chooses whether the next command's keys are tracked.",
             tracking::caching,
         ),
-        sub(
+        BASE.session(
             "CAPA",
             -3,
             BUSY,
             "8.0.0",
             "capability [capability ...]",
             "Tells the server what the client can do.",
-            |_, _, reply| {
+            |ctx, args, reply| {
+                // Those that are not known are passed over.
+                if args.from(2).iter().any(|word| word.eq_ignore_ascii_case(b"redirect")) {
+                    ctx.session.info.redirects.store(true, Relaxed);
+                }
                 reply.ok();
                 Ok(())
             },
         ),
-        sub("HELP", 2, Flags::LOADING.and(Flags::STALE), "5.0.0", "", "Explains the subcommands.", help),
+        BASE.session("HELP", 2, Flags::LOADING.and(Flags::STALE), "5.0.0", "", "Explains the subcommands.", help),
     ]),
     ..BASE
 }];
 
-const KILL_SYNTAX: &str = "filter:<old-format:ip:port | new-format:(<[ID client-id [client-id ...]] | \
-    [TYPE client-type:<NORMAL | MASTER | PRIMARY | SLAVE | REPLICA | PUBSUB>] | [USER username] | [ADDR addr:ip:port] | \
-    [LADDR laddr:ip:port] | [SKIPME skipme:<YES | NO>] | [MAXAGE maxage] | [NAME name] | [IDLE idle/integer] | \
-    [FLAGS flags] | [LIB-NAME lib-name] | [LIB-VER lib-ver] | [DB db] | [IP ip]> ...)>";
 const TRACKING_SYNTAX: &str =
     "status:<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]";
 
@@ -345,39 +328,6 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
     )
 }
 
-/// What CLIENT LIST and CLIENT KILL look for.
-#[derive(Default)]
-struct Filter {
-    ids: Vec<u64>,
-    not_ids: Vec<u64>,
-    kind: Option<&'static str>,
-    user: Option<String>,
-    addr: Option<String>,
-    laddr: Option<String>,
-    name: Option<String>,
-    lib_name: Option<String>,
-    lib_version: Option<String>,
-    ip: Option<String>,
-    flags: Option<String>,
-    db: Option<i64>,
-    age_min: Option<i64>,
-    idle_min: Option<i64>,
-    /// Whether the client that asks is left out, if it said so.
-    skip_me: Option<bool>,
-    /// Whether any filter but SKIPME was given.
-    given: bool,
-}
-
-fn positive(word: &[u8], name: &str, zero: bool) -> Result<i64> {
-    match number::parse_i64(word) {
-        None => Err(Error::owned(format!("ERR {name} is not an integer or out of range"))),
-        Some(number) if number < 0 || (number == 0 && !zero) => {
-            Err(Error::owned(format!("ERR {name} should be greater than 0")))
-        }
-        Some(number) => Ok(number),
-    }
-}
-
 /// A client's number for CLIENT KILL.
 fn id_to_kill(word: &[u8]) -> Result<u64> {
     let id = number::parse_i64(word).filter(|id| *id > 0);
@@ -389,96 +339,14 @@ fn id_to_list(word: &[u8]) -> Result<u64> {
     number::parse_i64(word).map(|id| id.max(0) as u64).ok_or(Error::text("ERR Invalid client ID"))
 }
 
-impl Filter {
-    /// Reads options in pairs; ID takes as many numbers as follow, each read by `id`.
-    fn parse(users: &Acl, mut rest: &[&[u8]], id: fn(&[u8]) -> Result<u64>) -> Result<Filter> {
-        let mut filter = Filter::default();
-        while let [option, word, after @ ..] = rest {
-            rest = after;
-            let text = || Some(String::from_utf8_lossy(word).into_owned());
-            let option = option.to_ascii_uppercase();
-            filter.given |= option != b"SKIPME";
-            match option.as_slice() {
-                b"ID" | b"NOT-ID" => {
-                    let ids = if option == b"ID" { &mut filter.ids } else { &mut filter.not_ids };
-                    ids.push(id(word)?);
-                    while let [word, after @ ..] = rest
-                        && word.first().is_some_and(u8::is_ascii_digit)
-                    {
-                        ids.push(id(word)?);
-                        rest = after;
-                    }
-                }
-                b"TYPE" => filter.kind = Some(kind_named(word)?),
-                b"USER" => {
-                    if users.get(word).is_none() {
-                        let name = String::from_utf8_lossy(word);
-                        return Err(Error::owned(format!("ERR No such user '{name}'")));
-                    }
-                    filter.user = text();
-                }
-                b"ADDR" => filter.addr = text(),
-                b"LADDR" => filter.laddr = text(),
-                b"NAME" => filter.name = text(),
-                b"LIB-NAME" => filter.lib_name = text(),
-                b"LIB-VER" => filter.lib_version = text(),
-                b"IP" => filter.ip = text(),
-                b"FLAGS" => filter.flags = text(),
-                b"DB" => filter.db = Some(positive(word, "DB", true)?),
-                b"MAXAGE" => filter.age_min = Some(positive(word, "maxage", false)?),
-                b"IDLE" => filter.idle_min = Some(positive(word, "idle", false)?),
-                b"SKIPME" if word.eq_ignore_ascii_case(b"yes") => filter.skip_me = Some(true),
-                b"SKIPME" if word.eq_ignore_ascii_case(b"no") => filter.skip_me = Some(false),
-                _ => return Err(Error::Syntax),
-            }
-        }
-        if rest.is_empty() { Ok(filter) } else { Err(Error::Syntax) }
-    }
-
-    fn matches(&self, info: &ClientInfo, now_ms: i64) -> bool {
-        let labels = info.labels();
-        let is = |wanted: &Option<String>, have: &str| wanted.as_ref().is_none_or(|wanted| wanted == have);
-        let at_least =
-            |wanted: Option<i64>, since_ms: i64| wanted.is_none_or(|wanted| (now_ms - since_ms) / 1000 >= wanted);
-        let ip = info.peer.addr.rsplit_once(':').map_or("", |(ip, _)| ip);
-        (self.ids.is_empty() || self.ids.contains(&info.at.id))
-            && !self.not_ids.contains(&info.at.id)
-            && self.kind.is_none_or(|kind| kind == kind_of(info))
-            && is(&self.user, &labels.user)
-            && is(&self.addr, &info.peer.addr)
-            && is(&self.laddr, &info.peer.laddr)
-            && is(&self.name, &labels.name)
-            && is(&self.lib_name, &labels.lib_name)
-            && is(&self.lib_version, &labels.lib_version)
-            && is(&self.ip, ip)
-            && self.flags.as_ref().is_none_or(|wanted| wanted.chars().all(|letter| flags(info).contains(letter)))
-            && self.db.is_none_or(|db| db == i64::from(info.db.load(Relaxed)))
-            && at_least(self.age_min, info.connected_ms)
-            && at_least(self.idle_min, info.active_ms.load(Relaxed))
-    }
-}
-
-fn kind_named(word: &[u8]) -> Result<&'static str> {
-    let kinds = [
-        ("normal", "normal"),
-        ("pubsub", "pubsub"),
-        ("master", "master"),
-        ("primary", "master"),
-        ("replica", "replica"),
-        ("slave", "replica"),
-    ];
-    match kinds.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes())) {
-        Some((_, kind)) => Ok(kind),
-        None => Err(Error::owned(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(word)))),
-    }
-}
-
-fn kind_of(info: &ClientInfo) -> &'static str {
-    if info.subscriptions.iter().any(|count| count.load(Relaxed) != 0) { "pubsub" } else { "normal" }
+/// Reads a filter; numbers of clients as `id` says.
+fn parse_filter(ctx: &Ctx, words: &[&[u8]], id: fn(&[u8]) -> Result<u64>) -> Result<Filter> {
+    let databases = ctx.worker.settings.databases as i64;
+    Filter::parse(&Surroundings { users: &ctx.worker.engine.acl, databases, id }, words)
 }
 
 fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    let filter = Filter::parse(&ctx.worker.engine.acl, args.from(2), id_to_list)?;
+    let filter = parse_filter(ctx, args.from(2), id_to_list)?;
     let now_ms = ctx.worker.now_ms();
     let mut text = String::new();
     for info in ctx.worker.engine.clients.all() {
@@ -505,7 +373,7 @@ fn kill(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         reply.ok();
         return Ok(());
     }
-    let filter = Filter::parse(&ctx.worker.engine.acl, args.from(2), id_to_kill)?;
+    let filter = parse_filter(ctx, args.from(2), id_to_kill)?;
     let skip_me = filter.skip_me.unwrap_or(true);
     let chosen: Vec<&Arc<ClientInfo>> =
         all.iter().filter(|info| !(skip_me && info.at.id == me) && filter.matches(info, now_ms)).collect();

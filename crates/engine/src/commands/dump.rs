@@ -107,7 +107,7 @@ fn restore(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     }
     let value = payload::restore(&args[3], &txn.cx.env.limits).map_err(|why| match why {
         PayloadError::Footer => Error::text("ERR DUMP payload version or checksum are wrong"),
-        PayloadError::Value(_) => Error::text("ERR Bad data format"),
+        PayloadError::Value(why) => Error::BadData(why.to_string()),
     })?;
     let expire_at = match ttl_ms {
         0 => None,

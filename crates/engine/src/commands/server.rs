@@ -2,7 +2,7 @@
 //! or cluster.
 
 use crate::args::Args;
-use crate::command::{Command, Flags, Group, Reply, Run};
+use crate::command::{Command, Flags, Group, Reply};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::info;
@@ -21,42 +21,11 @@ const ANYTIME: Flags = Flags::LOADING.and(Flags::STALE);
 const ADMIN: Flags = ANYTIME.and(Flags::ADMIN).and(Flags::NOSCRIPT);
 const OFFLINE: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_ASYNC_LOADING);
 
-type RunFn = fn(&mut Ctx, &Args, &mut Reply) -> Result;
-
-const fn plain(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    since: &'static str,
-    syntax: &'static str,
-    summary: &'static str,
-    run: RunFn,
-) -> Command {
-    Command { name, arity, flags, since, syntax, summary, run: Run::Session(run), ..BASE }
-}
-
-pub(super) const fn container(
-    name: &'static str,
-    since: &'static str,
-    summary: &'static str,
-    subcommands: &'static [Command],
-) -> Command {
-    Command {
-        name,
-        arity: -2,
-        since,
-        summary,
-        complexity: "That of the subcommand",
-        run: Run::Group(subcommands),
-        ..BASE
-    }
-}
-
 const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
 /// The family.
 pub static COMMANDS: &[Command] = &[
-    plain(
+    BASE.session(
         "MONITOR",
         1,
         ADMIN,
@@ -79,7 +48,7 @@ pub static COMMANDS: &[Command] = &[
         // It counts the keys.
         whole_keyspace: true,
         tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
-        ..plain(
+        ..BASE.session(
             "INFO",
             -1,
             ANYTIME.and(Flags::DANGEROUS),
@@ -93,14 +62,14 @@ pub static COMMANDS: &[Command] = &[
             },
         )
     },
-    container(
+    BASE.container(
         "CONFIG",
         "2.0.0",
         "Container of commands about the configuration.",
         &[
             Command {
                 complexity: "O(N) in the number of directives",
-                ..plain(
+                ..BASE.session(
                     "GET",
                     -3,
                     ADMIN,
@@ -113,7 +82,7 @@ pub static COMMANDS: &[Command] = &[
             Command {
                 complexity: "O(N) in the number of directives",
                 tips: ALL_NODES,
-                ..plain(
+                ..BASE.session(
                     "SET",
                     -4,
                     ADMIN,
@@ -125,7 +94,7 @@ pub static COMMANDS: &[Command] = &[
             },
             Command {
                 tips: ALL_NODES,
-                ..plain(
+                ..BASE.session(
                     "RESETSTAT",
                     2,
                     ADMIN,
@@ -143,18 +112,26 @@ pub static COMMANDS: &[Command] = &[
             },
             Command {
                 tips: ALL_NODES,
-                ..plain("REWRITE", 2, ADMIN, "2.8.0", "", "Writes the configuration to its file.", |ctx, _, reply| {
-                    let users = if ctx.worker.settings.aclfile.is_empty() {
-                        ctx.worker.engine.acl.config_lines()
-                    } else {
-                        Vec::new()
-                    };
-                    ctx.worker.engine.config.rewrite(&users).map_err(Error::owned)?;
-                    reply.ok();
-                    Ok(())
-                })
+                ..BASE.session(
+                    "REWRITE",
+                    2,
+                    ADMIN,
+                    "2.8.0",
+                    "",
+                    "Writes the configuration to its file.",
+                    |ctx, _, reply| {
+                        let users = if ctx.worker.settings.aclfile.is_empty() {
+                            ctx.worker.engine.acl.config_lines()
+                        } else {
+                            Vec::new()
+                        };
+                        ctx.worker.engine.config.rewrite(&users).map_err(Error::owned)?;
+                        reply.ok();
+                        Ok(())
+                    },
+                )
             },
-            plain("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
+            BASE.session("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
                 super::help(
                     reply,
                     "CONFIG",
@@ -174,7 +151,7 @@ pub static COMMANDS: &[Command] = &[
     ),
     Command {
         tips: &["nondeterministic_output"],
-        ..plain("TIME", 1, ANYTIME.and(Flags::FAST), "2.6.0", "", "Tells the time.", |ctx, _, reply| {
+        ..BASE.session("TIME", 1, ANYTIME.and(Flags::FAST), "2.6.0", "", "Tells the time.", |ctx, _, reply| {
             let now_us = match &ctx.txn {
                 // Time stands still while a script runs.
                 Some(txn) if txn.cx.env.scripted => txn.now() * 1000,
@@ -188,7 +165,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         complexity: "O(1), as nothing is saved",
-        ..plain(
+        ..BASE.session(
             "SHUTDOWN",
             -1,
             ADMIN.and(Flags::ALLOW_BUSY).and(Flags::NO_MULTI),
@@ -200,7 +177,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         tips: &["nondeterministic_output"],
-        ..plain(
+        ..BASE.session(
             "LASTSAVE",
             1,
             ANYTIME.and(Flags::FAST).and(Flags::ADMIN_CATEGORY),
@@ -213,8 +190,8 @@ pub static COMMANDS: &[Command] = &[
             },
         )
     },
-    plain("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", save),
-    plain(
+    BASE.session("SAVE", 1, OFFLINE.and(Flags::NO_MULTI), "1.0.0", "", "Saves a snapshot.", save),
+    BASE.session(
         "BGSAVE",
         -1,
         OFFLINE,
@@ -223,12 +200,12 @@ pub static COMMANDS: &[Command] = &[
         "Saves a snapshot in the background.",
         bgsave,
     ),
-    plain("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |ctx, _, reply| {
+    BASE.session("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |ctx, _, reply| {
         let inside = ctx.txn.is_some();
         reply.status(ctx.worker.engine.saves.rewrite(&ctx.worker.engine, inside)?);
         Ok(())
     }),
-    plain(
+    BASE.session(
         "ROLE",
         1,
         ANYTIME.and(Flags::FAST).and(Flags::NOSCRIPT).and(Flags::ADMIN_CATEGORY),
@@ -243,7 +220,7 @@ pub static COMMANDS: &[Command] = &[
             Ok(())
         },
     ),
-    plain(
+    BASE.session(
         "REPLICAOF",
         3,
         OFFLINE.and(Flags::STALE),
@@ -252,7 +229,7 @@ pub static COMMANDS: &[Command] = &[
         "Makes the server a replica, or no longer one.",
         replica_of,
     ),
-    plain(
+    BASE.session(
         "SLAVEOF",
         3,
         OFFLINE.and(Flags::STALE),
@@ -261,7 +238,7 @@ pub static COMMANDS: &[Command] = &[
         "The old name of REPLICAOF.",
         replica_of,
     ),
-    plain(
+    BASE.session(
         "FAILOVER",
         -1,
         Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE),
@@ -273,7 +250,7 @@ pub static COMMANDS: &[Command] = &[
             _ => Err(Error::text("ERR FAILOVER requires connected replicas.")),
         },
     ),
-    plain(
+    BASE.session(
         "LOLWUT",
         -1,
         Flags::READONLY.and(Flags::FAST),
@@ -290,14 +267,14 @@ pub static COMMANDS: &[Command] = &[
             Ok(())
         },
     ),
-    container(
+    BASE.container(
         "MODULE",
         "4.0.0",
         "Container of commands about modules.",
         &[
             Command {
                 tips: &["nondeterministic_output_order"],
-                ..plain(
+                ..BASE.session(
                     "LIST",
                     2,
                     Flags::ADMIN.and(Flags::NOSCRIPT),
@@ -310,8 +287,8 @@ pub static COMMANDS: &[Command] = &[
                     },
                 )
             },
-            plain("LOAD", -3, OFFLINE, "4.0.0", "path [arg [arg ...]]", "Loads a module.", no_modules),
-            plain(
+            BASE.session("LOAD", -3, OFFLINE, "4.0.0", "path [arg [arg ...]]", "Loads a module.", no_modules),
+            BASE.session(
                 "LOADEX",
                 -3,
                 OFFLINE,
@@ -320,8 +297,8 @@ pub static COMMANDS: &[Command] = &[
                 "Loads a module with settings.",
                 no_modules,
             ),
-            plain("UNLOAD", 3, OFFLINE, "4.0.0", "name", "Unloads a module.", no_modules),
-            plain("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
+            BASE.session("UNLOAD", 3, OFFLINE, "4.0.0", "name", "Unloads a module.", no_modules),
+            BASE.session("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
                 super::help(reply, "MODULE", &[("LIST", "Lists modules: there are none, and none can be loaded.")]);
                 Ok(())
             }),
@@ -329,7 +306,7 @@ pub static COMMANDS: &[Command] = &[
     ),
     Command {
         group: Group::Cluster,
-        ..container(
+        ..BASE.container(
             "CLUSTER",
             "3.0.0",
             "Container of commands about a cluster.",
@@ -374,17 +351,17 @@ pub static COMMANDS: &[Command] = &[
     Command {
         group: Group::Cluster,
         categories: Some(&["connection"]),
-        ..plain("ASKING", 1, Flags::FAST, "3.0.0", "", "Allows the next command on a moving slot.", no_cluster)
+        ..BASE.session("ASKING", 1, Flags::FAST, "3.0.0", "", "Allows the next command on a moving slot.", no_cluster)
     },
     Command {
         group: Group::Cluster,
         categories: Some(&["connection"]),
-        ..plain("READONLY", 1, CONNECTION, "3.0.0", "", "Allows reads from a replica.", no_cluster)
+        ..BASE.session("READONLY", 1, CONNECTION, "3.0.0", "", "Allows reads from a replica.", no_cluster)
     },
     Command {
         group: Group::Cluster,
         categories: Some(&["connection"]),
-        ..plain("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", no_cluster)
+        ..BASE.session("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", no_cluster)
     },
 ];
 
@@ -426,7 +403,7 @@ const fn cluster(
     syntax: &'static str,
     summary: &'static str,
 ) -> Command {
-    Command { group: Group::Cluster, ..plain(name, arity, flags, since, syntax, summary, no_cluster) }
+    Command { group: Group::Cluster, ..BASE.session(name, arity, flags, since, syntax, summary, no_cluster) }
 }
 
 fn no_cluster(_: &mut Ctx, _: &Args, _: &mut Reply) -> Result {

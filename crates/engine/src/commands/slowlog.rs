@@ -1,8 +1,7 @@
 //! SLOWLOG, COMMANDLOG and LATENCY: what took long, and what was long.
 
-use super::server::container;
 use crate::args::Args;
-use crate::command::{Command, Flags, Group, Reply, Run};
+use crate::command::{Command, Flags, Group, Reply};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::info;
@@ -14,54 +13,55 @@ const ANYTIME: Flags = Flags::LOADING.and(Flags::STALE);
 const ADMIN: Flags = ANYTIME.and(Flags::ADMIN);
 const LATENCY: Flags = ADMIN.and(Flags::NOSCRIPT);
 
-type RunFn = fn(&mut Ctx, &Args, &mut Reply) -> Result;
-
 const GET_TIPS: &[&str] = &["request_policy:all_nodes", "nondeterministic_output"];
 const LEN_TIPS: &[&str] = &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"];
 const RESET_TIPS: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 const LATENCY_TIPS: &[&str] = &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"];
 
-#[allow(clippy::too_many_arguments)]
-const fn sub(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    since: &'static str,
-    syntax: &'static str,
-    summary: &'static str,
-    tips: &'static [&'static str],
-    run: RunFn,
-) -> Command {
-    Command { name, arity, flags, since, syntax, summary, tips, run: Run::Session(run), ..BASE }
-}
-
 /// The family.
 pub static COMMANDS: &[Command] = &[
-    container(
+    BASE.container(
         "SLOWLOG",
         "2.2.12",
         "Container of commands about the log of slow commands.",
         &[
-            sub("GET", -2, ADMIN, "2.2.12", "[count]", "Shows the newest entries.", GET_TIPS, |ctx, args, reply| {
-                if args.len() > 3 {
-                    return Err(Error::text(
-                        "ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.",
-                    ));
-                }
-                let count = if args.len() == 3 { count(args)? } else { 10 };
-                show(ctx, reply, LogKind::Slow, count);
-                Ok(())
-            }),
-            sub("LEN", 2, ADMIN, "2.2.12", "", "Counts the entries.", LEN_TIPS, |ctx, _, reply| {
-                reply.int(ctx.worker.engine.slowlog.len(LogKind::Slow) as i64);
-                Ok(())
-            }),
-            sub("RESET", 2, ADMIN, "2.2.12", "", "Forgets the entries.", RESET_TIPS, |ctx, _, reply| {
-                ctx.worker.engine.slowlog.clear(LogKind::Slow);
-                reply.ok();
-                Ok(())
-            }),
-            sub("HELP", 2, ANYTIME, "6.2.0", "", "Explains the subcommands.", &[], |_, _, reply| {
+            Command {
+                tips: GET_TIPS,
+                ..BASE.session(
+                    "GET",
+                    -2,
+                    ADMIN,
+                    "2.2.12",
+                    "[count]",
+                    "Shows the newest entries.",
+                    |ctx, args, reply| {
+                        if args.len() > 3 {
+                            return Err(Error::text(
+                                "ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.",
+                            ));
+                        }
+                        let count = if args.len() == 3 { count(args)? } else { 10 };
+                        show(ctx, reply, LogKind::Slow, count);
+                        Ok(())
+                    },
+                )
+            },
+            Command {
+                tips: LEN_TIPS,
+                ..BASE.session("LEN", 2, ADMIN, "2.2.12", "", "Counts the entries.", |ctx, _, reply| {
+                    reply.int(ctx.worker.engine.slowlog.len(LogKind::Slow) as i64);
+                    Ok(())
+                })
+            },
+            Command {
+                tips: RESET_TIPS,
+                ..BASE.session("RESET", 2, ADMIN, "2.2.12", "", "Forgets the entries.", |ctx, _, reply| {
+                    ctx.worker.engine.slowlog.clear(LogKind::Slow);
+                    reply.ok();
+                    Ok(())
+                })
+            },
+            BASE.session("HELP", 2, ANYTIME, "6.2.0", "", "Explains the subcommands.", |_, _, reply| {
                 super::help(
                     reply,
                     "SLOWLOG",
@@ -75,36 +75,44 @@ pub static COMMANDS: &[Command] = &[
             }),
         ],
     ),
-    container(
+    BASE.container(
         "COMMANDLOG",
         "8.1.0",
         "Container of commands about the logs of slow and of big commands.",
         &[
-            sub(
-                "GET",
-                4,
-                ADMIN,
-                "8.1.0",
-                KIND_AFTER_COUNT,
-                "Shows the newest entries of a log.",
-                GET_TIPS,
-                |ctx, args, reply| {
-                    let count = count(args)?;
-                    let kind = kind(&args[3])?;
-                    show(ctx, reply, kind, count);
+            Command {
+                tips: GET_TIPS,
+                ..BASE.session(
+                    "GET",
+                    4,
+                    ADMIN,
+                    "8.1.0",
+                    KIND_AFTER_COUNT,
+                    "Shows the newest entries of a log.",
+                    |ctx, args, reply| {
+                        let count = count(args)?;
+                        let kind = kind(&args[3])?;
+                        show(ctx, reply, kind, count);
+                        Ok(())
+                    },
+                )
+            },
+            Command {
+                tips: LEN_TIPS,
+                ..BASE.session("LEN", 3, ADMIN, "8.1.0", KIND, "Counts the entries of a log.", |ctx, args, reply| {
+                    reply.int(ctx.worker.engine.slowlog.len(kind(&args[2])?) as i64);
                     Ok(())
-                },
-            ),
-            sub("LEN", 3, ADMIN, "8.1.0", KIND, "Counts the entries of a log.", LEN_TIPS, |ctx, args, reply| {
-                reply.int(ctx.worker.engine.slowlog.len(kind(&args[2])?) as i64);
-                Ok(())
-            }),
-            sub("RESET", 3, ADMIN, "8.1.0", KIND, "Forgets the entries of a log.", RESET_TIPS, |ctx, args, reply| {
-                ctx.worker.engine.slowlog.clear(kind(&args[2])?);
-                reply.ok();
-                Ok(())
-            }),
-            sub("HELP", 2, ANYTIME, "8.1.0", "", "Explains the subcommands.", &[], |_, _, reply| {
+                })
+            },
+            Command {
+                tips: RESET_TIPS,
+                ..BASE.session("RESET", 3, ADMIN, "8.1.0", KIND, "Forgets the entries of a log.", |ctx, args, reply| {
+                    ctx.worker.engine.slowlog.clear(kind(&args[2])?);
+                    reply.ok();
+                    Ok(())
+                })
+            },
+            BASE.session("HELP", 2, ANYTIME, "8.1.0", "", "Explains the subcommands.", |_, _, reply| {
                 super::help(
                     reply,
                     "COMMANDLOG",
@@ -121,86 +129,103 @@ pub static COMMANDS: &[Command] = &[
             }),
         ],
     ),
-    container(
+    BASE.container(
         "LATENCY",
         "2.8.13",
         "Container of commands about what took longer than latency-monitor-threshold.",
         &[
-            sub("DOCTOR", 2, LATENCY, "2.8.13", "", "Tells in words what took long.", LATENCY_TIPS, doctor),
-            sub("GRAPH", 3, LATENCY, "2.8.13", "event", "Draws the history of an event.", LATENCY_TIPS, graph),
-            sub(
-                "HISTOGRAM",
-                -2,
-                LATENCY,
-                "7.0.0",
-                "[command [command ...]]",
-                "Tells how long commands take.",
-                LATENCY_TIPS,
-                histogram,
-            ),
-            sub(
-                "HISTORY",
-                3,
-                LATENCY,
-                "2.8.13",
-                "event",
-                "Lists when an event took how long.",
-                LATENCY_TIPS,
-                |ctx, args, reply| {
-                    let all = ctx.worker.engine.latency.all();
-                    let found = all.iter().find(|(name, _)| name.as_bytes() == &args[2]);
-                    let samples = found.map(|(_, series)| series.samples.clone()).unwrap_or_default();
-                    reply.array(samples.len());
-                    for (at, ms) in samples {
-                        reply.array(2);
-                        reply.int(at);
-                        reply.int(ms as i64);
-                    }
-                    Ok(())
-                },
-            ),
-            sub(
-                "LATEST",
-                2,
-                LATENCY,
-                "2.8.13",
-                "",
-                "Tells each event's last and longest time.",
-                LATENCY_TIPS,
-                |ctx, _, reply| {
-                    let all = ctx.worker.engine.latency.all();
-                    reply.array(all.len());
-                    for (name, series) in all {
-                        let (at, ms) = series.samples.back().copied().unwrap_or_default();
-                        reply.array(4);
-                        reply.bulk(name.as_bytes());
-                        reply.int(at);
-                        reply.int(ms as i64);
-                        reply.int(series.max_ms as i64);
-                    }
-                    Ok(())
-                },
-            ),
-            sub(
-                "RESET",
-                -2,
-                LATENCY,
-                "2.8.13",
-                "[event [event ...]]",
-                "Forgets events.",
-                &["request_policy:all_nodes", "response_policy:agg_sum"],
-                |ctx, args, reply| {
-                    let engine = ctx.engine();
-                    let gone = if args.len() == 2 {
-                        engine.latency.all().iter().filter(|(name, _)| engine.latency.clear(name)).count()
-                    } else {
-                        args.from(2).iter().filter(|name| engine.latency.clear(&String::from_utf8_lossy(name))).count()
-                    };
-                    reply.int(gone as i64);
-                    Ok(())
-                },
-            ),
-            sub("HELP", 2, ANYTIME, "2.8.13", "", "Explains the subcommands.", &[], |_, _, reply| {
+            Command {
+                tips: LATENCY_TIPS,
+                ..BASE.session("DOCTOR", 2, LATENCY, "2.8.13", "", "Tells in words what took long.", doctor)
+            },
+            Command {
+                tips: LATENCY_TIPS,
+                ..BASE.session("GRAPH", 3, LATENCY, "2.8.13", "event", "Draws the history of an event.", graph)
+            },
+            Command {
+                tips: LATENCY_TIPS,
+                ..BASE.session(
+                    "HISTOGRAM",
+                    -2,
+                    LATENCY,
+                    "7.0.0",
+                    "[command [command ...]]",
+                    "Tells how long commands take.",
+                    histogram,
+                )
+            },
+            Command {
+                tips: LATENCY_TIPS,
+                ..BASE.session(
+                    "HISTORY",
+                    3,
+                    LATENCY,
+                    "2.8.13",
+                    "event",
+                    "Lists when an event took how long.",
+                    |ctx, args, reply| {
+                        let all = ctx.worker.engine.latency.all();
+                        let found = all.iter().find(|(name, _)| name.as_bytes() == &args[2]);
+                        let samples = found.map(|(_, series)| series.samples.clone()).unwrap_or_default();
+                        reply.array(samples.len());
+                        for (at, ms) in samples {
+                            reply.array(2);
+                            reply.int(at);
+                            reply.int(ms as i64);
+                        }
+                        Ok(())
+                    },
+                )
+            },
+            Command {
+                tips: LATENCY_TIPS,
+                ..BASE.session(
+                    "LATEST",
+                    2,
+                    LATENCY,
+                    "2.8.13",
+                    "",
+                    "Tells each event's last and longest time.",
+                    |ctx, _, reply| {
+                        let all = ctx.worker.engine.latency.all();
+                        reply.array(all.len());
+                        for (name, series) in all {
+                            let (at, ms) = series.samples.back().copied().unwrap_or_default();
+                            reply.array(4);
+                            reply.bulk(name.as_bytes());
+                            reply.int(at);
+                            reply.int(ms as i64);
+                            reply.int(series.max_ms as i64);
+                        }
+                        Ok(())
+                    },
+                )
+            },
+            Command {
+                tips: &["request_policy:all_nodes", "response_policy:agg_sum"],
+                ..BASE.session(
+                    "RESET",
+                    -2,
+                    LATENCY,
+                    "2.8.13",
+                    "[event [event ...]]",
+                    "Forgets events.",
+                    |ctx, args, reply| {
+                        let engine = ctx.engine();
+                        let gone = if args.len() == 2 {
+                            engine.latency.all().iter().filter(|(name, _)| engine.latency.clear(name)).count()
+                        } else {
+                            args.from(2)
+                                .iter()
+                                .filter(|name| engine.latency.clear(&String::from_utf8_lossy(name)))
+                                .count()
+                        };
+                        reply.int(gone as i64);
+                        Ok(())
+                    },
+                )
+            },
+            BASE.session("HELP", 2, ANYTIME, "2.8.13", "", "Explains the subcommands.", |_, _, reply| {
                 super::help(
                     reply,
                     "LATENCY",

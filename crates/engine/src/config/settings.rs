@@ -301,6 +301,8 @@ pub struct Settings {
     pub auto_aof_rewrite_percentage: u64,
     /// Bytes below which the log is not rewritten by itself.
     pub auto_aof_rewrite_min_size: u64,
+    /// Microseconds that each key waits while a file is loaded: for tests.
+    pub key_load_delay_us: u64,
     // Scripts and observation.
     /// Milliseconds that a script may run before others are answered BUSY; zero for ever. Also `lua-time-limit`.
     pub busy_reply_threshold: u64,
@@ -388,6 +390,7 @@ impl Settings {
             stop_writes_on_bgsave_error: false,
             auto_aof_rewrite_percentage: 0,
             auto_aof_rewrite_min_size: 0,
+            key_load_delay_us: 0,
             busy_reply_threshold: 0,
             slowlog_log_slower_than: 0,
             slowlog_max_len: 0,

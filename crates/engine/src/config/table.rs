@@ -196,7 +196,7 @@ pub static TABLE: &[Row] = &[
     row("io-threads-always-active", YesNo, "no").hidden(),
     row("io-threads-do-reads", YesNo, "no").immutable(),
     row("jemalloc-bg-thread", YesNo, "yes"),
-    row("key-load-delay", Int(INT_MIN, INT_MAX), "0").hidden(),
+    row("key-load-delay", Int(INT_MIN, INT_MAX), "0").hidden().to(|s, v| s.key_load_delay_us = v.int().max(0) as u64),
     row("latency-monitor-threshold", Int(0, i64::MAX), "0").to(|s, v| s.latency_monitor_threshold = v.int() as u64),
     row("latency-tracking", YesNo, "yes").to(|s, v| s.latency_tracking = v.yes()),
     row("latency-tracking-info-percentiles", Percentiles, "50 99 99.9").to(|s, v| if let Value::Percentiles(x) = v { s.latency_tracking_info_percentiles = x.clone() }),

@@ -17,6 +17,7 @@
 //! committed, on a new increment. Until then [`Log::accepts_writes`] is false, and [`Log::durable`] stands still.
 
 use super::commands::push_select;
+use super::copy::ARCHIVE;
 use super::frame::{self, HEAD, Head, Kind};
 use super::manifest::{FileLine, FileType, Manifest, Names};
 use super::reader::Recovered;
@@ -37,7 +38,7 @@ const CHUNK: usize = 256 << 10;
 /// Bodies from here on are copied before the lock is taken, into a piece of their own.
 const BIG: usize = 32 << 10;
 /// Pieces kept for later.
-const SPARE: usize = 16;
+const SPARE: usize = 32;
 /// Milliseconds between marks that only tell the time.
 const MARK_EVERY_MS: u64 = 100;
 /// `everysec`: when a sync is due after the last one began. Less than a second, so that the sync itself has some time.
@@ -182,6 +183,14 @@ struct Writer {
     seq: u64,
 }
 
+/// Up to where the log is written.
+pub(super) struct Position {
+    pub file: Arc<dyn File>,
+    pub seq: u64,
+    pub offset: u64,
+    pub lsn: Lsn,
+}
+
 /// Which files there are.
 struct Files {
     manifest: Manifest,
@@ -198,8 +207,8 @@ pub struct DirLock(#[allow(dead_code)] Box<dyn Send + Sync>);
 
 /// The append-only log.
 pub struct Log {
-    disk: Arc<dyn Disk>,
-    names: Names,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) names: Names,
     buffer_max: usize,
     buffer: Mutex<Buffer>,
     writer: Mutex<Writer>,
@@ -248,10 +257,12 @@ pub fn lock_dir(disk: &dyn Disk, dir: &Path, name: &str) -> Result<DirLock> {
     }
 }
 
-/// Makes a part of a file durable that was read, and that clients will see from now on. A sync alone would not do: if one
-/// failed before the last start, the system believes that these bytes are on the disk. So they are written once more.
+/// Makes a part of a file durable that was read, and that clients will see from now on, and what follows it gone for good.
+/// A sync alone would not do: if one failed before the last start, the system believes that all is on the disk as it shows
+/// it. So the bytes are written once more, and the length set, whatever it seems to be.
 fn make_durable(disk: &dyn Disk, path: &Path, range: Range<u64>) -> io::Result<()> {
     let file = disk.open(path, Open::Write)?;
+    file.truncate(range.end)?;
     let mut block = vec![0; 1 << 20];
     let mut offset = range.start;
     while offset < range.end {
@@ -339,23 +350,22 @@ impl Log {
         recovered: Recovered,
     ) -> Result<Log> {
         let names = Names::new(dir, name);
-        let Recovered { last_lsn, cut, mut manifest, tail, unproven, .. } = recovered;
+        let Recovered { last_lsn, mut manifest, tail, unproven, .. } = recovered;
         // The manifest that was read may not be the one that a power cut would leave.
         disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
-        if let Some(cut) = &cut {
-            disk.open(&cut.path, Open::Write)
-                .and_then(|file| file.truncate(cut.offset))
-                .map_err(|error| Error::io("truncate", &cut.path, error))?;
-        }
         if let Some((path, range)) = unproven {
             make_durable(&*disk, &path, range).map_err(|error| Error::io("sync", &path, error))?;
         }
         let mut salt = options.salt;
         let last = manifest.increments.last();
+        let begun = !matches!(tail, Some((_, Some(_))));
         let (file, seq, len, current_salt) = match (last, tail) {
             (Some(line), Some((len, Some(header)))) => {
                 let path = names.path(&line.name);
-                let file = disk.open(&path, Open::Write).map_err(|error| Error::io("open", &path, error))?;
+                let fail = |error| Error::io("sync", &path, error);
+                let file = disk.open(&path, Open::Write).map_err(fail)?;
+                // The same for this file, which may be another one: it has nothing but its header then.
+                make_durable(&*disk, &path, len..len).map_err(fail)?;
                 (file, header.seq, len, header.salt)
             }
             _ => {
@@ -412,6 +422,9 @@ impl Log {
             disk,
             names,
         };
+        if begun {
+            lock(&log.buffer).push_mark(last_lsn, now_ms);
+        }
         log.remove_history(&mut lock(&log.files))?;
         Ok(log)
     }
@@ -948,12 +961,23 @@ impl Log {
         }
     }
 
+    /// Calls `then` with the place up to which the log is written, and the manifest. Meanwhile neither changes.
+    pub(super) fn with_files<T>(&self, then: impl FnOnce(&Position, &Manifest) -> Result<T>) -> Result<T> {
+        let writer = lock(&self.writer);
+        if self.state() != State::Healthy || !writer.pending.is_empty() {
+            return Err(Error::Missing("the log cannot be written at this time"));
+        }
+        let position =
+            Position { file: Arc::clone(&writer.file), seq: writer.seq, offset: writer.offset, lsn: writer.lsn };
+        then(&position, &lock(&self.files).manifest)
+    }
+
     /// Removes the files that the manifest calls history, or moves them to the archive.
     fn remove_history(&self, files: &mut Files) -> Result<()> {
         if files.manifest.history.is_empty() {
             return Ok(());
         }
-        let archive = self.names.dir.join("archive");
+        let archive = self.names.path(ARCHIVE);
         let mut bytes = 0;
         for line in &files.manifest.history {
             let path = self.names.path(&line.name);

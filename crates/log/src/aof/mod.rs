@@ -2,6 +2,7 @@
 //!
 //! - [`Log`] writes: transactions are appended to a buffer at commit, and threads of the server write and sync it;
 //! - [`Reader`] reads a directory back, whoever wrote it;
+//! - [`check`], [`copy`] and [`Log::backup`] are for whoever looks after the data;
 //! - [`frame`] is what a file consists of, [`manifest`] which files there are.
 //!
 //! `docs/format.md` specifies every byte.
@@ -14,7 +15,9 @@
 //! - [`Log::durable`] never exceeds what a recovery after a power cut at this moment brings back.
 //! - What a recovery brings back is a prefix: if a record is there, all before it are.
 
+pub mod check;
 pub mod commands;
+pub mod copy;
 pub mod frame;
 mod log;
 pub mod manifest;

@@ -1,6 +1,6 @@
 //! The payload of DUMP and RESTORE: type, value, RDB version (2 bytes), CRC-64 of all before it (8 bytes); both lowest byte first.
 
-use super::types::Version;
+use super::types::{Dialect, Version, opcode};
 use super::{Format, RdbError, Reader, crc64, decode_value, encode_value, value_kind};
 use kelda_store::Limits;
 use kelda_store::value::{Value, ValueRef};
@@ -16,9 +16,10 @@ pub enum PayloadError {
 
 /// The payload of a value.
 pub fn dump(value: ValueRef<'_>, format: &Format) -> Vec<u8> {
-    let mut out = vec![value_kind(value, format)];
+    let kind = value_kind(value, format);
+    let mut out = vec![kind];
     encode_value(value, format, &mut out);
-    seal(&mut out, format.version);
+    seal(&mut out, format.version.max(Version::of_kind(kind)));
     out
 }
 
@@ -27,7 +28,11 @@ pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, PayloadError> {
     let (version, body) = open(payload).ok_or(PayloadError::Footer)?;
     let read = || {
         let mut reader = Reader::new(body);
-        let kind = reader.byte()?;
+        let mut kind = reader.byte()?;
+        if kind == opcode::KEY_META && version.dialect() == Dialect::Redis {
+            reader.skip_key_meta()?;
+            kind = reader.byte()?;
+        }
         let value = decode_value(kind, version.dialect(), &mut reader, limits)?;
         if reader.is_empty() { Ok(value) } else { Err(RdbError::Corrupt("more than one value")) }
     };

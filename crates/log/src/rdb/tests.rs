@@ -34,7 +34,10 @@ fn describe(value: &Value) -> String {
         ValueRef::List(list) => list.iter().map(show).collect(),
         ValueRef::Set(set) => set.iter().map(show).collect(),
         ValueRef::ZSet(zset) => zset.iter().map(|(member, score)| format!("{}={score:?}", show(member))).collect(),
-        ValueRef::Hash(hash) => hash.iter().map(|(field, value)| format!("{}={}", show(field), show(value))).collect(),
+        ValueRef::Hash(hash) => hash
+            .iter_with_expiry()
+            .map(|(field, value, at)| format!("{}={}@{at:?}", show(field), show(value)))
+            .collect(),
         ValueRef::Stream(stream) => stream_parts(stream),
     };
     if matches!(value, Value::Set(_) | Value::Hash(_)) {
@@ -136,10 +139,11 @@ fn value() -> impl Strategy<Value = Shown> {
             }
             Shown(Value::ZSet(zset))
         }),
-        (pairs(), limits()).prop_map(|(pairs, limits)| {
+        (pairs(), limits(), 1usize..4).prop_map(|(pairs, limits, timed)| {
             let mut hash = Hash::new();
-            for (field, value) in &pairs {
-                hash.set(field, value, &limits);
+            for (n, (field, value)) in pairs.iter().enumerate() {
+                let at = (n % timed == 1).then_some(1_700_000_000_000 + n as i64 * 7);
+                hash.set_with_expiry(field, value, at, &limits);
             }
             Shown(Value::Hash(hash))
         }),
