@@ -28,6 +28,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 pub trait Platform: Send + Sync {
     /// Bytes that the allocator has handed out.
     fn used_memory(&self) -> usize;
+    /// Bytes that this thread has been given by the allocator, less those that it gave back, whoever had them. Cheap: asked
+    /// before each command.
+    fn allocated_here(&self) -> i64 {
+        0
+    }
     /// Resident bytes of the process.
     fn resident_memory(&self) -> usize {
         0

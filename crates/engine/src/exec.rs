@@ -350,6 +350,10 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
     session.last_command = Some(command);
     session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);
+    if worker.settings.maxmemory != 0 {
+        worker.check_room();
+        tracking::tell_own(worker, session, reply);
+    }
     worker.observed = worker.engine.observers.load(Relaxed) != 0;
     let flow = if worker.observed {
         admit_observed(worker, session, host, command, args, reply)
@@ -609,10 +613,9 @@ fn check_queued(worker: &Worker, queue: &Queue) -> Result {
     Ok(())
 }
 
-/// Refuses commands that need memory above `maxmemory`.
+/// Refuses commands that need memory when there was none left, and none to be made, as the client's command began.
 pub(crate) fn check_memory(worker: &Worker) -> Result {
-    let max = worker.settings.maxmemory;
-    if max != 0 && worker.engine.platform.used_memory() as u64 > max {
+    if worker.eviction.out_of_memory {
         return Err(Error::text("OOM command not allowed when used memory > 'maxmemory'."));
     }
     Ok(())
