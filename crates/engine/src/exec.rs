@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
 use crate::mailbox::Audience;
 use crate::monitor;
-use crate::registry::{self, Registered};
+use crate::registry::{Names, Registered};
 use crate::scripting::shebang;
 use crate::session::{Queue, ReplyMode, Session, Watching, Words};
 use crate::slowlog::Stopwatch;
@@ -286,9 +286,9 @@ fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Pa
 }
 
 /// Finds the command of these words, through its container if it has one.
-pub(crate) fn resolve(words: &[&[u8]]) -> Result<&'static Registered> {
+pub(crate) fn resolve(names: &Names, words: &[&[u8]]) -> Result<&'static Registered> {
     let name = words.first().copied().unwrap_or_default();
-    let Some(found) = registry::find(name) else { return Err(unknown_command(words)) };
+    let Some(found) = names.find(name) else { return Err(unknown_command(words)) };
     resolve_subcommand(found, words)
 }
 
@@ -301,7 +301,8 @@ fn resolve_subcommand(found: &'static Registered, words: &[&[u8]]) -> Result<&'s
     };
     found.subcommand(name).ok_or_else(|| {
         let shown = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
-        Error::owned(format!("ERR unknown subcommand '{shown}'. Try {} HELP.", found.command.name))
+        let container = String::from_utf8_lossy(words[0]).to_ascii_uppercase();
+        Error::owned(format!("ERR unknown subcommand '{shown}'. Try {container} HELP."))
     })
 }
 
@@ -333,12 +334,13 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
-        last.parent.is_none()
+        worker.engine.names.are_plain()
+            && last.parent.is_none()
             && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
     });
     let found = match repeated {
         Some(found) => resolve_subcommand(found, words),
-        None => resolve(words),
+        None => resolve(&worker.engine.names, words),
     };
     let command = match found {
         Ok(command) => command,

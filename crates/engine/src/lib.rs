@@ -5,6 +5,7 @@
 
 pub mod acl;
 pub mod args;
+pub mod backup;
 mod blocking;
 pub mod clients;
 pub mod command;

@@ -980,6 +980,7 @@ impl Worker {
             self.engine.note_memory();
             self.engine.note_rates();
             self.engine.saves.cron(&self.engine, &self.settings);
+            self.engine.backups.cron(&self.engine, &self.settings);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());

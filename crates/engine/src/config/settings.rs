@@ -298,6 +298,12 @@ pub struct Settings {
     pub aof_load_truncated: bool,
     pub appendfilename: String,
     pub appenddirname: String,
+    pub backupdirname: String,
+    /// Seconds after which a sealed backup is removed; 0 for never.
+    pub backup_sealed_ttl: i64,
+    /// Age in seconds, and size in bytes, of what the log's archive keeps; both 0 for no archive. Our own directives.
+    pub log_archive_seconds: u64,
+    pub log_archive_bytes: u64,
     pub dbfilename: String,
     pub save: Vec<SavePoint>,
     /// The version of the RDB format that snapshots and DUMP are written in. Our own directive.
@@ -392,6 +398,10 @@ impl Settings {
             aof_load_truncated: true,
             appendfilename: String::new(),
             appenddirname: String::new(),
+            backupdirname: String::new(),
+            backup_sealed_ttl: 0,
+            log_archive_seconds: 0,
+            log_archive_bytes: 0,
             dbfilename: String::new(),
             save: Vec::new(),
             rdb_version: 0,
