@@ -350,6 +350,10 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
     session.last_command = Some(command);
     session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);
+    if worker.settings.maxmemory != 0 {
+        worker.check_room();
+        tracking::tell_own(worker, session, reply);
+    }
     worker.observed = worker.engine.observers.load(Relaxed) != 0;
     let flow = if worker.observed {
         admit_observed(worker, session, host, command, args, reply)
@@ -458,6 +462,13 @@ pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
             session.reply_mode = ReplyMode::On;
         }
         ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skip,
+    }
+}
+
+/// Says in the log what is wrong with a value that a client handed in.
+fn note_bad_data(worker: &Worker, error: &Error) {
+    if let Error::BadData(why) = error {
+        worker.engine.platform.log(3, &format!("A value was refused, integrity check failed: {why}"));
     }
 }
 
@@ -602,10 +613,9 @@ fn check_queued(worker: &Worker, queue: &Queue) -> Result {
     Ok(())
 }
 
-/// Refuses commands that need memory above `maxmemory`.
+/// Refuses commands that need memory when there was none left, and none to be made, as the client's command began.
 pub(crate) fn check_memory(worker: &Worker) -> Result {
-    let max = worker.settings.maxmemory;
-    if max != 0 && worker.engine.platform.used_memory() as u64 > max {
+    if worker.eviction.out_of_memory {
         return Err(Error::text("OOM command not allowed when used memory > 'maxmemory'."));
     }
     Ok(())
@@ -700,6 +710,7 @@ fn dispatch(
         }
         Err(error) => {
             reply.truncate(mark);
+            note_bad_data(worker, &error);
             reply.error(&error.to_string());
             Flow::Next
         }
@@ -900,6 +911,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
     let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
+        note_bad_data(ctx.worker, &error);
         reply.error(&error.to_string());
     }
     if reply.buf.get(mark) == Some(&b'-') {

@@ -245,8 +245,8 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
     );
     if log.is_on() {
         lines!(text,
-            "aof_current_size": figures.base_bytes + figures.increment_bytes,
-            "aof_base_size": figures.base_bytes,
+            "aof_current_size": engine.saves.log_bytes(&engine),
+            "aof_base_size": engine.saves.rewritten_bytes(),
             "aof_pending_rewrite": 0,
             "aof_buffer_length": figures.buffered_bytes,
             "aof_pending_bio_fsync": u8::from(figures.last_lsn != figures.durable_lsn),

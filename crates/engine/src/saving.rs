@@ -22,7 +22,7 @@ use kelda_store::snapshot::{Piece, Preparation, Progress, Snapshot, Step};
 use kelda_store::txn::Txn;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,8 +64,6 @@ struct Begun {
     /// The libraries of FUNCTION at the instant.
     libraries: Vec<Arc<[u8]>>,
     settings: Arc<Settings>,
-    /// When it was, Unix µs.
-    at_us: i64,
     /// Of a new base: where the log goes on.
     rotation: Option<Rotation>,
 }
@@ -128,9 +126,13 @@ pub struct Saves {
     changed: Condvar,
     /// Whether the last snapshot failed.
     failed: AtomicBool,
+    /// Bytes of the log when it was last rewritten, or when the server started.
+    log_bytes: AtomicU64,
+    /// Bytes of the log's base.
+    base_bytes: AtomicU64,
 }
 
-const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
+pub(crate) const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
 const NO_SAVING: Error = Error::text("ERR this server saves nothing: no thread does it");
 
 /// How large a piece of a snapshot is, if tests want delays after each key, and otherwise.
@@ -149,7 +151,7 @@ impl Saves {
     /// BGSAVE; what to reply. `txn` is the caller's, with every shard; `None` inside a transaction, where it is scheduled.
     pub(crate) fn bgsave(&self, engine: &Engine, txn: Option<&mut Txn>, schedule: bool) -> Result<&'static str> {
         let settings = engine.config.settings();
-        let preparation = Preparation::new(Arc::new(RdbEncoder::new(&settings, engine.clock.unix_us() / 1000)));
+        let preparation = Preparation::new(Arc::new(RdbEncoder::new(settings.clone(), engine.clock.unix_us() / 1000)));
         let mut state = self.lock();
         if !state.served {
             return Err(NO_SAVING);
@@ -279,12 +281,11 @@ impl Saves {
     }
 
     /// Notes how a save in the foreground went.
-    pub fn saved_in_foreground(&self, engine: &Engine, ok: bool, dirty: u64) {
+    pub(crate) fn saved_in_foreground(&self, ok: bool) {
+        self.failed.store(!ok, Relaxed);
         let mut state = self.lock();
         state.rdb.count += 1;
         state.rdb.ok = ok;
-        drop(state);
-        self.note_rdb(engine, ok, dirty);
     }
 
     fn note_rdb(&self, engine: &Engine, ok: bool, dirty: u64) {
@@ -295,9 +296,24 @@ impl Saves {
         }
     }
 
-    /// Begins what the `save` rules ask for. Called about ten times a second. `log_bytes` tells the size of the log's increments
-    /// and of its base.
-    pub(crate) fn cron(&self, engine: &Engine, settings: &Settings, log_bytes: Option<(u64, u64)>) {
+    /// Bytes of the log when it was last rewritten, or when the server started: automatic rewrites go by it.
+    pub(crate) fn rewritten_bytes(&self) -> u64 {
+        self.log_bytes.load(Relaxed)
+    }
+
+    /// Bytes of the log, its base included.
+    pub(crate) fn log_bytes(&self, engine: &Engine) -> u64 {
+        self.base_bytes.load(Relaxed) + engine.log.sink().map_or(0, |sink| sink.figures().increment_bytes)
+    }
+
+    /// The log has a base of this size: it has been rewritten, or was found at the start.
+    fn note_base(&self, engine: &Engine, bytes: u64) {
+        self.base_bytes.store(bytes, Relaxed);
+        self.log_bytes.store(self.log_bytes(engine), Relaxed);
+    }
+
+    /// Begins what the `save` rules ask for, or the growth of the log. Called about ten times a second.
+    pub(crate) fn cron(&self, engine: &Engine, settings: &Settings) {
         /// After a failure the rules rest for so long.
         const RETRY_S: u64 = 5;
         let mut state = self.lock();
@@ -318,12 +334,13 @@ impl Saves {
             engine.platform.log(2, &format!("{} changes in {} seconds. Saving...", rule.changes, rule.seconds));
             return self.put(engine, &mut state, Kind::Rdb, None);
         }
-        if let Some((increments, base)) = log_bytes
+        let log_bytes = self.log_bytes(engine);
+        if engine.log.is_on()
             && settings.auto_aof_rewrite_percentage != 0
-            && increments + base > settings.auto_aof_rewrite_min_size
+            && log_bytes > settings.auto_aof_rewrite_min_size
             && rested(&state.base)
         {
-            let growth = increments * 100 / base.max(1);
+            let growth = (log_bytes * 100 / self.rewritten_bytes().max(1)).saturating_sub(100);
             if growth >= settings.auto_aof_rewrite_percentage {
                 engine.platform.log(2, &format!("Starting automatic rewriting of AOF on {growth}% growth"));
                 self.put(engine, &mut state, Kind::Base, None);
@@ -343,6 +360,7 @@ impl Saves {
 
     /// Does the jobs, until [`Saves::end`]. `log` is asked for the log whenever it is to be rewritten.
     pub fn serve(&self, engine: &Engine, disk: &dyn Disk, log: &dyn Fn() -> Option<Arc<Log>>) {
+        self.note_base(engine, engine.log.sink().map_or(0, |sink| sink.figures().base_bytes));
         self.lock().served = true;
         while let Some((kind, begun)) = self.next(engine) {
             let log = if kind == Kind::Base { log() } else { None };
@@ -429,13 +447,17 @@ impl Saves {
         let result = self.write(engine, disk, *begun, target);
         match (rotation, log) {
             (Some(rotation), Some(log)) => match result {
-                Ok(()) => log.finish_rewrite(rotation, now_ms(engine)).map_err(io::Error::other),
+                Ok(bytes) => {
+                    log.finish_rewrite(rotation, now_ms(engine)).map_err(io::Error::other)?;
+                    self.note_base(engine, bytes);
+                    Ok(())
+                }
                 Err(error) => {
                     log.abort_rewrite(rotation);
                     Err(error)
                 }
             },
-            _ => result,
+            _ => result.map(drop),
         }
     }
 
@@ -449,7 +471,7 @@ impl Saves {
             (Kind::Base, Some(log)) => Some(log.prepare_rotation(now_ms(engine)).map_err(io::Error::other)?),
             (Kind::Base, None) => return Err(io::Error::other("there is no log")),
         };
-        let preparation = Preparation::new(Arc::new(RdbEncoder::new(&settings, engine.clock.unix_us() / 1000)));
+        let preparation = Preparation::new(Arc::new(RdbEncoder::new(settings.clone(), engine.clock.unix_us() / 1000)));
         let mut guard = loop {
             if let Some(guard) = engine.keyspace.lock(ShardSet::All) {
                 break guard;
@@ -476,13 +498,13 @@ impl Saves {
         Ok(begun)
     }
 
-    /// Writes a snapshot to a file: beside it first, and in its place when all is on disk.
-    fn write(&self, engine: &Engine, disk: &dyn Disk, begun: Begun, target: PathBuf) -> io::Result<()> {
-        let Begun { mut snapshot, libraries, settings, at_us, rotation, .. } = begun;
+    /// Writes a snapshot to a file: beside it first, and in its place when all is on disk. Its length in bytes.
+    fn write(&self, engine: &Engine, disk: &dyn Disk, begun: Begun, target: PathBuf) -> io::Result<u64> {
+        let Begun { mut snapshot, libraries, settings, rotation, .. } = begun;
         let base = rotation.is_some();
         let mut file = SnapshotFile::create(disk, target, &settings);
         match &mut file {
-            Ok(file) => file.begin(engine, at_us, base, &libraries, snapshot.sizes()),
+            Ok(file) => file.begin(engine, base, &libraries, snapshot.sizes()),
             Err(_) => snapshot.progress().abandon(),
         }
         let mut out = Vec::new();
@@ -526,7 +548,7 @@ impl Saves {
             None => file
                 .append(&mut out)
                 .and_then(|()| file.finish())
-                .inspect(|()| engine.platform.log(2, "DB saved on disk")),
+                .inspect(|_| engine.platform.log(2, "DB saved on disk")),
             Some(error) => {
                 file.remove();
                 Err(error)
@@ -577,5 +599,5 @@ fn tracked(snapshot: &Snapshot) -> (Progress, usize) {
 fn begin(engine: &Engine, snapshot: Snapshot, settings: Arc<Settings>, rotation: Option<Rotation>) -> Begun {
     let libraries = engine.functions.current().iter().map(|library| library.code.clone()).collect();
     let dirty = engine.total(|stats| stats.dirty.get());
-    Begun { snapshot, dirty, libraries, settings, at_us: engine.clock.unix_us(), rotation }
+    Begun { snapshot, dirty, libraries, settings, rotation }
 }

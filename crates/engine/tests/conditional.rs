@@ -245,12 +245,12 @@ fn lmovem_moves_several() {
          LMOVEM l m RIGHT RIGHT EXACTLY 2 obo => *2 $1 8 $1 7
          LMOVEM l m right left => *1 $1 6
          LRANGE m 0 -1 => *7 $1 6 $1 3 $1 4 $1 2 $1 1 $1 8 $1 7
-         LMOVEM l m LEFT RIGHT EXACTLY 2 BULK => $-1
+         LMOVEM l m LEFT RIGHT EXACTLY 2 BULK => *-1
          LMOVEM l m LEFT RIGHT COUNT 100 OBO => *1 $1 5
          EXISTS l => :0
-         LMOVEM l m LEFT RIGHT => *0
-         LMOVEM l m LEFT RIGHT COUNT 2 BULK => *0
-         LMOVEM l m LEFT RIGHT EXACTLY 1 BULK => $-1
+         LMOVEM l m LEFT RIGHT => *-1
+         LMOVEM l m LEFT RIGHT COUNT 2 BULK => *-1
+         LMOVEM l m LEFT RIGHT EXACTLY 1 BULK => *-1
          DEL m => :1
          RPUSH l a b c d => :4
          LMOVEM l l LEFT LEFT EXACTLY 2 OBO => *2 $1 b $1 a
@@ -289,12 +289,11 @@ fn blmovem_waits_for_enough() {
     assert_eq!(console.raw("b"), b"*2\r\n$1\r\nx\r\n$1\r\ny\r\n");
     assert_eq!(console.ask("b", "BLMOVEM none m LEFT RIGHT 0.5"), "");
     console.advance_ms(600);
-    // As BLMOVE.
     assert_eq!(console.raw("b"), b"*-1\r\n");
     console.check(
         "MULTI => +OK
          BLMOVEM none m LEFT RIGHT 0 COUNT 1 OBO => +QUEUED
-         EXEC => *1 $-1
+         EXEC => *1 *-1
          BLMOVEM l m LEFT RIGHT 0 => *1 $1 4
          BLMOVEM l m LEFT RIGHT x => -ERR timeout is not a float or out of range
          BLMOVEM l m LEFT RIGHT 0 COUNT 0 OBO => -ERR count should be greater than 0

@@ -2,7 +2,8 @@
 //! differ, those of Redis 8. The clock starts at 1767225600000 ms.
 
 use kelda_engine::testing::Console;
-use kelda_resp::Value;
+use kelda_resp::{Value, encode_command};
+use std::collections::BTreeMap;
 
 const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value";
 const NO_FIELDS: &str = "-ERR Mandatory argument FIELDS is missing or not at the right position";
@@ -470,5 +471,216 @@ fn a_script_that_is_rolled_back_leaves_times_as_they_were() {
              HTTL h FIELDS 2 a b => *2 :-1 :5
              INFO keyspace => $56 # Keyspace db0:keys=1,expires=0,avg_ttl=0,subexpiry=1",
         );
+    }
+}
+
+/// What a hash is meant to hold: fields with their values and expiry times.
+type Fields = BTreeMap<&'static str, (String, Option<i64>)>;
+
+/// An engine and what its keyspace is meant to be.
+struct Model {
+    console: Console,
+    hashes: BTreeMap<&'static str, Fields>,
+    now: i64,
+    seed: u64,
+}
+
+const KEYS: [&str; 3] = ["x", "y", "z"];
+const FIELDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+impl Model {
+    fn below(&mut self, bound: usize) -> usize {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) as usize % bound
+    }
+
+    /// A field that expires, or not.
+    fn put(&mut self, key: &'static str, field: &'static str, value: &str, at: Option<i64>) {
+        self.hashes.entry(key).or_default().insert(field, (value.into(), at));
+    }
+
+    /// Lets what is due go.
+    fn drop_due(&mut self) {
+        let now = self.now;
+        self.hashes.values_mut().for_each(|fields| fields.retain(|_, (_, at)| at.is_none_or(|at| at >= now)));
+        self.hashes.retain(|_, fields| !fields.is_empty());
+    }
+
+    fn step(&mut self) {
+        let (key, other) = (KEYS[self.below(3)], KEYS[self.below(3)]);
+        let (field, value) = (FIELDS[self.below(6)], self.below(100).to_string());
+        let ttl = 1 + self.below(60) as i64;
+        let at = self.now + ttl;
+        let there = self.hashes.get(key).and_then(|fields| fields.get(field)).cloned();
+        let command = match self.below(14) {
+            0 | 1 => {
+                self.put(key, field, &value, None);
+                format!("HSET {key} {field} {value}")
+            }
+            2 | 3 => {
+                self.put(key, field, &value, Some(at));
+                format!("HSETEX {key} PX {ttl} FIELDS 1 {field} {value}")
+            }
+            4 => {
+                self.put(key, field, &value, there.and_then(|(_, at)| at));
+                format!("HSETEX {key} KEEPTTL FIELDS 1 {field} {value}")
+            }
+            5 => {
+                if let Some((old, _)) = there {
+                    self.put(key, field, &old, Some(at));
+                }
+                format!("HPEXPIRE {key} {ttl} FIELDS 1 {field}")
+            }
+            6 => {
+                if let Some((old, old_at)) = there
+                    && old_at.is_none_or(|old| at < old)
+                {
+                    self.put(key, field, &old, Some(at));
+                }
+                format!("HPEXPIRE {key} {ttl} LT FIELDS 1 {field}")
+            }
+            7 => {
+                if let Some((old, _)) = there {
+                    self.put(key, field, &old, None);
+                }
+                format!("HPERSIST {key} FIELDS 1 {field}")
+            }
+            8 => {
+                self.hashes.entry(key).or_default().remove(field);
+                format!("HDEL {key} {field}")
+            }
+            9 => {
+                self.hashes.entry(key).or_default().remove(field);
+                format!("HEXPIRE {key} 0 FIELDS 1 {field}")
+            }
+            10 => {
+                if let Some(fields) = self.hashes.get(key).cloned()
+                    && key != other
+                {
+                    self.hashes.insert(other, fields);
+                }
+                format!("COPY {key} {other} REPLACE")
+            }
+            11 => {
+                if let Some(fields) = self.hashes.remove(key) {
+                    self.hashes.insert(other, fields);
+                }
+                format!("RENAME {key} {other}")
+            }
+            12 => {
+                // The second key is not declared: the script is rolled back and run again.
+                self.put(key, field, &value, Some(at));
+                self.hashes.remove(other);
+                let script =
+                    "redis.call('HSETEX',KEYS[1],'PX',ARGV[1],'FIELDS',1,ARGV[2],ARGV[3]) redis.call('DEL',ARGV[4])";
+                format!("EVAL \"{script}\" 1 {key} {ttl} {field} {value} {other}")
+            }
+            _ => {
+                let ms = self.below(40) as u64;
+                self.console.advance_ms(ms);
+                self.now += ms as i64;
+                return self.drop_due();
+            }
+        };
+        self.drop_due();
+        self.console.ask("a", &command);
+        self.check(&command);
+    }
+
+    /// Asks for everything in one go.
+    fn check(&mut self, after: &str) {
+        let (mut questions, mut answers) = (Vec::new(), Vec::new());
+        // The first look at a key removes what is due of it: which it is must not matter.
+        let first = self.below(4);
+        for key in KEYS {
+            let none = Fields::new();
+            let fields = self.hashes.get(key).unwrap_or(&none);
+            let times = FIELDS.map(|field| match fields.get(field) {
+                None => " :-2".to_string(),
+                Some((_, at)) => format!(" :{}", at.unwrap_or(-1)),
+            });
+            let values = FIELDS.map(|field| match fields.get(field) {
+                None => " $-1".to_string(),
+                Some((value, _)) => format!(" ${} {value}", value.len()),
+            });
+            let len = fields.len();
+            let mut of_key = [
+                (format!("HLEN {key}"), format!(":{len}")),
+                (format!("HMGET {key} a b c d e f"), format!("*6{}", values.concat())),
+                (format!("HPEXPIRETIME {key} FIELDS 6 a b c d e f"), format!("*6{}", times.concat())),
+                (format!("EXISTS {key}"), format!(":{}", i32::from(len != 0))),
+            ];
+            of_key.rotate_left(first);
+            for (question, answer) in of_key {
+                let words: Vec<&str> = question.split(' ').collect();
+                encode_command(&mut questions, &words);
+                answers.push(answer);
+            }
+        }
+        encode_command(&mut questions, &["DBSIZE"]);
+        answers.push(format!(":{}", self.hashes.len()));
+        self.console.send("a", &questions);
+        let got = String::from_utf8(self.console.raw("a")).unwrap().replace("\r\n", " ");
+        assert_eq!(got.trim_end(), answers.join(" "), "after {after}");
+        let timed = self.hashes.values().filter(|fields| fields.values().any(|(_, at)| at.is_some())).count();
+        let info = self.console.ask("a", "INFO keyspace");
+        assert!(self.hashes.is_empty() || info.ends_with(&format!("subexpiry={timed}")), "{info} after {after}");
+    }
+}
+
+#[test]
+fn random_commands_match_a_model() {
+    const STEPS: usize = 100;
+    for seed in 0..6 {
+        let console = console(FORMS[seed % 2]);
+        let mut model = Model { console, hashes: BTreeMap::new(), now: 1_767_225_600_000, seed: seed as u64 };
+        if seed < 3 {
+            model.console.check("DEBUG SET-ACTIVE-EXPIRE 0 => +OK");
+        }
+        for _ in 0..STEPS {
+            model.step();
+        }
+        // In the end everything that can expire has, without a look.
+        model.console.check("DEBUG SET-ACTIVE-EXPIRE 1 => +OK");
+        for _ in 0..50 {
+            model.console.advance_ms(10);
+            model.now += 10;
+        }
+        model.drop_due();
+        assert_eq!(model.console.ask("a", "DBSIZE"), format!(":{}", model.hashes.len()));
+        model.check("the end");
+    }
+}
+
+#[test]
+fn in_import_mode_the_source_says_when_fields_go() {
+    for entries in FORMS {
+        let mut console = console(entries);
+        console.check(
+            "CONFIG SET import-mode yes => +OK
+             HSETEX h PX 10 FIELDS 1 a 1 => :1
+             HSET h b 2 => :1
+             HSETEX over PX 10 FIELDS 1 a 1 => :1",
+        );
+        console.advance_ms(200);
+        console.check(
+            "HGETALL h => *2 $1 b $1 2
+             HLEN h => :1
+             EXISTS over => :0
+             DBSIZE => :2",
+        );
+        assert_eq!(console.ask("source", "CLIENT IMPORT-SOURCE ON"), "+OK");
+        assert_eq!(console.ask("source", "HGET h a"), "$1 1");
+        assert_eq!(console.ask("source", "HLEN over"), ":1");
+        assert_eq!(console.ask("source", "HEXPIRE h 0 FIELDS 1 b"), "*1 :1");
+        assert_eq!(console.ask("source", "HINCRBY h a 1"), ":2");
+        console.advance_ms(1);
+        console.check("EXISTS h => :0");
+        assert_eq!(console.ask("source", "HMGET h a b"), "*2 $1 2 $1 2");
+        console.check("CONFIG SET import-mode no => +OK");
+        for _ in 0..20 {
+            console.advance_ms(10);
+        }
+        console.check("DBSIZE => :0");
     }
 }

@@ -10,6 +10,7 @@
 //! Errors are those of `std::io`: they keep the system's error number, which decides what may be tried again.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -113,17 +114,17 @@ pub fn replace_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io
     disk.sync_dir(dir)
 }
 
-/// Copies the first `len` bytes of a file into another, from its start. Does not sync.
-pub fn copy_prefix(from: &dyn File, to: &dyn File, len: u64) -> io::Result<()> {
+/// Copies a part of a file to the start of another. Does not sync.
+pub fn copy_range(from: &dyn File, range: Range<u64>, to: &dyn File) -> io::Result<()> {
     let mut block = vec![0; 1 << 20];
-    let mut offset = 0;
-    while offset < len {
-        let want = usize::try_from(len - offset).unwrap_or(usize::MAX).min(block.len());
+    let mut offset = range.start;
+    while offset < range.end {
+        let want = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(block.len());
         let part = block.get_mut(..want).unwrap_or_default();
         match from.read_at(offset, part)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             n => {
-                write_all_at(to, offset, part.get(..n).unwrap_or_default())?;
+                write_all_at(to, offset - range.start, part.get(..n).unwrap_or_default())?;
                 offset += n as u64;
             }
         }

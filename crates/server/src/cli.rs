@@ -1,5 +1,6 @@
 //! The command line: the same directives as in a file, in Redis's form.
 
+use crate::maintenance::Task;
 use kelda_engine::config::lines::quote;
 
 /// What the command line asks for.
@@ -18,6 +19,8 @@ pub enum Request {
     Version,
     /// Print the help and end.
     Help,
+    /// Look after data that no server uses.
+    Maintain(Task),
     /// End with this error.
     Refuse(&'static str),
 }
@@ -28,6 +31,11 @@ Usage: kelda-server [/path/to/redis.conf] [options] [-]
        kelda-server -                  read the configuration from standard input
        kelda-server -v or --version
        kelda-server -h or --help
+       kelda-server --check DIR        read all data in DIR and tell what is there, and where it is damaged
+       kelda-server --salvage DIR      keep what comes before the first damage, set the rest aside
+       kelda-server --restore-to MOMENT --from DIR --into NEWDIR
+                                       copy the data as it was after an LSN (1234) or at a time (2026-11-22T10:30:00Z,
+                                       @1795343400); --into is the data directory of a server to be
 
 Every directive of redis.conf is an option; options win over the file:
        kelda-server --port 7777
@@ -44,6 +52,7 @@ pub fn read(arguments: &[String]) -> Request {
         Some("--test-memory") => {
             return Request::Refuse("--test-memory is not supported: use memtester or memtest86.");
         }
+        Some("--check" | "--salvage" | "--restore-to") => return maintain(arguments),
         Some("--check-system") => return Request::Refuse("--check-system is not supported."),
         Some("--sentinel") => return Request::Refuse("Sentinel mode is not supported."),
         _ => {}
@@ -62,6 +71,20 @@ pub fn read(arguments: &[String]) -> Request {
         (stdin, rest) = (true, head);
     }
     Request::Serve { file, stdin, options: options(rest) }
+}
+
+/// What to do with data that no server uses.
+fn maintain(arguments: &[String]) -> Request {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--check", dir] => Request::Maintain(Task::Check(dir.into())),
+        ["--salvage", dir] => Request::Maintain(Task::Salvage(dir.into())),
+        ["--restore-to", moment, "--from", from, "--into", into]
+        | ["--restore-to", moment, "--into", into, "--from", from] => {
+            Request::Maintain(Task::Restore { moment: moment.into(), from: from.into(), into: into.into() })
+        }
+        _ => Request::Refuse("--check DIR, --salvage DIR, or --restore-to MOMENT --from DIR --into NEWDIR"),
+    }
 }
 
 /// Turns arguments into lines. An argument that begins with `--` starts a directive, unless the one before it is a
@@ -147,5 +170,11 @@ mod tests {
         assert_eq!((read(&["-v"]), read(&["--version"])), (Request::Version, Request::Version));
         assert_eq!((read(&["-h"]), read(&["--help"])), (Request::Help, Request::Help));
         assert!(matches!(read(&["--test-memory", "1"]), Request::Refuse(_)));
+        assert_eq!(read(&["--check", "d"]), Request::Maintain(Task::Check("d".into())));
+        assert_eq!(read(&["--salvage", "d"]), Request::Maintain(Task::Salvage("d".into())));
+        let restore = Task::Restore { moment: "7".into(), from: "a".into(), into: "b".into() };
+        assert_eq!(read(&["--restore-to", "7", "--from", "a", "--into", "b"]), Request::Maintain(restore));
+        assert!(matches!(read(&["--check"]), Request::Refuse(_)));
+        assert!(matches!(read(&["--restore-to", "7", "--from", "a"]), Request::Refuse(_)));
     }
 }

@@ -9,6 +9,7 @@ mod echo;
 mod event_loop;
 mod listen;
 mod log;
+mod maintenance;
 mod memory;
 mod persistence;
 mod process;

@@ -4,6 +4,7 @@ use crate::cli::{self, Request};
 use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
+use crate::maintenance;
 use crate::persistence::describe;
 use crate::process::{
     ProcessEffects, TurnLog, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file,
@@ -63,6 +64,7 @@ pub fn main<M: MakeSessions>(
             print!("{}", cli::HELP);
             return ExitCode::SUCCESS;
         }
+        Request::Maintain(task) => return maintenance::run(&task),
         Request::Refuse(why) => {
             eprintln!("{why}");
             return ExitCode::FAILURE;

@@ -107,6 +107,7 @@ struct State {
     /// Calls so far.
     calls: u64,
     hook: Option<Hook>,
+    short_writes: bool,
 }
 
 /// The disk. Clones are the same disk.
@@ -224,6 +225,7 @@ impl SimDisk {
             off: false,
             calls: 0,
             hook: None,
+            short_writes: true,
         })))
     }
 
@@ -234,6 +236,11 @@ impl SimDisk {
     /// Calls fail as often as this from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
+    }
+
+    /// Whether some writes write only a part of their bytes. They do if nothing else is said.
+    pub fn set_short_writes(&self, short: bool) {
+        self.state().short_writes = short;
     }
 
     /// The power goes at the `calls`-th call from now.
@@ -432,7 +439,7 @@ impl File for SimFile {
         let mut state = self.disk.state();
         let entered = state.enter(Call::Write);
         // A write may be short, and one that fails may have written something.
-        let some = match state.rng.one_in(8) || entered.is_err() {
+        let some = match state.short_writes && state.rng.one_in(8) || entered.is_err() {
             true => state.rng.below(bytes.len() as u64 + 1) as usize,
             false => bytes.len(),
         };

@@ -9,15 +9,19 @@ impl ShardData {
     /// # Errors
     /// Gives the entry back if its key is there already.
     pub fn load(&mut self, now_ms: i64, db: u32, hash: u64, entry: Entry) -> Result<(), Entry> {
-        let part = self.db_or_new(db);
-        if part.table.get(hash, entry.as_ref().key()).is_some() {
+        if self.db(db).is_some_and(|part| part.table.get(hash, entry.as_ref().key()).is_some()) {
             return Err(entry);
         }
-        let at = entry.as_ref().expire_at();
-        entry.as_ref().set_indexed(at.is_some());
-        part.table.insert(hash, entry);
-        if let Some(at) = at {
-            part.volatile += 1;
+        let (expires, timed, due) = {
+            let entry = entry.as_ref();
+            (entry.expire_at().is_some(), entry.field_due().is_some(), entry.next_due())
+        };
+        entry.as_ref().set_indexed(due.is_some());
+        self.insert(db, hash, entry);
+        let part = self.db_or_new(db);
+        part.volatile += u32::from(expires);
+        part.volatile_hashes += u32::from(timed);
+        if let Some(at) = due {
             self.expiry.add(now_ms, hash, db, at);
         }
         Ok(())

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::info;
 use crate::monitor;
 use crate::rdb;
+use crate::saving::{self, Kind};
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_resp::number;
@@ -366,17 +367,28 @@ pub static COMMANDS: &[Command] = &[
 
 /// Writes the snapshot file while nothing else happens.
 fn save(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    if ctx.worker.engine.saves.is_running(Some(Kind::Rdb)) {
+        return Err(saving::IN_PROGRESS);
+    }
+    if !save_now(ctx)? {
+        return Err(Error::text("ERR"));
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// Saves while everybody waits. Whether that succeeded.
+fn save_now(ctx: &mut Ctx) -> Result<bool> {
     let engine = ctx.engine();
     let saved = ctx.with_shards(ShardSet::All, |txn| {
         txn.will_take_long();
         rdb::save(&engine, txn)
     })?;
-    saved.map_err(|error| {
+    engine.saves.saved_in_foreground(saved.is_ok());
+    if let Err(error) = &saved {
         engine.platform.log(3, &format!("Error saving DB on disk: {error}"));
-        Error::text("ERR")
-    })?;
-    reply.ok();
-    Ok(())
+    }
+    Ok(saved.is_ok())
 }
 
 const CONNECTION: Flags = ANYTIME.and(Flags::FAST);

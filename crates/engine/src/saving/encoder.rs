@@ -1,44 +1,31 @@
 //! How a snapshot's entries are written: as in an RDB file.
 
-use crate::config::{MaxmemoryPolicy, Settings};
-use crate::rdb::format;
+use crate::config::Settings;
+use crate::rdb;
 use kelda_log::rdb::{
     Access, Format, encode_value, kind, opcode, put_entry, put_entry_head, put_list_block, put_number, put_text,
     value_kind,
 };
-use kelda_store::access::AccessClock;
 use kelda_store::entry::EntryRef;
 use kelda_store::snapshot::{Element, Encoder};
 use kelda_store::value::ValueRef;
+use std::sync::Arc;
 
 /// Writes entries as they stand in an RDB file.
 pub struct RdbEncoder {
     format: Format,
-    /// What is written of the use of keys: what eviction goes by.
-    access: Option<AccessClock>,
+    settings: Arc<Settings>,
+    now_ms: i64,
 }
 
 impl RdbEncoder {
     /// As the settings say, for a file begun at this time.
-    pub fn new(settings: &Settings, now_ms: i64) -> RdbEncoder {
-        use MaxmemoryPolicy::*;
-        let policy = settings.maxmemory_policy;
-        let writes_access = matches!(policy, AllkeysLru | VolatileLru | AllkeysLfu | VolatileLfu);
-        let access = writes_access.then(|| AccessClock {
-            lfu: policy.is_lfu(),
-            now_ms,
-            log_factor: settings.lfu_log_factor,
-            decay_minutes: settings.lfu_decay_time,
-        });
-        RdbEncoder { format: format(settings), access }
+    pub fn new(settings: Arc<Settings>, now_ms: i64) -> RdbEncoder {
+        RdbEncoder { format: rdb::format(&settings), settings, now_ms }
     }
 
     fn access(&self, entry: EntryRef<'_>) -> Option<Access> {
-        let clock = self.access?;
-        Some(match clock.lfu {
-            true => Access::Frequency(clock.frequency(entry.access()).min(255) as u8),
-            false => Access::Idle(u64::from(clock.idle_seconds(entry.access()))),
-        })
+        rdb::access_of(entry, &self.settings, self.now_ms)
     }
 }
 

@@ -2,8 +2,7 @@
 
 use crate::config::Settings;
 use crate::engine::Engine;
-use crate::rdb::format;
-use crate::version::REDIS_VERSION;
+use crate::rdb;
 use kelda_log::disk::{Disk, File, Open, write_all_at};
 use kelda_log::rdb::RdbWriter;
 use std::io;
@@ -31,29 +30,14 @@ impl<'d> SnapshotFile<'d> {
     pub fn create(disk: &'d dyn Disk, target: PathBuf, settings: &Settings) -> io::Result<SnapshotFile<'d>> {
         let temporary = target.with_file_name(format!("temp-{}.rdb", std::process::id()));
         let file = disk.open(&temporary, Open::Create)?;
-        let writer = RdbWriter::new(format(settings), settings.rdbchecksum);
+        let writer = RdbWriter::new(rdb::format(settings), settings.rdbchecksum);
         Ok(SnapshotFile { disk, file, temporary, target, writer, offset: 0, synced: 0 })
     }
 
     /// Writes all that comes before the keys. `sizes` has the number of keys, and of those with an expiry time, by database.
-    pub fn begin(
-        &mut self,
-        engine: &Engine,
-        at_us: i64,
-        base: bool,
-        libraries: &[Arc<[u8]>],
-        sizes: &[(usize, usize)],
-    ) {
-        let seconds = at_us.div_euclid(1_000_000).to_string();
-        let memory = engine.platform.used_memory().to_string();
-        let facts = [
-            ("redis-ver", REDIS_VERSION),
-            ("redis-bits", "64"),
-            ("ctime", &seconds),
-            ("used-mem", &memory),
-            ("aof-base", if base { "1" } else { "0" }),
-        ];
-        self.writer.header(facts);
+    pub fn begin(&mut self, engine: &Engine, base: bool, libraries: &[Arc<[u8]>], sizes: &[(usize, usize)]) {
+        let facts = rdb::facts(engine, base);
+        self.writer.header(facts.iter().map(|(name, fact)| (*name, &**fact)));
         libraries.iter().for_each(|code| self.writer.function(code));
         for (db, &(keys, volatile)) in sizes.iter().enumerate() {
             if keys != 0 {
@@ -88,15 +72,17 @@ impl<'d> SnapshotFile<'d> {
         Ok(())
     }
 
-    /// Ends the file, and puts it in its place once it is on disk. On error what was there before is there still.
-    pub fn finish(mut self) -> io::Result<()> {
+    /// Ends the file, and puts it in its place once it is on disk; its length in bytes. On error what was there before is there
+    /// still.
+    pub fn finish(mut self) -> io::Result<u64> {
         self.writer.end();
         let put = |this: &mut Self| {
             // `end` has included its own bytes in the sum.
             this.drain()?;
             this.file.sync()?;
             this.disk.rename(&this.temporary, &this.target)?;
-            this.disk.sync_dir(this.target.parent().unwrap_or(Path::new(".")))
+            this.disk.sync_dir(this.target.parent().unwrap_or(Path::new(".")))?;
+            Ok(this.offset)
         };
         put(&mut self).inspect_err(|_| self.remove())
     }

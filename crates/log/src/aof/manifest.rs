@@ -132,7 +132,7 @@ impl Manifest {
             if head.kind != Kind::Manifest || !head.fits(text, 0) {
                 return Err(bad(1, "the checksum does not fit"));
             }
-        } else if bytes.starts_with(b"#F") || bytes.get(1..3) == Some(b"F:") {
+        } else if bytes.starts_with(b"#F") || (bytes.starts_with(b"#") && bytes.get(2) == Some(&b':')) {
             return Err(bad(1, "the checksum line is damaged"));
         }
         let text = std::str::from_utf8(text).map_err(|_| bad(1, "is not text"))?;

@@ -11,7 +11,8 @@ use super::commands::{self, Commands, Stop};
 use super::frame::{self, HEAD, Head, Header, Kind};
 use super::manifest::{FileLine, Manifest, Names};
 use super::{Damage, Error, FORMAT, Lsn, Result};
-use crate::disk::{Disk, File, Open, read_full_at};
+use crate::disk::{Cursor, Disk, File, Open, read_full_at};
+use crate::rdb::RdbFile;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -107,6 +108,8 @@ pub struct FileReader {
     next_lsn: Lsn,
     /// Whether the first frame after the header tells the LSN, since nothing before does.
     adopt: bool,
+    /// Whether another server went on in this file: from here on it is plain.
+    foreign: bool,
 }
 
 impl FileReader {
@@ -127,6 +130,7 @@ impl FileReader {
             header: None,
             next_lsn: 0,
             adopt: true,
+            foreign: false,
         })
     }
 
@@ -218,6 +222,13 @@ impl FileReader {
         self.offset += bytes as u64;
     }
 
+    /// Leaves out a byte that is damaged.
+    pub(super) fn skip_byte(&mut self) {
+        if !self.rest().is_empty() {
+            self.consume(1);
+        }
+    }
+
     /// Goes to another place.
     pub(super) fn seek(&mut self, offset: u64) {
         self.window.clear();
@@ -284,6 +295,10 @@ impl FileReader {
         if self.offset >= self.len {
             return Ok(Ok(None));
         }
+        if self.foreign || self.turns_foreign()? {
+            self.foreign = true;
+            return self.plain_step();
+        }
         let head = match self.frame(salt)? {
             Ok(head) => head,
             Err(bad) => return Ok(Err(bad)),
@@ -315,6 +330,31 @@ impl FileReader {
         };
         self.consume(HEAD + head.len as usize);
         Ok(Ok(Some(step)))
+    }
+
+    /// Whether a whole command stands where a frame should: Redis or Valkey ran on this directory, and appended to the
+    /// last file. What a power cut leaves does not look like that.
+    fn turns_foreign(&mut self) -> Result<bool> {
+        self.fill(HEAD)?;
+        if !self.rest().starts_with(b"*") {
+            return Ok(false);
+        }
+        let mut want = BLOCK;
+        loop {
+            self.fill(want)?;
+            match commands::parse(self.rest(), &mut Vec::new()) {
+                Ok(_) => return Ok(true),
+                Err(Stop::Malformed) => return Ok(false),
+                // Cut off by the end of the file, or only by the window's.
+                Err(Stop::Short) if self.offset + self.rest().len() as u64 >= self.len => return Ok(false),
+                Err(Stop::Short) => want = self.rest().len() * 2,
+            }
+        }
+    }
+
+    /// Whether another server wrote what comes next.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// The next entry of a plain file: a command, or all from MULTI to EXEC.
@@ -501,6 +541,8 @@ pub struct Reader {
     proven: u64,
     /// Marks behind that: LSN, and where its record ends.
     marks: VecDeque<(Lsn, u64)>,
+    /// LSN of the last mark.
+    marked: Lsn,
 }
 
 impl Reader {
@@ -516,10 +558,10 @@ impl Reader {
                 let path = names.path(&line.name);
                 let fail = |error| Error::io("read", &path, error);
                 let file = disk.open(&path, Open::Read).map_err(fail)?;
-                let mut magic = [0; 5];
+                let mut magic = [0; 6];
                 read_full_at(&*file, 0, &mut magic).map_err(fail)?;
                 let len = file.len().map_err(fail)?;
-                Some(BaseFile { rdb: &magic == b"REDIS", len, path })
+                Some(BaseFile { rdb: RdbFile::<Cursor>::is_start(&magic), len, path })
             }
         };
         let parts =
@@ -539,6 +581,7 @@ impl Reader {
             bytes_before: 0,
             proven: 0,
             marks: VecDeque::new(),
+            marked: 0,
         }))
     }
 
@@ -571,6 +614,7 @@ impl Reader {
             }
             let Some(file) = self.current.as_mut() else { return Ok(None) };
             let step = if self.plain { file.plain_step()? } else { file.checked_step()? };
+            self.plain |= file.is_foreign();
             match step {
                 Ok(None) => self.leave_file(),
                 Ok(Some(step)) => {
@@ -579,7 +623,11 @@ impl Reader {
                         self.last_lsn = file.next_lsn() - 1;
                     }
                     if let Step::Mark { durable, start, .. } = step {
-                        self.marks.push_back((self.last_lsn, start));
+                        // Of several behind one record the first tells where that ends.
+                        if self.marked < self.last_lsn {
+                            self.marks.push_back((self.last_lsn, start));
+                            self.marked = self.last_lsn;
+                        }
                         while let Some((_, end)) = self.marks.pop_front_if(|(lsn, _)| *lsn <= durable) {
                             self.proven = end;
                         }
@@ -608,7 +656,10 @@ impl Reader {
     }
 
     fn leave_file(&mut self) {
-        self.bytes_before += self.parts.get(self.at).map_or(0, |part| part.len);
+        if let Some(part) = self.parts.get_mut(self.at) {
+            self.bytes_before += part.len;
+            part.header = part.header.filter(|_| !self.plain);
+        }
         self.at += 1;
         self.current = None;
     }
@@ -630,6 +681,7 @@ impl Reader {
         if part.content {
             self.proven = file.offset();
             self.marks.clear();
+            self.marked = self.last_lsn;
         }
         self.current = Some(file);
         Ok(true)

@@ -113,7 +113,7 @@ pub static COMMANDS: &[Command] = &[
         name: "HSETEX",
         flags: GROWING,
         since: "8.0.0",
-        syntax: "key key-condition:[NX | XX] fields-condition:[FNX | FXX] expiration:[EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL] fields:(FIELDS numfields data:<field value> [field value ...])",
+        syntax: "key key-condition:[NX | XX] fields-condition:[FNX | FXX] expiration:[EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL] fields:(FIELDS numfields field value [field value ...])",
         summary: "Sets fields, with one expiry time for all of them, if the key and the fields are there or not.",
         run: Run::Write(setex),
         ..SETTER

@@ -109,7 +109,7 @@ impl Move {
 fn lmovem(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let of = Move::parse(args, 5)?;
     if !of.run(txn, args, reply)? {
-        if of.exactly { reply.null() } else { reply.array(0) }
+        reply.null_array();
     }
     Ok(())
 }
@@ -120,5 +120,5 @@ fn blmovem(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result<Wait> {
     if of.run(txn, args, reply)? {
         return Ok(Wait::Done);
     }
-    Ok(Wait::On { keys: (1, 1), timeout_ms, otherwise: Nothing::Null, errors_end_it: false })
+    Ok(Wait::On { keys: (1, 1), timeout_ms, otherwise: Nothing::NullArray, errors_end_it: false })
 }
