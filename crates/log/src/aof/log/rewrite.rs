@@ -61,10 +61,14 @@ impl Log {
             .map_err(|error| Error::io("sync", &path, error))?;
         let mut writer = lock(&self.writer);
         self.write_locked(&mut writer, now_ms, false);
-        let next = match writer.seq >= rotation.seq {
-            true => None,
+        let skip = match writer.seq >= rotation.seq {
+            true => {
+                // Nobody is to wait for the manifest.
+                drop(writer);
+                None
+            }
             // The log could not be written up to here. It no longer matters: the base holds all that.
-            false => Some(self.skip_to(&mut writer, rotation)?),
+            false => Some((self.skip_to(&mut writer, rotation)?, writer)),
         };
         let mut files = lock(&self.files);
         let base = FileLine { name: self.names.base(rotation.seq), seq: rotation.seq, kind: FileType::Base };
@@ -78,13 +82,13 @@ impl Log {
             }
         }
         manifest.history.extend(old.history);
-        if let Some(next) = next.as_ref().filter(|next| !next.listed) {
+        if let Some((next, _)) = skip.as_ref().filter(|(next, _)| !next.listed) {
             let name = self.names.increment(next.seq);
             manifest.increments.push(FileLine { name, seq: next.seq, kind: FileType::Increment });
         }
         manifest.store(&*self.disk, &self.names)?;
         files.manifest = manifest;
-        if let Some(next) = next {
+        if let Some((next, mut writer)) = skip {
             while let Some(piece) = writer.pending.front()
                 && !matches!(piece, Piece::Switch(switch) if switch.seq == next.seq)
             {
@@ -94,7 +98,6 @@ impl Log {
             writer.pending.pop_front();
             self.gate.fetch_and(FULL, Ordering::Relaxed);
         }
-        drop(writer);
         self.durable.fetch_max(rotation.lsn, Ordering::AcqRel);
         self.written.fetch_max(rotation.lsn, Ordering::AcqRel);
         let removed = self.remove_history(&mut files);
