@@ -1,5 +1,6 @@
 //! Rewriting: the switch to a new increment, the new base, and what becomes of the old files.
 
+use super::super::backup::Backup;
 use super::super::copy::ARCHIVE;
 use super::super::manifest::{FileLine, FileType, Manifest};
 use super::super::{Error, Result};
@@ -74,6 +75,10 @@ impl Log {
         let base = FileLine { name: self.names.base(rotation.seq), seq: rotation.seq, kind: FileType::Base };
         let mut manifest = Manifest { base: Some(base), ..Manifest::default() };
         let old = files.manifest.clone();
+        if let Some(backup) = &mut files.backup {
+            let covered = old.increments.iter().filter(|line| line.seq < rotation.seq);
+            covered.for_each(|line| backup.keep(&*self.disk, &self.names, line));
+        }
         for line in old.base.into_iter().chain(old.increments) {
             if line.kind == FileType::Increment && line.seq >= rotation.seq {
                 manifest.increments.push(line);
@@ -89,6 +94,7 @@ impl Log {
         manifest.store(&*self.disk, &self.names)?;
         files.manifest = manifest;
         if let Some((next, mut writer)) = skip {
+            files.backup.iter_mut().for_each(Backup::spoil);
             while let Some(piece) = writer.pending.front()
                 && !matches!(piece, Piece::Switch(switch) if switch.seq == next.seq)
             {
@@ -173,9 +179,6 @@ impl Log {
         let archive = self.names.path(ARCHIVE);
         let mut bytes = 0;
         for line in &files.manifest.history {
-            if let Some(backup) = &mut files.backup {
-                backup.keep(&*self.disk, &self.names, line);
-            }
             let path = self.names.path(&line.name);
             let remove = || {
                 let len = match self.disk.open(&path, Open::Read) {
