@@ -11,6 +11,7 @@ use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
+use crate::registry::Names;
 use crate::running::RunningScripts;
 use crate::saving::Saves;
 use crate::scripts::ScriptCache;
@@ -27,6 +28,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 pub trait Platform: Send + Sync {
     /// Bytes that the allocator has handed out.
     fn used_memory(&self) -> usize;
+    /// Bytes that this thread has been given by the allocator, less those that it gave back, whoever had them. Cheap: asked
+    /// before each command.
+    fn allocated_here(&self) -> i64 {
+        0
+    }
     /// Resident bytes of the process.
     fn resident_memory(&self) -> usize {
         0
@@ -112,6 +118,8 @@ pub struct Engine {
     pub keyspace: Keyspace,
     /// The configuration.
     pub config: Arc<ConfigHandle>,
+    /// By which names commands are called.
+    pub names: Names,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The process.
@@ -183,6 +191,7 @@ impl Engine {
         let started_us = options.clock.unix_us();
         Arc::new(Engine {
             keyspace: Keyspace::new(settings.databases as u32),
+            names: options.config.config().names().clone(),
             config: options.config,
             started_us,
             last_save: AtomicI64::new(started_us / 1_000_000),

@@ -15,6 +15,7 @@ pub mod ctx;
 pub mod durability;
 pub mod engine;
 pub mod error;
+mod eviction;
 mod exec;
 mod fast_path;
 pub mod functions;

@@ -228,7 +228,7 @@ pub static TABLE: &[Row] = &[
     row("maxclients", Int(1, UINT_MAX), "10000").to(|s, v| s.maxclients = v.int() as usize),
     row("maxmemory", Size(0, u64::MAX), "0").to(|s, v| s.maxmemory = v.size()),
     row("maxmemory-clients", SizeOrPercent, "0").to(|s, v| if let Value::Memory(x) = v { s.maxmemory_clients = *x }),
-    row("maxmemory-eviction-tenacity", Int(0, 100), "10"),
+    row("maxmemory-eviction-tenacity", Int(0, 100), "10").to(|s, v| s.maxmemory_eviction_tenacity = v.int()),
     row("maxmemory-policy", Choice(MaxmemoryPolicy::WORDS), "noeviction").to(|s, v| s.maxmemory_policy = MaxmemoryPolicy::from_word(v.word()).unwrap_or(s.maxmemory_policy)),
     row("maxmemory-samples", Int(1, INT_MAX), "5").to(|s, v| s.maxmemory_samples = v.int() as usize),
     row("min-io-threads-avoid-copy-reply", Int(0, INT_MAX), "7").hidden(),

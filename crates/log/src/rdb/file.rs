@@ -5,7 +5,7 @@
 //! the buffer grows with what was really read.
 
 use super::decode::{decode_value, module_name, skip_value};
-use super::types::{Dialect, Version, opcode};
+use super::types::{Dialect, Version, kind, opcode};
 use super::writer::Access;
 use super::{RdbError, Reader, Text, crc64};
 use kelda_store::Limits;
@@ -388,6 +388,16 @@ impl Block {
 }
 
 impl<'a> RawEntry<'a> {
+    /// Key and value of a string, which needs no vector on its way.
+    pub fn as_string(&self) -> Result<Option<(Text<'a>, Text<'a>)>, FileError> {
+        if self.kind != kind::STRING {
+            return Ok(None);
+        }
+        let mut reader = Reader::new(self.bytes);
+        let texts = reader.text().and_then(|key| Ok((key, reader.text()?)));
+        texts.map(Some).map_err(|why| FileError::Content { offset: self.offset, key: None, why })
+    }
+
     /// Key and value; no value for a collection without elements: Redis once wrote such, and leaves them out.
     pub fn decode(&self, limits: &Limits) -> Result<(Text<'a>, Option<Value>), FileError> {
         let mut reader = Reader::new(self.bytes);

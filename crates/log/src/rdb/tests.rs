@@ -68,7 +68,7 @@ fn check(value: &Value, versions: &[Version]) {
         for compress in [false, true] {
             let format = Format { version, compress };
             let payload = dump(borrow(value), &format);
-            let back = restore(&payload, &Limits::default()).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
+            let back = restore(&payload, &Limits::default(), false).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
             assert_eq!(describe(&back), describe(value));
 
             let mut body = Vec::new();
@@ -224,12 +224,12 @@ fn every_cut_and_every_bit_is_noticed() {
     hash.set(b"field", b"value", &Limits::default());
     let payload = dump(ValueRef::Hash(&hash), &Format::default());
     for len in 0..payload.len() {
-        assert!(restore(&payload[..len], &Limits::default()).is_err());
+        assert!(restore(&payload[..len], &Limits::default(), false).is_err());
     }
     for bit in 0..payload.len() * 8 {
         let mut damaged = payload.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(restore(&damaged, &Limits::default()).err(), Some(PayloadError::Footer));
+        assert_eq!(restore(&damaged, &Limits::default(), false).err(), Some(PayloadError::Footer));
     }
 }
 
