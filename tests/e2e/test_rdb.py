@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 import redis
-from conftest import BINARY, IS_KELDA, Server
+from conftest import BINARY, IS_KELDA, Server, wait_until
 from test_command_table import valkey_binary
 
 pytestmark = pytest.mark.skipif(not IS_KELDA, reason="compares Kelda with its peers")
@@ -23,6 +23,7 @@ def peer(request):
 
 
 def start(binary, *directives):
+    directives = ("--appendonly", "no", *directives)
     if binary != BINARY:
         directives = ("--sanitize-dump-payload", "yes", *directives)
     return Server(*directives, binary=binary)
@@ -146,6 +147,44 @@ def test_values_of_a_peer_come_back(pair):
     assert picture(other) == want
 
 
+def test_fields_that_expire(tmp_path):
+    ours, theirs = start(BINARY, "--rdb-version", "80"), start(valkey_binary())
+    with redis.Redis(**ours.address) as kelda, redis.Redis(**theirs.address) as other:
+        for key, count in ("small", 5), ("large", 1000):
+            other.hset(key, mapping={f"field{n}": n for n in range(count)})
+            other.hpexpireat(key, 99_999_999_999_999, "field1", "field3")
+            other.hpexpireat(key, 88_888_888_888_888, "field2")
+            kelda.restore(key, 0, other.dump(key))
+            fields = [f"field{n}" for n in range(count)]
+            want = other.hgetall(key), other.hpexpiretime(key, *fields)
+            assert (kelda.hgetall(key), kelda.hpexpiretime(key, *fields)) == want
+            other.delete(key)
+            other.restore(key, 0, kelda.dump(key))
+            assert (other.hgetall(key), other.hpexpiretime(key, *fields)) == want
+            # The form of Redis 7.4.
+            kelda.config_set("rdb-version", 12)
+            assert kelda.restore(key + "-copy", 0, kelda.dump(key))
+            assert (kelda.hgetall(key + "-copy"), kelda.hpexpiretime(key + "-copy", *fields)) == want
+            kelda.config_set("rdb-version", 80)
+        kelda.hset("short", "field", 1)
+        kelda.hpexpire("short", 1, "field")
+        digest = kelda.execute_command("DEBUG DIGEST-VALUE", "small", "large")
+        kelda.execute_command("DEBUG RELOAD")
+        assert kelda.execute_command("DEBUG DIGEST-VALUE", "small", "large") == digest
+        other.save()
+        copy_of_theirs = started_on(BINARY, theirs)
+        kelda.save()
+        copy_of_ours = started_on(valkey_binary(), ours)
+        with redis.Redis(**copy_of_theirs.address) as a, redis.Redis(**copy_of_ours.address) as b:
+            for client in (a, b):
+                assert (client.hgetall("large"), client.hpexpiretime("large", *fields)) == want
+            assert not b.exists("short")
+        copy_of_theirs.stop()
+        copy_of_ours.stop()
+    theirs.stop()
+    ours.stop()
+
+
 def test_our_values_are_read_by_a_peer(pair):
     kelda, other = pair
     fill(kelda)
@@ -173,7 +212,14 @@ FUNCTION = "#!lua name=lib\nredis.register_function('answer', function() return 
 def started_on(binary, source, *directives):
     """A server of this binary on what another one has saved."""
     # It never writes there.
-    return start(binary, *directives, "--dir", source.directory.name)
+    server = start(binary, *directives, "--dir", source.directory.name)
+    with redis.Redis(**server.address) as client:
+        try:
+            wait_until(lambda: client.info("persistence")["loading"] == 0)
+        except redis.RedisError:
+            server.log.seek(0)
+            raise RuntimeError(server.log.read()) from None
+    return server
 
 
 @pytest.mark.parametrize("threads", ["1", "3"])

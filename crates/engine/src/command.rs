@@ -559,9 +559,10 @@ impl Keys {
                 let Some(count) = count.and_then(|count| usize::try_from(count).ok()) else { return };
                 // More keys than words: the command will fail, and none of them is a key.
                 let start = start + first;
-                let fits = count.checked_mul(step).is_some_and(|length| start + length <= words.len() + step - 1);
-                for index in 0..if fits { count } else { 0 } {
-                    f(start + index * step, self.access);
+                let distance = count.checked_sub(1).and_then(|others| others.checked_mul(step));
+                let last = distance.and_then(|distance| distance.checked_add(start));
+                if let Some(last) = last.filter(|&last| last < words.len()) {
+                    (start..=last).step_by(step).for_each(|at| f(at, self.access));
                 }
             }
             Find::Unknown => {}

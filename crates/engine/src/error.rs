@@ -23,6 +23,8 @@ pub enum Error {
     StringTooLong,
     /// The command came with too few or too many arguments; the name as `config|get`.
     Arity(String),
+    /// A value that was handed in is damaged; what is wrong with it goes to the log.
+    BadData(String),
     /// Whole text, with its code: `ERR …`.
     Text(Cow<'static, str>),
     /// Not for clients: the script touched a key whose shard it does not hold; it is run again with all of them.
@@ -60,6 +62,7 @@ impl fmt::Display for Error {
             Error::Overflow => "ERR increment or decrement would overflow",
             Error::StringTooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
             Error::Arity(name) => return write!(f, "ERR wrong number of arguments for '{name}' command"),
+            Error::BadData(_) => "ERR Bad data format",
             Error::Text(text) => text,
             Error::NeedsAllShards => "ERR the script needs the whole keyspace",
             Error::Again => "ERR the keyspace is busy",

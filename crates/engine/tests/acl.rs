@@ -244,7 +244,7 @@ fn commands_are_checked() {
          CONFIG SET a b => -NOPERM User u has no permissions to run the 'config|set' command
          CONFIG foo => -ERR unknown subcommand 'foo'. Try CONFIG HELP.
          GET => -ERR wrong number of arguments for 'get' command
-         nosuch => -ERR unknown command 'nosuch', with args beginning with: 
+         nosuch x => -ERR unknown command 'nosuch', with args beginning with: 'x'
          CLIENT LIST => -NOPERM User u has no permissions to run the 'client|list' command
          CLIENT ID => :1
          PUBLISH x y => -NOPERM No permissions to access a channel

@@ -651,3 +651,36 @@ fn random_commands_match_a_model() {
         model.check("the end");
     }
 }
+
+#[test]
+fn in_import_mode_the_source_says_when_fields_go() {
+    for entries in FORMS {
+        let mut console = console(entries);
+        console.check(
+            "CONFIG SET import-mode yes => +OK
+             HSETEX h PX 10 FIELDS 1 a 1 => :1
+             HSET h b 2 => :1
+             HSETEX over PX 10 FIELDS 1 a 1 => :1",
+        );
+        console.advance_ms(200);
+        console.check(
+            "HGETALL h => *2 $1 b $1 2
+             HLEN h => :1
+             EXISTS over => :0
+             DBSIZE => :2",
+        );
+        assert_eq!(console.ask("source", "CLIENT IMPORT-SOURCE ON"), "+OK");
+        assert_eq!(console.ask("source", "HGET h a"), "$1 1");
+        assert_eq!(console.ask("source", "HLEN over"), ":1");
+        assert_eq!(console.ask("source", "HEXPIRE h 0 FIELDS 1 b"), "*1 :1");
+        assert_eq!(console.ask("source", "HINCRBY h a 1"), ":2");
+        console.advance_ms(1);
+        console.check("EXISTS h => :0");
+        assert_eq!(console.ask("source", "HMGET h a b"), "*2 $1 2 $1 2");
+        console.check("CONFIG SET import-mode no => +OK");
+        for _ in 0..20 {
+            console.advance_ms(10);
+        }
+        console.check("DBSIZE => :0");
+    }
+}

@@ -4,7 +4,7 @@
 use crate::clock::SystemClock;
 use crate::event_loop::Shared;
 use crate::log;
-use crate::memory::used_bytes;
+use crate::memory::{allocated_here, used_bytes};
 use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, Wake};
@@ -167,6 +167,10 @@ impl Platform for Process {
         used_bytes() as usize
     }
 
+    fn allocated_here(&self) -> i64 {
+        allocated_here()
+    }
+
     fn resident_memory(&self) -> usize {
         let pages = std::fs::read_to_string("/proc/self/statm").ok();
         let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<usize>().ok());
@@ -206,9 +210,16 @@ impl Platform for Process {
         std::fs::rename(&temporary, path)
     }
 
-    fn open_file(&self, name: &str) -> io::Result<Option<Box<dyn Read + Send>>> {
+    fn is_ending(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<(Box<dyn Read + Send>, u64)>> {
         match std::fs::File::open(name) {
-            Ok(file) => Ok(Some(Box::new(file))),
+            Ok(file) => {
+                let bytes = file.metadata()?.len();
+                Ok(Some((Box::new(file), bytes)))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

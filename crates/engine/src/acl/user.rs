@@ -167,8 +167,8 @@ impl User {
         let mine = || self.all_selectors();
         mine().any(|selector| selector.all_channels)
             || other.all_selectors().all(|selector| {
-                let kept = |name: &Box<[u8]>| mine().any(|selector| selector.channels.contains(name));
-                !selector.all_channels && selector.channels.iter().all(kept)
+                let mut channels = selector.channels.iter();
+                !selector.all_channels && channels.all(|name| mine().any(|mine| mine.channels.contains(name)))
             })
     }
 

@@ -33,22 +33,16 @@ pub fn decode_value(kind: u8, dialect: Dialect, reader: &mut Reader<'_>, limits:
         kind::HASH | kind::HASH_ZIPMAP | kind::HASH_ZIPLIST | kind::HASH_LISTPACK => {
             Value::Hash(hash(kind, reader, limits)?)
         }
-        kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3 => {
-            Value::Stream(Box::new(stream::decode(kind, reader, limits)?))
+        kind::VALKEY_HASH_2 if dialect == Dialect::Valkey => Value::Hash(valkey_hash(reader, limits)?),
+        kind::HASH_METADATA_PRE_GA..=kind::HASH_LISTPACK_EX if dialect == Dialect::Redis => {
+            Value::Hash(timed_hash(kind, reader, limits)?)
         }
-        kind::VALKEY_HASH_2 if dialect == Dialect::Valkey => return Err(FIELD_EXPIRY),
-        kind::HASH_METADATA_PRE_GA | kind::HASH_LISTPACK_EX_PRE_GA | kind::HASH_METADATA | kind::HASH_LISTPACK_EX
-            if dialect == Dialect::Redis =>
-        {
-            return Err(FIELD_EXPIRY);
-        }
+        _ if stream::is_known(kind) => Value::Stream(Box::new(stream::decode(kind, reader, limits)?)),
         kind::MODULE_2 => return Err(RdbError::Module(module_name(reader.number()?))),
         kind::MODULE_PRE_GA => return Err(RdbError::Unsupported("a value of a module from before Redis 4.0")),
         other => return Err(RdbError::UnknownType(other)),
     })
 }
-
-const FIELD_EXPIRY: RdbError = RdbError::Unsupported("expiry times of hash fields");
 
 /// Passes over the value of type `kind` that `reader` stands at, looking no deeper than needed to find its end.
 pub fn skip_value(kind: u8, dialect: Dialect, reader: &mut Reader<'_>) -> Result<(), RdbError> {
@@ -91,7 +85,7 @@ pub fn skip_value(kind: u8, dialect: Dialect, reader: &mut Reader<'_>) -> Result
                 reader.skip_text()?;
             }
         }
-        kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3 => stream::skip(kind, reader)?,
+        _ if stream::is_known(kind) => stream::skip(kind, reader)?,
         kind::VALKEY_HASH_2 if dialect == Dialect::Valkey => {
             for _ in 0..reader.count(1)? {
                 reader.skip_text()?;
@@ -154,7 +148,12 @@ fn list(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<List, RdbE
                     kind::LIST => push(&mut list, &reader.text()?.as_str()),
                     kind::LIST_QUICKLIST => push_all(&mut list, Elements::ziplist(&reader.blob()?)?)?,
                     _ => match u8::try_from(reader.number()?) {
-                        Ok(node::PLAIN) => push(&mut list, &reader.text()?.as_str()),
+                        Ok(node::PLAIN) => match reader.text()? {
+                            text if text.as_str().is_empty() => {
+                                return Err(RdbError::Corrupt("a list's node without bytes"));
+                            }
+                            text => push(&mut list, &text.as_str()),
+                        },
                         Ok(node::PACKED) => push_all(&mut list, Elements::listpack(&reader.blob()?)?)?,
                         _ => return Err(RdbError::Corrupt("unknown kind of a list's node")),
                     },
@@ -255,6 +254,65 @@ fn hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, RdbE
         }
     }
     if hash.is_empty() { Err(RdbError::Empty) } else { Ok(hash) }
+}
+
+/// A hash of Valkey: its fields with expiry times.
+fn valkey_hash(reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, RdbError> {
+    let mut hash = Hash::new();
+    let count = reader.count(10)?;
+    hash.reserve(count, limits);
+    for _ in 0..count {
+        let (field, value, at) = (reader.text()?, reader.text()?, reader.i64_le()?);
+        put_timed(&mut hash, &field.as_str(), &value.as_str(), (at != NEVER).then_some(at), limits)?;
+    }
+    if hash.is_empty() { Err(RdbError::Empty) } else { Ok(hash) }
+}
+
+/// What Valkey writes for a field that does not expire.
+pub(super) const NEVER: i64 = -1;
+
+/// A hash of Redis with expiry times of fields.
+fn timed_hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, RdbError> {
+    const DAMAGED: RdbError = RdbError::Corrupt("an expiry time of a field that cannot be");
+    let mut hash = Hash::new();
+    let soonest = match kind {
+        kind::HASH_METADATA | kind::HASH_LISTPACK_EX => reader.i64_le()?,
+        _ => 1,
+    };
+    if matches!(kind, kind::HASH_LISTPACK_EX | kind::HASH_LISTPACK_EX_PRE_GA) {
+        let block = reader.blob()?;
+        let mut elements = Elements::listpack(&block)?;
+        while let Some(field) = elements.next() {
+            let (field, value, at) = (field?, elements.need()?, elements.need_int()?);
+            if at < 0 {
+                return Err(DAMAGED);
+            }
+            put_timed(&mut hash, &field, &value, (at != 0).then_some(at), limits)?;
+        }
+    } else {
+        let count = reader.count(3)?;
+        hash.reserve(count, limits);
+        for _ in 0..count {
+            let (after, field, value) = (reader.number()?, reader.text()?, reader.text()?);
+            // One more than how long after the soonest, or 0. Candidates of 7.4 wrote the time itself.
+            let at = i64::try_from(after).ok().and_then(|after| soonest.checked_add(after)?.checked_sub(1));
+            let at = at.filter(|at| after == 0 || *at >= 0).ok_or(DAMAGED)?;
+            put_timed(&mut hash, &field.as_str(), &value.as_str(), (after != 0).then_some(at), limits)?;
+        }
+    }
+    if hash.is_empty() { Err(RdbError::Empty) } else { Ok(hash) }
+}
+
+/// Adds a new field that may expire (Unix ms).
+fn put_timed(
+    hash: &mut Hash,
+    field: &Str<'_>,
+    value: &Str<'_>,
+    expire_at: Option<i64>,
+    limits: &Limits,
+) -> Result<(), RdbError> {
+    let old = with_both(field, value, |field, value| hash.set_with_expiry(field, value, expire_at, limits));
+    if old.is_none() { Ok(()) } else { Err(DUPLICATE) }
 }
 
 fn elements<'a>(block: &'a [u8], ziplist: bool) -> Result<Elements<'a>, RdbError> {

@@ -1,7 +1,8 @@
 //! Values in their RDB form, and the elementary parts of the format.
 
+use super::decode::NEVER;
 use super::packed::{LISTPACK_FRAME, put_listpack};
-use super::types::{Version, encoding, kind, node};
+use super::types::{Dialect, Version, encoding, kind, node};
 use super::{lzf, stream};
 use kelda_store::Str;
 use kelda_store::packed::Packed;
@@ -46,8 +47,13 @@ pub fn value_kind(value: ValueRef<'_>, format: &Format) -> u8 {
             "listpack" if zset.memory_bytes() <= PACKED_BYTES_MAX => kind::ZSET_LISTPACK,
             _ => kind::ZSET_2,
         },
+        ValueRef::Hash(hash) if hash.soonest().is_some() => match (format.version.dialect(), hash.encoding()) {
+            (Dialect::Valkey, _) => kind::VALKEY_HASH_2,
+            (Dialect::Redis, "listpackex") if hash.memory_bytes() <= PACKED_BYTES_MAX => kind::HASH_LISTPACK_EX,
+            (Dialect::Redis, _) => kind::HASH_METADATA,
+        },
         ValueRef::Hash(hash) => match hash.encoding() {
-            "listpack" if hash.memory_bytes() <= PACKED_BYTES_MAX => kind::HASH_LISTPACK,
+            "listpack" | "listpackex" if hash.memory_bytes() <= PACKED_BYTES_MAX => kind::HASH_LISTPACK,
             _ => kind::HASH,
         },
         ValueRef::Stream(_) if newer => kind::STREAM_LISTPACKS_3,
@@ -100,6 +106,38 @@ pub fn encode_value(value: ValueRef<'_>, format: &Format, out: &mut Vec<u8>) {
                 block.push_back(value);
             }
             put_listpack_blob(&block, format, out);
+        }
+        ValueRef::Hash(hash) if kind == kind::VALKEY_HASH_2 => {
+            put_number(hash.len() as u64, out);
+            for (field, value, at) in hash.iter_with_expiry() {
+                put_text(field, format, out);
+                put_text(value, format, out);
+                out.extend(at.unwrap_or(NEVER).to_le_bytes());
+            }
+        }
+        ValueRef::Hash(hash) if kind == kind::HASH_LISTPACK_EX => {
+            let mut fields: Vec<_> = hash.iter_with_expiry().collect();
+            // Those that do not expire come last.
+            fields.sort_by_key(|(_, _, at)| at.unwrap_or(i64::MAX));
+            let mut block = Packed::new();
+            for (field, value, at) in fields {
+                block.push_back(field);
+                block.push_back(value);
+                block.push_back(Str::Int(at.unwrap_or(0)));
+            }
+            out.extend(hash.soonest().unwrap_or(0).to_le_bytes());
+            put_listpack_blob(&block, format, out);
+        }
+        ValueRef::Hash(hash) if kind == kind::HASH_METADATA => {
+            let soonest = hash.soonest().unwrap_or(0);
+            out.extend(soonest.to_le_bytes());
+            put_number(hash.len() as u64, out);
+            for (field, value, at) in hash.iter_with_expiry() {
+                // No field expires before the soonest.
+                put_number(at.map_or(0, |at| at.wrapping_sub(soonest) as u64 + 1), out);
+                put_text(field, format, out);
+                put_text(value, format, out);
+            }
         }
         ValueRef::Hash(hash) => {
             put_number(hash.len() as u64, out);

@@ -5,7 +5,7 @@
 //! the buffer grows with what was really read.
 
 use super::decode::{decode_value, module_name, skip_value};
-use super::types::{Dialect, Version, opcode};
+use super::types::{Dialect, Version, kind, opcode};
 use super::writer::Access;
 use super::{RdbError, Reader, Text, crc64};
 use kelda_store::Limits;
@@ -45,7 +45,7 @@ impl fmt::Display for FileError {
             FileError::Io(error) => write!(f, "cannot read the file: {error}"),
             FileError::NoRdb => f.write_str("this is no RDB file: it does not begin with REDIS or VALKEY"),
             FileError::Version(version) => write!(f, "unknown version of the RDB format: {version}"),
-            FileError::Checksum => f.write_str("wrong checksum: the file is damaged"),
+            FileError::Checksum => f.write_str("CRC error: the checksum is not that of the content"),
             FileError::Content { offset, key: Some(key), why } => {
                 write!(f, "at byte {offset}, key '{}': {why}", key.escape_ascii())
             }
@@ -282,7 +282,8 @@ impl<R: Read> RdbFile<R> {
                 opcode::EXPIRE_TIME_MS => _ = reader.take(8).ok()?,
                 opcode::FREQ => _ = reader.byte().ok()?,
                 opcode::IDLE => _ = reader.number().ok()?,
-                243.. => return None,
+                opcode::KEY_META if self.version.dialect() == Dialect::Redis => reader.skip_key_meta().ok()?,
+                opcode::SLOT_IMPORT.. => return None,
                 _ => return reader.text().ok().map(Text::into_vec),
             }
         };
@@ -346,7 +347,8 @@ fn scan(reader: &mut Reader<'_>, at: usize, db: &mut u64, block: &mut Block) -> 
             opcode::FUNCTION_PRE_GA => {
                 return Err(RdbError::Unsupported("functions in the form of a release candidate of Redis 7.0"));
             }
-            opcode::SLOT_IMPORT => return Err(RdbError::Unsupported("metadata of keys")),
+            // It belongs to the key that follows.
+            opcode::KEY_META => reader.skip_key_meta()?,
             kind => {
                 record.kind = kind;
                 record.start = at + all - reader.remaining();
@@ -386,6 +388,16 @@ impl Block {
 }
 
 impl<'a> RawEntry<'a> {
+    /// Key and value of a string, which needs no vector on its way.
+    pub fn as_string(&self) -> Result<Option<(Text<'a>, Text<'a>)>, FileError> {
+        if self.kind != kind::STRING {
+            return Ok(None);
+        }
+        let mut reader = Reader::new(self.bytes);
+        let texts = reader.text().and_then(|key| Ok((key, reader.text()?)));
+        texts.map(Some).map_err(|why| FileError::Content { offset: self.offset, key: None, why })
+    }
+
     /// Key and value; no value for a collection without elements: Redis once wrote such, and leaves them out.
     pub fn decode(&self, limits: &Limits) -> Result<(Text<'a>, Option<Value>), FileError> {
         let mut reader = Reader::new(self.bytes);

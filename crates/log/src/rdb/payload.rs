@@ -1,6 +1,6 @@
 //! The payload of DUMP and RESTORE: type, value, RDB version (2 bytes), CRC-64 of all before it (8 bytes); both lowest byte first.
 
-use super::types::Version;
+use super::types::{Dialect, Version, opcode};
 use super::{Format, RdbError, Reader, crc64, decode_value, encode_value, value_kind};
 use kelda_store::Limits;
 use kelda_store::value::{Value, ValueRef};
@@ -16,18 +16,23 @@ pub enum PayloadError {
 
 /// The payload of a value.
 pub fn dump(value: ValueRef<'_>, format: &Format) -> Vec<u8> {
-    let mut out = vec![value_kind(value, format)];
+    let kind = value_kind(value, format);
+    let mut out = vec![kind];
     encode_value(value, format, &mut out);
-    seal(&mut out, format.version);
+    seal(&mut out, format.version.max(Version::of_kind(kind)));
     out
 }
 
-/// The value of a payload.
-pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, PayloadError> {
-    let (version, body) = open(payload).ok_or(PayloadError::Footer)?;
+/// The value of a payload. `trusted`: whatever its checksum is.
+pub fn restore(payload: &[u8], limits: &Limits, trusted: bool) -> Result<Value, PayloadError> {
+    let (version, body) = if trusted { footer(payload) } else { open(payload) }.ok_or(PayloadError::Footer)?;
     let read = || {
         let mut reader = Reader::new(body);
-        let kind = reader.byte()?;
+        let mut kind = reader.byte()?;
+        if kind == opcode::KEY_META && version.dialect() == Dialect::Redis {
+            reader.skip_key_meta()?;
+            kind = reader.byte()?;
+        }
         let value = decode_value(kind, version.dialect(), &mut reader, limits)?;
         if reader.is_empty() { Ok(value) } else { Err(RdbError::Corrupt("more than one value")) }
     };
@@ -44,7 +49,13 @@ pub fn seal(body: &mut Vec<u8>, version: Version) {
 /// What stands before the end of a payload, and its version; `None` if version or checksum are wrong.
 pub fn open(payload: &[u8]) -> Option<(Version, &[u8])> {
     let (checked, checksum) = payload.split_last_chunk::<8>()?;
+    if crc64(0, checked) == u64::from_le_bytes(*checksum) { footer(payload) } else { None }
+}
+
+/// [`open`] without a look at the checksum.
+fn footer(payload: &[u8]) -> Option<(Version, &[u8])> {
+    let (checked, _checksum) = payload.split_last_chunk::<8>()?;
     let (body, version) = checked.split_last_chunk::<2>()?;
     let version = Version(u16::from_le_bytes(*version));
-    (version.is_known() && crc64(0, checked) == u64::from_le_bytes(*checksum)).then_some((version, body))
+    version.is_known().then_some((version, body))
 }

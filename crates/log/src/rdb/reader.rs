@@ -198,6 +198,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Passes over what modules noted about a key: for each, four bytes and the parts of a value.
+    pub fn skip_key_meta(&mut self) -> Result<(), RdbError> {
+        for _ in 0..self.count(5)? {
+            self.take(4)?;
+            self.skip_module()?;
+        }
+        Ok(())
+    }
+
     /// Passes over the parts of a module's value, or of its data beside the keys.
     pub fn skip_module(&mut self) -> Result<(), RdbError> {
         loop {

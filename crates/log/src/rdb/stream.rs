@@ -20,8 +20,42 @@ const SAME_FIELDS: i64 = 2;
 /// A group or consumer that says so has never read, or it is not known how much.
 const UNKNOWN: u64 = u64::MAX;
 
+/// Whether values of this type are streams.
+pub(super) fn is_known(kind: u8) -> bool {
+    Parts::of(kind).is_some()
+}
+
+/// What a stream of some type tells, more with each type.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Parts {
+    /// Entries, groups, consumers.
+    Basic,
+    /// How many entries were added, and what was deleted.
+    Counters,
+    /// When consumers were active.
+    ActiveTimes,
+    /// What makes producers idempotent.
+    Producers,
+    /// What consumers gave back.
+    GivenBack,
+}
+
+impl Parts {
+    fn of(kind: u8) -> Option<Parts> {
+        Some(match kind {
+            kind::STREAM_LISTPACKS => Parts::Basic,
+            kind::STREAM_LISTPACKS_2 => Parts::Counters,
+            kind::STREAM_LISTPACKS_3 => Parts::ActiveTimes,
+            kind::STREAM_LISTPACKS_4 => Parts::Producers,
+            kind::STREAM_LISTPACKS_5 => Parts::GivenBack,
+            _ => return None,
+        })
+    }
+}
+
 /// Reads a stream.
 pub(super) fn decode(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Stream, RdbError> {
+    let parts = Parts::of(kind).ok_or(RdbError::UnknownType(kind))?;
     let mut stream = Stream::new();
     for _ in 0..reader.count(2)? {
         let id = reader.blob()?;
@@ -37,8 +71,7 @@ pub(super) fn decode(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Resu
         return Err(RdbError::Corrupt("a stream's last id is below that of an entry"));
     }
     stream.set_last_id(last_id);
-    let has_counters = kind != kind::STREAM_LISTPACKS;
-    if has_counters {
+    if parts >= Parts::Counters {
         // The first id, which follows from the entries.
         number_id(reader)?;
         stream.set_max_deleted_id(number_id(reader)?);
@@ -47,7 +80,7 @@ pub(super) fn decode(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Resu
     for _ in 0..reader.count(4)? {
         let name = reader.text()?.into_vec();
         let last_delivered = number_id(reader)?;
-        let entries_read = if has_counters {
+        let entries_read = if parts >= Parts::Counters {
             Some(reader.number()?).filter(|read| *read != UNKNOWN)
         } else {
             stream.entries_added_up_to(last_delivered)
@@ -57,12 +90,15 @@ pub(super) fn decode(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Resu
         }
         // It was just created.
         let Some(group) = stream.group_mut(&name) else { continue };
-        decode_group(kind, reader, group)?;
+        decode_group(parts, reader, group)?;
+    }
+    if parts >= Parts::Producers {
+        skip_producers(reader)?;
     }
     Ok(stream)
 }
 
-fn decode_group(kind: u8, reader: &mut Reader<'_>, group: &mut Group) -> Result<(), RdbError> {
+fn decode_group(parts: Parts, reader: &mut Reader<'_>, group: &mut Group) -> Result<(), RdbError> {
     let mut pending = BTreeMap::new();
     for _ in 0..reader.count(25)? {
         let id = stream_id(reader.array()?);
@@ -74,7 +110,7 @@ fn decode_group(kind: u8, reader: &mut Reader<'_>, group: &mut Group) -> Result<
     for _ in 0..reader.count(10)? {
         let name = reader.text()?.into_vec();
         let seen_time = reader.i64_le()?;
-        let active_time = if kind == kind::STREAM_LISTPACKS_3 { reader.i64_le()? } else { seen_time };
+        let active_time = if parts >= Parts::ActiveTimes { reader.i64_le()? } else { seen_time };
         if !group.create_consumer(&name, seen_time) {
             return Err(RdbError::Corrupt("two consumers of one name"));
         }
@@ -87,7 +123,24 @@ fn decode_group(kind: u8, reader: &mut Reader<'_>, group: &mut Group) -> Result<
             group.set_pending(id, &name, delivery_time, delivery_count);
         }
     }
+    if parts >= Parts::GivenBack && reader.number()? != 0 {
+        return Err(RdbError::Unsupported("entries of a stream that a consumer gave back (XNACK)"));
+    }
     if pending.is_empty() { Ok(()) } else { Err(RdbError::Corrupt("a pending entry without a consumer")) }
+}
+
+/// Passes over what makes producers idempotent: settings, the ids that each one used lately, counters. It only matters to entries
+/// that are sent twice, within seconds.
+fn skip_producers(reader: &mut Reader<'_>) -> Result<(), RdbError> {
+    number_id(reader)?;
+    for _ in 0..reader.count(2)? {
+        reader.skip_text()?;
+        for _ in 0..reader.count(3)? {
+            reader.skip_text()?;
+            number_id(reader)?;
+        }
+    }
+    number_id(reader).map(|_| ())
 }
 
 /// Adds the entries of a node.
@@ -150,7 +203,8 @@ fn take<'a>(elements: &mut Elements<'a>, count: i64) -> Result<Vec<Str<'a>>, Rdb
 
 /// Passes over a stream.
 pub(super) fn skip(kind: u8, reader: &mut Reader<'_>) -> Result<(), RdbError> {
-    let has_counters = kind != kind::STREAM_LISTPACKS;
+    let parts = Parts::of(kind).ok_or(RdbError::UnknownType(kind))?;
+    let has_counters = parts >= Parts::Counters;
     for _ in 0..reader.count(2)? {
         reader.skip_text()?;
         reader.skip_text()?;
@@ -169,13 +223,17 @@ pub(super) fn skip(kind: u8, reader: &mut Reader<'_>) -> Result<(), RdbError> {
         }
         for _ in 0..reader.count(10)? {
             reader.skip_text()?;
-            reader.take(if kind == kind::STREAM_LISTPACKS_3 { 16 } else { 8 })?;
+            reader.take(if parts >= Parts::ActiveTimes { 16 } else { 8 })?;
             let ids = reader.count(16)?;
             // No more than there are bytes, as was just checked.
             reader.take(ids * 16)?;
         }
+        if parts >= Parts::GivenBack {
+            let ids = reader.count(16)?;
+            reader.take(ids * 16)?;
+        }
     }
-    Ok(())
+    if parts >= Parts::Producers { skip_producers(reader) } else { Ok(()) }
 }
 
 fn stream_id(bytes: [u8; 16]) -> StreamId {

@@ -34,7 +34,10 @@ fn describe(value: &Value) -> String {
         ValueRef::List(list) => list.iter().map(show).collect(),
         ValueRef::Set(set) => set.iter().map(show).collect(),
         ValueRef::ZSet(zset) => zset.iter().map(|(member, score)| format!("{}={score:?}", show(member))).collect(),
-        ValueRef::Hash(hash) => hash.iter().map(|(field, value)| format!("{}={}", show(field), show(value))).collect(),
+        ValueRef::Hash(hash) => hash
+            .iter_with_expiry()
+            .map(|(field, value, at)| format!("{}={}@{at:?}", show(field), show(value)))
+            .collect(),
         ValueRef::Stream(stream) => stream_parts(stream),
     };
     if matches!(value, Value::Set(_) | Value::Hash(_)) {
@@ -65,7 +68,7 @@ fn check(value: &Value, versions: &[Version]) {
         for compress in [false, true] {
             let format = Format { version, compress };
             let payload = dump(borrow(value), &format);
-            let back = restore(&payload, &Limits::default()).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
+            let back = restore(&payload, &Limits::default(), false).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
             assert_eq!(describe(&back), describe(value));
 
             let mut body = Vec::new();
@@ -136,10 +139,11 @@ fn value() -> impl Strategy<Value = Shown> {
             }
             Shown(Value::ZSet(zset))
         }),
-        (pairs(), limits()).prop_map(|(pairs, limits)| {
+        (pairs(), limits(), 1usize..4).prop_map(|(pairs, limits, timed)| {
             let mut hash = Hash::new();
-            for (field, value) in &pairs {
-                hash.set(field, value, &limits);
+            for (n, (field, value)) in pairs.iter().enumerate() {
+                let at = (n % timed == 1).then_some(1_700_000_000_000 + n as i64 * 7);
+                hash.set_with_expiry(field, value, at, &limits);
             }
             Shown(Value::Hash(hash))
         }),
@@ -220,12 +224,12 @@ fn every_cut_and_every_bit_is_noticed() {
     hash.set(b"field", b"value", &Limits::default());
     let payload = dump(ValueRef::Hash(&hash), &Format::default());
     for len in 0..payload.len() {
-        assert!(restore(&payload[..len], &Limits::default()).is_err());
+        assert!(restore(&payload[..len], &Limits::default(), false).is_err());
     }
     for bit in 0..payload.len() * 8 {
         let mut damaged = payload.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(restore(&damaged, &Limits::default()).err(), Some(PayloadError::Footer));
+        assert_eq!(restore(&damaged, &Limits::default(), false).err(), Some(PayloadError::Footer));
     }
 }
 

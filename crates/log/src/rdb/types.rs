@@ -27,6 +27,16 @@ impl Version {
     const REDIS_MAX: u16 = 79;
     const VALKEY_MAX: u16 = 99;
 
+    /// The first version with a type of values, of those that we write.
+    pub fn of_kind(kind: u8) -> Version {
+        match kind {
+            kind::SET_LISTPACK | kind::STREAM_LISTPACKS_3 => Version::REDIS_7_2,
+            kind::HASH_METADATA | kind::HASH_LISTPACK_EX => Version::REDIS_7_4,
+            kind::VALKEY_HASH_2 => Version::VALKEY_9,
+            _ => Version::REDIS_7_0,
+        }
+    }
+
     /// Whose the version is.
     pub fn dialect(self) -> Dialect {
         if self.0 > Self::REDIS_MAX { Dialect::Valkey } else { Dialect::Redis }
@@ -85,16 +95,22 @@ numbers! {
         HASH_LISTPACK_EX_PRE_GA = 23,
         /// The lowest expiry time, then fields with theirs, relative to that.
         HASH_METADATA = 24,
-        /// The lowest expiry time, then a listpack of field, value, expiry time.
+        /// The lowest expiry time, then a listpack of field, value, expiry time (0 for none), the first to expire first.
         HASH_LISTPACK_EX = 25,
+        /// Redis 8.6: with what makes producers idempotent.
+        STREAM_LISTPACKS_4 = 26,
+        /// With entries that a consumer gave back.
+        STREAM_LISTPACKS_5 = 27,
     }
 }
 
 numbers! {
     /// What stands in a file where a key's type may stand.
     mod opcode {
-        /// Valkey: part of a slot migration. Redis 8.6: metadata of keys.
+        /// Valkey: part of a slot migration.
         SLOT_IMPORT = 243,
+        /// Redis 8.6: what modules noted about the key that follows.
+        KEY_META = 243,
         SLOT_INFO = 244,
         FUNCTION2 = 245,
         FUNCTION_PRE_GA = 246,

@@ -52,6 +52,12 @@ impl View<'_> {
         }
     }
 
+    /// Calls `f` with each key of the held shards, even those that are due and not yet removed.
+    pub fn for_each_key_even_due(&self, f: impl FnMut(EntryRef<'_>)) {
+        let dbs = self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db));
+        dbs.flat_map(|db| db.table.iter()).for_each(f);
+    }
+
     /// One step of a scan over a held shard: calls `f` with each live key of some bucket that `wanted` lets through, and
     /// gives the cursor of the next, 0 at the end of the shard. Of the due keys only those that are wanted get removed.
     pub fn scan_shard(
