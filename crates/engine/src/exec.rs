@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
 use crate::mailbox::Audience;
 use crate::monitor;
-use crate::registry::{self, Registered};
+use crate::registry::{Names, Registered};
 use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
 use crate::tracking;
@@ -284,9 +284,9 @@ fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Pa
 }
 
 /// Finds the command of these words, through its container if it has one.
-pub(crate) fn resolve(words: &[&[u8]]) -> Result<&'static Registered> {
+pub(crate) fn resolve(names: &Names, words: &[&[u8]]) -> Result<&'static Registered> {
     let name = words.first().copied().unwrap_or_default();
-    let Some(found) = registry::find(name) else { return Err(unknown_command(words)) };
+    let Some(found) = names.find(name) else { return Err(unknown_command(words)) };
     resolve_subcommand(found, words)
 }
 
@@ -299,7 +299,8 @@ fn resolve_subcommand(found: &'static Registered, words: &[&[u8]]) -> Result<&'s
     };
     found.subcommand(name).ok_or_else(|| {
         let shown = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
-        Error::owned(format!("ERR unknown subcommand '{shown}'. Try {} HELP.", found.command.name))
+        let container = String::from_utf8_lossy(words[0]).to_ascii_uppercase();
+        Error::owned(format!("ERR unknown subcommand '{shown}'. Try {container} HELP."))
     })
 }
 
@@ -331,12 +332,13 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
-        last.parent.is_none()
+        worker.engine.names.are_plain()
+            && last.parent.is_none()
             && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
     });
     let found = match repeated {
         Some(found) => resolve_subcommand(found, words),
-        None => resolve(words),
+        None => resolve(&worker.engine.names, words),
     };
     let command = match found {
         Ok(command) => command,
@@ -348,6 +350,10 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
     session.last_command = Some(command);
     session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);
+    if worker.settings.maxmemory != 0 {
+        worker.check_room();
+        tracking::tell_own(worker, session, reply);
+    }
     worker.observed = worker.engine.observers.load(Relaxed) != 0;
     let flow = if worker.observed {
         admit_observed(worker, session, host, command, args, reply)
@@ -607,10 +613,9 @@ fn check_queued(worker: &Worker, queue: &Queue) -> Result {
     Ok(())
 }
 
-/// Refuses commands that need memory above `maxmemory`.
+/// Refuses commands that need memory when there was none left, and none to be made, as the client's command began.
 pub(crate) fn check_memory(worker: &Worker) -> Result {
-    let max = worker.settings.maxmemory;
-    if max != 0 && worker.engine.platform.used_memory() as u64 > max {
+    if worker.eviction.out_of_memory {
         return Err(Error::text("OOM command not allowed when used memory > 'maxmemory'."));
     }
     Ok(())

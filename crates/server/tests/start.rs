@@ -148,11 +148,9 @@ fn options_win_over_the_file_and_its_includes() {
 #[test]
 fn what_is_not_obeyed_is_said_without_secrets() {
     let folder = Folder::new("unobeyed");
-    let file = folder.write("a.conf", "loadmodule /some.so secret\nrename-command FLUSHALL \"\"\nbind 127.0.0.1\n");
+    let file = folder.write("a.conf", "loadmodule /some.so secret\nbind 127.0.0.1\n");
     let server = starts(&folder, &[&file, "--port", &free_port()]);
-    assert!(
-        server.start.contains("'loadmodule /some.so ...'") && server.start.contains("'rename-command FLUSHALL ...'")
-    );
+    assert!(server.start.contains("'loadmodule /some.so ...'"), "{}", server.start);
     assert!(!server.start.contains("secret"), "{}", server.start);
     server.end(Signal::TERM);
 }

@@ -59,10 +59,13 @@ struct History {
     tally: Tally,
 }
 
-/// FNV-1a: any mixture of the bytes will do.
+/// As FNV-1a, but eight bytes at once: any mixture of the bytes will do.
 fn mix(digest: u64, bytes: &[u8]) -> u64 {
-    let fold = |digest: u64, byte: &u8| (digest ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    bytes.iter().fold(digest.wrapping_mul(31).wrapping_add(bytes.len() as u64 + 1), fold)
+    let fold = |digest: u64, word: u64| (digest ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let digest =
+        words.iter().fold(fold(digest, bytes.len() as u64 + 1), |digest, word| fold(digest, u64::from_le_bytes(*word)));
+    rest.iter().fold(digest, |digest, byte| fold(digest, u64::from(*byte)))
 }
 
 fn mix_command(digest: u64, db: u32, argv: &[&[u8]]) -> u64 {

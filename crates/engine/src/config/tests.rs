@@ -253,6 +253,10 @@ fn files_are_refused_as_by_the_oracle() {
         ("port", 1, "wrong number of arguments"),
         ("port 0\nmaxmemory x\nport", 2, "argument must be a memory value"),
         ("rename-command get", 1, bad),
+        ("rename-command nosuch x", 1, "No such command in rename-command"),
+        ("rename-command config|get x", 1, "No such command in rename-command"),
+        ("rename-command get set", 1, "Target command name already exists"),
+        ("rename-command get \"\"\nrename-command get x", 2, "No such command in rename-command"),
         ("include a b", 1, bad),
         ("user", 1, bad),
         ("save 1", 1, "Invalid save parameters"),
@@ -317,14 +321,14 @@ fn files_are_read_as_by_the_oracle() {
     for (text, name, expected) in cases {
         assert_eq!(value(&read(text).expect(text), name), expected, "{text}");
     }
+    let renamed = read("rename-command get a\nrename-command a b\nrename-command set get\nrename-command del DEL")
+        .expect("reads");
+    let called = |name: &str| renamed.names().find(name.as_bytes()).map(|command| command.name.as_str());
+    assert_eq!(["GET", "A", "b", "set", "del"].map(called), [Some("set"), None, Some("get"), None, Some("del")]);
     let kept = read("user a on\nrename-command GET \"\"\nloadmodule x.so 1").expect("reads");
     assert_eq!(
         kept.kept_lines(),
-        [
-            KeptLine::User(vec!["a".into(), "on".into()]),
-            KeptLine::RenameCommand("GET".into(), "".into()),
-            KeptLine::LoadModule(vec!["x.so".into(), "1".into()]),
-        ]
+        [KeptLine::User(vec!["a".into(), "on".into()]), KeptLine::LoadModule(vec!["x.so".into(), "1".into()]),]
     );
 }
 

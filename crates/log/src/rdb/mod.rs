@@ -59,6 +59,4 @@ impl fmt::Display for RdbError {
 impl std::error::Error for RdbError {}
 
 #[cfg(test)]
-mod hostile;
-#[cfg(test)]
 mod tests;
