@@ -1,5 +1,6 @@
 //! Rewriting: the switch to a new increment, the new base, and what becomes of the old files.
 
+use super::super::backup::Backup;
 use super::super::copy::ARCHIVE;
 use super::super::manifest::{FileLine, FileType, Manifest};
 use super::super::{Error, Result};
@@ -61,15 +62,23 @@ impl Log {
             .map_err(|error| Error::io("sync", &path, error))?;
         let mut writer = lock(&self.writer);
         self.write_locked(&mut writer, now_ms, false);
-        let next = match writer.seq >= rotation.seq {
-            true => None,
+        let skip = match writer.seq >= rotation.seq {
+            true => {
+                // Nobody is to wait for the manifest.
+                drop(writer);
+                None
+            }
             // The log could not be written up to here. It no longer matters: the base holds all that.
-            false => Some(self.skip_to(&mut writer, rotation)?),
+            false => Some((self.skip_to(&mut writer, rotation)?, writer)),
         };
         let mut files = lock(&self.files);
         let base = FileLine { name: self.names.base(rotation.seq), seq: rotation.seq, kind: FileType::Base };
         let mut manifest = Manifest { base: Some(base), ..Manifest::default() };
         let old = files.manifest.clone();
+        if let Some(backup) = &mut files.backup {
+            let covered = old.increments.iter().filter(|line| line.seq < rotation.seq);
+            covered.for_each(|line| backup.keep(&*self.disk, &self.names, line));
+        }
         for line in old.base.into_iter().chain(old.increments) {
             if line.kind == FileType::Increment && line.seq >= rotation.seq {
                 manifest.increments.push(line);
@@ -78,13 +87,14 @@ impl Log {
             }
         }
         manifest.history.extend(old.history);
-        if let Some(next) = next.as_ref().filter(|next| !next.listed) {
+        if let Some((next, _)) = skip.as_ref().filter(|(next, _)| !next.listed) {
             let name = self.names.increment(next.seq);
             manifest.increments.push(FileLine { name, seq: next.seq, kind: FileType::Increment });
         }
         manifest.store(&*self.disk, &self.names)?;
         files.manifest = manifest;
-        if let Some(next) = next {
+        if let Some((next, mut writer)) = skip {
+            files.backup.iter_mut().for_each(Backup::spoil);
             while let Some(piece) = writer.pending.front()
                 && !matches!(piece, Piece::Switch(switch) if switch.seq == next.seq)
             {
@@ -94,7 +104,6 @@ impl Log {
             writer.pending.pop_front();
             self.gate.fetch_and(FULL, Ordering::Relaxed);
         }
-        drop(writer);
         self.durable.fetch_max(rotation.lsn, Ordering::AcqRel);
         self.written.fetch_max(rotation.lsn, Ordering::AcqRel);
         let removed = self.remove_history(&mut files);
@@ -170,9 +179,6 @@ impl Log {
         let archive = self.names.path(ARCHIVE);
         let mut bytes = 0;
         for line in &files.manifest.history {
-            if let Some(backup) = &mut files.backup {
-                backup.keep(&*self.disk, &self.names, line);
-            }
             let path = self.names.path(&line.name);
             let remove = || {
                 let len = match self.disk.open(&path, Open::Read) {
