@@ -68,7 +68,8 @@ fn check(value: &Value, versions: &[Version]) {
         for compress in [false, true] {
             let format = Format { version, compress };
             let payload = dump(borrow(value), &format);
-            let back = restore(&payload, &Limits::default(), false).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
+            let back =
+                restore(&payload, &Limits::default(), false).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
             assert_eq!(describe(&back), describe(value));
 
             let mut body = Vec::new();

@@ -217,6 +217,7 @@ impl Log {
             increment_bytes: AtomicU64::new(bytes),
             gate: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
+            preparing: Arc::new(AtomicBool::new(false)),
             hook: OnceLock::new(),
             _lock: held,
             disk,
