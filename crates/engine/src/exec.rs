@@ -13,7 +13,8 @@ use crate::fast_path::FastPath;
 use crate::mailbox::Audience;
 use crate::monitor;
 use crate::registry::{Names, Registered};
-use crate::session::{Queue, ReplyMode, Session, Watching};
+use crate::scripting::shebang;
+use crate::session::{Queue, ReplyMode, Session, Watching, Words};
 use crate::slowlog::Stopwatch;
 use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
@@ -79,7 +80,8 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let outer = worker.tellings.begin(worker.is_strict(session));
     let start = session.reply.len();
     let input = std::mem::take(&mut session.input);
-    session.info.input_bytes.store(input.len(), Relaxed);
+    // What is being run is no longer waiting: CLIENT LIST shows its own connection's buffer as empty.
+    session.info.input_bytes.store(0, Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
@@ -404,7 +406,7 @@ fn admit(
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
     }
-    if worker.engine.pause.holds(worker.now_ms(), || may_write(session, command)) {
+    if worker.engine.pause.holds(worker.now_ms(), || may_write(worker, session, command, words)) {
         worker.pause(session);
         return Flow::Again;
     }
@@ -446,10 +448,30 @@ fn admit(
 }
 
 /// Whether CLIENT PAUSE WRITE is meant for this command.
-fn may_write(session: &Session, command: &Registered) -> bool {
-    let writes = |command: &Registered| command.writes || command.flags.has(Flags::MAY_REPLICATE);
+fn may_write(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]]) -> bool {
+    let writes = |command: &Registered, code: Option<&[u8]>| {
+        let declared = command.writes || command.flags.has(Flags::MAY_REPLICATE);
+        declared && !code.is_some_and(|code| never_writes(worker, command, code))
+    };
     let queue = session.multi.iter().flat_map(|queue| &queue.commands);
-    writes(command) || (command.name == "exec" && queue.into_iter().any(|(queued, _)| writes(queued)))
+    let queued = |(command, words): &(&Registered, Words)| writes(command, words.get(1).map(|word| &**word));
+    writes(command, words.get(1).copied()) || (command.name == "exec" && queue.into_iter().any(queued))
+}
+
+/// Whether a script or function says of itself that it does not write; `code` is the command's second word.
+fn never_writes(worker: &Worker, command: &Registered, code: &[u8]) -> bool {
+    let engine = &worker.engine;
+    let script = |body: &[u8]| shebang::parse(body).is_ok_and(|(flags, _)| flags.no_writes);
+    match command.name.as_str() {
+        "eval" => script(code),
+        "evalsha" => engine.scripts.get(code).is_some_and(|(_, body)| script(&body)),
+        "fcall" => engine
+            .functions
+            .current()
+            .function(code)
+            .is_some_and(|(library, at)| library.functions.get(at).is_some_and(|info| info.flags.no_writes)),
+        _ => false,
+    }
 }
 
 /// Drops the reply as CLIENT REPLY asks.

@@ -255,6 +255,8 @@ impl Worker {
         if self.engine.config.version() != self.settings_version {
             self.read_settings();
         }
+        // During CLIENT PAUSE nothing changes: what is due is not seen, but stays.
+        self.env.keep_due = self.settings.import_mode || self.engine.pause.left_ms(self.now_ms()).is_some();
     }
 
     /// Unix time of this turn, in µs.
@@ -346,6 +348,7 @@ impl Worker {
         self.stats().writes.add(1);
         let Some(session) = self.sessions.get_mut(slot).and_then(Option::as_mut) else { return };
         session.written += bytes;
+        session.info.output_bytes.store(session.reply.buf.len() - session.written, Relaxed);
         session.info.totals[1].fetch_add(bytes as u64, Relaxed);
         if session.written == session.reply.buf.len() {
             session.written = 0;
@@ -971,6 +974,7 @@ impl Worker {
 
     fn cron(&mut self) {
         self.eviction.look_again();
+        self.eviction.going_on |= self.settings.maxmemory != 0;
         if self.index == 0 {
             tracking::trim(self);
             self.engine.note_memory();

@@ -92,7 +92,7 @@ fn starts_says_so_and_ends_cleanly() {
     let expected = [
         format!("2 threads, PID: {id}\n"),
         format!("port={port}."),
-        "kept in memory only".into(),
+        format!("Data is kept in {}", folder.path("appendonlydir")),
         format!("{id}:M "),
         "* Server initialized\n".into(),
     ];
