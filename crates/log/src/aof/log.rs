@@ -19,7 +19,7 @@
 mod open;
 mod rewrite;
 
-pub use open::{adopt, lock_dir};
+pub use open::{WriteBase, adopt, lock_dir};
 
 use super::backup::Backup;
 use super::commands::Select;
