@@ -41,7 +41,7 @@ class Server:
         self.directory = tempfile.TemporaryDirectory()
         self.log = open(pathlib.Path(self.directory.name) / "log", "w+")
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.directory.name]
-        arguments += ["--enable-debug-command", "yes", *directives]
+        arguments += ["--enable-debug-command", "yes", "--appendonly", "no", *directives]
         self.process = subprocess.Popen([binary, *([str(config)] if config else []), *arguments], stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 10
         while True:

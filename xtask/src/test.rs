@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+/// Power cuts that the log is put through.
+const POWER_CUTS: &str = "20000";
 /// Commands of the differential fuzzer: on one thread with shared keys, and on several.
 const FUZZ_ALONE: &str = "1500000";
 const FUZZ_THREADS: &str = "600000";
@@ -28,6 +30,7 @@ const STAGES: &[Stage] = &[
     ("replay-kelda", || replay("kelda")),
     ("fuzz", || fuzz(&["--commands", FUZZ_ALONE, "--connections", "6"])),
     ("fuzz-threads", || fuzz(&["--commands", FUZZ_THREADS, "--threads", "4", "--connections", "3"])),
+    ("crash", || run(Command::new(root().join("target/release/kelda-crash")).args(["--cuts", POWER_CUTS]))),
     ("e2e", end_to_end),
 ];
 

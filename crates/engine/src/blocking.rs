@@ -347,7 +347,10 @@ impl Worker {
                 _ if with_error && (blocked.log.is_some() || !waiter.keys.is_empty()) => {
                     reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
                 }
-                Some(wait) => write_log_state(&mut reply, wait.lsn <= self.engine.log.durable_lsn()),
+                Some(wait) => {
+                    let log = &self.engine.log;
+                    write_log_state(&mut reply, log.is_on() && wait.lsn <= log.durable_lsn());
+                }
                 // It waited for nothing but the time.
                 None if waiter.keys.is_empty() => reply.ok(),
                 None => reply.null_array(),

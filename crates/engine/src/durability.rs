@@ -5,6 +5,7 @@
 //! replies must be durable gets none of them before [`ChangeSink::durable_lsn`] has reached what they tell (`Worker::hold`).
 //! The log is turned on and off by whoever holds every shard, so that it sees all changes from one moment on.
 
+use crate::backup::BackupFiles;
 use crate::error::{Error, Result};
 use kelda_store::sync::{AtomicBool, Ordering};
 use kelda_store::txn::Changes;
@@ -38,6 +39,11 @@ pub trait ChangeSink: Send + Sync {
     /// Figures for INFO.
     fn figures(&self) -> Figures {
         Figures::default()
+    }
+
+    /// Who makes backups of it, if it has files.
+    fn backups(&self) -> Option<&dyn BackupFiles> {
+        None
     }
 
     /// Makes what was committed so far durable, or finds that it cannot be. May take long.

@@ -1,6 +1,7 @@
 //! The state that all workers share.
 
 use crate::acl::Acl;
+use crate::backup::Backups;
 use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::durability::Durability;
@@ -10,6 +11,7 @@ use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
+use crate::registry::Names;
 use crate::running::RunningScripts;
 use crate::saving::Saves;
 use crate::scripts::ScriptCache;
@@ -26,6 +28,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 pub trait Platform: Send + Sync {
     /// Bytes that the allocator has handed out.
     fn used_memory(&self) -> usize;
+    /// Bytes that this thread has been given by the allocator, less those that it gave back, whoever had them. Cheap: asked
+    /// before each command.
+    fn allocated_here(&self) -> i64 {
+        0
+    }
     /// Resident bytes of the process.
     fn resident_memory(&self) -> usize {
         0
@@ -111,6 +118,8 @@ pub struct Engine {
     pub keyspace: Keyspace,
     /// The configuration.
     pub config: Arc<ConfigHandle>,
+    /// By which names commands are called.
+    pub names: Names,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The process.
@@ -139,6 +148,8 @@ pub struct Engine {
     pub last_save: AtomicI64,
     /// Saving in the background.
     pub saves: Saves,
+    /// BACKUP.
+    pub backups: Backups,
     /// Scripts that have been running for a while.
     pub running: RunningScripts,
     /// Scripts that run longer than `busy-reply-threshold`.
@@ -180,6 +191,7 @@ impl Engine {
         let started_us = options.clock.unix_us();
         Arc::new(Engine {
             keyspace: Keyspace::new(settings.databases as u32),
+            names: options.config.config().names().clone(),
             config: options.config,
             started_us,
             last_save: AtomicI64::new(started_us / 1_000_000),
@@ -195,6 +207,7 @@ impl Engine {
             errors: Mutex::default(),
             dirty_at_save: AtomicU64::new(0),
             saves: Saves::default(),
+            backups: Backups::default(),
             running: RunningScripts::default(),
             busy_scripts: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),

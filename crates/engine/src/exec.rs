@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
 use crate::mailbox::Audience;
 use crate::monitor;
-use crate::registry::{self, Registered};
-use crate::session::{Queue, ReplyMode, Session, Watching};
+use crate::registry::{Names, Registered};
+use crate::scripting::shebang;
+use crate::session::{Queue, ReplyMode, Session, Watching, Words};
 use crate::slowlog::Stopwatch;
 use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
@@ -79,7 +80,8 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let outer = worker.tellings.begin(worker.is_strict(session));
     let start = session.reply.len();
     let input = std::mem::take(&mut session.input);
-    session.info.input_bytes.store(input.len(), Relaxed);
+    // What is being run is no longer waiting: CLIENT LIST shows its own connection's buffer as empty.
+    session.info.input_bytes.store(0, Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
@@ -284,9 +286,9 @@ fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Pa
 }
 
 /// Finds the command of these words, through its container if it has one.
-pub(crate) fn resolve(words: &[&[u8]]) -> Result<&'static Registered> {
+pub(crate) fn resolve(names: &Names, words: &[&[u8]]) -> Result<&'static Registered> {
     let name = words.first().copied().unwrap_or_default();
-    let Some(found) = registry::find(name) else { return Err(unknown_command(words)) };
+    let Some(found) = names.find(name) else { return Err(unknown_command(words)) };
     resolve_subcommand(found, words)
 }
 
@@ -299,7 +301,8 @@ fn resolve_subcommand(found: &'static Registered, words: &[&[u8]]) -> Result<&'s
     };
     found.subcommand(name).ok_or_else(|| {
         let shown = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
-        Error::owned(format!("ERR unknown subcommand '{shown}'. Try {} HELP.", found.command.name))
+        let container = String::from_utf8_lossy(words[0]).to_ascii_uppercase();
+        Error::owned(format!("ERR unknown subcommand '{shown}'. Try {container} HELP."))
     })
 }
 
@@ -331,12 +334,13 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
-        last.parent.is_none()
+        worker.engine.names.are_plain()
+            && last.parent.is_none()
             && words.first().is_some_and(|name| last.command.name.as_bytes().eq_ignore_ascii_case(name))
     });
     let found = match repeated {
         Some(found) => resolve_subcommand(found, words),
-        None => resolve(words),
+        None => resolve(&worker.engine.names, words),
     };
     let command = match found {
         Ok(command) => command,
@@ -348,6 +352,10 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
     session.last_command = Some(command);
     session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);
+    if worker.settings.maxmemory != 0 {
+        worker.check_room();
+        tracking::tell_own(worker, session, reply);
+    }
     worker.observed = worker.engine.observers.load(Relaxed) != 0;
     let flow = if worker.observed {
         admit_observed(worker, session, host, command, args, reply)
@@ -398,7 +406,7 @@ fn admit(
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
     }
-    if worker.engine.pause.holds(worker.now_ms(), || may_write(session, command)) {
+    if worker.engine.pause.holds(worker.now_ms(), || may_write(worker, session, command, words)) {
         worker.pause(session);
         return Flow::Again;
     }
@@ -440,10 +448,30 @@ fn admit(
 }
 
 /// Whether CLIENT PAUSE WRITE is meant for this command.
-fn may_write(session: &Session, command: &Registered) -> bool {
-    let writes = |command: &Registered| command.writes || command.flags.has(Flags::MAY_REPLICATE);
+fn may_write(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]]) -> bool {
+    let writes = |command: &Registered, code: Option<&[u8]>| {
+        let declared = command.writes || command.flags.has(Flags::MAY_REPLICATE);
+        declared && !code.is_some_and(|code| never_writes(worker, command, code))
+    };
     let queue = session.multi.iter().flat_map(|queue| &queue.commands);
-    writes(command) || (command.name == "exec" && queue.into_iter().any(|(queued, _)| writes(queued)))
+    let queued = |(command, words): &(&Registered, Words)| writes(command, words.get(1).map(|word| &**word));
+    writes(command, words.get(1).copied()) || (command.name == "exec" && queue.into_iter().any(queued))
+}
+
+/// Whether a script or function says of itself that it does not write; `code` is the command's second word.
+fn never_writes(worker: &Worker, command: &Registered, code: &[u8]) -> bool {
+    let engine = &worker.engine;
+    let script = |body: &[u8]| shebang::parse(body).is_ok_and(|(flags, _)| flags.no_writes);
+    match command.name.as_str() {
+        "eval" => script(code),
+        "evalsha" => engine.scripts.get(code).is_some_and(|(_, body)| script(&body)),
+        "fcall" => engine
+            .functions
+            .current()
+            .function(code)
+            .is_some_and(|(library, at)| library.functions.get(at).is_some_and(|info| info.flags.no_writes)),
+        _ => false,
+    }
 }
 
 /// Drops the reply as CLIENT REPLY asks.
@@ -607,10 +635,9 @@ fn check_queued(worker: &Worker, queue: &Queue) -> Result {
     Ok(())
 }
 
-/// Refuses commands that need memory above `maxmemory`.
+/// Refuses commands that need memory when there was none left, and none to be made, as the client's command began.
 pub(crate) fn check_memory(worker: &Worker) -> Result {
-    let max = worker.settings.maxmemory;
-    if max != 0 && worker.engine.platform.used_memory() as u64 > max {
+    if worker.eviction.out_of_memory {
         return Err(Error::text("OOM command not allowed when used memory > 'maxmemory'."));
     }
     Ok(())

@@ -63,7 +63,9 @@ impl FastPath {
             return false;
         }
         let words = args.words();
-        let Some(command) = registry::find_short(words[0]) else { return false };
+        let names = &worker.engine.names;
+        let command = if names.are_plain() { registry::find_short(words[0]) } else { names.find(words[0]) };
+        let Some(command) = command else { return false };
         let Some(at) = command.short_way else { return false };
         if !command.command.takes(words.len())
             || !(self.room || !command.flags.has(Flags::DENYOOM))

@@ -5,6 +5,7 @@
 
 pub mod acl;
 pub mod args;
+pub mod backup;
 mod blocking;
 pub mod clients;
 pub mod command;
@@ -14,6 +15,7 @@ pub mod ctx;
 pub mod durability;
 pub mod engine;
 pub mod error;
+mod eviction;
 mod exec;
 mod fast_path;
 pub mod functions;

@@ -10,7 +10,7 @@ use kelda_store::Limits;
 use kelda_store::access::AccessClock;
 use kelda_store::entry::{Entry, EntryRef};
 use kelda_store::hasher;
-use kelda_store::shard::{Keyspace, ShardSet, shard_of};
+use kelda_store::shard::{Keyspace, SHARDS, ShardSet, shard_of};
 use kelda_store::txn::{Context, Env, Txn};
 use kelda_store::value::Value;
 use std::fmt;
@@ -86,8 +86,11 @@ pub fn save(engine: &Engine, txn: &mut Txn) -> io::Result<u64> {
             writer.select(db, keys as u64, txn.volatile_count() as u64);
             let mut result = Ok(());
             txn.for_each_key_even_due(|entry| {
+                if result.is_err() {
+                    return;
+                }
                 writer.entry(entry.key(), entry.expire_at(), access_of(entry, &settings, now_ms), entry.value());
-                if writer.pending() >= WRITE_BYTES && result.is_ok() {
+                if writer.pending() >= WRITE_BYTES {
                     result = writer.drain(|bytes| out.write_all(bytes));
                 }
             });
@@ -204,13 +207,6 @@ struct Rules {
     keep_expired: bool,
 }
 
-/// A key on its way from a file to its place.
-struct Keyed {
-    hash: u64,
-    db: u32,
-    entry: Entry,
-}
-
 impl Rules {
     fn new(engine: &Engine, keep_expired: bool) -> Rules {
         let settings = engine.config.settings();
@@ -224,29 +220,36 @@ impl Rules {
     }
 
     /// Calls `each` with every key of a block that is to be loaded.
-    fn decode(
-        &self,
-        block: &Block,
-        loaded: &mut Loaded,
-        mut each: impl FnMut(u32, &[u8], Value, Option<i64>, u32) -> Result<(), FileError>,
-    ) -> Result<(), FileError> {
+    fn decode(&self, block: &Block, loaded: &mut Loaded, mut each: impl FnMut(u32, Entry)) -> Result<(), FileError> {
+        let now_ms = self.clock.now_ms;
         for raw in block.entries() {
             let db = u32::try_from(raw.db).ok().filter(|db| *db < self.databases);
             let db = db.ok_or(FileError::Database(raw.db))?;
-            let (key, value) = raw.decode(&self.limits)?;
-            let Some(value) = value else {
-                loaded.empty.push(key.into_vec());
-                continue;
-            };
-            let now_ms = self.clock.now_ms;
-            let over = raw.expire_at.is_some_and(|at| at < now_ms)
-                || matches!(&value, Value::Hash(hash) if hash.is_over(now_ms));
-            if over && !self.keep_expired {
+            if !self.keep_expired && raw.expire_at.is_some_and(|at| at < now_ms) {
                 loaded.expired += 1;
                 continue;
             }
-            let access = access_field(&self.clock, raw.access);
-            key.with_bytes(|key| each(db, key, value, raw.expire_at, access))?;
+            let entry = match raw.as_string()? {
+                Some((key, text)) => {
+                    key.with_bytes(|key| text.with_bytes(|text| Entry::from_bytes(key, text, false, raw.expire_at)))
+                }
+                None => {
+                    let (key, value) = raw.decode(&self.limits)?;
+                    match value {
+                        None => {
+                            loaded.empty.push(key.into_vec());
+                            continue;
+                        }
+                        Some(Value::Hash(hash)) if !self.keep_expired && hash.is_over(now_ms) => {
+                            loaded.expired += 1;
+                            continue;
+                        }
+                        Some(value) => key.with_bytes(|key| Entry::new(key, value, raw.expire_at)),
+                    }
+                }
+            };
+            entry.as_ref().set_access(access_field(&self.clock, raw.access));
+            each(db, entry);
             loaded.keys += 1;
             if self.delay_us != 0 {
                 std::thread::sleep(Duration::from_micros(self.delay_us));
@@ -268,6 +271,7 @@ pub fn load_keys(
     // The file, which one thread at a time reads on in, and what came of it.
     let shared = Mutex::new((file, Ok(Loaded::default())));
     let work = || {
+        let mut sorting = Sorting::default();
         loop {
             let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
             let (file, result) = &mut *held;
@@ -289,8 +293,9 @@ pub fn load_keys(
                 }
             };
             drop(held);
-            let counts = load_block(&engine.keyspace, &rules, &block);
+            let counts = load_block(&engine.keyspace, &rules, &block, &mut sorting);
             let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            held.0.recycle(block);
             let Ok(total) = &mut held.1 else { return };
             match counts {
                 Ok(mut counts) => {
@@ -321,36 +326,72 @@ fn open<'s>(
     Ok(file)
 }
 
+/// Memory that a thread needs again for each block.
+#[derive(Default)]
+struct Sorting {
+    /// Hashes and databases of the keys, and their entries until they are in their places.
+    keys: Vec<(u64, Option<(u32, Entry)>)>,
+    /// Places in `keys` by shard.
+    order: Vec<usize>,
+}
+
 /// Loads the keys of a block, shard by shard.
-fn load_block(keyspace: &Keyspace, rules: &Rules, block: &Block) -> Result<Loaded, FileError> {
+fn load_block(
+    keyspace: &Keyspace,
+    rules: &Rules,
+    block: &Block,
+    Sorting { keys, order }: &mut Sorting,
+) -> Result<Loaded, FileError> {
     let mut loaded = Loaded::default();
-    let mut keys = Vec::with_capacity(block.entries().len());
-    rules.decode(block, &mut loaded, |db, key, value, expire_at, access| {
-        let entry = Entry::new(key, value, expire_at);
-        entry.as_ref().set_access(access);
-        keys.push(Keyed { hash: hasher::hash(key), db, entry });
-        Ok(())
+    keys.clear();
+    rules.decode(block, &mut loaded, |db, entry| {
+        let hash = hasher::hash(entry.as_ref().key());
+        keys.push((hash, Some((db, entry))));
     })?;
-    // The shard is in the highest bits.
-    keys.sort_unstable_by_key(|key| key.hash);
-    let mut keys = keys.into_iter().peekable();
-    while let Some(first) = keys.peek() {
-        let shard = shard_of(first.hash);
+    // Sorted by counting: behind the prefix sums, `ends[shard]` moves from the start of the shard's keys to their end.
+    let mut ends = [0usize; SHARDS];
+    keys.iter().for_each(|(hash, _)| ends[shard_of(*hash)] += 1);
+    let mut sum = 0;
+    ends.iter_mut().for_each(|count| sum += std::mem::replace(count, sum));
+    order.clear();
+    order.resize(keys.len(), 0);
+    for (at, (hash, _)) in keys.iter().enumerate() {
+        let place = &mut ends[shard_of(*hash)];
+        // The places were counted above.
+        order[*place] = at;
+        *place += 1;
+    }
+    let mut start = 0;
+    for (shard, &end) in ends.iter().enumerate() {
+        let own = &order[std::mem::replace(&mut start, end)..end];
+        if own.is_empty() {
+            continue;
+        }
         let mut guard = loop {
-            // Another loading thread is there, for a moment.
+            // Another loading thread is there, or INFO, for a moment.
             match keyspace.lock(ShardSet::One(shard as u16)) {
                 Some(guard) => break guard,
                 None => std::thread::yield_now(),
             }
         };
         let data = guard.shard_mut(shard);
-        while let Some(Keyed { hash, db, entry }) = keys.next_if(|key| shard_of(key.hash) == shard) {
-            let result = data.load(rules.clock.now_ms, db, hash, entry);
-            result.map_err(|entry| FileError::Duplicate(entry.as_ref().key().to_vec()))?;
+        for own in own.chunks(AHEAD) {
+            if let Some(db) = data.db(0) {
+                own.iter().for_each(|&at| db.table.prefetch_bucket(keys[at].0));
+            }
+            for &at in own {
+                let (hash, key) = &mut keys[at];
+                let Some((db, entry)) = key.take() else { continue };
+                let result = data.load(rules.clock.now_ms, db, *hash, entry);
+                result.map_err(|entry| FileError::Duplicate(entry.as_ref().key().to_vec()))?;
+            }
         }
     }
     Ok(loaded)
 }
+
+/// Keys whose buckets are fetched from memory together.
+const AHEAD: usize = 32;
 
 /// Loads the snapshot file, if there is one, when the server starts: keys and functions. Says in the log what it did.
 pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> {
@@ -404,8 +445,8 @@ pub fn load_functions(engine: &Arc<Engine>, texts: &[Vec<u8>]) -> Result<(), Str
 
 /// The keys of a file, read as a whole before anything is done with them, and its functions.
 pub struct Reloaded {
-    /// Database, key, value, expiry time (Unix ms) and access field of each key.
-    pub keys: Vec<(u32, Vec<u8>, Value, Option<i64>, u32)>,
+    /// The keys with their databases.
+    pub keys: Vec<(u32, Entry)>,
     /// Texts of the libraries of functions.
     pub functions: Vec<Vec<u8>>,
 }
@@ -419,10 +460,7 @@ pub fn read_all(engine: &Engine) -> Result<Reloaded, FileError> {
     let mut loaded = Loaded::default();
     let mut keys = Vec::new();
     while let Some(mut block) = file.next_block()? {
-        rules.decode(&block, &mut loaded, |db, key, value, expire_at, access| {
-            keys.push((db, key.to_vec(), value, expire_at, access));
-            Ok(())
-        })?;
+        rules.decode(&block, &mut loaded, |db, entry| keys.push((db, entry)))?;
         loaded.take_notes(&mut block);
     }
     Ok(Reloaded { keys, functions: loaded.functions })

@@ -139,6 +139,60 @@ pub fn find(name: &[u8]) -> Option<&'static Registered> {
     REGISTRY.by_name.get(&*upper).map(|&index| &REGISTRY.all[index])
 }
 
+/// The names by which clients call commands: their own, but for what `rename-command` says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Names {
+    /// In upper case: what each of these names calls, as a place in [`all`]; nothing, where a command was renamed.
+    changed: HashMap<Vec<u8>, Option<usize>>,
+}
+
+impl Names {
+    /// Has a command be called by another name, or by none if that is empty.
+    ///
+    /// # Errors
+    /// What is wrong, in Redis's words.
+    pub fn rename(&mut self, old: &str, new: &str) -> Result<(), &'static str> {
+        let command = self.find(old.as_bytes()).ok_or("No such command in rename-command")?;
+        let upper = |name: &str| name.to_ascii_uppercase().into_bytes();
+        let before = self.changed.insert(upper(old), None);
+        if new.is_empty() {
+            return Ok(());
+        }
+        if self.find(new.as_bytes()).is_some() {
+            match before {
+                Some(before) => self.changed.insert(upper(old), before),
+                None => self.changed.remove(&upper(old)),
+            };
+            return Err("Target command name already exists");
+        }
+        self.changed.insert(upper(new), Some(command.id));
+        Ok(())
+    }
+
+    /// Whether every command has its own name.
+    #[inline]
+    pub fn are_plain(&self) -> bool {
+        self.changed.is_empty()
+    }
+
+    /// The command that a name calls, in any case. Containers are found as such.
+    pub fn find(&self, name: &[u8]) -> Option<&'static Registered> {
+        if self.changed.is_empty() {
+            return find(name);
+        }
+        match self.changed.get(&name.to_ascii_uppercase()) {
+            Some(place) => place.map(|place| &all()[place]),
+            None => find(name),
+        }
+    }
+
+    /// Whether any name calls a command that is no subcommand.
+    pub fn call(&self, command: &Registered) -> bool {
+        !self.changed.contains_key(command.command.name.as_bytes())
+            || self.changed.values().any(|place| *place == Some(command.id))
+    }
+}
+
 /// Slots of the look-up by short name: several for each command, so that few share one.
 const SHORT_PLACES: usize = 2048;
 const NOWHERE: u16 = u16::MAX;

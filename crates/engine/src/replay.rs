@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec;
 use crate::mailbox::SessionRef;
-use crate::registry::Registered;
+use crate::registry::{Names, Registered};
 use crate::session::Session;
 use crate::worker::{NoHost, Peer, Worker};
 use kelda_resp::{Protocol, Writer};
@@ -238,7 +238,9 @@ impl Dealer {
         let (command, local) = match self.last {
             Some(last) if names(last.0, words) => last,
             _ => {
-                let command = exec::resolve(words).map_err(|error| (place, describe(words, &error)))?;
+                // The log has the commands' own names, whatever clients call them.
+                let command =
+                    exec::resolve(&Names::default(), words).map_err(|error| (place, describe(words, &error)))?;
                 let local = matches!(command.command.run, Run::Write(_) | Run::Wait(_));
                 *self.last.insert((command, local))
             }

@@ -11,7 +11,7 @@ use crate::ctx::Ctx;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec;
-use crate::registry::{self, Registered};
+use crate::registry::Registered;
 use crate::scripting::{FunctionInfo, Interpreter, Interrupt, ScriptHost, ScriptOptions, shebang};
 use crate::scripts::Sha;
 use kelda_resp::{Protocol, Writer};
@@ -416,10 +416,10 @@ impl Script<'_, '_, '_, '_> {
     }
 
     fn try_call(&mut self, words: &[&[u8]], writer: &mut Writer) -> Result {
-        let command = match exec::resolve(words) {
+        let command = match exec::resolve(&self.ctx.worker.engine.names, words) {
             Ok(command) => command,
             Err(Error::Arity(_)) => return Err(WRONG_NUMBER),
-            Err(_) if registry::find(words[0]).is_none() => {
+            Err(_) if self.ctx.worker.engine.names.find(words[0]).is_none() => {
                 return Err(Error::text("ERR Unknown Redis command called from script"));
             }
             Err(error) => return Err(error),
@@ -491,9 +491,9 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
     }
 
     fn acl_check(&mut self, words: &[&[u8]]) -> Option<bool> {
-        let command = match exec::resolve(words) {
+        let command = match exec::resolve(&self.ctx.worker.engine.names, words) {
             // A container has permissions of its own.
-            Err(Error::Arity(_)) => registry::find(words.first()?)?,
+            Err(Error::Arity(_)) => self.ctx.worker.engine.names.find(words.first()?)?,
             found => found.ok()?,
         };
         let session = &*self.ctx.session;

@@ -4,10 +4,11 @@ use crate::config::{Config, ConfigHandle, NoEffects};
 use crate::engine::{ChangeSink, Engine, EngineOptions, Platform, ProcessInfo};
 use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
+use kelda_store::shard::{Guard, SHARDS, ShardSet};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// A clock that moves only when told.
 pub struct HandClock {
@@ -45,6 +46,10 @@ impl Clock for HandClock {
 pub struct NoPlatform {
     /// The files by name.
     pub files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Bytes that each key takes; 0 for a fixed figure.
+    key_bytes: usize,
+    /// Whose keys.
+    engine: OnceLock<Weak<Engine>>,
 }
 
 impl NoPlatform {
@@ -56,7 +61,19 @@ impl NoPlatform {
 
 impl Platform for NoPlatform {
     fn used_memory(&self) -> usize {
-        1 << 20
+        if self.key_bytes == 0 {
+            return 1 << 20;
+        }
+        let Some(engine) = self.engine.get().and_then(Weak::upgrade) else { return 0 };
+        let guard = engine.keyspace.lock(ShardSet::All);
+        let keys = |guard: &Guard| -> usize {
+            (0..SHARDS).filter_map(|shard| guard.shard(shard).db(0)).map(|db| db.table.len()).sum()
+        };
+        self.key_bytes * guard.as_ref().map_or(0, keys)
+    }
+
+    fn allocated_here(&self) -> i64 {
+        self.used_memory() as i64
     }
 
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
@@ -114,12 +131,20 @@ impl Console {
     /// An engine in a process with these files.
     pub fn with_files(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Console {
         let files = files.iter().map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())).collect();
-        Console::build(settings, NoPlatform { files: Mutex::new(files) }, None)
+        Console::build(settings, NoPlatform { files: Mutex::new(files), ..NoPlatform::default() }, None)
     }
 
     /// An engine whose changes go to `sink`.
     pub fn with_sink(settings: &[(&str, &str)], sink: Option<Arc<dyn ChangeSink>>) -> Console {
         Console::build(settings, NoPlatform::default(), sink)
+    }
+
+    /// An engine that is told that each key of its database 0 takes so many bytes, and nothing else takes any.
+    pub fn with_key_bytes(settings: &[(&str, &str)], bytes: usize) -> Console {
+        let console = Console::build(settings, NoPlatform { key_bytes: bytes, ..NoPlatform::default() }, None);
+        // The first and only time.
+        let _ = console.platform.engine.set(Arc::downgrade(&console.engine));
+        console
     }
 
     fn build(settings: &[(&str, &str)], platform: NoPlatform, sink: Option<Arc<dyn ChangeSink>>) -> Console {

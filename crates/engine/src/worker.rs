@@ -8,6 +8,7 @@ use crate::clients::ClientInfo;
 use crate::config::{AppendFsync, Settings};
 use crate::durability::{Health, Lsn, Tellings};
 use crate::engine::Engine;
+use crate::eviction::Eviction;
 use crate::exec;
 use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::monitor;
@@ -128,6 +129,7 @@ pub struct Worker {
     /// Watches of sessions that gave them up while their shards were busy.
     old_watches: Vec<Watching>,
     pub(crate) subscribers: LocalSubscribers,
+    pub(crate) eviction: Eviction,
     pub(crate) tracking: LocalTracking,
     /// Sessions of this worker that monitor,
     pub(crate) monitors: Vec<SessionRef>,
@@ -181,6 +183,7 @@ impl Worker {
             orphans: Vec::new(),
             old_watches: Vec::new(),
             subscribers: LocalSubscribers::default(),
+            eviction: Eviction::default(),
             tracking: LocalTracking::default(),
             monitors: Vec::new(),
             monitored: Vec::new(),
@@ -230,6 +233,7 @@ impl Worker {
             events: EventClasses(settings.notify_keyspace_events.0),
             log_changes: false,
             lfu: settings.maxmemory_policy.is_lfu(),
+            modified_only: settings.maxmemory_policy.is_by_modification(),
             lfu_log_factor: settings.lfu_log_factor,
             lfu_decay_minutes: settings.lfu_decay_time,
             rdb_version: settings.rdb_version,
@@ -240,6 +244,7 @@ impl Worker {
             scripted: false,
             named_keys_only: false,
         };
+        self.eviction.restart(settings.maxmemory != 0);
     }
 
     /// Reads the clock and, if they changed, the settings.
@@ -250,6 +255,8 @@ impl Worker {
         if self.engine.config.version() != self.settings_version {
             self.read_settings();
         }
+        // During CLIENT PAUSE nothing changes: what is due is not seen, but stays.
+        self.env.keep_due = self.settings.import_mode || self.engine.pause.left_ms(self.now_ms()).is_some();
     }
 
     /// Unix time of this turn, in µs.
@@ -341,6 +348,7 @@ impl Worker {
         self.stats().writes.add(1);
         let Some(session) = self.sessions.get_mut(slot).and_then(Option::as_mut) else { return };
         session.written += bytes;
+        session.info.output_bytes.store(session.reply.buf.len() - session.written, Relaxed);
         session.info.totals[1].fetch_add(bytes as u64, Relaxed);
         if session.written == session.reply.buf.len() {
             session.written = 0;
@@ -679,7 +687,7 @@ impl Worker {
     }
 
     /// Frees a bounded amount of what left the keyspace.
-    fn free_garbage(&mut self) -> bool {
+    pub(crate) fn free_garbage(&mut self) -> bool {
         /// Elements freed in one go: some 100 µs.
         const STEP: usize = 1000;
         let mut budget = STEP;
@@ -730,6 +738,7 @@ impl Worker {
             self.expire_keys(now);
         }
         self.free_garbage();
+        self.go_on_evicting();
         if now >= self.next_cron_us {
             self.next_cron_us = now + CRON_US;
             self.cron();
@@ -760,7 +769,7 @@ impl Worker {
         {
             return Some(0);
         }
-        if !self.retry.is_empty() || !self.late.is_empty() {
+        if !self.retry.is_empty() || !self.late.is_empty() || self.eviction.going_on {
             return Some(RETRY_US);
         }
         let now = self.engine.clock.monotonic_us();
@@ -964,11 +973,14 @@ impl Worker {
     }
 
     fn cron(&mut self) {
+        self.eviction.look_again();
+        self.eviction.going_on |= self.settings.maxmemory != 0;
         if self.index == 0 {
             tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
             self.engine.saves.cron(&self.engine, &self.settings);
+            self.engine.backups.cron(&self.engine, &self.settings);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());

@@ -36,3 +36,34 @@ fn arguments_are_documented_as_a_tree() {
     let want = "$9 arguments *1 *10 $4 name $3 key $4 type $3 key $12 display_text $3 key $14 key_spec_index :0 $5 flags *1 +multiple";
     assert!(docs.contains(want), "{docs}");
 }
+
+#[test]
+fn renamed_commands() {
+    let renames =
+        [("rename-command", "get holen"), ("rename-command", "client klient"), ("rename-command", "multi \"\"")];
+    let mut console = Console::new(&renames);
+    console.check(
+        "SET a 1 => +OK
+         HOLEN a => $1 1
+         holen a => $1 1
+         GET a => -ERR unknown command 'GET', with args beginning with: 'a'
+         MULTI => -ERR unknown command 'MULTI', with args beginning with:
+         HOLEN => -ERR wrong number of arguments for 'get' command
+         KLIENT ID => :1
+         CLIENT ID => -ERR unknown command 'CLIENT', with args beginning with: 'ID'
+         KLIENT foo => -ERR unknown subcommand 'foo'. Try KLIENT HELP.
+         KLIENT => -ERR wrong number of arguments for 'client' command
+         EVAL \"return redis.call('holen', 'a')\" 0 => $1 1
+         COMMAND GETKEYS HOLEN a => *1 $1 a
+         COMMAND GETKEYS GET a => -ERR Invalid command specified
+         COMMAND INFO GET => *1 $-1",
+    );
+    let unknown = console.ask("a", "EVAL \"return redis.call('get', 'a')\" 0");
+    assert!(unknown.starts_with("-ERR Unknown Redis command called from script"), "{unknown}");
+    assert!(console.ask("a", "COMMAND INFO HOLEN").starts_with("*1 *10 $3 get "));
+    let listed = console.ask("a", "COMMAND LIST");
+    assert!(listed.contains(" $3 get ") && !listed.contains(" $5 multi "));
+    // What follows from a repeated command must not bring back the old name.
+    console.check("HOLEN a => $1 1\nHOLEN a => $1 1");
+    assert!(console.ask("a", "GET a").starts_with("-ERR unknown command"));
+}

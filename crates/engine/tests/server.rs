@@ -95,7 +95,7 @@ fn slow_and_big_commands_are_logged() {
 }
 
 #[test]
-fn the_one_user() {
+fn the_user_that_is_always_there() {
     let mut console = Console::default();
     console.check(
         "ACL WHOAMI => $7 default

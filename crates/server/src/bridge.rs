@@ -4,7 +4,7 @@
 use crate::clock::SystemClock;
 use crate::event_loop::Shared;
 use crate::log;
-use crate::memory::used_bytes;
+use crate::memory::{allocated_here, used_bytes};
 use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, Wake};
@@ -165,6 +165,10 @@ struct Process {
 impl Platform for Process {
     fn used_memory(&self) -> usize {
         used_bytes() as usize
+    }
+
+    fn allocated_here(&self) -> i64 {
+        allocated_here()
     }
 
     fn resident_memory(&self) -> usize {

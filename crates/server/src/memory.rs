@@ -26,9 +26,17 @@ thread_local! {
 
 /// Bytes in use: the sizes asked for, without what the allocator itself needs. Reads all counters: not for hot paths.
 pub fn used_bytes() -> u64 {
-    let sum: i64 = COUNTERS.iter().map(|c| c.0.load(Relaxed)).sum();
+    let started = NEXT.load(Relaxed).min(OWNED);
+    let sum: i64 = COUNTERS[..started].iter().chain(&COUNTERS[OWNED..]).map(|c| c.0.load(Relaxed)).sum();
     // Counters are read one after another: a value that moves meanwhile could make the sum dip below zero.
     sum.max(0) as u64
+}
+
+/// Bytes that this thread was given, less those that it gave back, whoever had them.
+#[inline]
+pub fn allocated_here() -> i64 {
+    let mine = MINE.try_with(Cell::get).unwrap_or(OWNED).min(OWNED);
+    COUNTERS[mine].0.load(Relaxed)
 }
 
 #[inline]

@@ -6,6 +6,7 @@
 
 use crate::disk::RealDisk;
 use crate::log;
+use kelda_engine::backup::BackupFiles;
 use kelda_engine::config::{AppendFsync, ConfigReader, Settings};
 use kelda_engine::durability::{ChangeSink, Figures, Health, Lsn};
 use kelda_engine::engine::Engine;
@@ -104,6 +105,10 @@ impl ChangeSink for Persistence {
         }
     }
 
+    fn backups(&self) -> Option<&dyn BackupFiles> {
+        Some(self)
+    }
+
     fn sync_now(&self) {
         if let Some(log) = self.log.get() {
             log.write(unix_ms());
@@ -123,7 +128,67 @@ impl ChangeSink for Persistence {
     }
 }
 
+impl BackupFiles for Persistence {
+    fn begin(&self, into: &Path) -> Result<(), String> {
+        self.live_log()?.begin_backup(into).map_err(|error| error.to_string())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.log.get().map_or_else(Vec::new, |log| log.backup_files())
+    }
+
+    fn seal(&self) -> Result<Vec<PathBuf>, String> {
+        /// How long a script may hold the shards before this gives way to it.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let log = self.live_log()?;
+        let engine = self.engine.get().ok_or("the server has not started")?;
+        let next = log.prepare_rotation(unix_ms()).map_err(|error| error.to_string())?;
+        let begun = Instant::now();
+        let guard = loop {
+            match engine.keyspace.lock(ShardSet::All) {
+                Some(guard) => break guard,
+                None if begun.elapsed() > PATIENCE => return Err("the server is busy with a script: try again".into()),
+                None => std::thread::sleep(GATHER / 10),
+            }
+        };
+        let rotation = log.rotate(next, unix_ms());
+        drop(guard);
+        log.seal_backup(rotation, unix_ms()).map(|(_, files)| files).map_err(|error| error.to_string())
+    }
+
+    fn abort(&self) -> Result<(), String> {
+        self.live_log()?.abort_backup().map_err(|error| error.to_string())
+    }
+
+    fn remove(&self, files: &[PathBuf]) -> Result<(), String> {
+        aof::backup::remove_files(&RealDisk, files).map_err(|error| error.to_string())
+    }
+}
+
+/// Whether the log keeps what a rewrite replaces.
+fn archive(settings: &Settings) -> bool {
+    settings.log_archive_seconds > 0 || settings.log_archive_bytes > 0
+}
+
+/// Removes what the archive need not keep any longer.
+fn prune(log: &Log, settings: &Settings) {
+    log.set_archive(archive(settings));
+    if archive(settings) {
+        let bytes_max = if settings.log_archive_bytes > 0 { settings.log_archive_bytes } else { u64::MAX };
+        let age_ms = settings.log_archive_seconds.saturating_mul(1000);
+        let keep_from_ms = if age_ms > 0 { unix_ms().saturating_sub(age_ms) } else { 0 };
+        if let Err(error) = log.prune_archive(bytes_max, keep_from_ms) {
+            log::warning(&format!("The archive of the log cannot be pruned: {error}"));
+        }
+    }
+}
+
 impl Persistence {
+    /// The log, which is not turned off.
+    fn live_log(&self) -> Result<&Arc<Log>, String> {
+        self.log.get().filter(|_| !self.suspended.load(Relaxed)).ok_or_else(|| "the log is turned off".to_string())
+    }
+
     /// Without a log yet.
     pub fn new() -> Arc<Persistence> {
         Arc::new(Persistence {
@@ -207,7 +272,12 @@ impl Persistence {
         let name = &settings.appendfilename;
         let fail = |error: aof::Error| error.to_string();
         let held: DirLock = aof::lock_dir(&*disk, &dir, name).map_err(fail)?;
-        let options = Options { buffer_max: BUFFER_MAX, salt: crate::bridge::random(), archive: false };
+        let options = Options { buffer_max: BUFFER_MAX, salt: crate::bridge::random(), archive: archive(settings) };
+        if let Some(data_dir) = dir.parent()
+            && aof::adopt(&*disk, data_dir, &dir, name).map_err(fail)?
+        {
+            log::notice(&format!("The log of an older server, {name}, is now in {}", dir.display()));
+        }
         let reader = Reader::open(disk.clone(), &dir, name, settings.aof_load_truncated).map_err(fail)?;
         let log = match reader {
             Some(mut reader) => {
@@ -249,7 +319,7 @@ impl Persistence {
         let name = &settings.appendfilename;
         let fail = |error: aof::Error| error.to_string();
         let held: DirLock = aof::lock_dir(&*disk, &dir, name).map_err(fail)?;
-        let options = Options { buffer_max: BUFFER_MAX, salt: crate::bridge::random(), archive: false };
+        let options = Options { buffer_max: BUFFER_MAX, salt: crate::bridge::random(), archive: archive(settings) };
         let log = match Reader::open(disk.clone(), &dir, name, true).map_err(fail)? {
             Some(reader) => Log::open(disk, &dir, name, options, held, unix_ms(), reader.finish().map_err(fail)?),
             None => Log::create(disk, &dir, name, options, held, unix_ms(), None),
@@ -320,7 +390,11 @@ impl Persistence {
         if engine.config.settings().save.is_empty() || engine.loading.is_active() {
             return Ok(());
         }
-        rdb::save_and_stay(engine).map_err(|error| error.to_string())
+        // A script without end would keep the keys for itself for ever.
+        engine.ending.store(true, Relaxed);
+        let saved = rdb::save_and_stay(engine).map_err(|error| error.to_string());
+        engine.ending.store(saved.is_ok(), Relaxed);
+        saved
     }
 
     /// Replays what the directory holds.
@@ -427,8 +501,15 @@ impl Persistence {
     }
 
     fn sync_loop(&self, log: &Log, mut config: ConfigReader) {
+        /// Between two looks at the archive.
+        const PRUNE_EVERY: Duration = Duration::from_secs(2);
+        let mut pruned = Instant::now();
         while !self.ending.load(Relaxed) {
             config.refresh();
+            if pruned.elapsed() >= PRUNE_EVERY {
+                pruned = Instant::now();
+                prune(log, config.settings());
+            }
             let mode = sync_mode(config.settings());
             if mode != SyncMode::Always && log.sync_due(mode, unix_ms()) {
                 log.sync(unix_ms());

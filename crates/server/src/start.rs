@@ -266,7 +266,6 @@ fn unobeyed(lines: &[KeptLine]) -> Vec<String> {
     let first = |words: &[String]| words.first().cloned().unwrap_or_default();
     let name = |line: &KeptLine| match line {
         KeptLine::User(_) => None,
-        KeptLine::RenameCommand(old, _) => Some(format!("rename-command {old} ...")),
         KeptLine::LoadModule(words) => Some(format!("loadmodule {} ...", first(words))),
     };
     lines.iter().filter_map(name).collect()

@@ -62,7 +62,9 @@ pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
         How::Unordered => canonical(server, false) == canonical(oracle, false),
         How::Scores => canonical(server, true) == canonical(oracle, true),
         How::Shape => same_shape(server, oracle),
-        How::Encoding => [&b"listpack"[..], b"intset"].iter().any(|compact| server.bytes() == Some(compact)),
+        How::Encoding => {
+            [&b"listpack"[..], b"listpackex", b"intset"].iter().any(|compact| server.bytes() == Some(compact))
+        }
         How::Near(distance) => match (server, oracle) {
             (Value::Integer(a), Value::Integer(b)) => *a >= 0 && *b >= 0 && (a - b).abs() <= distance,
             (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a.iter().zip(b).all(|(a, b)| alike(how, a, b)),

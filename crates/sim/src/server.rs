@@ -86,7 +86,7 @@ impl Server {
         let log = std::fs::File::create(directory.join("log"))?;
         let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(&directory);
-        command.args(["--enable-debug-command", "yes"]);
+        command.args(["--enable-debug-command", "yes", "--appendonly", "no"]);
         command.args(extra).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn()?;
         let mut server = Server { kind, port, child, directory };

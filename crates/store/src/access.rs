@@ -54,8 +54,12 @@ impl AccessClock {
         if self.decay_minutes == 0 {
             return counter;
         }
-        let elapsed = self.minutes().wrapping_sub(field >> 8) & 0xffff;
-        counter.saturating_sub(elapsed / self.decay_minutes)
+        counter.saturating_sub(self.idle_minutes(field) / self.decay_minutes)
+    }
+
+    /// Minutes since the last use, for a field that holds a frequency.
+    pub fn idle_minutes(&self, field: u32) -> u32 {
+        self.minutes().wrapping_sub(field >> 8) & 0xffff
     }
 
     /// Seconds since the last use, for a field that holds times.

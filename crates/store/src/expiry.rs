@@ -130,6 +130,36 @@ impl ExpiryIndex {
         }
     }
 
+    /// Adds some registrations, as database and hash, to `out`: `max` at most, from a place that the random number picks. They
+    /// stay registered. Far down in a long slot it does not look.
+    pub fn sample(&self, random: u64, max: usize, out: &mut Vec<(u32, u64)>) {
+        /// Chunks of a slot that are passed over, at most.
+        const PASSED: usize = 64;
+        let Some(mut rank) = random.checked_rem(self.len as u64) else { return };
+        for ((_, db), slot) in &self.slots {
+            if rank >= slot.len as u64 {
+                rank -= slot.len as u64;
+                continue;
+            }
+            // The chunks below the top are full.
+            let (mut chunk, mut filled) = (slot.top.as_deref(), (slot.len - 1) % CHUNK_LEN + 1);
+            for _ in 0..(rank as usize / CHUNK_LEN).min(PASSED) {
+                let below = chunk.and_then(|chunk| chunk.next.as_deref());
+                if below.is_none() {
+                    break;
+                }
+                (chunk, filled) = (below, CHUNK_LEN);
+            }
+            while let Some(at) = chunk
+                && out.len() < max
+            {
+                out.extend(at.hashes[..filled].iter().take(max - out.len()).map(|hash| (*db, *hash)));
+                (chunk, filled) = (at.next.as_deref(), CHUNK_LEN);
+            }
+            return;
+        }
+    }
+
     /// When the next registration is due, in Unix milliseconds: the earliest time at which `take_due` has something.
     pub fn next_due(&self) -> Option<i64> {
         self.slots.first_key_value().map(|((due, _), _)| *due)

@@ -174,6 +174,13 @@ impl ShardData {
         });
     }
 
+    /// Gives back the expiry index's memory if no key needs it: what it holds is stale.
+    pub fn drop_unused_expiry(&mut self) {
+        if !self.dbs().any(|(_, db)| db.any_volatile()) {
+            self.expiry = ExpiryIndex::new();
+        }
+    }
+
     /// Takes a database's part out, leaving it empty. What of it is owed to a snapshot is the caller's concern.
     pub fn take_db(&mut self, db: u32) -> Option<Box<Db>> {
         match db {

@@ -5,6 +5,7 @@
 //! `/proc/PID/stat`: on a machine shared with the load generator it is the steadier figure, and the one that pays the bill.
 //! This is a benchmark, not a test: nothing here fails for being slow.
 
+mod hit_rate;
 mod load;
 
 use crate::{Outcome, root};
@@ -24,7 +25,8 @@ cargo xtask bench [options]     (build the server first: cargo build --release)
   --seconds F          length of a round (1)
   --connections N      connections (50)
   --threads N          Kelda's threads (its default)
-  --no-memory          leave out bytes per key";
+  --no-memory          leave out bytes per key
+cargo xtask bench hit-rate [--help]   how often a cache in too little memory has what it is asked for";
 
 /// A kind of operation. `@k` stands for 12 digits of a random key, `@h` for those of one of a hundred, `@v` for the value.
 struct Test {
@@ -131,6 +133,9 @@ struct Figures {
 
 /// `cargo xtask bench`
 pub fn bench(args: &[String]) -> Outcome {
+    if let Some(("hit-rate", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return hit_rate::hit_rate(rest);
+    }
     let options = options(args)?;
     let servers = start(&options)?;
     let reference = servers.iter().position(|server| server.kind == Kind::Valkey).unwrap_or(0);

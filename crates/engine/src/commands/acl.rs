@@ -225,7 +225,7 @@ fn dry_run(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::owned(format!("ERR User '{}' not found", shown(2))));
     };
     let words = args.from(3);
-    let command = match exec::resolve(words) {
+    let command = match exec::resolve(&ctx.worker.engine.names, words) {
         Ok(command) => command,
         Err(error @ Error::Arity(_)) => return Err(error),
         Err(_) => return Err(Error::owned(format!("ERR Command '{}' not found", shown(3)))),

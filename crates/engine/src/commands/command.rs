@@ -5,7 +5,7 @@ use crate::command::{Access, Begin, Command, Find, Flags, Group, Keys, Reply, Ru
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::exec;
-use crate::registry::{self, Registered};
+use crate::registry::{self, Names, Registered};
 use crate::syntax::{self, Argument, Kind};
 use kelda_resp::glob_match;
 
@@ -26,8 +26,8 @@ pub static COMMANDS: &[Command] = &[Command {
     summary: "Describes all commands.",
     complexity: "O(N) in the number of commands",
     tips: ANY_ORDER,
-    bare: Some(|_, _, reply| {
-        let all = commands();
+    bare: Some(|ctx, _, reply| {
+        let all = commands(&ctx.worker.engine.names);
         reply.array(all.len());
         all.iter().for_each(|command| write_info(reply, command));
         Ok(())
@@ -38,8 +38,8 @@ pub static COMMANDS: &[Command] = &[Command {
             arity: 2,
             summary: "Counts the commands.",
             complexity: "O(1)",
-            run: Run::Session(|_, _, reply| {
-                reply.int(commands().len() as i64);
+            run: Run::Session(|ctx, _, reply| {
+                reply.int(commands(&ctx.worker.engine.names).len() as i64);
                 Ok(())
             }),
             ..BASE
@@ -79,8 +79,8 @@ pub static COMMANDS: &[Command] = &[Command {
             syntax: "command [arg [arg ...]]",
             summary: "Finds the keys in a whole command.",
             complexity: "O(N) in the number of arguments",
-            run: Run::Session(|_, args, reply| {
-                let keys = keys_of(args)?;
+            run: Run::Session(|ctx, args, reply| {
+                let keys = keys_of(ctx, args)?;
                 reply.array(keys.len());
                 keys.iter().for_each(|(key, _)| reply.bulk(key));
                 Ok(())
@@ -94,8 +94,8 @@ pub static COMMANDS: &[Command] = &[Command {
             syntax: "command [arg [arg ...]]",
             summary: "Finds the keys in a whole command, and what it does to each.",
             complexity: "O(N) in the number of arguments",
-            run: Run::Session(|_, args, reply| {
-                let keys = keys_of(args)?;
+            run: Run::Session(|ctx, args, reply| {
+                let keys = keys_of(ctx, args)?;
                 reply.array(keys.len());
                 for (key, access) in keys {
                     reply.array(2);
@@ -119,29 +119,29 @@ pub static COMMANDS: &[Command] = &[Command {
     ..BASE
 }];
 
-/// All commands that are no subcommands.
-fn commands() -> Vec<&'static Registered> {
-    registry::all().iter().filter(|command| command.parent.is_none()).collect()
+/// All commands that are no subcommands and can be called.
+fn commands(names: &Names) -> Vec<&'static Registered> {
+    registry::all().iter().filter(|command| command.parent.is_none() && names.call(command)).collect()
 }
 
 /// The command of a name such as `get` or `config|get`.
-fn named(name: &[u8]) -> Option<&'static Registered> {
+fn named(names: &Names, name: &[u8]) -> Option<&'static Registered> {
     match name.iter().position(|byte| *byte == b'|') {
-        None => registry::find(name),
-        Some(at) => registry::find(&name[..at])?.subcommand(&name[at + 1..]),
+        None => names.find(name),
+        Some(at) => names.find(&name[..at])?.subcommand(&name[at + 1..]),
     }
 }
 
-fn info(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+fn info(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     if args.len() == 2 {
-        let all = commands();
+        let all = commands(&ctx.worker.engine.names);
         reply.array(all.len());
         all.iter().for_each(|command| write_info(reply, command));
         return Ok(());
     }
     reply.array(args.len() - 2);
     for name in args.from(2) {
-        match named(name) {
+        match named(&ctx.worker.engine.names, name) {
             Some(command) => write_info(reply, command),
             None => reply.null(),
         }
@@ -243,9 +243,12 @@ fn write_keys(reply: &mut Reply, keys: &Keys) {
     }
 }
 
-fn docs(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    let wanted: Vec<&Registered> =
-        if args.len() == 2 { commands() } else { args.from(2).iter().filter_map(|name| named(name)).collect() };
+fn docs(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let wanted: Vec<&Registered> = if args.len() == 2 {
+        commands(&ctx.worker.engine.names)
+    } else {
+        args.from(2).iter().filter_map(|name| named(&ctx.worker.engine.names, name)).collect()
+    };
     reply.map(wanted.len());
     for command in wanted {
         reply.bulk(command.name.as_bytes());
@@ -341,8 +344,9 @@ fn write_arguments(reply: &mut Reply, arguments: &[Argument], specs: usize, next
     }
 }
 
-fn list(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    let all = registry::all().iter();
+fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let names = &ctx.worker.engine.names;
+    let all = registry::all().iter().filter(|command| command.parent.is_some() || names.call(command));
     let found: Vec<&Registered> = match args.from(2) {
         [] => all.collect(),
         [filter, kind, text] if filter.eq_ignore_ascii_case(b"filterby") => {
@@ -365,9 +369,10 @@ fn list(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
 }
 
 /// The keys of the command that follows, with what it does to them.
-fn keys_of<'a>(args: &Args<'a>) -> Result<Vec<(&'a [u8], Access)>> {
+fn keys_of<'a>(ctx: &Ctx, args: &Args<'a>) -> Result<Vec<(&'a [u8], Access)>> {
     let words = args.from(2);
-    let command = exec::resolve(words).map_err(|_| Error::text("ERR Invalid command specified"))?;
+    let command =
+        exec::resolve(&ctx.worker.engine.names, words).map_err(|_| Error::text("ERR Invalid command specified"))?;
     if command.command.keys.is_empty() && command.command.find_keys.is_none() {
         return Err(Error::text("ERR The command has no key arguments"));
     }

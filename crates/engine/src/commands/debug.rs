@@ -48,6 +48,11 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     ("LOADAOF", 2, 2, accept),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SET-DISABLE-DENY-SCRIPTS", 3, 3, set_disable_deny_scripts),
+    ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, |_, args, reply| {
+        super::dump::TRUSTED.store(args.int(2).unwrap_or(0) != 0, Relaxed);
+        reply.ok();
+        Ok(())
+    }),
     ("LOG", 3, 3, |ctx, args, reply| {
         ctx.worker.engine.platform.log(3, &format!("DEBUG LOG: {}", String::from_utf8_lossy(&args[2])));
         reply.ok();
@@ -66,7 +71,6 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     // Switches of mechanisms that this server does not have: accepted, and nothing is left to do.
     ("JMAP", 2, 2, accept),
     ("CHANGE-REPL-ID", 2, 2, accept),
-    ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, accept),
     ("REPLYBUFFER", 4, 4, accept),
     ("PAUSE-CRON", 3, 3, accept),
     ("PAUSE-AFTER-FORK", 3, 3, accept),
@@ -164,10 +168,11 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         };
         if !flush
             && !merge
-            && let Some((db, name, ..)) = file.keys.iter().find(|(db, name, ..)| taken(*db, name))
+            && let Some((db, entry)) = file.keys.iter().find(|(db, entry)| taken(*db, entry.as_ref().key()))
         {
             txn.select(here);
-            return Err(failed(&format!("key '{}' of database {db} is there already", name.escape_ascii())));
+            let name = entry.as_ref().key().escape_ascii();
+            return Err(failed(&format!("key '{name}' of database {db} is there already")));
         }
         if flush {
             (0..txn.databases()).for_each(|db| _ = txn.flush(db));
@@ -176,10 +181,12 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
                 Ok(())
             })?;
         }
-        for (db, name, value, expire_at, access) in file.keys {
+        for (db, entry) in file.keys {
             txn.select(db);
+            let name = entry.as_ref().key().to_vec();
+            let (expire_at, access) = (entry.as_ref().expire_at(), entry.as_ref().access());
             let key = Key::new(&name);
-            txn.put(key, value, expire_at);
+            txn.put(key, entry.into_value(), expire_at);
             if let Some(entry) = txn.peek_even_due(key) {
                 entry.set_access(access);
             }

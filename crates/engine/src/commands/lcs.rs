@@ -42,7 +42,7 @@ pub(super) fn lcs(view: &View, args: &Args, reply: &mut Reply) -> Result {
     if len_only && indexes {
         return Err(Error::text("ERR If you want both the length and indexes, please just use IDX."));
     }
-    let lengths = Lengths::of_prefixes(&a, &b)?;
+    let lengths = Lengths::of_prefixes(&a, &b, view.cx.env.string_bytes_max)?;
     let total = lengths.get(a.len(), b.len());
     if len_only {
         reply.int(i64::from(total));
@@ -89,15 +89,21 @@ struct Lengths {
 }
 
 impl Lengths {
-    /// Invariant: `table[i * width + j]` belongs to the first `i` bytes of `a` and the first `j` of `b`.
-    fn of_prefixes(a: &[u8], b: &[u8]) -> Result<Lengths> {
+    /// Invariant: `table[i * width + j]` belongs to the first `i` bytes of `a` and the first `j` of `b`. The table takes no more
+    /// than `bytes_max`.
+    fn of_prefixes(a: &[u8], b: &[u8], bytes_max: usize) -> Result<Lengths> {
         const TOO_LONG: Error = Error::text("ERR String too long for LCS");
+        const TOO_LARGE: Error =
+            Error::text("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
         const NO_MEMORY: Error = Error::text("ERR Insufficient memory, failed allocating transient memory for LCS");
         if a.len() >= u32::MAX as usize || b.len() >= u32::MAX as usize {
             return Err(TOO_LONG);
         }
         let width = b.len() + 1;
         let cells = width.checked_mul(a.len() + 1).ok_or(TOO_LONG)?;
+        if cells.checked_mul(size_of::<u32>()).is_none_or(|bytes| bytes > bytes_max) {
+            return Err(TOO_LARGE);
+        }
         let mut table = Vec::new();
         table.try_reserve_exact(cells).map_err(|_| NO_MEMORY)?;
         table.resize(cells, 0u32);

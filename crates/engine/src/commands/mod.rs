@@ -4,6 +4,7 @@ use crate::command::{Command, Reply};
 use kelda_store::Str;
 
 mod acl;
+mod backup;
 mod bitmap;
 mod client;
 mod command;
@@ -40,6 +41,7 @@ pub(crate) use client::describe as describe_client;
 /// All families.
 pub static FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
+    backup::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,
     command::COMMANDS,

@@ -22,6 +22,7 @@ pub use settings::{
 pub use value::{Reason, memory};
 
 use crate::acl::file::check_config_line;
+use crate::registry::Names;
 use kelda_resp::glob_match;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -74,8 +75,6 @@ impl std::fmt::Display for ConfigError {
 pub enum KeptLine {
     /// `user name rules…`.
     User(Vec<String>),
-    /// `rename-command old new`.
-    RenameCommand(String, String),
     /// `loadmodule path arguments…`.
     LoadModule(Vec<String>),
 }
@@ -91,11 +90,12 @@ pub struct Config {
     /// Whether a file has set the row: the first `save` line replaces the default, the others add to it.
     given: Vec<bool>,
     kept: Vec<KeptLine>,
+    names: Names,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { values: DEFAULTS.clone(), given: vec![false; TABLE.len()], kept: Vec::new() }
+        Config { values: DEFAULTS.clone(), given: vec![false; TABLE.len()], kept: Vec::new(), names: Names::default() }
     }
 }
 
@@ -126,7 +126,12 @@ impl Config {
         settings
     }
 
-    /// The `user`, `rename-command` and `loadmodule` lines, in order.
+    /// By which names commands are called: what the `rename-command` lines say.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The `user` and `loadmodule` lines, in order.
     pub fn kept_lines(&self) -> &[KeptLine] {
         &self.kept
     }
@@ -174,14 +179,12 @@ impl Config {
             ("user", [_, ..]) => {
                 let before = self.kept.iter().filter_map(|line| match line {
                     KeptLine::User(words) => words.first().map(String::as_str),
-                    KeptLine::RenameCommand(..) | KeptLine::LoadModule(_) => None,
+                    KeptLine::LoadModule(_) => None,
                 });
                 check_config_line(words, &before.collect::<Vec<_>>())?;
                 self.kept.push(KeptLine::User(owned()));
             }
-            ("rename-command", [old, new]) => {
-                self.kept.push(KeptLine::RenameCommand(old.to_string(), new.to_string()));
-            }
+            ("rename-command", [old, new]) => self.names.rename(old, new)?,
             ("loadmodule", [_, ..]) => self.kept.push(KeptLine::LoadModule(owned())),
             (_, [_]) if IGNORED.contains(&name) => {}
             _ => {

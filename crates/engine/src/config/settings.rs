@@ -60,6 +60,8 @@ words! {
     MaxmemoryPolicy {
         /// Keys with an expiry, least recently used first.
         VolatileLru = "volatile-lru",
+        /// Keys with an expiry, least recently modified first.
+        VolatileLrm = "volatile-lrm",
         /// Keys with an expiry, least frequently used first.
         VolatileLfu = "volatile-lfu",
         /// Keys with an expiry, at random.
@@ -68,6 +70,8 @@ words! {
         VolatileTtl = "volatile-ttl",
         /// Any key, least recently used first.
         AllkeysLru = "allkeys-lru",
+        /// Any key, least recently modified first.
+        AllkeysLrm = "allkeys-lrm",
         /// Any key, least frequently used first.
         AllkeysLfu = "allkeys-lfu",
         /// Any key, at random.
@@ -139,6 +143,11 @@ impl MaxmemoryPolicy {
     /// Whether the policy counts how often keys are used.
     pub fn is_lfu(self) -> bool {
         matches!(self, MaxmemoryPolicy::VolatileLfu | MaxmemoryPolicy::AllkeysLfu)
+    }
+
+    /// Whether only changes of keys count as uses.
+    pub fn is_by_modification(self) -> bool {
+        matches!(self, MaxmemoryPolicy::VolatileLrm | MaxmemoryPolicy::AllkeysLrm)
     }
 }
 
@@ -280,6 +289,7 @@ pub struct Settings {
     pub maxmemory: u64,
     pub maxmemory_policy: MaxmemoryPolicy,
     pub maxmemory_samples: usize,
+    pub maxmemory_eviction_tenacity: i64,
     pub lfu_log_factor: u32,
     pub lfu_decay_time: u32,
     // Durability.
@@ -288,6 +298,12 @@ pub struct Settings {
     pub aof_load_truncated: bool,
     pub appendfilename: String,
     pub appenddirname: String,
+    pub backupdirname: String,
+    /// Seconds after which a sealed backup is removed; 0 for never.
+    pub backup_sealed_ttl: i64,
+    /// Age in seconds, and size in bytes, of what the log's archive keeps; both 0 for no archive. Our own directives.
+    pub log_archive_seconds: u64,
+    pub log_archive_bytes: u64,
     pub dbfilename: String,
     pub save: Vec<SavePoint>,
     /// The version of the RDB format that snapshots and DUMP are written in. Our own directive.
@@ -373,6 +389,7 @@ impl Settings {
             notify_keyspace_events: KeyspaceEvents::default(),
             maxmemory: 0,
             maxmemory_policy: MaxmemoryPolicy::NoEviction,
+            maxmemory_eviction_tenacity: 0,
             maxmemory_samples: 0,
             lfu_log_factor: 0,
             lfu_decay_time: 0,
@@ -381,6 +398,10 @@ impl Settings {
             aof_load_truncated: true,
             appendfilename: String::new(),
             appenddirname: String::new(),
+            backupdirname: String::new(),
+            backup_sealed_ttl: 0,
+            log_archive_seconds: 0,
+            log_archive_bytes: 0,
             dbfilename: String::new(),
             save: Vec::new(),
             rdb_version: 0,

@@ -5,7 +5,8 @@
 //! fork, jemalloc, replication's tuning, modules and the like).
 //!
 //! Names, kinds, bounds and defaults are those of Redis 7.0.15, with what Valkey 9.1.2 adds; where they differ,
-//! the default is Redis's and the bounds are the wider ones. `threads` and `rdb-version` are our own.
+//! the default is Redis's and the bounds are the wider ones. `threads`, `rdb-version` and `log-archive-…` are
+//! our own, `backup…` those of Redis 8.10.
 
 use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, Settings};
 use super::value::Kind::{self, *};
@@ -122,10 +123,12 @@ pub static TABLE: &[Row] = &[
     row("appenddirname", Text, "appendonlydir").immutable().to(|s, v| s.appenddirname = v.string()),
     row("appendfilename", Text, "appendonly.aof").immutable().to(|s, v| s.appendfilename = v.string()),
     row("appendfsync", Choice(AppendFsync::WORDS), "everysec").to(|s, v| s.appendfsync = AppendFsync::from_word(v.word()).unwrap_or(s.appendfsync)),
-    row("appendonly", YesNo, "no").to(|s, v| s.appendonly = v.yes()),
+    row("appendonly", YesNo, "yes").to(|s, v| s.appendonly = v.yes()),
     row("auto-aof-rewrite-min-size", ANY_SIZE, "67108864").to(|s, v| s.auto_aof_rewrite_min_size = v.size()),
     row("auto-aof-rewrite-percentage", Int(0, INT_MAX), "100").to(|s, v| s.auto_aof_rewrite_percentage = v.int() as u64),
     row("availability-zone", Text, ""),
+    row("backup-sealed-ttl", Int(0, i64::MAX), "0").to(|s, v| s.backup_sealed_ttl = v.int()),
+    row("backupdirname", Text, "backupdir").immutable().to(|s, v| s.backupdirname = v.string()),
     row("bgsave_cpulist", Text, "").alias("bgsave-cpulist").immutable(),
     row("bind", Addresses, "* -::*").to(|s, v| if let Value::Addresses(x) = v { s.bind = x.clone() }),
     row("bind-source-addr", Text, ""),
@@ -211,6 +214,8 @@ pub static TABLE: &[Row] = &[
     row("list-max-listpack-size", Int(INT_MIN, INT_MAX), "-2").alias("list-max-ziplist-size").to(|s, v| s.limits.list_chunk = v.int()),
     row("loading-process-events-interval-bytes", Int(1024, INT_MAX), "2097152").hidden(),
     row("locale-collate", Text, ""),
+    row("log-archive-max-age", Int(0, INT_MAX), "0").to(|s, v| s.log_archive_seconds = v.int() as u64),
+    row("log-archive-max-bytes", ANY_SIZE, "0").to(|s, v| s.log_archive_bytes = v.int() as u64),
     row("log-format", Choice(&["legacy", "logfmt", "json"]), "legacy"),
     row("log-timestamp-format", Choice(&["legacy", "iso8601", "milliseconds"]), "legacy"),
     row("logfile", Text, "").immutable().to(|s, v| s.logfile = v.string()),
@@ -223,7 +228,7 @@ pub static TABLE: &[Row] = &[
     row("maxclients", Int(1, UINT_MAX), "10000").to(|s, v| s.maxclients = v.int() as usize),
     row("maxmemory", Size(0, u64::MAX), "0").to(|s, v| s.maxmemory = v.size()),
     row("maxmemory-clients", SizeOrPercent, "0").to(|s, v| if let Value::Memory(x) = v { s.maxmemory_clients = *x }),
-    row("maxmemory-eviction-tenacity", Int(0, 100), "10"),
+    row("maxmemory-eviction-tenacity", Int(0, 100), "10").to(|s, v| s.maxmemory_eviction_tenacity = v.int()),
     row("maxmemory-policy", Choice(MaxmemoryPolicy::WORDS), "noeviction").to(|s, v| s.maxmemory_policy = MaxmemoryPolicy::from_word(v.word()).unwrap_or(s.maxmemory_policy)),
     row("maxmemory-samples", Int(1, INT_MAX), "5").to(|s, v| s.maxmemory_samples = v.int() as usize),
     row("min-io-threads-avoid-copy-reply", Int(0, INT_MAX), "7").hidden(),
@@ -277,7 +282,7 @@ pub static TABLE: &[Row] = &[
     row("replicaof", HostPort, "").alias("slaveof").immutable().to(|s, v| s.replicaof = v.string()),
     row("requirepass", Text, "").sensitive().to(|s, v| s.requirepass = v.string()),
     row("sanitize-dump-payload", Choice(&["no", "yes", "clients"]), "no"),
-    row("save", SavePoints, "3600 1 300 100 60 10000").to(|s, v| if let Value::SavePoints(x) = v { s.save = x.clone() }),
+    row("save", SavePoints, "").to(|s, v| if let Value::SavePoints(x) = v { s.save = x.clone() }),
     row("server_cpulist", Text, "").alias("server-cpulist").immutable(),
     row("set-max-intset-entries", Int(0, i64::MAX), "512").to(|s, v| s.limits.set_int_entries_max = v.int() as usize),
     row("set-max-listpack-entries", Int(0, i64::MAX), "128").to(|s, v| s.limits.set_entries_max = v.int() as usize),

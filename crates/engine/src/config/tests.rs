@@ -46,20 +46,21 @@ fn settings_hold_the_defaults() {
         (s.lfu_log_factor, s.lfu_decay_time, s.tracking_table_max_keys, s.acllog_max_len),
         (10, 1, 1_000_000, 128)
     );
-    assert_eq!((s.appendfsync, s.loglevel, s.save.len()), (AppendFsync::EverySec, LogLevel::Notice, 3));
+    assert_eq!((s.appendfsync, s.loglevel, s.save.len()), (AppendFsync::EverySec, LogLevel::Notice, 0));
     assert_eq!((s.appendfilename, s.appenddirname), ("appendonly.aof".into(), "appendonlydir".into()));
     let replica = OutputLimit { hard_bytes: 256 << 20, soft_bytes: 64 << 20, soft_seconds: 60 };
     let pubsub = OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 };
     assert_eq!(s.client_output_buffer_limit, OutputLimits { normal: OutputLimit::default(), replica, pubsub });
     assert_eq!((s.latency_tracking, s.latency_tracking_info_percentiles), (true, vec![50.0, 99.0, 99.9]));
-    assert_eq!((s.enable_debug_command, s.protected_mode, s.appendonly), (Access::No, true, false));
+    assert_eq!((s.enable_debug_command, s.protected_mode, s.appendonly), (Access::No, true, true));
     assert_eq!((s.max_new_connections_per_cycle, s.shutdown_timeout), (10, 10));
 }
 
 /// Every name that the oracles list is here, with the same default unless the lists below say otherwise.
 #[test]
 fn defaults_are_those_of_the_oracles() {
-    let elsewhere = ["dir", "port", "pidfile", "save"]; // where and how the oracle was started
+    // Where and how the oracle was started; and that data is kept in a log.
+    let elsewhere = ["dir", "port", "pidfile", "save", "appendonly"];
     let of_redis = ["hash-seed", "hide-user-data-from-log", "syslog-ident", "maxmemory-samples", "repl-backlog-size"];
     let config = Config::default();
     let all = config.get(&["*"]);
@@ -76,7 +77,7 @@ fn defaults_are_those_of_the_oracles() {
             }
         }
     }
-    assert_eq!(value(&config, "save"), "3600 1 300 100 60 10000");
+    assert_eq!((value(&config, "appendonly"), value(&config, "save")), ("yes".into(), String::new()));
 }
 
 /// CONFIG SET on a default configuration: the name, the value, and the value afterwards or the reason for refusal.
@@ -253,6 +254,10 @@ fn files_are_refused_as_by_the_oracle() {
         ("port", 1, "wrong number of arguments"),
         ("port 0\nmaxmemory x\nport", 2, "argument must be a memory value"),
         ("rename-command get", 1, bad),
+        ("rename-command nosuch x", 1, "No such command in rename-command"),
+        ("rename-command config|get x", 1, "No such command in rename-command"),
+        ("rename-command get set", 1, "Target command name already exists"),
+        ("rename-command get \"\"\nrename-command get x", 2, "No such command in rename-command"),
         ("include a b", 1, bad),
         ("user", 1, bad),
         ("save 1", 1, "Invalid save parameters"),
@@ -317,14 +322,14 @@ fn files_are_read_as_by_the_oracle() {
     for (text, name, expected) in cases {
         assert_eq!(value(&read(text).expect(text), name), expected, "{text}");
     }
+    let renamed = read("rename-command get a\nrename-command a b\nrename-command set get\nrename-command del DEL")
+        .expect("reads");
+    let called = |name: &str| renamed.names().find(name.as_bytes()).map(|command| command.name.as_str());
+    assert_eq!(["GET", "A", "b", "set", "del"].map(called), [Some("set"), None, Some("get"), None, Some("del")]);
     let kept = read("user a on\nrename-command GET \"\"\nloadmodule x.so 1").expect("reads");
     assert_eq!(
         kept.kept_lines(),
-        [
-            KeptLine::User(vec!["a".into(), "on".into()]),
-            KeptLine::RenameCommand("GET".into(), "".into()),
-            KeptLine::LoadModule(vec!["x.so".into(), "1".into()]),
-        ]
+        [KeptLine::User(vec!["a".into(), "on".into()]), KeptLine::LoadModule(vec!["x.so".into(), "1".into()]),]
     );
 }
 

@@ -1,13 +1,13 @@
-//! Copies of a log: a backup while the server runs, and a copy as of an earlier moment.
+//! Copies of a log as of an earlier moment, and the archive that they are made from.
 
+use super::backup::must_be_empty;
 use super::manifest::{FileLine, FileType, Manifest, Names};
 use super::reader::{FileReader, Step};
 use super::{Error, Log, Lsn, Result};
-use crate::disk::{Disk, File, Open, copy_range};
+use crate::disk::{Disk, Open, copy_range};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The folder, within a log's directory, of files that a rewrite has replaced.
 pub const ARCHIVE: &str = "archive";
@@ -17,8 +17,8 @@ pub const ARCHIVE: &str = "archive";
 pub enum Moment {
     /// After this transaction.
     Lsn(Lsn),
-    /// After the last transaction that is known to have been before: Unix time in milliseconds. Logs note the time about
-    /// ten times a second while they are written.
+    /// After the last transaction that is known to have been before: Unix time in milliseconds. Logs note the time a few
+    /// times a second while they are written.
     Time(u64),
 }
 
@@ -39,20 +39,10 @@ impl Sources {
     fn find(disk: &dyn Disk, names: &Names) -> Result<Sources> {
         let manifest = Manifest::load(disk, names)?.ok_or(Error::Missing("there is no manifest in this directory"))?;
         let mut sources = Sources { bases: BTreeMap::new(), increments: BTreeMap::new() };
-        let archive = names.path(ARCHIVE);
-        let archived = match disk.list(&archive) {
-            Ok(archived) => archived,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(Error::io("read", &archive, error)),
-        };
-        for file in archived {
-            let Some(rest) = file.strip_prefix(&names.name).and_then(|rest| rest.strip_prefix('.')) else { continue };
-            let Some((seq, kind)) = rest.split_once('.') else { continue };
-            let Ok(seq) = seq.parse() else { continue };
-            match kind {
-                "base.rdb" => _ = sources.bases.insert(seq, archive.join(&file)),
-                "incr.aof" => _ = sources.increments.insert(seq, archive.join(&file)),
-                _ => {}
+        for (seq, base, path) in archived(disk, names)? {
+            match base {
+                true => _ = sources.bases.insert(seq, path),
+                false => _ = sources.increments.insert(seq, path),
             }
         }
         // A base replaced halfway is still where it was.
@@ -72,6 +62,79 @@ impl Sources {
             sources.increments.insert(line.seq, names.path(&line.name));
         }
         Ok(sources)
+    }
+}
+
+/// The files in a log's archive: number, whether it is a base, path.
+fn archived(disk: &dyn Disk, names: &Names) -> Result<Vec<(u64, bool, PathBuf)>> {
+    let archive = names.path(ARCHIVE);
+    let files = match disk.list(&archive) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", &archive, error)),
+    };
+    let parse = |file: String| {
+        let (seq, kind) = file.strip_prefix(&names.name)?.strip_prefix('.')?.split_once('.')?;
+        let base = match kind {
+            "base.rdb" => true,
+            "incr.aof" => false,
+            _ => return None,
+        };
+        Some((seq.parse().ok()?, base, archive.join(&file)))
+    };
+    Ok(files.into_iter().filter_map(parse).collect())
+}
+
+impl Log {
+    /// Removes the oldest files from the archive: while it has more than `bytes_max` bytes, and what was replaced before
+    /// `keep_from_ms` (Unix time in milliseconds). How many files were removed. A base goes with the increments that
+    /// build on it.
+    pub fn prune_archive(&self, bytes_max: u64, keep_from_ms: u64) -> Result<usize> {
+        let disk = &*self.disk;
+        let mut files = archived(disk, &self.names)?;
+        // A base before the increment of the same number.
+        files.sort_by_key(|(seq, base, _)| (*seq, !*base));
+        let mut sizes = Vec::new();
+        for (.., path) in &files {
+            let len = disk.open(path, Open::Read).and_then(|file| file.len());
+            sizes.push(len.map_err(|error| Error::io("read", path, error))?);
+        }
+        let mut total: u64 = sizes.iter().sum();
+        let mut removed = 0;
+        while let Some(rest) = files.get(removed..)
+            && !rest.is_empty()
+        {
+            // Up to the next base, which was begun when these were replaced.
+            let end = rest.iter().skip(1).position(|(_, base, _)| *base).map_or(rest.len(), |at| at + 1);
+            let replaced_ms = match rest.get(end) {
+                Some((seq, ..)) => self.begun_ms(*seq)?,
+                None => {
+                    let base = self.files().manifest.base.as_ref().map(|line| line.seq);
+                    base.map_or(Ok(None), |seq| self.begun_ms(seq))?
+                }
+            };
+            if total <= bytes_max && replaced_ms.is_none_or(|ms| ms >= keep_from_ms) {
+                break;
+            }
+            for ((.., path), len) in rest.iter().zip(sizes.get(removed..).unwrap_or_default()).take(end) {
+                disk.remove(path).map_err(|error| Error::io("remove", path, error))?;
+                total -= len;
+            }
+            removed += end;
+        }
+        Ok(removed)
+    }
+
+    /// When the increment with this number, archived or not, was begun; nothing if it is not one of ours.
+    fn begun_ms(&self, seq: u64) -> Result<Option<u64>> {
+        let name = self.names.increment(seq);
+        for path in [self.names.path(ARCHIVE).join(&name), self.names.path(&name)] {
+            if let Ok(mut file) = FileReader::open(&*self.disk, &path, 0) {
+                let _ = file.read_header()?;
+                return Ok(file.header().map(|header| header.ms));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -113,14 +176,6 @@ pub fn restore(disk: &dyn Disk, from: &Path, name: &str, moment: Moment, into: &
         return Ok(Restored { lsn: place.lsn });
     }
     Err(Error::Missing("no base and increments reach that moment"))
-}
-
-fn must_be_empty(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    match disk.list(dir) {
-        Ok(files) if files.is_empty() => Ok(()),
-        Ok(_) => Err(Error::Missing("the directory to copy into is not empty")),
-        Err(error) => Err(Error::io("read", dir, error)),
-    }
 }
 
 const FOREIGN: Error = Error::Missing("another server wrote to the log, so that it cannot be restored to a moment");
@@ -209,57 +264,10 @@ fn copy_file(
             Some(end) => end,
             None => file.len()?,
         };
-        copy_open(&*file, end, disk, &target.path(&name))
+        let copy = disk.open(&target.path(&name), Open::New)?;
+        copy_range(&*file, 0..end, &*copy)?;
+        copy.sync()
     };
     copy().map_err(|error| Error::io("copy", path, error))?;
     Ok(FileLine { name, seq, kind })
-}
-
-fn copy_open(file: &dyn File, end: u64, disk: &dyn Disk, to: &Path) -> io::Result<()> {
-    let copy = disk.open(to, Open::New)?;
-    copy_range(file, 0..end, &*copy)?;
-    copy.sync()
-}
-
-impl Log {
-    /// Copies the log into another directory, which must exist and be empty, while writes go on: the base and all
-    /// transactions up to the returned LSN. Files that no longer change get a second name where the file system allows
-    /// it, and are copied otherwise.
-    pub fn backup(&self, into: &Path, now_ms: u64) -> Result<Lsn> {
-        must_be_empty(&*self.disk, into)?;
-        self.write(now_ms);
-        self.sync(now_ms);
-        let target = Names::new(into, &self.names.name);
-        let mut manifest = Manifest::default();
-        let mut to_copy: Vec<(Arc<dyn File>, u64, PathBuf)> = Vec::new();
-        // While the files are named, none is removed and no increment begun. Copying comes later, from open files.
-        let lsn = self.with_files(|position, files| {
-            for line in files.base.iter().chain(&files.increments) {
-                let path = self.names.path(&line.name);
-                let to = target.path(&line.name);
-                let fail = |error| Error::io("link", &path, error);
-                if line.kind == FileType::Increment {
-                    if line.seq > position.seq {
-                        continue;
-                    }
-                    manifest.increments.push(line.clone());
-                } else {
-                    manifest.base = Some(line.clone());
-                }
-                if line.kind == FileType::Increment && line.seq == position.seq {
-                    to_copy.push((Arc::clone(&position.file), position.offset, to));
-                } else if self.disk.link(&path, &to).is_err() {
-                    let file = self.disk.open(&path, Open::Read).map_err(fail)?;
-                    let len = file.len().map_err(fail)?;
-                    to_copy.push((file, len, to));
-                }
-            }
-            Ok(position.lsn)
-        })?;
-        for (file, len, to) in to_copy {
-            copy_open(&*file, len, &*self.disk, &to).map_err(|error| Error::io("copy", &to, error))?;
-        }
-        manifest.store(&*self.disk, &target)?;
-        Ok(lsn)
-    }
 }

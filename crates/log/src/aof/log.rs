@@ -16,18 +16,20 @@
 //! bytes are on the disk, and a second sync would claim that all are. Only a rewrite helps, whose base holds all that was
 //! committed, on a new increment. Until then [`Log::accepts_writes`] is false, and [`Log::durable`] stands still.
 
+mod open;
+mod rewrite;
+
+pub use open::{adopt, lock_dir};
+
+use super::backup::Backup;
 use super::commands::push_select;
-use super::copy::ARCHIVE;
 use super::frame::{self, HEAD, Head, Kind};
 use super::manifest::{FileLine, FileType, Manifest, Names};
-use super::reader::Recovered;
 use super::{Error, Lsn, Result};
-use crate::disk::{Disk, File, Open, read_full_at, write_all_at};
+use crate::disk::{Disk, File, Open};
 use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -39,7 +41,7 @@ const CHUNK: usize = 256 << 10;
 const BIG: usize = 32 << 10;
 /// Pieces kept for later.
 const SPARE: usize = 32;
-/// Milliseconds between marks that only tell the time.
+/// Milliseconds between marks, if there is no batch that one must go with.
 const MARK_EVERY_MS: u64 = 100;
 /// `everysec`: when a sync is due after the last one began. Less than a second, so that the sync itself has some time.
 const EVERYSEC_MS: u64 = 800;
@@ -136,6 +138,7 @@ struct Buffer {
 /// The last mark written.
 #[derive(Clone, Copy, Default)]
 struct Mark {
+    lsn: Lsn,
     durable: Lsn,
     ms: u64,
 }
@@ -166,7 +169,7 @@ impl Buffer {
         let mark = frame::mark(self.lsn, self.salt, durable, now_ms);
         self.bytes += mark.len();
         self.room(mark.len()).extend_from_slice(&mark);
-        self.mark = Mark { durable, ms: now_ms };
+        self.mark = Mark { lsn: self.lsn, durable, ms: now_ms };
     }
 }
 
@@ -183,17 +186,10 @@ struct Writer {
     seq: u64,
 }
 
-/// Up to where the log is written.
-pub(super) struct Position {
-    pub file: Arc<dyn File>,
-    pub seq: u64,
-    pub offset: u64,
-    pub lsn: Lsn,
-}
-
 /// Which files there are.
-struct Files {
-    manifest: Manifest,
+pub(super) struct Files {
+    pub manifest: Manifest,
+    pub backup: Option<Backup>,
     /// Number of the next increment. Never one that a manifest, whose replacement failed halfway, may name.
     next_seq: u64,
     salt: u64,
@@ -246,189 +242,7 @@ fn next_salt(salt: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Takes the lock on a directory, which is created if need be. To be held from before the log is read until it is closed.
-pub fn lock_dir(disk: &dyn Disk, dir: &Path, name: &str) -> Result<DirLock> {
-    disk.create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
-    let path = dir.join(format!("{name}.lock"));
-    match disk.lock(&path) {
-        Ok(held) => Ok(DirLock(held)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::Locked(dir.to_path_buf())),
-        Err(error) => Err(Error::io("lock", &path, error)),
-    }
-}
-
-/// Makes a part of a file durable that was read, and that clients will see from now on, and what follows it gone for good.
-/// A sync alone would not do: if one failed before the last start, the system believes that all is on the disk as it shows
-/// it. So the bytes are written once more, and the length set, whatever it seems to be.
-fn make_durable(disk: &dyn Disk, path: &Path, range: Range<u64>) -> io::Result<()> {
-    let file = disk.open(path, Open::Write)?;
-    file.truncate(range.end)?;
-    let mut block = vec![0; 1 << 20];
-    let mut offset = range.start;
-    while offset < range.end {
-        let want = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(block.len());
-        let part = block.get_mut(..want).unwrap_or_default();
-        if read_full_at(&*file, offset, part)? < want {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        write_all_at(&*file, offset, part)?;
-        offset += want as u64;
-    }
-    file.sync()
-}
-
-/// Creates an increment with its header, durably.
-fn begin_increment(
-    disk: &dyn Disk,
-    names: &Names,
-    seq: u64,
-    lsn: Lsn,
-    salt: u64,
-    now_ms: u64,
-) -> Result<(Arc<dyn File>, u64)> {
-    let path = names.path(&names.increment(seq));
-    let header = frame::header(seq, lsn, salt, now_ms);
-    let create = || {
-        let file = disk.open(&path, Open::Create)?;
-        write_all_at(&*file, 0, &header)?;
-        file.sync()?;
-        disk.sync_dir(&names.dir)?;
-        Ok((file, header.len() as u64))
-    };
-    create().map_err(|error| Error::io("create", &path, error))
-}
-
 impl Log {
-    /// Creates a log in a directory that has no manifest. `write_base` writes the state it starts with to the path it is
-    /// given; it need not sync. Without it the log starts with the empty keyspace.
-    ///
-    /// # Errors
-    /// Also if there are increments with records: their manifest is lost, and they would be overwritten.
-    pub fn create(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        name: &str,
-        options: Options,
-        held: DirLock,
-        now_ms: u64,
-        write_base: Option<&mut dyn FnMut(&Path) -> io::Result<()>>,
-    ) -> Result<Log> {
-        let names = Names::new(dir, name);
-        let fail = |error| Error::io("read", dir, error);
-        let header = frame::header(0, 0, 0, 0).len() as u64;
-        for file in disk.list(dir).map_err(fail)? {
-            let ours = file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".incr.aof"));
-            if ours && disk.open(&names.path(&file), Open::Read).and_then(|file| file.len()).map_err(fail)? > header {
-                return Err(Error::Missing("the manifest is missing, but there are increments with data"));
-            }
-        }
-        let mut manifest = Manifest::default();
-        if let Some(write_base) = write_base {
-            let base = FileLine { name: names.base(1), seq: 1, kind: FileType::Base };
-            let path = names.path(&base.name);
-            write_base(&path)
-                .and_then(|()| disk.open(&path, Open::Write)?.sync())
-                .and_then(|()| disk.sync_dir(dir))
-                .map_err(|error| Error::io("write", &path, error))?;
-            manifest.base = Some(base);
-        }
-        if let Some(parent) = dir.parent() {
-            disk.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
-        }
-        let recovered = Recovered { last_lsn: 0, records: 0, cut: None, manifest, tail: None, unproven: None };
-        Self::open(disk, dir, name, options, held, now_ms, recovered)
-    }
-
-    /// Opens a log that a [`super::Reader`] has read: cuts off the torn tail, and goes on behind the last record.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        name: &str,
-        options: Options,
-        held: DirLock,
-        now_ms: u64,
-        recovered: Recovered,
-    ) -> Result<Log> {
-        let names = Names::new(dir, name);
-        let Recovered { last_lsn, mut manifest, tail, unproven, .. } = recovered;
-        // The manifest that was read may not be the one that a power cut would leave.
-        disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
-        if let Some((path, range)) = unproven {
-            make_durable(&*disk, &path, range).map_err(|error| Error::io("sync", &path, error))?;
-        }
-        let mut salt = options.salt;
-        let last = manifest.increments.last();
-        let begun = !matches!(tail, Some((_, Some(_))));
-        let (file, seq, len, current_salt) = match (last, tail) {
-            (Some(line), Some((len, Some(header)))) => {
-                let path = names.path(&line.name);
-                let fail = |error| Error::io("sync", &path, error);
-                let file = disk.open(&path, Open::Write).map_err(fail)?;
-                // The same for this file, which may be another one: it has nothing but its header then.
-                make_durable(&*disk, &path, len..len).map_err(fail)?;
-                (file, header.seq, len, header.salt)
-            }
-            _ => {
-                let seq = manifest.increments.last().map_or(1, |line| line.seq + 1).max(manifest.last_seq());
-                let new_salt = next_salt(&mut salt);
-                let (file, len) = begin_increment(&*disk, &names, seq, last_lsn, new_salt, now_ms)?;
-                manifest.increments.push(FileLine { name: names.increment(seq), seq, kind: FileType::Increment });
-                manifest.store(&*disk, &names)?;
-                (file, seq, len, new_salt)
-            }
-        };
-        let mut bytes = len;
-        for line in manifest.increments.iter().rev().skip(1) {
-            let path = names.path(&line.name);
-            let old = disk.open(&path, Open::Read).and_then(|file| file.len());
-            bytes += old.map_err(|error| Error::io("open", &path, error))?;
-        }
-        let log = Log {
-            buffer_max: options.buffer_max,
-            buffer: Mutex::new(Buffer {
-                lsn: last_lsn,
-                salt: current_salt,
-                db: None,
-                full: VecDeque::new(),
-                tail: Vec::new(),
-                spare: Vec::new(),
-                bytes: 0,
-                dropping: false,
-                hole: 0,
-                switching: false,
-                mark: Mark::default(),
-            }),
-            writer: Mutex::new(Writer {
-                file: Arc::clone(&file),
-                offset: len,
-                pending: VecDeque::new(),
-                done: 0,
-                lsn: last_lsn,
-                seq,
-            }),
-            syncing: Mutex::new(()),
-            current: Mutex::new(file),
-            files: Mutex::new(Files { next_seq: manifest.last_seq() + 1, manifest, salt, archive: options.archive }),
-            appended: AtomicU64::new(last_lsn),
-            written: AtomicU64::new(last_lsn),
-            durable: AtomicU64::new(last_lsn),
-            wanted: AtomicU64::new(0),
-            last_sync_ms: AtomicU64::new(now_ms),
-            increment_bytes: AtomicU64::new(bytes),
-            gate: AtomicU64::new(0),
-            asleep: AtomicBool::new(false),
-            hook: OnceLock::new(),
-            _lock: held,
-            disk,
-            names,
-        };
-        if begun {
-            lock(&log.buffer).push_mark(last_lsn, now_ms);
-        }
-        log.remove_history(&mut lock(&log.files))?;
-        Ok(log)
-    }
-
     /// What is called, from any thread, whenever [`Log::durable`] or [`Log::state`] has changed: it wakes who waits for
     /// that. Can be set once. Locks of the log may be held: of the log it may ask only what takes one atomic load.
     pub fn set_hook(&self, hook: Hook) {
@@ -552,14 +366,21 @@ impl Log {
     }
 
     fn fail(&self, bit: u64, errno: i32) {
-        let old = self.gate.load(Ordering::Relaxed);
-        self.gate.store(old & (FULL | SYNC_FAILED) | bit | (errno as u64) << 32, Ordering::Relaxed);
+        self.change_gate(|gate| match gate & SYNC_FAILED {
+            0 => gate & FULL | bit | (errno as u64) << 32,
+            // The first failure of a sync says it all.
+            _ => gate,
+        });
         if bit == SYNC_FAILED {
             let mut buffer = lock(&self.buffer);
             // What comes after a switch can still be saved, by the base that the switch was made for.
             buffer.dropping |= !buffer.switching;
         }
         self.call_hook();
+    }
+
+    fn change_gate(&self, change: impl Fn(u64) -> u64) {
+        let _ = self.gate.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |gate| Some(change(gate)));
     }
 
     /// LSN of the last transaction that was appended.
@@ -650,7 +471,11 @@ impl Log {
             let durable = self.durable();
             let mut buffer = lock(&self.buffer);
             let clock = buffer.mark.ms.saturating_add(MARK_EVERY_MS) <= now_ms || now_ms < buffer.mark.ms;
-            if (buffer.bytes > 0 && (buffer.mark.durable != durable || clock) || last_mark) && !buffer.dropping {
+            // If nothing follows for a while, a mark tells all the same when the last record was there, and that it is
+            // durable.
+            let proven = buffer.mark.durable != durable;
+            let due = proven && buffer.bytes > 0 || (proven || buffer.mark.lsn != buffer.lsn) && clock;
+            if (due || last_mark) && !buffer.dropping {
                 buffer.push_mark(durable, now_ms);
             }
             buffer.close_tail(0);
@@ -712,7 +537,8 @@ impl Log {
         }
         self.written.store(writer.lsn, Ordering::Release);
         if self.gate.load(Ordering::Relaxed) & WRITE_FAILED != 0 {
-            self.gate.fetch_and(FULL | SYNC_FAILED, Ordering::Relaxed);
+            // Unless a sync has failed meanwhile: that stays.
+            self.change_gate(|gate| if gate & WRITE_FAILED != 0 { gate & FULL } else { gate });
             self.call_hook();
         }
         true
@@ -825,191 +651,6 @@ impl Log {
         let base = lock(&self.files).manifest.base.as_ref().map(|line| self.names.path(&line.name));
         let len = base.and_then(|path| self.disk.open(&path, Open::Read).and_then(|file| file.len()).ok());
         len.unwrap_or(0)
-    }
-
-    // Rewriting
-
-    /// Creates the next increment, so that [`Log::rotate`] has nothing to wait for. With no shard held.
-    pub fn prepare_rotation(&self, now_ms: u64) -> Result<Prepared> {
-        let mut files = lock(&self.files);
-        let seq = files.next_seq;
-        files.next_seq += 1;
-        let salt = next_salt(&mut files.salt);
-        let (file, len) = begin_increment(&*self.disk, &self.names, seq, self.appended(), salt, now_ms)?;
-        let mut next = Prepared { seq, salt, file, len, listed: false };
-        // After a failed sync the file before it is no longer whole, and this one of no use without a new base.
-        if self.gate.load(Ordering::Relaxed) & SYNC_FAILED == 0 {
-            self.list(&mut files, &next)?;
-            next.listed = true;
-        }
-        Ok(next)
-    }
-
-    /// Switches to the prepared increment, at one place between two transactions. With every shard held: a short lock.
-    pub fn rotate(&self, next: Prepared, now_ms: u64) -> Rotation {
-        let durable = self.durable();
-        let mut buffer = lock(&self.buffer);
-        buffer.dropping = false;
-        buffer.switching = true;
-        buffer.db = None;
-        buffer.salt = next.salt;
-        buffer.close_tail(CHUNK);
-        let rotation = Rotation { seq: next.seq, lsn: buffer.lsn };
-        buffer.full.push_back(Piece::Switch(next));
-        buffer.push_mark(durable, now_ms);
-        rotation
-    }
-
-    /// Where the base of a rewrite is to be written. The file may exist: left from an attempt before a crash.
-    pub fn base_path(&self, rotation: Rotation) -> PathBuf {
-        self.names.path(&self.names.base(rotation.seq))
-    }
-
-    /// Makes the base at [`Log::base_path`], which holds the state at `rotation.lsn`, the log's base, durably, and removes
-    /// or archives what it replaces. Ends [`State::SyncFailed`].
-    ///
-    /// # Errors
-    /// Nothing has changed then, unless what failed is the removal of old files, which will be tried again when the log is opened.
-    pub fn finish_rewrite(&self, rotation: Rotation, now_ms: u64) -> Result<()> {
-        let path = self.base_path(rotation);
-        self.disk
-            .open(&path, Open::Write)
-            .and_then(|file| file.sync())
-            .and_then(|()| self.disk.sync_dir(&self.names.dir))
-            .map_err(|error| Error::io("sync", &path, error))?;
-        let mut writer = lock(&self.writer);
-        self.write_locked(&mut writer, now_ms, false);
-        let next = match writer.seq >= rotation.seq {
-            true => None,
-            // The log could not be written up to here. It no longer matters: the base holds all that.
-            false => Some(self.skip_to(&mut writer, rotation)?),
-        };
-        let mut files = lock(&self.files);
-        let base = FileLine { name: self.names.base(rotation.seq), seq: rotation.seq, kind: FileType::Base };
-        let mut manifest = Manifest { base: Some(base), ..Manifest::default() };
-        let old = files.manifest.clone();
-        for line in old.base.into_iter().chain(old.increments) {
-            if line.kind == FileType::Increment && line.seq >= rotation.seq {
-                manifest.increments.push(line);
-            } else {
-                manifest.history.push(FileLine { kind: FileType::History, ..line });
-            }
-        }
-        manifest.history.extend(old.history);
-        if let Some(next) = next.as_ref().filter(|next| !next.listed) {
-            let name = self.names.increment(next.seq);
-            manifest.increments.push(FileLine { name, seq: next.seq, kind: FileType::Increment });
-        }
-        manifest.store(&*self.disk, &self.names)?;
-        files.manifest = manifest;
-        if let Some(next) = next {
-            while let Some(piece) = writer.pending.front()
-                && !matches!(piece, Piece::Switch(switch) if switch.seq == next.seq)
-            {
-                writer.pending.pop_front();
-            }
-            self.enter(&mut writer, next);
-            writer.pending.pop_front();
-            self.gate.fetch_and(FULL, Ordering::Relaxed);
-        }
-        drop(writer);
-        self.durable.fetch_max(rotation.lsn, Ordering::AcqRel);
-        self.written.fetch_max(rotation.lsn, Ordering::AcqRel);
-        let removed = self.remove_history(&mut files);
-        drop(files);
-        self.call_hook();
-        removed
-    }
-
-    /// The increment of a rotation that is still pending; all that was appended is moved to the writer.
-    fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Prepared> {
-        let mut buffer = lock(&self.buffer);
-        buffer.close_tail(0);
-        writer.pending.append(&mut buffer.full);
-        buffer.bytes = 0;
-        writer.lsn = buffer.lsn;
-        let found = writer.pending.iter().find_map(|piece| match piece {
-            Piece::Switch(next) if next.seq == rotation.seq => Some(next.clone()),
-            _ => None,
-        });
-        if buffer.hole > rotation.lsn {
-            return Err(Error::Missing("transactions after the base could not be kept"));
-        }
-        found.ok_or(Error::Missing("the log has not been rotated for this rewrite"))
-    }
-
-    /// Gives a rewrite up: removes what there is of its base. The new increment stays in use.
-    pub fn abort_rewrite(&self, rotation: Rotation) {
-        // If the manifest could not be replaced, it may still have been: then the base is in use.
-        let named = |manifest: &Manifest| manifest.base.as_ref().is_some_and(|base| base.seq == rotation.seq);
-        if matches!(Manifest::load(&*self.disk, &self.names), Ok(manifest) if !manifest.as_ref().is_some_and(named)) {
-            // What stays is overwritten by the next attempt, or lies about.
-            let _ = self.disk.remove(&self.base_path(rotation));
-        }
-        if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
-            // Without the base, nothing after the failed sync can become durable.
-            let mut writer = lock(&self.writer);
-            let mut buffer = lock(&self.buffer);
-            writer.pending.clear();
-            writer.done = 0;
-            buffer.dropping = true;
-            buffer.switching = false;
-            buffer.hole = buffer.lsn;
-            buffer.full.clear();
-            buffer.tail.clear();
-            buffer.bytes = 0;
-        }
-    }
-
-    /// Calls `then` with the place up to which the log is written, and the manifest. Meanwhile neither changes.
-    pub(super) fn with_files<T>(&self, then: impl FnOnce(&Position, &Manifest) -> Result<T>) -> Result<T> {
-        let writer = lock(&self.writer);
-        if self.state() != State::Healthy || !writer.pending.is_empty() {
-            return Err(Error::Missing("the log cannot be written at this time"));
-        }
-        let position =
-            Position { file: Arc::clone(&writer.file), seq: writer.seq, offset: writer.offset, lsn: writer.lsn };
-        then(&position, &lock(&self.files).manifest)
-    }
-
-    /// Removes the files that the manifest calls history, or moves them to the archive.
-    fn remove_history(&self, files: &mut Files) -> Result<()> {
-        if files.manifest.history.is_empty() {
-            return Ok(());
-        }
-        let archive = self.names.path(ARCHIVE);
-        let mut bytes = 0;
-        for line in &files.manifest.history {
-            let path = self.names.path(&line.name);
-            let remove = || {
-                let len = match self.disk.open(&path, Open::Read) {
-                    Ok(file) => file.len()?,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-                    Err(error) => return Err(error),
-                };
-                match files.archive {
-                    true => {
-                        self.disk.create_dir(&archive)?;
-                        self.disk.rename(&path, &archive.join(&line.name))?;
-                    }
-                    false => self.disk.remove(&path)?,
-                }
-                Ok(if line.name.ends_with(".incr.aof") { len } else { 0 })
-            };
-            bytes += remove().map_err(|error| Error::io("remove", &path, error))?;
-        }
-        if files.archive {
-            self.disk.sync_dir(&archive).map_err(|error| Error::io("sync", &archive, error))?;
-        }
-        self.disk.sync_dir(&self.names.dir).map_err(|error| Error::io("sync", &self.names.dir, error))?;
-        let _ = self
-            .increment_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(old.saturating_sub(bytes)));
-        let mut manifest = files.manifest.clone();
-        manifest.history.clear();
-        manifest.store(&*self.disk, &self.names)?;
-        files.manifest = manifest;
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`Log`] writes: transactions are appended to a buffer at commit, and threads of the server write and sync it;
 //! - [`Reader`] reads a directory back, whoever wrote it;
-//! - [`check`], [`copy`] and [`Log::backup`] are for whoever looks after the data;
+//! - [`check`], [`copy`] and [`backup`] are for whoever looks after the data;
 //! - [`frame`] is what a file consists of, [`manifest`] which files there are.
 //!
 //! `docs/format.md` specifies every byte.
@@ -15,6 +15,7 @@
 //! - [`Log::durable`] never exceeds what a recovery after a power cut at this moment brings back.
 //! - What a recovery brings back is a prefix: if a record is there, all before it are.
 
+pub mod backup;
 pub mod check;
 pub mod commands;
 pub mod copy;
@@ -23,7 +24,7 @@ mod log;
 pub mod manifest;
 mod reader;
 
-pub use log::{DirLock, Log, Options, Prepared, Rotation, State, SyncMode, lock_dir};
+pub use log::{DirLock, Log, Options, Prepared, Rotation, State, SyncMode, adopt, lock_dir};
 pub use reader::{BaseFile, Cut, Entry, FileReader, Reader, Record, Recovered};
 
 use std::fmt;

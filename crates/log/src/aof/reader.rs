@@ -541,6 +541,8 @@ pub struct Reader {
     proven: u64,
     /// Marks behind that: LSN, and where its record ends.
     marks: VecDeque<(Lsn, u64)>,
+    /// LSN of the last mark.
+    marked: Lsn,
 }
 
 impl Reader {
@@ -579,6 +581,7 @@ impl Reader {
             bytes_before: 0,
             proven: 0,
             marks: VecDeque::new(),
+            marked: 0,
         }))
     }
 
@@ -620,7 +623,11 @@ impl Reader {
                         self.last_lsn = file.next_lsn() - 1;
                     }
                     if let Step::Mark { durable, start, .. } = step {
-                        self.marks.push_back((self.last_lsn, start));
+                        // Of several behind one record the first tells where that ends.
+                        if self.marked < self.last_lsn {
+                            self.marks.push_back((self.last_lsn, start));
+                            self.marked = self.last_lsn;
+                        }
                         while let Some((_, end)) = self.marks.pop_front_if(|(lsn, _)| *lsn <= durable) {
                             self.proven = end;
                         }
@@ -674,6 +681,7 @@ impl Reader {
         if part.content {
             self.proven = file.offset();
             self.marks.clear();
+            self.marked = self.last_lsn;
         }
         self.current = Some(file);
         Ok(true)

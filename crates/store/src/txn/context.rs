@@ -56,6 +56,8 @@ pub struct Env {
     pub lfu_log_factor: u32,
     /// `lfu-decay-time`, minutes.
     pub lfu_decay_minutes: u32,
+    /// Whether only changes count as uses, not looks (the policies by least recent modification).
+    pub modified_only: bool,
     /// `rdb-version`, in which values are dumped.
     pub rdb_version: u16,
     /// `rdbcompression`.

@@ -8,12 +8,14 @@
 pub mod changes;
 mod context;
 mod edit;
+mod evict;
 mod keyspace_ops;
 mod undo;
 
 pub use changes::{Change, Changes};
 pub use context::{Context, Env, Event, EventClasses, Garbage};
 pub use edit::{Collection, Edit};
+pub use evict::{Order, Rule};
 
 use crate::Str;
 use crate::entry::{Entry, EntryRef};
@@ -194,7 +196,7 @@ impl<'k> View<'k> {
     }
 
     fn use_entry(&self, entry: EntryRef) {
-        if !self.cx.env.no_touch {
+        if !self.cx.env.no_touch && !self.cx.env.modified_only {
             self.mark_used(entry);
         }
     }
@@ -790,7 +792,10 @@ impl<'k> Txn<'k> {
             big.before_overwriting(old, from, from + text.len());
         }
         let mut length = 0;
+        let clock = self.view.cx.access_clock(self.view.now_ms);
+        let random = if clock.lfu { self.view.random() } else { 0 };
         if let Some(mut slot) = self.slot(key) {
+            slot.get().set_access(clock.used(slot.get().access(), random));
             modify(&mut slot);
             if let ValueRef::String(text) = slot.get().value() {
                 length = text.len();
