@@ -13,7 +13,7 @@ mod file;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use encoder::RdbEncoder;
+pub use encoder::RdbEncoder;
 use file::SnapshotFile;
 use kelda_log::aof::{Log, Rotation};
 use kelda_log::disk::Disk;
