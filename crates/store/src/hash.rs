@@ -50,7 +50,7 @@ impl Hash {
 
     /// A hash of fields and values by turns; `None` if a field is there twice, or has no value. O(n log n).
     pub fn from_packed(pairs: Packed, limits: &Limits) -> Option<Hash> {
-        if pairs.len() % 2 != 0 || !pairs.is_distinct(2) {
+        if !pairs.len().is_multiple_of(2) || !pairs.is_distinct(2) {
             return None;
         }
         let few = pairs.len() / 2 <= limits.hash_entries_max && pairs.is_safe_to_add(0);
