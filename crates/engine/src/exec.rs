@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
 use crate::mailbox::Audience;
 use crate::monitor;
+use crate::pause;
 use crate::registry::{Names, Registered};
-use crate::scripting::shebang;
-use crate::session::{Queue, ReplyMode, Session, Watching, Words};
+use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
 use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
@@ -406,7 +406,7 @@ fn admit(
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
     }
-    if worker.engine.pause.holds(worker.now_ms(), || may_write(worker, session, command, words)) {
+    if worker.engine.pause.holds(worker.now_ms(), || pause::may_write(worker, session, command, words)) {
         worker.pause(session);
         return Flow::Again;
     }
@@ -445,33 +445,6 @@ fn admit(
         }
     }
     if session.fate != Fate::Open && flow == Flow::Next { Flow::End } else { flow }
-}
-
-/// Whether CLIENT PAUSE WRITE is meant for this command.
-fn may_write(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]]) -> bool {
-    let writes = |command: &Registered, code: Option<&[u8]>| {
-        let declared = command.writes || command.flags.has(Flags::MAY_REPLICATE);
-        declared && !code.is_some_and(|code| never_writes(worker, command, code))
-    };
-    let queue = session.multi.iter().flat_map(|queue| &queue.commands);
-    let queued = |(command, words): &(&Registered, Words)| writes(command, words.get(1).map(|word| &**word));
-    writes(command, words.get(1).copied()) || (command.name == "exec" && queue.into_iter().any(queued))
-}
-
-/// Whether a script or function says of itself that it does not write; `code` is the command's second word.
-fn never_writes(worker: &Worker, command: &Registered, code: &[u8]) -> bool {
-    let engine = &worker.engine;
-    let script = |body: &[u8]| shebang::parse(body).is_ok_and(|(flags, _)| flags.no_writes);
-    match command.name.as_str() {
-        "eval" => script(code),
-        "evalsha" => engine.scripts.get(code).is_some_and(|(_, body)| script(&body)),
-        "fcall" => engine
-            .functions
-            .current()
-            .function(code)
-            .is_some_and(|(library, at)| library.functions.get(at).is_some_and(|info| info.flags.no_writes)),
-        _ => false,
-    }
 }
 
 /// Drops the reply as CLIENT REPLY asks.

@@ -38,10 +38,8 @@ impl FastPath {
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
-            && !session.restricted
             && worker.engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
-            && !worker.loading
             && worker.engine.log.check().is_ok()
             && worker.engine.saves.check(settings).is_ok()
             && slowlog::sampling(settings)

@@ -126,6 +126,9 @@ pub fn save_at_end(engine: &Engine, txn: &mut Txn) -> crate::error::Result {
 /// # Errors
 /// As [`save_at_end`].
 pub fn save_and_stay(engine: &Engine) -> crate::error::Result {
+    // A script that runs for long gives its shards back.
+    engine.ending.store(true, Relaxed);
+    engine.running.kill_all();
     let guard = loop {
         if let Some(guard) = engine.keyspace.lock(ShardSet::All) {
             break guard;
@@ -133,9 +136,12 @@ pub fn save_and_stay(engine: &Engine) -> crate::error::Result {
     };
     let context = Context::new(Env::default(), 1);
     let mut txn = Txn::new(guard, 0, engine.clock.unix_us() / 1000, context);
-    save_at_end(engine, &mut txn)?;
-    std::mem::forget(txn);
-    Ok(())
+    let saved = save_at_end(engine, &mut txn);
+    match &saved {
+        Ok(()) => std::mem::forget(txn),
+        Err(_) => engine.ending.store(false, Relaxed),
+    }
+    saved
 }
 
 /// What was loaded from a file.

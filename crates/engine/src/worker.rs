@@ -116,9 +116,9 @@ pub struct Worker {
     /// Whether the data is being loaded.
     pub(crate) loading: bool,
     touched: Vec<Slot>,
-    retry: Vec<SessionRef>,
+    pub(crate) retry: Vec<SessionRef>,
     /// Sessions that CLIENT PAUSE holds back.
-    paused: Vec<SessionRef>,
+    pub(crate) paused: Vec<SessionRef>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
     /// How many timers there may be before those that mean nothing any more are sought out.
     pub(crate) timers_tidied: usize,
@@ -462,32 +462,6 @@ impl Worker {
             session.put_aside = true;
             self.stats().put_aside.add(1);
             self.retry.push(session.at);
-        }
-    }
-
-    /// Holds a session back until CLIENT PAUSE is over.
-    pub(crate) fn pause(&mut self, session: &mut Session) {
-        session.put_aside = true;
-        session.info.blocked.store(true, Relaxed);
-        session.info.paused.store(true, Relaxed);
-        self.engine.clients.blocked.fetch_add(1, Relaxed);
-        self.paused.push(session.at);
-    }
-
-    /// Lets the sessions go on that CLIENT PAUSE held back, if it is over.
-    fn end_pause(&mut self) {
-        if self.paused.is_empty() || self.engine.pause.left_ms(self.now_ms()).is_some() {
-            return;
-        }
-        self.retry.append(&mut self.paused);
-    }
-
-    /// A paused session is run again, perhaps because more input came, or is gone.
-    fn leave_pause(&mut self, session: &Session) {
-        if session.info.paused.swap(false, Relaxed) {
-            self.paused.retain(|at| *at != session.at);
-            session.info.blocked.store(false, Relaxed);
-            self.engine.clients.blocked.fetch_sub(1, Relaxed);
         }
     }
 

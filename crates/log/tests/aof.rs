@@ -674,6 +674,23 @@ fn a_log_of_one_file_is_taken_over() {
     assert_eq!(read(&disk).unwrap().0, ["1 0 SET new v"]);
 }
 
+#[test]
+fn increments_are_switched_to_in_the_order_of_their_numbers() {
+    let disk = sim();
+    let log = create(&disk, OPTIONS);
+    let first = log.prepare_rotation(1_000).unwrap();
+    assert!(log.prepare_rotation(1_000).is_err(), "one after the other");
+    drop(first);
+    let second = log.prepare_rotation(1_000).unwrap();
+    assert_eq!(log.rotate(second, 1_000).seq, 3);
+    let third = log.prepare_rotation(1_000).unwrap();
+    set(&log, 0, "a");
+    assert_eq!(log.rotate(third, 1_000).seq, 4);
+    log.close(1_000);
+    drop(log);
+    assert_eq!(read(&disk).unwrap().0, ["1 0 SET a v"]);
+}
+
 /// All threads that a server has, at once. What they wrote is there, each thread's in its order.
 #[test]
 fn threads_meet_in_the_log() {

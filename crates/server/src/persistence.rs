@@ -256,13 +256,15 @@ impl Persistence {
             true => self.open(engine, &settings, stopping),
             false => load_snapshot(engine).map(drop),
         };
-        engine.loading.end();
+        // Until all is in place commands are refused: one that is taken must be logged.
         loaded?;
         if settings.appendonly {
             engine.log.turn(true);
             self.start_threads(engine)?;
         }
-        self.start_saver(engine)
+        self.start_saver(engine)?;
+        engine.loading.end();
+        Ok(())
     }
 
     /// Reads the append-only directory, or makes it.

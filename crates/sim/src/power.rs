@@ -124,6 +124,9 @@ impl History {
     }
 }
 
+/// The last transaction of a log, the digest of all, and what the reader tells.
+type Found = (Lsn, u64, Recovered);
+
 struct Chain {
     rng: Rng,
     disk: SimDisk,
@@ -238,7 +241,7 @@ impl Chain {
     }
 
     /// Reads a log; its last transaction, and the digest of all, which must be that of what was committed.
-    fn read(&self, dir: &str) -> Result<Result<Option<(Lsn, u64, Recovered)>, String>, Error> {
+    fn read(&self, dir: &str) -> Result<Result<Option<Found>, String>, Error> {
         let disk = Arc::new(self.disk.clone());
         let Some(mut reader) = Reader::open(disk, Path::new(dir), NAME, true)? else { return Ok(Ok(None)) };
         let (mut lsn, mut digest) = (0, 0);

@@ -57,6 +57,8 @@ pub struct Load {
     rng: Rng,
     pipeline: u64,
     buffer: Vec<u8>,
+    /// How long each batch took, in µs, if that is wanted.
+    latencies: Option<Vec<u32>>,
 }
 
 struct Connection {
@@ -66,6 +68,8 @@ struct Connection {
     batch: usize,
     written: usize,
     awaited: u64,
+    /// When the batch was sent.
+    begun: Instant,
     counter: Counter,
     /// A subscriber only reads.
     listens: bool,
@@ -107,10 +111,29 @@ impl Load {
             poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
             let batches = batches.clone();
             let counter = Counter::default();
-            all.push(Connection { stream, batches, batch: 0, written: 0, awaited: 0, counter, listens });
+            all.push(Connection {
+                stream,
+                batches,
+                batch: 0,
+                written: 0,
+                awaited: 0,
+                begun: Instant::now(),
+                counter,
+                listens,
+            });
         }
         let pipeline = pipeline as u64;
-        Ok(Load { poll, connections: all, rng: Rng::new(1), pipeline, buffer: vec![0; 256 * 1024] })
+        Ok(Load { poll, connections: all, rng: Rng::new(1), pipeline, buffer: vec![0; 256 * 1024], latencies: None })
+    }
+
+    /// From now on, notes how long each batch takes.
+    pub fn measure(&mut self) {
+        self.latencies = Some(Vec::new());
+    }
+
+    /// What was noted so far, in µs.
+    pub fn take_latencies(&mut self) -> Vec<u32> {
+        self.latencies.take().unwrap_or_default()
     }
 
     /// Keeps every connection busy for `round`, then waits for the outstanding replies.
@@ -140,6 +163,11 @@ impl Load {
                 }
                 operations += replies;
                 connection.awaited -= replies.min(connection.awaited);
+                if let Some(latencies) = &mut self.latencies
+                    && connection.awaited == 0
+                {
+                    latencies.push(u32::try_from(connection.begun.elapsed().as_micros()).unwrap_or(u32::MAX));
+                }
                 match connection.awaited {
                     0 if over => busy -= 1,
                     0 => connection.begin(&mut self.rng, self.pipeline)?,
@@ -168,6 +196,7 @@ impl Connection {
         }
         self.written = 0;
         self.awaited = pipeline;
+        self.begun = Instant::now();
         self.write()
     }
 

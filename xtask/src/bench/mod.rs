@@ -5,6 +5,7 @@
 //! `/proc/PID/stat`: on a machine shared with the load generator it is the steadier figure, and the one that pays the bill.
 //! This is a benchmark, not a test: nothing here fails for being slow.
 
+mod durability;
 mod hit_rate;
 mod load;
 
@@ -26,6 +27,7 @@ cargo xtask bench [options]     (build the server first: cargo build --release)
   --connections N      connections (50)
   --threads N          Kelda's threads (its default)
   --no-memory          leave out bytes per key
+cargo xtask bench durability [--help]  what a log costs, in each mode of appendfsync
 cargo xtask bench hit-rate [--help]   how often a cache in too little memory has what it is asked for";
 
 /// A kind of operation. `@k` stands for 12 digits of a random key, `@h` for those of one of a hundred, `@v` for the value.
@@ -135,6 +137,9 @@ struct Figures {
 pub fn bench(args: &[String]) -> Outcome {
     if let Some(("hit-rate", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return hit_rate::hit_rate(rest);
+    }
+    if let Some(("durability", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return durability::durability(rest);
     }
     let options = options(args)?;
     let servers = start(&options)?;

@@ -5,7 +5,7 @@ use super::super::copy::ARCHIVE;
 use super::super::manifest::{FileLine, FileType, Manifest};
 use super::super::{Error, Result};
 use super::open::begin_increment;
-use super::{CHUNK, FULL, Files, Log, Piece, Prepared, Rotation, SYNC_FAILED, Writer, lock, next_salt};
+use super::{CHUNK, FULL, Files, Log, Next, Piece, Prepared, Rotation, SYNC_FAILED, Turn, Writer, lock, next_salt};
 use crate::disk::Open;
 use kelda_store::sync::{MutexGuard, Ordering};
 use std::io;
@@ -13,23 +13,28 @@ use std::path::PathBuf;
 
 impl Log {
     /// Creates the next increment, so that [`Log::rotate`] has nothing to wait for. With no shard held.
+    ///
+    /// # Errors
+    /// Also while another one is prepared and not yet switched to.
     pub fn prepare_rotation(&self, now_ms: u64) -> Result<Prepared> {
+        let turn = Turn::take(&self.preparing).ok_or(Error::Missing("another rotation of the log is under way"))?;
         let mut files = lock(&self.files);
         let seq = files.next_seq;
         files.next_seq += 1;
         let salt = next_salt(&mut files.salt);
         let (file, len) = begin_increment(&*self.disk, &self.names, seq, self.appended(), salt, now_ms)?;
-        let mut next = Prepared { seq, salt, file, len, listed: false };
+        let mut next = Next { seq, salt, file, len, listed: false };
         // After a failed sync the file before it is no longer whole, and this one of no use without a new base.
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED == 0 {
             self.list(&mut files, &next)?;
             next.listed = true;
         }
-        Ok(next)
+        Ok(Prepared { next, _turn: turn })
     }
 
     /// Switches to the prepared increment, at one place between two transactions. With every shard held: a short lock.
-    pub fn rotate(&self, next: Prepared, now_ms: u64) -> Rotation {
+    pub fn rotate(&self, prepared: Prepared, now_ms: u64) -> Rotation {
+        let next = prepared.next.clone();
         let durable = self.durable();
         let mut buffer = lock(&self.buffer);
         buffer.dropping = false;
@@ -90,6 +95,7 @@ impl Log {
         if let Some((next, _)) = skip.as_ref().filter(|(next, _)| !next.listed) {
             let name = self.names.increment(next.seq);
             manifest.increments.push(FileLine { name, seq: next.seq, kind: FileType::Increment });
+            manifest.increments.sort_by_key(|line| line.seq);
         }
         manifest.store(&*self.disk, &self.names)?;
         files.manifest = manifest;
@@ -113,7 +119,7 @@ impl Log {
     }
 
     /// The increment of a rotation that is still pending; all that was appended is moved to the writer.
-    fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Prepared> {
+    fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Next> {
         let mut buffer = lock(&self.buffer);
         buffer.close_tail(0);
         writer.pending.append(&mut buffer.full);

@@ -1,0 +1,118 @@
+//! `cargo xtask bench durability`: what a log costs, and how long a reply takes, next to a server without one and to Valkey.
+//!
+//! All servers run at once and take turns. Above the table stands how often the disk alone can be synced: with `always` no server
+//! can do better than that times the writes that one sync serves.
+
+use super::load::{Load, Template};
+use super::{cpu_seconds, median};
+use crate::{Outcome, root};
+use kelda_sim::server::{Kind, Server};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+const HELP: &str = "\
+cargo xtask bench durability [options]     (build the server first: cargo build --release)
+  --rounds N     rounds of each server (5)
+  --seconds F    length of a round (1)
+  --keys N       keys written to (100000)";
+
+/// Server, name, and options.
+const SERVERS: &[(Kind, &str, &[&str])] = &[
+    (Kind::Kelda, "kelda, no log", &["--appendonly", "no"]),
+    (Kind::Kelda, "kelda no", &["--appendonly", "yes", "--appendfsync", "no"]),
+    (Kind::Kelda, "kelda everysec", &["--appendonly", "yes", "--appendfsync", "everysec"]),
+    (Kind::Kelda, "kelda always", &["--appendonly", "yes", "--appendfsync", "always"]),
+    (Kind::Valkey, "valkey, no log", &["--appendonly", "no"]),
+    (Kind::Valkey, "valkey everysec", &["--appendonly", "yes", "--appendfsync", "everysec"]),
+    (Kind::Valkey, "valkey always", &["--appendonly", "yes", "--appendfsync", "always"]),
+];
+
+/// Bytes of a value.
+const VALUE: usize = 64;
+
+/// `cargo xtask bench durability`
+pub fn durability(args: &[String]) -> Outcome {
+    let (mut rounds, mut round, mut keys) = (5, Duration::from_secs(1), 100_000);
+    for pair in args.chunks(2) {
+        let [name, value] = pair else { return Err(HELP.into()) };
+        match name.as_str() {
+            "--rounds" => rounds = value.parse().map_err(|_| HELP)?,
+            "--seconds" => round = Duration::from_secs_f64(value.parse().map_err(|_| HELP)?),
+            "--keys" => keys = value.parse().map_err(|_| HELP)?,
+            _ => return Err(HELP.into()),
+        }
+    }
+    let in_io = |error: io::Error| format!("benchmark: {error}");
+    let mut servers = Vec::new();
+    for (kind, name, options) in SERVERS {
+        let Some(program) = kind.program(&root()) else {
+            eprintln!("{} is not on this machine: left out", kind.name());
+            continue;
+        };
+        let server = Server::start(*kind, &program, options).map_err(|e| format!("{}: {e}", program.display()))?;
+        servers.push((*name, server));
+    }
+    println!(
+        "The disk syncs {:.0} times a second. SET of {VALUE} bytes; latencies in ms.\n",
+        sync_rate().map_err(in_io)?
+    );
+    println!(
+        "| connections | P | server | op/s | CPU µs/op | p50 | p99 | p99.9 | max |\n|--:|--:|---|--:|--:|--:|--:|--:|--:|"
+    );
+    let template = [Template::new(&["SET", "key:@k", "@v"], &"x".repeat(VALUE), keys)];
+    for connections in [50, 500] {
+        for pipeline in [1, 16] {
+            let mut loads = Vec::new();
+            for (_, server) in &servers {
+                let mut load = Load::connect(server.port, connections, pipeline, &template, None).map_err(in_io)?;
+                load.measure();
+                loads.push(load);
+            }
+            let mut rates = vec![Vec::new(); servers.len()];
+            let mut costs = vec![Vec::new(); servers.len()];
+            for _ in 0..rounds {
+                for (at, ((_, server), load)) in servers.iter().zip(&mut loads).enumerate() {
+                    let before = cpu_seconds(server.pid()).map_err(in_io)?;
+                    let done = load.run(round).map_err(in_io)?;
+                    let cpu = cpu_seconds(server.pid()).map_err(in_io)? - before;
+                    rates[at].push(done.operations as f64 / done.elapsed.as_secs_f64());
+                    costs[at].push(cpu * 1e6 / done.operations as f64);
+                }
+            }
+            for (at, ((name, _), load)) in servers.iter().zip(&mut loads).enumerate() {
+                let mut waits = load.take_latencies();
+                waits.sort_unstable();
+                let part = |share: f64| {
+                    let place = ((waits.len() as f64 * share) as usize).min(waits.len().saturating_sub(1));
+                    waits.get(place).map_or(f64::NAN, |us| f64::from(*us) / 1000.0)
+                };
+                println!(
+                    "| {connections} | {pipeline} | {name} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+                    median(&rates[at]),
+                    median(&costs[at]),
+                    part(0.5),
+                    part(0.99),
+                    part(0.999),
+                    part(1.0)
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How often a second a small write to a file can be synced, where the servers' directories are.
+fn sync_rate() -> io::Result<f64> {
+    let path = std::env::temp_dir().join(format!("kelda-bench-{}", std::process::id()));
+    let file = std::fs::File::create(&path)?;
+    let (start, mut count) = (Instant::now(), 0u64);
+    while start.elapsed() < Duration::from_secs(1) {
+        file.write_all_at(&[b'x'; 256], count * 256)?;
+        file.sync_data()?;
+        count += 1;
+    }
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    std::fs::remove_file(path)?;
+    Ok(rate)
+}
