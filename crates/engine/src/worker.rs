@@ -547,6 +547,9 @@ impl Worker {
         self.stats().dirty.add(dirty);
         self.stats().expired.add(expired);
         self.stats().expired_fields.add(expired_fields);
+        if std::mem::take(&mut txn.cx().flushed_all) {
+            self.engine.saves.flushed(&self.settings);
+        }
         let mut lsn = 0;
         if !txn.cx.changes.is_empty() {
             lsn = self.engine.log.commit(&txn.cx.changes);
