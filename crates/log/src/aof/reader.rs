@@ -487,8 +487,8 @@ pub struct Recovered {
     pub(super) manifest: Manifest,
     /// Length and header of the last increment; no header if it is plain.
     pub(super) tail: Option<(u64, Option<Header>)>,
-    /// A part of a file that no mark proves to have been synced.
-    pub(super) unproven: Option<(PathBuf, Range<u64>)>,
+    /// Files that may not be on the disk as they were read, and the parts that no mark proves to have been synced.
+    pub(super) unproven: Vec<(PathBuf, Range<u64>)>,
 }
 
 /// One increment.
@@ -644,10 +644,15 @@ impl Reader {
     pub fn finish(mut self) -> Result<Recovered> {
         while self.next()?.is_some() {}
         let Reader { last_lsn, records, cut, manifest, mut parts, proven, .. } = self;
-        let unproven = parts.iter().rfind(|part| part.content).map(|part| {
+        // From the last one that has records on; those behind it may only seem to have none.
+        let last = parts.iter().rposition(|part| part.content);
+        let from = parts.iter().enumerate().skip(last.unwrap_or(0));
+        let unproven = from.filter(|(at, part)| Some(*at) == last || part.header.is_some()).map(|(at, part)| {
             let end = cut.as_ref().filter(|cut| cut.path == part.path).map_or(part.len, |cut| cut.offset);
-            (part.path.clone(), proven.min(end)..end)
+            let start = if Some(at) == last { proven.min(end) } else { end };
+            (part.path.clone(), start..end)
         });
+        let unproven = unproven.collect();
         let tail = parts.pop().map(|part| {
             let len = cut.as_ref().filter(|cut| cut.path == part.path).map_or(part.len, |cut| cut.offset);
             (len, part.header)

@@ -132,7 +132,7 @@ impl Log {
         if let Some(parent) = dir.parent() {
             disk.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
         }
-        let recovered = Recovered { last_lsn: 0, records: 0, cut: None, manifest, tail: None, unproven: None };
+        let recovered = Recovered { last_lsn: 0, records: 0, cut: None, manifest, tail: None, unproven: Vec::new() };
         Self::open(disk, dir, name, options, held, now_ms, recovered)
     }
 
@@ -150,7 +150,7 @@ impl Log {
         let Recovered { last_lsn, mut manifest, tail, unproven, .. } = recovered;
         // The manifest that was read may not be the one that a power cut would leave.
         disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
-        if let Some((path, range)) = unproven {
+        for (path, range) in unproven {
             make_durable(&*disk, &path, range).map_err(|error| Error::io("sync", &path, error))?;
         }
         let mut salt = options.salt;
