@@ -194,6 +194,21 @@ def test_to_another_server_and_back(folder, peer):
     assert content(folder) == expected
 
 
+def test_snapshots_are_checked(folder):
+    server = Server("--appendonly", "no", "--dir", str(folder))
+    with redis.Redis(**server.address) as client:
+        client.set("key", "value")
+        client.save()
+    stop(server)
+    for what in (folder, folder / "dump.rdb"):
+        assert "1 keys" in tool("--check", what)
+    file = folder / "dump.rdb"
+    bytes_ = bytearray(file.read_bytes())
+    bytes_[len(bytes_) // 2] ^= 1
+    file.write_bytes(bytes_)
+    assert "Damaged" in tool("--check", folder, code=1)
+
+
 def test_a_log_of_one_file_is_taken_over(folder):
     (folder / "appendonly.aof").write_bytes(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$3\r\nold\r\n$1\r\n1\r\n")
     assert content(folder) == {"old": "1"}

@@ -101,7 +101,9 @@ impl Worker {
 
     #[cold]
     fn find_room(&mut self) {
-        let room = self.make_room();
+        // CLIENT PAUSE: nothing changes, not even to make room.
+        let paused = self.engine.pause.left_ms(self.now_ms()).is_some();
+        let room = if paused { Room::Enough } else { self.make_room() };
         self.eviction.out_of_memory = room == Room::None;
         self.eviction.going_on = room == Room::Soon;
     }

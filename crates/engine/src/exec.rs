@@ -11,6 +11,7 @@ use crate::durability::Tellings;
 use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
 use crate::monitor;
+use crate::pause;
 use crate::registry::{Names, Registered};
 use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
@@ -78,7 +79,8 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let outer = worker.tellings.begin(worker.is_strict(session));
     let start = session.reply.len();
     let input = std::mem::take(&mut session.input);
-    session.info.input_bytes.store(input.len(), Relaxed);
+    // What is being run is no longer waiting: CLIENT LIST shows its own connection's buffer as empty.
+    session.info.input_bytes.store(0, Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
@@ -403,7 +405,7 @@ fn admit(
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
     }
-    if worker.engine.pause.holds(worker.now_ms(), || may_write(session, command)) {
+    if worker.engine.pause.holds(worker.now_ms(), || pause::may_write(worker, session, command, words)) {
         worker.pause(session);
         return Flow::Again;
     }
@@ -442,13 +444,6 @@ fn admit(
         }
     }
     if session.fate != Fate::Open && flow == Flow::Next { Flow::End } else { flow }
-}
-
-/// Whether CLIENT PAUSE WRITE is meant for this command.
-fn may_write(session: &Session, command: &Registered) -> bool {
-    let writes = |command: &Registered| command.writes || command.flags.has(Flags::MAY_REPLICATE);
-    let queue = session.multi.iter().flat_map(|queue| &queue.commands);
-    writes(command) || (command.name == "exec" && queue.into_iter().any(|(queued, _)| writes(queued)))
 }
 
 /// Drops the reply as CLIENT REPLY asks.

@@ -38,10 +38,8 @@ impl FastPath {
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
-            && !session.restricted
             && worker.engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
-            && !worker.loading
             && worker.engine.log.check().is_ok()
             && worker.engine.saves.check(settings).is_ok()
             && slowlog::sampling(settings)
@@ -67,10 +65,9 @@ impl FastPath {
         let command = if names.are_plain() { registry::find_short(words[0]) } else { names.find(words[0]) };
         let Some(command) = command else { return false };
         let Some(at) = command.short_way else { return false };
-        if !command.command.takes(words.len())
-            || !(self.room || !command.flags.has(Flags::DENYOOM))
-            || command.writes && worker.engine.log.check().is_err()
-        {
+        let no_room = !self.room && command.flags.has(Flags::DENYOOM);
+        let no_log = command.writes && worker.engine.log.check().is_err();
+        if no_room || no_log || !command.command.takes(words.len()) {
             return false;
         }
         // The calls that are timed go the long way.

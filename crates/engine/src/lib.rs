@@ -23,6 +23,7 @@ pub mod info;
 pub mod loading;
 pub mod mailbox;
 pub mod monitor;
+mod pause;
 pub mod pubsub;
 pub mod rdb;
 mod redacted;

@@ -277,6 +277,7 @@ pub fn load_keys(
     // The file, which one thread at a time reads on in, and what came of it.
     let shared = Mutex::new((file, Ok(Loaded::default())));
     let work = || {
+        let mut sorting = Sorting::default();
         loop {
             let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
             let (file, result) = &mut *held;
@@ -298,8 +299,9 @@ pub fn load_keys(
                 }
             };
             drop(held);
-            let counts = load_block(&engine.keyspace, &rules, &block);
+            let counts = load_block(&engine.keyspace, &rules, &block, &mut sorting);
             let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            held.0.recycle(block);
             let Ok(total) = &mut held.1 else { return };
             match counts {
                 Ok(mut counts) => {
@@ -330,10 +332,24 @@ fn open<'s>(
     Ok(file)
 }
 
+/// Memory that a thread needs again for each block.
+#[derive(Default)]
+struct Sorting {
+    /// Hashes and databases of the keys, and their entries until they are in their places.
+    keys: Vec<(u64, Option<(u32, Entry)>)>,
+    /// Places in `keys` by shard.
+    order: Vec<usize>,
+}
+
 /// Loads the keys of a block, shard by shard.
-fn load_block(keyspace: &Keyspace, rules: &Rules, block: &Block) -> Result<Loaded, FileError> {
+fn load_block(
+    keyspace: &Keyspace,
+    rules: &Rules,
+    block: &Block,
+    Sorting { keys, order }: &mut Sorting,
+) -> Result<Loaded, FileError> {
     let mut loaded = Loaded::default();
-    let mut keys = Vec::with_capacity(block.entries().len());
+    keys.clear();
     rules.decode(block, &mut loaded, |db, entry| {
         let hash = hasher::hash(entry.as_ref().key());
         keys.push((hash, Some((db, entry))));
@@ -343,7 +359,8 @@ fn load_block(keyspace: &Keyspace, rules: &Rules, block: &Block) -> Result<Loade
     keys.iter().for_each(|(hash, _)| ends[shard_of(*hash)] += 1);
     let mut sum = 0;
     ends.iter_mut().for_each(|count| sum += std::mem::replace(count, sum));
-    let mut order = vec![0usize; keys.len()];
+    order.clear();
+    order.resize(keys.len(), 0);
     for (at, (hash, _)) in keys.iter().enumerate() {
         let place = &mut ends[shard_of(*hash)];
         // The places were counted above.

@@ -13,7 +13,7 @@ mod file;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use encoder::RdbEncoder;
+pub use encoder::RdbEncoder;
 use file::SnapshotFile;
 use kelda_log::aof::{Log, Rotation};
 use kelda_log::disk::Disk;
@@ -133,6 +133,9 @@ pub struct Saves {
 }
 
 pub(crate) const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
+/// What BGREWRITEAOF replies when there is no log.
+pub(crate) const NO_LOG: Error =
+    Error::text("ERR Can't execute an AOF background rewriting. Please check the server logs for more information.");
 const NO_SAVING: Error = Error::text("ERR this server saves nothing: no thread does it");
 
 /// How large a piece of a snapshot is, if tests want delays after each key, and otherwise.
@@ -184,18 +187,38 @@ impl Saves {
         }
     }
 
+    /// Gives up the job of this kind, if one is under way.
+    fn give_up(&self, state: &mut State, kind: Kind) -> bool {
+        let Some(job) = state.job.as_mut().filter(|job| job.kind == kind && !job.cancelled) else { return false };
+        job.cancelled = true;
+        if let Some((progress, _)) = &job.progress {
+            progress.abandon();
+        }
+        self.changed.notify_all();
+        true
+    }
+
+    /// The log is turned off: no new base is wanted.
+    pub fn cancel_rewrite(&self) {
+        let mut state = self.lock();
+        state.base_scheduled = false;
+        self.give_up(&mut state, Kind::Base);
+    }
+
+    /// All databases were flushed: a snapshot that is being written is of no use, and `save` rules want one of what is left.
+    pub(crate) fn flushed(&self, settings: &Settings) {
+        let mut state = self.lock();
+        self.give_up(&mut state, Kind::Rdb);
+        if state.served && !settings.save.is_empty() {
+            state.rdb_scheduled = true;
+            self.changed.notify_all();
+        }
+    }
+
     /// BGSAVE CANCEL; what to reply.
     pub(crate) fn cancel(&self) -> Result<&'static str> {
         let mut state = self.lock();
-        if let Some(job) = &mut state.job
-            && job.kind == Kind::Rdb
-            && !job.cancelled
-        {
-            job.cancelled = true;
-            if let Some((progress, _)) = &job.progress {
-                progress.abandon();
-            }
-            self.changed.notify_all();
+        if self.give_up(&mut state, Kind::Rdb) {
             return Ok("Background saving cancelled");
         }
         if std::mem::take(&mut state.rdb_scheduled) {

@@ -376,7 +376,7 @@ impl Worker {
     /// Mail: a key that sessions of this worker read has changed.
     pub(crate) fn receive_invalid(&mut self, key: &Arc<[u8]>, actor: u64, readers: &[u64]) {
         for id in readers {
-            let wants = |local: &Local| !local.broadcast && !(local.noloop && actor == *id);
+            let wants = |local: &Local| !(local.broadcast || local.noloop && actor == *id);
             if self.tracking.sessions.get(id).is_some_and(wants) {
                 self.hear(*id, Some(vec![key.clone()]));
             }

@@ -116,9 +116,9 @@ pub struct Worker {
     /// Whether the data is being loaded.
     pub(crate) loading: bool,
     pub(crate) touched: Vec<Slot>,
-    retry: Vec<SessionRef>,
+    pub(crate) retry: Vec<SessionRef>,
     /// Sessions that CLIENT PAUSE holds back.
-    paused: Vec<SessionRef>,
+    pub(crate) paused: Vec<SessionRef>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
     /// How many timers there may be before those that mean nothing any more are sought out.
     pub(crate) timers_tidied: usize,
@@ -255,6 +255,8 @@ impl Worker {
         if self.engine.config.version() != self.settings_version {
             self.read_settings();
         }
+        // During CLIENT PAUSE nothing changes: what is due is not seen, but stays.
+        self.env.keep_due = self.settings.import_mode || self.engine.pause.left_ms(self.now_ms()).is_some();
     }
 
     /// Unix time of this turn, in µs.
@@ -346,6 +348,7 @@ impl Worker {
         self.stats().writes.add(1);
         let Some(session) = self.sessions.get_mut(slot).and_then(Option::as_mut) else { return };
         session.written += bytes;
+        session.info.output_bytes.store(session.reply.buf.len() - session.written, Relaxed);
         session.info.totals[1].fetch_add(bytes as u64, Relaxed);
         if session.written == session.reply.buf.len() {
             session.written = 0;
@@ -462,32 +465,6 @@ impl Worker {
         }
     }
 
-    /// Holds a session back until CLIENT PAUSE is over.
-    pub(crate) fn pause(&mut self, session: &mut Session) {
-        session.put_aside = true;
-        session.info.blocked.store(true, Relaxed);
-        session.info.paused.store(true, Relaxed);
-        self.engine.clients.blocked.fetch_add(1, Relaxed);
-        self.paused.push(session.at);
-    }
-
-    /// Lets the sessions go on that CLIENT PAUSE held back, if it is over.
-    fn end_pause(&mut self) {
-        if self.paused.is_empty() || self.engine.pause.left_ms(self.now_ms()).is_some() {
-            return;
-        }
-        self.retry.append(&mut self.paused);
-    }
-
-    /// A paused session is run again, perhaps because more input came, or is gone.
-    fn leave_pause(&mut self, session: &Session) {
-        if session.info.paused.swap(false, Relaxed) {
-            self.paused.retain(|at| *at != session.at);
-            session.info.blocked.store(false, Relaxed);
-            self.engine.clients.blocked.fetch_sub(1, Relaxed);
-        }
-    }
-
     /// Begins a transaction; `None` when a shard is busy.
     ///
     /// The shards of every key that a session blocked in these shards could be served from are locked too, so that whoever
@@ -570,6 +547,9 @@ impl Worker {
         self.stats().dirty.add(dirty);
         self.stats().expired.add(expired);
         self.stats().expired_fields.add(expired_fields);
+        if std::mem::take(&mut txn.cx().flushed_all) {
+            self.engine.saves.flushed(&self.settings);
+        }
         let mut lsn = 0;
         if !txn.cx.changes.is_empty() {
             lsn = self.engine.log.commit(&txn.cx.changes);
@@ -881,6 +861,7 @@ impl Worker {
 
     fn cron(&mut self) {
         self.eviction.look_again();
+        self.eviction.going_on |= self.settings.maxmemory != 0;
         if self.index == 0 {
             tracking::trim(self);
             self.engine.note_memory();

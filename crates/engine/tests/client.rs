@@ -47,7 +47,7 @@ fn a_line_of_client_list_has_the_fields_of_redis() {
         " cmd=client|info ",
         " user=default ",
         " resp=2 ",
-        " qbuf=26 ",
+        " qbuf=0 ",
         " tot-cmds=2",
     ] {
         assert!(line.contains(part), "{part} in {line}");

@@ -149,7 +149,7 @@ const FAST: &str = "CONFIG SET rdb-key-save-delay 0 => +OK";
 
 #[test]
 fn a_snapshot_has_what_was_there_when_it_was_asked_for() {
-    let mut scene = Scene::new(&[("save", "\"\"")]);
+    let mut scene = Scene::new(&[("save", "\"\""), ("appendonly", "no")]);
     assert_eq!((scene.files(), scene.saved()), (vec!["dump.rdb".to_string()], 0));
     scene.console.check("MSET a 1 b 2 c 3 => +OK\n SELECT 2 => +OK\n SET d 4 => +OK");
     assert_eq!(scene.info("rdb_changes_since_last_save"), "4");
@@ -157,21 +157,23 @@ fn a_snapshot_has_what_was_there_when_it_was_asked_for() {
     scene.console.check(
         "BGSAVE => +Background saving started
          SET e 5 => +OK
-         FLUSHALL => +OK
+         FLUSHDB => +OK
+         DEL a => :0
+         SET a 7 => +OK
          BGSAVE => -ERR Background save already in progress
          BGSAVE SCHEDULE => -ERR Background save already in progress
          SAVE => -ERR Background save already in progress
-         BGREWRITEAOF => +Background append only file rewriting scheduled",
+         BGREWRITEAOF => -ERR Can't execute an AOF background rewriting. Please check the server logs for more information.",
     );
-    assert_eq!((scene.info("rdb_bgsave_in_progress"), scene.info("aof_rewrite_scheduled")), ("1".into(), "1".into()));
+    assert_eq!((scene.info("rdb_bgsave_in_progress"), scene.info("aof_rewrite_scheduled")), ("1".into(), "0".into()));
     assert_eq!(scene.info("current_save_keys_total"), "4");
     scene.console.clock.advance_ms(5_000);
     scene.console.check(FAST);
     scene.wait();
     assert_eq!((scene.files(), scene.saved()), (vec!["dump.rdb".to_string()], 4));
-    scene.console.check("LASTSAVE => :1767225605\n DBSIZE => :0");
+    scene.console.check("LASTSAVE => :1767225605\n DBSIZE => :1");
     // Those after the instant.
-    assert_eq!(scene.info("rdb_changes_since_last_save"), "6");
+    assert_eq!(scene.info("rdb_changes_since_last_save"), "4");
     assert_eq!((scene.info("rdb_last_bgsave_status"), scene.info("rdb_saves")), ("ok".into(), "2".into()));
 }
 
@@ -195,6 +197,14 @@ fn a_snapshot_can_be_cancelled_and_scheduled() {
     }
     scene.wait();
     assert_eq!(scene.files(), ["dump.rdb"]);
+    // One that FLUSHALL makes useless is given up.
+    scene.console.check(SLOW);
+    scene.console.check("BGSAVE => +Background saving started\n FLUSHALL => +OK");
+    assert_eq!(scene.info("rdb_bgsave_in_progress"), "0");
+    scene.wait();
+    assert_eq!(scene.saved(), 3);
+    scene.console.check(FAST);
+    scene.console.check("MSET a 1 b 2 c 3 => +OK");
     // In a transaction it is scheduled.
     scene.console.check("SET d 4 => +OK\n MULTI => +OK\n BGSAVE => +QUEUED\n EXEC => *1 +Background saving scheduled");
     while scene.saved() != 4 {

@@ -8,6 +8,7 @@ use kelda_log::aof::{
 };
 use kelda_log::disk::{Disk, Open, read_file, write_all_at};
 use kelda_sim::disk::{Faults, SimDisk};
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -671,6 +672,106 @@ fn a_log_of_one_file_is_taken_over() {
     log.close(1_000);
     assert!(!taken());
     assert_eq!(read(&disk).unwrap().0, ["1 0 SET new v"]);
+}
+
+#[test]
+fn increments_are_switched_to_in_the_order_of_their_numbers() {
+    let disk = sim();
+    let log = create(&disk, OPTIONS);
+    let first = log.prepare_rotation(1_000).unwrap();
+    assert!(log.prepare_rotation(1_000).is_err(), "one after the other");
+    drop(first);
+    let second = log.prepare_rotation(1_000).unwrap();
+    assert_eq!(log.rotate(second, 1_000).seq, 3);
+    let third = log.prepare_rotation(1_000).unwrap();
+    set(&log, 0, "a");
+    assert_eq!(log.rotate(third, 1_000).seq, 4);
+    log.close(1_000);
+    drop(log);
+    assert_eq!(read(&disk).unwrap().0, ["1 0 SET a v"]);
+}
+
+/// All threads that a server has, at once. What they wrote is there, each thread's in its order.
+#[test]
+fn threads_meet_in_the_log() {
+    const EACH: usize = 3_000;
+    let disk = sim();
+    let log = create(&disk, Options { buffer_max: 1 << 30, ..OPTIONS });
+    let busy = AtomicUsize::new(3);
+    // Stands for the shards: a rotation holds all of them.
+    let shards = std::sync::RwLock::new(());
+    let commits: std::sync::Mutex<BTreeMap<Lsn, String>> = std::sync::Mutex::default();
+    let working = || busy.load(Ordering::Relaxed) > 0;
+    std::thread::scope(|scope| {
+        for thread in 0..3u32 {
+            let (log, shards, commits, busy) = (&log, &shards, &commits, &busy);
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let value = "v".repeat(if number % 500 == 0 { 50_000 } else { number % 90 });
+                    let held = shards.read().unwrap();
+                    let lsn = log.append(&command(&["SET", &number.to_string(), &value]), thread, thread, 1);
+                    drop(held);
+                    let line = format!("{lsn} {thread} SET {number} {value}");
+                    assert_eq!(commits.lock().unwrap().insert(lsn, line), None);
+                }
+                busy.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        scope.spawn(|| {
+            while working() {
+                log.write(1_000);
+            }
+        });
+        scope.spawn(|| {
+            while working() {
+                log.sync(1_000);
+                std::thread::yield_now();
+            }
+        });
+        scope.spawn(|| {
+            let mut covered = 0;
+            while working() {
+                let next = log.prepare_rotation(1_000).unwrap();
+                let held = shards.write().unwrap();
+                let rotation = log.rotate(next, 1_000);
+                drop(held);
+                if covered == 0 && rotation.lsn > 1_000 {
+                    let base = disk.open(&log.base_path(rotation), Open::Create).unwrap();
+                    write_all_at(&*base, 0, b"REDIS").unwrap();
+                    log.finish_rewrite(rotation, 1_000).unwrap();
+                    covered = rotation.lsn;
+                }
+                log.write(1_000);
+            }
+        });
+    });
+    assert!(log.close(1_000));
+    drop(log);
+    disk.power_cycle();
+    let (lines, recovered) = read(&disk).unwrap();
+    assert_eq!(recovered.last_lsn as usize, 3 * EACH);
+    let commits = commits.into_inner().unwrap();
+    assert!(lines.len() > 1_000 && lines.iter().eq(commits.values().skip(commits.len() - lines.len())));
+}
+
+proptest! {
+    /// Whatever the files hold, reading ends, without a panic, and a check agrees with a start.
+    #[test]
+    fn any_bytes_are_read(places in prop::collection::vec((0usize..3, any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..40)), 1..4)) {
+        let disk = sim();
+        sample(&disk);
+        let names = ["appendonly.aof.manifest", "appendonly.aof.1.incr.aof", "appendonly.aof.2.incr.aof"];
+        for (file, at, bytes) in places {
+            let mut content = get(&disk, names[file]);
+            let at = at.index(content.len().max(1)).min(content.len());
+            let end = content.len().min(at + bytes.len() / 2);
+            content.splice(at..end, bytes);
+            put(&disk, names[file], &content);
+        }
+        let starts = read(&disk).is_ok();
+        let sound = check(&(Arc::clone(&disk) as _), Path::new(DIR), NAME).is_ok_and(|report| report.is_sound());
+        prop_assert_eq!(starts, sound);
+    }
 }
 
 /// The files of format version 1, as they were once written: they must be readable for ever, and as long as 1 is the

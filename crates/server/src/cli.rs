@@ -31,7 +31,7 @@ Usage: kelda-server [/path/to/redis.conf] [options] [-]
        kelda-server -                  read the configuration from standard input
        kelda-server -v or --version
        kelda-server -h or --help
-       kelda-server --check DIR        read all data in DIR and tell what is there, and where it is damaged
+       kelda-server --check DIR        read all data in DIR, or a snapshot, and tell what is there, and where it is damaged
        kelda-server --salvage DIR      keep what comes before the first damage, set the rest aside
        kelda-server --restore-to MOMENT --from DIR --into NEWDIR
                                        copy the data as it was after an LSN (1234) or at a time (2026-11-22T10:30:00Z,

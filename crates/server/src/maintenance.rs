@@ -66,6 +66,15 @@ fn find(disk: &dyn Disk, dir: &str) -> Result<(PathBuf, String), String> {
 }
 
 fn check(disk: &Arc<dyn Disk>, dir: &str) -> Result<bool, String> {
+    // A snapshot, or the directory of a server that has nothing else.
+    for file in [PathBuf::from(dir), Path::new(dir).join("dump.rdb")] {
+        if file.is_file() && find(&**disk, dir).is_err() {
+            let base = check::check_base(&**disk, &file).map_err(|error| error.to_string())?;
+            let report = Report { base: Some(base), ..Report::default() };
+            print!("{}{}", describe(&report), if report.is_sound() { "Sound.\n" } else { "Damaged.\n" });
+            return Ok(report.is_sound());
+        }
+    }
     let (dir, name) = find(&**disk, dir)?;
     let report = check::check(disk, &dir, &name).map_err(|error| error.to_string())?;
     print!("{}", describe(&report));

@@ -368,6 +368,7 @@ impl Persistence {
         };
         engine.log.turn(false);
         drop(guard);
+        engine.saves.cancel_rewrite();
         if let Some(log) = self.log.get() {
             log.write(unix_ms());
             log.sync(unix_ms());

@@ -7,13 +7,14 @@
 use crate::disk::{Faults, SimDisk};
 use crate::rng::Rng;
 use kelda_log::aof::frame::{self, Kind};
-use kelda_log::aof::{Entry, Error, Log, Lsn, Options, Reader, Rotation, State, SyncMode, lock_dir};
+use kelda_log::aof::{Entry, Error, Log, Lsn, Options, Reader, Recovered, Rotation, State, SyncMode, lock_dir};
 use kelda_log::disk::{Disk, Open, read_file, write_all_at};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const DIR: &str = "/data/appendonlydir";
+const BACKUP: &str = "/data/backup";
 const NAME: &str = "appendonly.aof";
 
 /// What a run went through.
@@ -31,6 +32,8 @@ pub struct Tally {
     pub torn: u64,
     /// Rewrites that became the base.
     pub rewrites: u64,
+    /// Backups that were sealed, and read back.
+    pub backups: u64,
     /// Calls of the disk that failed on purpose, and were noticed as the log's state.
     pub failures: u64,
     /// Starts that failed because a call of the disk did.
@@ -46,6 +49,7 @@ impl Tally {
         self.lost += other.lost;
         self.torn += other.torn;
         self.rewrites += other.rewrites;
+        self.backups += other.backups;
         self.failures += other.failures;
         self.failed_starts += other.failed_starts;
     }
@@ -120,6 +124,9 @@ impl History {
     }
 }
 
+/// The last transaction of a log, the digest of all, and what the reader tells.
+type Found = (Lsn, u64, Recovered);
+
 struct Chain {
     rng: Rng,
     disk: SimDisk,
@@ -129,15 +136,17 @@ struct Chain {
     /// What the next recovery must bring back at least.
     floor: Lsn,
     now_ms: u64,
+    /// What a sealed backup holds: the last transaction, and the digest of all.
+    sealed: Option<(Lsn, u64)>,
 }
 
 /// Runs one disk through `lives` processes, each of which ends in a power cut or a kill. On failure says what was broken.
 pub fn run(seed: u64, lives: u64) -> Result<Tally, String> {
     let mut rng = Rng::new(seed);
-    let disk = SimDisk::new(rng.next_u64(), &["/data", DIR, "/data/appendonlydir/archive"]);
+    let disk = SimDisk::new(rng.next_u64(), &["/data", DIR, "/data/appendonlydir/archive", BACKUP]);
     let history = History { rng: Rng::new(rng.next_u64()), digests: vec![0], tally: Tally::default() };
     let history = Arc::new(Mutex::new(history));
-    let mut chain = Chain { rng, disk, history, acknowledged: 0, floor: 0, now_ms: 1_700_000_000_000 };
+    let mut chain = Chain { rng, disk, history, acknowledged: 0, floor: 0, now_ms: 1_700_000_000_000, sealed: None };
     for life in 0..lives {
         chain.life().map_err(|what| format!("seed {seed}, life {life}: {what}"))?;
     }
@@ -166,6 +175,8 @@ impl Chain {
             let calls = *rng.pick(&[20, 60, 150, 300]);
             self.disk.cut_after(1 + rng.below(calls));
         }
+        // Before the log: what it has lost is no longer known then.
+        self.check_backup()?;
         let log = self.open()?;
         if let Some(log) = &log {
             self.work(log)?;
@@ -201,24 +212,44 @@ impl Chain {
         let (dir, disk) = (Path::new(DIR), Arc::new(self.disk.clone()));
         let options = Options { buffer_max: 1 << 20, salt: self.rng.next_u64(), archive: self.rng.one_in(4) };
         let held = lock_dir(&self.disk, dir, NAME)?;
-        let Some(mut reader) = Reader::open(Arc::clone(&disk) as _, dir, NAME, true)? else {
-            if self.floor > 0 {
-                return Ok(Err("the log is gone".into()));
+        let (lsn, _, recovered) = match self.read(DIR)? {
+            Ok(Some(found)) => found,
+            Ok(None) if self.floor > 0 => return Ok(Err("the log is gone".into())),
+            Ok(None) => {
+                let log = Log::create(disk, dir, NAME, options, held, self.now_ms, None)?;
+                self.history().digests.truncate(1);
+                return Ok(Ok(log));
             }
-            let log = Log::create(disk, dir, NAME, options, held, self.now_ms, None)?;
-            self.history().digests.truncate(1);
-            return Ok(Ok(log));
+            Err(what) => return Ok(Err(what)),
         };
-        let mut digest = 0;
-        let mut lsn = 0;
+        if lsn < self.floor {
+            let (floor, acknowledged) = (self.floor, self.acknowledged);
+            return Ok(Err(format!("LSN {lsn} is the last; {acknowledged} was acknowledged, {floor} must be there")));
+        }
+        let torn = recovered.cut.is_some();
+        let log = Log::open(disk, dir, NAME, options, held, self.now_ms, recovered)?;
+        // What was read counts as acknowledged: clients see it. The rest is gone for good.
+        self.acknowledged = lsn;
+        self.floor = lsn;
+        let mut history = self.history();
+        let lost = history.digests.len() as u64 - 1 - lsn;
+        history.digests.truncate(lsn as usize + 1);
+        history.tally.lost += lost;
+        history.tally.torn += u64::from(torn);
+        drop(history);
+        Ok(Ok(log))
+    }
+
+    /// Reads a log; its last transaction, and the digest of all, which must be that of what was committed.
+    fn read(&self, dir: &str) -> Result<Result<Option<Found>, String>, Error> {
+        let disk = Arc::new(self.disk.clone());
+        let Some(mut reader) = Reader::open(disk, Path::new(dir), NAME, true)? else { return Ok(Ok(None)) };
+        let (mut lsn, mut digest) = (0, 0);
         if let Some(base) = reader.base() {
             let fail = |source| Error::Io { what: "read", path: base.path.clone(), source };
             let bytes = read_file(&self.disk, &base.path).map_err(fail)?;
-            let mut numbers = bytes
-                .get(5..)
-                .unwrap_or_default()
-                .chunks_exact(8)
-                .map(|chunk| chunk.iter().rev().fold(0, |number: u64, byte| number << 8 | u64::from(*byte)));
+            let (numbers, _) = bytes.get(5..).unwrap_or_default().as_chunks::<8>();
+            let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
             (lsn, digest) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
             if self.history().digests.get(lsn as usize) != Some(&digest) {
                 return Ok(Err(format!("the base is not the state at LSN {lsn}")));
@@ -240,25 +271,32 @@ impl Chain {
             }
         }
         let recovered = reader.finish()?;
-        if recovered.last_lsn != lsn {
-            return Ok(Err(format!("the log ends at LSN {}, its records at {lsn}", recovered.last_lsn)));
+        match recovered.last_lsn == lsn {
+            true => Ok(Ok(Some((lsn, digest, recovered)))),
+            false => Ok(Err(format!("the log ends at LSN {}, its records at {lsn}", recovered.last_lsn))),
         }
-        if lsn < self.floor {
-            let (floor, acknowledged) = (self.floor, self.acknowledged);
-            return Ok(Err(format!("LSN {lsn} is the last; {acknowledged} was acknowledged, {floor} must be there")));
+    }
+
+    /// A sealed backup must be there as it was sealed, whatever happened to the log. What is left of another is removed.
+    fn check_backup(&mut self) -> Result<(), String> {
+        if let Some((lsn, digest)) = self.sealed {
+            match self.read(BACKUP) {
+                Ok(Ok(Some((last, found, recovered)))) if (last, found) == (lsn, digest) && recovered.cut.is_none() => {
+                    self.history().tally.backups += 1;
+                }
+                Ok(Ok(found)) => return Err(format!("the backup was sealed at LSN {lsn}: {found:?}")),
+                Ok(Err(what)) => return Err(format!("the backup, sealed at LSN {lsn}: {what}")),
+                Err(Error::Io { source, .. }) if source.kind() != io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(format!("the backup, sealed at LSN {lsn}, cannot be read: {error}")),
+            }
+            self.sealed = None;
         }
-        let torn = recovered.cut.is_some();
-        let log = Log::open(disk, dir, NAME, options, held, self.now_ms, recovered)?;
-        // What was read counts as acknowledged: clients see it. The rest is gone for good.
-        self.acknowledged = lsn;
-        self.floor = lsn;
-        let mut history = self.history();
-        let lost = history.digests.len() as u64 - 1 - lsn;
-        history.digests.truncate(lsn as usize + 1);
-        history.tally.lost += lost;
-        history.tally.torn += u64::from(torn);
-        drop(history);
-        Ok(Ok(log))
+        // Whatever fails here, the next backup does not begin in a directory that is not empty.
+        for name in self.disk.list(Path::new(BACKUP)).unwrap_or_default() {
+            let _ = self.disk.remove(&Path::new(BACKUP).join(name));
+        }
+        let _ = self.disk.sync_dir(Path::new(BACKUP));
+        Ok(())
     }
 
     fn work(&mut self, log: &Arc<Log>) -> Result<(), String> {
@@ -279,7 +317,18 @@ impl Chain {
         for _ in 0..self.rng.below(60) {
             self.now_ms += self.rng.below(300);
             let now_ms = self.now_ms;
-            match self.rng.below(12) {
+            match self.rng.below(13) {
+                12 if !during_sync => {
+                    if log.begin_backup(Path::new(BACKUP)).is_err()
+                        && let Ok(next) = log.prepare_rotation(now_ms)
+                    {
+                        let rotation = log.rotate(next, now_ms);
+                        let digest = self.history().digests[rotation.lsn as usize];
+                        if log.seal_backup(rotation, now_ms).is_ok() {
+                            self.sealed = Some((rotation.lsn, digest));
+                        }
+                    }
+                }
                 0..=4 => {
                     for _ in 0..=self.rng.below(6) {
                         // Some run already when the log fails.

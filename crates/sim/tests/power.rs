@@ -13,7 +13,10 @@ fn nothing_acknowledged_is_lost() {
     }
     // The run is worth something only if all this happened.
     assert!(tally.cuts > 300 && tally.kills > 50 && tally.transactions > 3_000, "{tally:?}");
-    assert!(tally.lost > 500 && tally.torn > 20 && tally.rewrites > 50 && tally.failures > 20, "{tally:?}");
+    assert!(
+        tally.lost > 500 && tally.torn > 20 && tally.rewrites > 50 && tally.backups > 10 && tally.failures > 20,
+        "{tally:?}"
+    );
 }
 
 #[test]

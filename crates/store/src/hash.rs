@@ -48,6 +48,20 @@ impl Hash {
         Hash { form: Form::Packed(Packed::new()) }
     }
 
+    /// A hash of fields and values by turns; `None` if a field is there twice, or has no value. O(n log n).
+    pub fn from_packed(pairs: Packed, limits: &Limits) -> Option<Hash> {
+        if !pairs.len().is_multiple_of(2) || !pairs.is_distinct(2) {
+            return None;
+        }
+        let few = pairs.len() / 2 <= limits.hash_entries_max && pairs.is_safe_to_add(0);
+        let fits = few && pairs.iter().all(|element| element.len() <= limits.hash_value_bytes_max);
+        let mut hash = Hash { form: Form::Packed(pairs) };
+        if !fits {
+            hash.make_table();
+        }
+        Some(hash)
+    }
+
     /// Number of fields. O(1).
     pub fn len(&self) -> usize {
         match &self.form {

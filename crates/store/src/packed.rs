@@ -228,6 +228,18 @@ impl Packed {
         None
     }
 
+    /// Whether no two of the elements at every `step`th place, from the first on, are equal. O(n log n).
+    pub fn is_distinct(&self, step: usize) -> bool {
+        let mut at = 0;
+        let every = std::iter::from_fn(|| {
+            let element = self.elements().get(at..).filter(|rest| !rest.is_empty())?;
+            at += extent(element);
+            // Equal elements have equal bytes.
+            self.elements().get(at - extent(element)..at)
+        });
+        are_distinct(every.step_by(step))
+    }
+
     /// Cuts the block in two: the elements from `pos` on are returned. O(elements behind `pos`).
     pub fn split_off(&mut self, pos: usize) -> Packed {
         let mut moved = 0;
@@ -257,6 +269,13 @@ impl Packed {
     fn extent(&self, pos: usize) -> usize {
         extent(&self.elements()[pos..])
     }
+}
+
+/// Whether no two items are equal. O(n log n).
+pub(crate) fn are_distinct<T: Ord>(items: impl Iterator<Item = T>) -> bool {
+    let mut items: smallvec::SmallVec<[T; 16]> = items.collect();
+    items.sort_unstable();
+    items.is_sorted_by(|a, b| a < b)
 }
 
 impl Default for Packed {

@@ -30,6 +30,20 @@ impl Set {
         Set { form: Form::Ints(IntSet::new()) }
     }
 
+    /// A set of these members, packed or a table; `None` if one is there twice. O(n log n).
+    pub fn from_packed(members: Packed, limits: &Limits) -> Option<Set> {
+        if !members.is_distinct(1) {
+            return None;
+        }
+        let few = members.len() <= limits.set_entries_max && members.is_safe_to_add(0);
+        let fits = few && members.iter().all(|member| member.len() <= limits.set_value_bytes_max);
+        let mut set = Set { form: Form::Packed(members) };
+        if !fits {
+            set.table();
+        }
+        Some(set)
+    }
+
     /// Number of members. O(1).
     pub fn len(&self) -> usize {
         match &self.form {

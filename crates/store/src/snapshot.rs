@@ -318,7 +318,7 @@ pub struct Piece {
 
 impl Default for Piece {
     fn default() -> Piece {
-        Piece { bytes: 64 * 1024, entries: 256 }
+        Piece { bytes: 32 * 1024, entries: 128 }
     }
 }
 
@@ -468,7 +468,7 @@ impl Snapshot {
                 big.walk(&self.shared, value.as_ref(), self.piece);
             }
             big.value = value;
-            out.append(&mut big.bytes);
+            big.take_written(out);
             if big.cursor.is_none() {
                 // Freed here, by nobody's event loop.
                 self.own.swap_remove(index);
@@ -489,7 +489,7 @@ impl Snapshot {
                 Some(entry) => big.walk(shared, entry.value(), self.piece),
                 None => debug_assert!(false, "a big value leaves its table through `release`"),
             }
-            out.append(&mut big.bytes);
+            big.take_written(out);
             if big.cursor.is_none() {
                 let key = key.clone();
                 part.big.remove(&key);

@@ -11,6 +11,7 @@ mod score;
 mod tests;
 mod tree;
 
+use crate::packed::are_distinct;
 use crate::{Limits, Str};
 use packed::Packed;
 use std::cmp::Ordering;
@@ -90,6 +91,22 @@ impl ZSet {
     /// An empty set.
     pub fn new() -> ZSet {
         ZSet(Form::Packed(Packed::default()))
+    }
+
+    /// A set of pairs that come in ascending order, each member once, and few enough for a packed set; `None` for others, which
+    /// are to be inserted one by one. O(n log n).
+    pub fn from_sorted(pairs: &[Pair<'_>], limits: &Limits) -> Option<ZSet> {
+        let fits = |(member, _): &Pair<'_>| member.len() <= limits.zset_value_bytes_max;
+        if pairs.len() > limits.zset_entries_max.min(u32::MAX as usize) || !pairs.iter().all(fits) {
+            return None;
+        }
+        let ascending = pairs
+            .is_sorted_by(|(a, low), (b, high)| low < high || low == high && a.with_bytes(|a| b.with_bytes(|b| a < b)));
+        let members = pairs.iter().map(|(member, _)| match *member {
+            Str::Int(n) => (Some(n), &b""[..]),
+            Str::Bytes(bytes) => crate::str::parse_int(bytes).map_or((None, bytes), |n| (Some(n), &b""[..])),
+        });
+        (ascending && are_distinct(members)).then(|| ZSet(Form::Packed(Packed::of_sorted(pairs.iter().copied()))))
     }
 
     /// Number of members.

@@ -38,9 +38,10 @@ pub static COMMANDS: &[Command] = &[
     RESTORE,
     Command {
         name: "RESTORE-ASKING",
-        flags: RESTORE.flags.and(Flags::ASKING),
+        flags: RESTORE.flags.and(Flags::ASKING).and(Flags::INTERNAL),
         group: Group::Server,
         since: "3.0.0",
+        categories: Some(&["keyspace"]),
         summary: "Does what RESTORE does, for the migration of keys in a cluster.",
         ..RESTORE
     },

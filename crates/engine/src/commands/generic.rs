@@ -161,6 +161,7 @@ pub static COMMANDS: &[Command] = &[
             for db in 0..txn.databases() {
                 txn.flush(db);
             }
+            txn.cx().flushed_all = true;
             reply.ok();
             Ok(())
         }),

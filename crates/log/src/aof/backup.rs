@@ -18,8 +18,8 @@ pub(super) struct Backup {
     manifest: Manifest,
     /// Number of its first increment.
     from: u64,
-    /// Why it cannot be sealed.
-    failure: Option<Error>,
+    /// Whether something that it needs is gone.
+    broken: bool,
 }
 
 impl Backup {
@@ -38,10 +38,15 @@ impl Backup {
         seq >= self.from && self.manifest.increments.last().is_none_or(|last| last.seq < seq)
     }
 
-    /// Called before a file is removed.
+    /// Called when the log goes on behind transactions that it could not write.
+    pub(super) fn spoil(&mut self) {
+        self.broken = true;
+    }
+
+    /// Called before an increment is no longer needed by the log, in order.
     pub(super) fn keep(&mut self, disk: &dyn Disk, names: &Names, line: &FileLine) {
-        if line.name.ends_with(".incr.aof") && self.needs(line.seq) && self.failure.is_none() {
-            self.failure = self.pin(disk, names, line).err();
+        if self.needs(line.seq) {
+            self.broken |= self.pin(disk, names, line).is_err();
         }
     }
 
@@ -64,7 +69,7 @@ impl Log {
         must_be_empty(&*self.disk, into)?;
         let from = files.manifest.increments.first().map_or(0, |line| line.seq);
         let target = Names::new(into, &self.names.name);
-        let mut backup = Backup { target, manifest: Manifest::default(), from, failure: None };
+        let mut backup = Backup { target, manifest: Manifest::default(), from, broken: false };
         if let Some(base) = &files.manifest.base {
             backup.pin(&*self.disk, &self.names, base)?;
         }
@@ -81,14 +86,14 @@ impl Log {
     /// Completes a backup: it holds all transactions up to the rotation. Its files, the manifest being the last.
     ///
     /// # Errors
-    /// The backup is then as it was, and may be sealed later, or given up.
+    /// The backup may be sealed later, unless a file is missing, or given up.
     pub fn seal_backup(&self, rotation: Rotation, now_ms: u64) -> Result<(Lsn, Vec<PathBuf>)> {
         self.cross_to(rotation, now_ms)?;
         let mut files = self.files();
         let Files { backup, manifest, .. } = &mut *files;
         let sealed = backup.as_mut().ok_or(NONE)?;
-        if let Some(failure) = sealed.failure.take() {
-            return Err(failure);
+        if sealed.broken {
+            return Err(Error::Missing("the log could not keep what belongs to the backup: give it up"));
         }
         for line in manifest.increments.iter().filter(|line| line.seq < rotation.seq) {
             if sealed.needs(line.seq) {

@@ -81,7 +81,7 @@ pub fn check(disk: &Arc<dyn Disk>, dir: &Path, name: &str) -> Result<Report> {
     let manifest = Manifest::load(&**disk, &names)?.ok_or(Error::Missing("there is no manifest in this directory"))?;
     let mut report = Report::default();
     if let Some(line) = &manifest.base {
-        report.base = Some(check_base(&**disk, &names.path(&line.name), &line.name)?);
+        report.base = Some(check_base(&**disk, &names.path(&line.name))?);
     }
     let mut before = Before { lsn: 0, exact: false };
     for line in &manifest.increments {
@@ -105,8 +105,13 @@ struct Before {
     exact: bool,
 }
 
-fn check_base(disk: &dyn Disk, path: &Path, name: &str) -> Result<BaseReport> {
-    let mut report = BaseReport { name: name.to_string(), ..BaseReport::default() };
+/// Reads all of a base, or of a snapshot, and tells what it holds.
+///
+/// # Errors
+/// If the disk fails. What is wrong with the file is in the report.
+pub fn check_base(disk: &dyn Disk, path: &Path) -> Result<BaseReport> {
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let mut report = BaseReport { name, ..BaseReport::default() };
     let fail = |error| Error::io("read", path, error);
     let file = match disk.open(path, Open::Read) {
         Ok(file) => file,

@@ -116,18 +116,49 @@ impl<'a> Commands<'a> {
     }
 }
 
-/// Writes `SELECT db` as RESP.
-pub(super) fn push_select(out: &mut Vec<u8>, db: u32) {
-    let text = db.to_string();
-    out.extend_from_slice(b"*2\r\n$6\r\nSELECT\r\n$");
-    // At most ten digits.
-    match text.len() {
-        10 => out.extend_from_slice(b"10"),
-        n => out.push(b'0' + n as u8),
+/// `SELECT db` as RESP, without an allocation.
+pub(super) struct Select {
+    bytes: [u8; Select::LEN_MAX],
+    len: usize,
+}
+
+impl Select {
+    const HEAD: &[u8; 17] = b"*2\r\n$6\r\nSELECT\r\n$";
+    /// Head, the length of the number, the number, and two ends of lines.
+    const LEN_MAX: usize = Select::HEAD.len() + 2 + 10 + 4;
+
+    /// Nothing.
+    pub(super) fn none() -> Select {
+        Select { bytes: [0; Select::LEN_MAX], len: 0 }
     }
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(text.as_bytes());
-    out.extend_from_slice(b"\r\n");
+
+    pub(super) fn of(db: u32) -> Select {
+        let mut select = Select::none();
+        let digits = db.checked_ilog10().unwrap_or(0) as usize + 1;
+        select.push(Select::HEAD);
+        if digits == 10 {
+            select.push(b"1");
+        }
+        select.push(&[b'0' + (digits % 10) as u8]);
+        select.push(b"\r\n");
+        for place in (0..digits as u32).rev() {
+            select.push(&[b'0' + (db / 10u32.pow(place) % 10) as u8]);
+        }
+        select.push(b"\r\n");
+        select
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        // There is room for the longest.
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + text.len()) {
+            place.copy_from_slice(text);
+            self.len += text.len();
+        }
+    }
+
+    pub(super) fn text(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -137,9 +168,9 @@ mod tests {
     #[test]
     fn commands_are_read_with_their_database() {
         let mut body = Vec::new();
-        push_select(&mut body, 3);
+        body.extend_from_slice(Select::of(3).text());
         body.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n");
-        push_select(&mut body, 4_000_000_000);
+        body.extend_from_slice(Select::of(4_000_000_000).text());
         body.extend_from_slice(b"*2\r\n$3\r\nDEL\r\n$0\r\n\r\n*1\r\n$4\r\nEXEC\r\n");
         let mut commands = Commands::new(&body, 0);
         let mut argv = Vec::new();
@@ -149,6 +180,15 @@ mod tests {
         assert_eq!(argv, [b"DEL".as_slice(), b""]);
         assert_eq!(commands.next_into(&mut argv), Ok(None));
         assert_eq!(commands.db(), 4_000_000_000);
+    }
+
+    #[test]
+    fn select_is_written_for_every_number() {
+        for db in [0, 1, 9, 10, 15, 99, 100, 999_999_999, 1_000_000_000, u32::MAX] {
+            let text = db.to_string();
+            let expected = format!("*2\r\n$6\r\nSELECT\r\n${}\r\n{text}\r\n", text.len());
+            assert_eq!(Select::of(db).text(), expected.as_bytes());
+        }
     }
 
     #[test]

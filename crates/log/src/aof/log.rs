@@ -19,10 +19,10 @@
 mod open;
 mod rewrite;
 
-pub use open::{adopt, lock_dir};
+pub use open::{WriteBase, adopt, lock_dir};
 
 use super::backup::Backup;
-use super::commands::push_select;
+use super::commands::Select;
 use super::frame::{self, HEAD, Head, Kind};
 use super::manifest::{FileLine, FileType, Manifest, Names};
 use super::{Error, Lsn, Result};
@@ -88,9 +88,17 @@ const FULL: u64 = 1;
 const WRITE_FAILED: u64 = 2;
 const SYNC_FAILED: u64 = 4;
 
-/// An increment that is ready to be switched to.
-#[derive(Clone)]
+/// An increment that is ready to be switched to. There is one at a time, so that numbers rise in the order of the
+/// switches. Dropped if it is not wanted after all.
 pub struct Prepared {
+    next: Next,
+    /// Gives the turn back.
+    _turn: Turn,
+}
+
+/// An increment that the log goes on in.
+#[derive(Clone)]
+struct Next {
     seq: u64,
     salt: u64,
     file: Arc<dyn File>,
@@ -98,6 +106,21 @@ pub struct Prepared {
     len: u64,
     /// Whether the manifest names it.
     listed: bool,
+}
+
+/// The right to prepare an increment.
+struct Turn(Arc<AtomicBool>);
+
+impl Turn {
+    fn take(taken: &Arc<AtomicBool>) -> Option<Turn> {
+        (!taken.swap(true, Ordering::AcqRel)).then(|| Turn(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// A rewrite under way: the log has switched to a new increment.
@@ -112,7 +135,7 @@ pub struct Rotation {
 enum Piece {
     Bytes(Vec<u8>),
     /// What follows belongs into this increment.
-    Switch(Prepared),
+    Switch(Next),
 }
 
 /// What commits append to.
@@ -221,6 +244,8 @@ pub struct Log {
     increment_bytes: AtomicU64,
     gate: AtomicU64,
     asleep: AtomicBool,
+    /// Whether a [`Prepared`] is out.
+    preparing: Arc<AtomicBool>,
     hook: OnceLock<Hook>,
     _lock: DirLock,
 }
@@ -281,10 +306,10 @@ impl Log {
             buffer.hole = lsn;
             return lsn;
         }
-        let mut select = Vec::new();
+        let mut select = Select::none();
         if buffer.db != Some(first_db) {
-            push_select(&mut select, first_db);
-            crc = crc32c::crc32c(&select);
+            select = Select::of(first_db);
+            crc = crc32c::crc32c(select.text());
             if multi {
                 crc = crc32c::crc32c_append(crc, MULTI);
             }
@@ -293,6 +318,7 @@ impl Log {
                 crc = crc32c::crc32c_append(crc, EXEC);
             }
         }
+        let select = select.text();
         buffer.db = Some(last_db);
         let Ok(len) = u32::try_from(select.len() + around + body.len()) else {
             return self.too_big(buffer);
@@ -305,7 +331,7 @@ impl Log {
             None => {
                 let tail = buffer.room(whole);
                 tail.extend_from_slice(&head);
-                tail.extend_from_slice(&select);
+                tail.extend_from_slice(select);
                 if multi {
                     tail.extend_from_slice(MULTI);
                 }
@@ -317,7 +343,7 @@ impl Log {
             Some(body) => {
                 let tail = buffer.room(HEAD + select.len() + around);
                 tail.extend_from_slice(&head);
-                tail.extend_from_slice(&select);
+                tail.extend_from_slice(select);
                 if multi {
                     tail.extend_from_slice(MULTI);
                 }
@@ -546,7 +572,7 @@ impl Log {
 
     /// Ends the file being written and goes on in the next. Nothing may be written to that before this one is synced:
     /// so a torn tail is always in the last file.
-    fn cross(&self, writer: &mut Writer, next: Prepared) -> bool {
+    fn cross(&self, writer: &mut Writer, next: Next) -> bool {
         {
             let _turn = lock(&self.syncing);
             // A sync that failed meanwhile has taken the error with it: a second one would not fail.
@@ -570,7 +596,7 @@ impl Log {
         true
     }
 
-    fn enter(&self, writer: &mut Writer, next: Prepared) {
+    fn enter(&self, writer: &mut Writer, next: Next) {
         self.increment_bytes.fetch_add(next.len, Ordering::Relaxed);
         writer.file = Arc::clone(&next.file);
         writer.offset = next.len;
@@ -583,10 +609,12 @@ impl Log {
     }
 
     /// Names an increment in the manifest.
-    fn list(&self, files: &mut Files, next: &Prepared) -> Result<()> {
+    fn list(&self, files: &mut Files, next: &Next) -> Result<()> {
         let line = FileLine { name: self.names.increment(next.seq), seq: next.seq, kind: FileType::Increment };
         let mut manifest = files.manifest.clone();
-        manifest.increments.push(line);
+        // An increment that was prepared while the log could not be written comes late.
+        let place = manifest.increments.partition_point(|other| other.seq < line.seq);
+        manifest.increments.insert(place, line);
         manifest.store(&*self.disk, &self.names)?;
         files.manifest = manifest;
         Ok(())

@@ -24,7 +24,7 @@ mod log;
 pub mod manifest;
 mod reader;
 
-pub use log::{DirLock, Log, Options, Prepared, Rotation, State, SyncMode, adopt, lock_dir};
+pub use log::{DirLock, Log, Options, Prepared, Rotation, State, SyncMode, WriteBase, adopt, lock_dir};
 pub use reader::{BaseFile, Cut, Entry, FileReader, Reader, Record, Recovered};
 
 use std::fmt;

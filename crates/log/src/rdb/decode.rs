@@ -6,6 +6,7 @@ use super::types::{Dialect, kind, node};
 use super::{RdbError, Reader, stream};
 use kelda_store::hash::Hash;
 use kelda_store::list::{End, List};
+use kelda_store::packed::Packed;
 use kelda_store::set::Set;
 use kelda_store::value::Value;
 use kelda_store::zset::ZSet;
@@ -177,12 +178,9 @@ fn set(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Set, RdbErr
                 add(&mut set, &Str::Int(member))?;
             }
         }
+        // One that was packed stays so, even if only integers are left in it.
         kind::SET_LISTPACK => {
-            // Any text: a set that was packed stays so, even if only integers are left in it.
-            set.reserve(b"text", 1, limits);
-            for member in Elements::listpack(&reader.blob()?)? {
-                add(&mut set, &member?)?;
-            }
+            set = Set::from_packed(packed(Elements::listpack(&reader.blob()?)?)?, limits).ok_or(DUPLICATE)?;
         }
         _ => {
             let count = reader.count(1)?;
@@ -200,7 +198,7 @@ fn set(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Set, RdbErr
 
 fn zset(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<ZSet, RdbError> {
     let mut zset = ZSet::new();
-    let mut add = |member: &Str<'_>, score: f64| -> Result<(), RdbError> {
+    let add = |zset: &mut ZSet, member: &Str<'_>, score: f64| -> Result<(), RdbError> {
         let old = member.with_bytes(|member| zset.insert(member, score, limits));
         if old.is_none() { Ok(()) } else { Err(DUPLICATE) }
     };
@@ -209,20 +207,25 @@ fn zset(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<ZSet, RdbE
             let block = reader.blob()?;
             let ziplist = kind == kind::ZSET_ZIPLIST;
             let mut elements = elements(&block, ziplist)?;
+            let mut pairs = Vec::new();
             while let Some(member) = elements.next() {
                 let (member, score_text) = (member?, elements.need()?);
                 let score = match score_text {
                     Str::Int(n) => n as f64,
                     Str::Bytes(text) => score(text)?,
                 };
-                add(&member, score)?;
+                pairs.push((member, score));
+            }
+            match ZSet::from_sorted(&pairs, limits) {
+                Some(sorted) => zset = sorted,
+                None => pairs.iter().try_for_each(|(member, score)| add(&mut zset, member, *score))?,
             }
         }
         _ => {
             for _ in 0..reader.count(2)? {
                 let member = reader.text()?;
                 let score = if kind == kind::ZSET { reader.double_text()? } else { reader.double()? };
-                add(&member.as_str(), score)?;
+                add(&mut zset, &member.as_str(), score)?;
             }
         }
     }
@@ -238,11 +241,9 @@ fn hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, RdbE
         kind::HASH_ZIPMAP => zipmap(&reader.blob()?, |field, value| set(&mut hash, field, value))?,
         kind::HASH_ZIPLIST | kind::HASH_LISTPACK => {
             let block = reader.blob()?;
-            let mut elements = elements(&block, kind == kind::HASH_ZIPLIST)?;
-            while let Some(field) = elements.next() {
-                let (field, value) = (field?, elements.need()?);
-                with_both(&field, &value, |field, value| set(&mut hash, field, value))?;
-            }
+            let pairs = packed(elements(&block, kind == kind::HASH_ZIPLIST)?)?;
+            const DAMAGED: RdbError = RdbError::Corrupt("a field twice, or without a value");
+            hash = Hash::from_packed(pairs, limits).ok_or(DAMAGED)?;
         }
         _ => {
             let count = reader.count(2)?;
@@ -313,6 +314,15 @@ fn put_timed(
 ) -> Result<(), RdbError> {
     let old = with_both(field, value, |field, value| hash.set_with_expiry(field, value, expire_at, limits));
     if old.is_none() { Ok(()) } else { Err(DUPLICATE) }
+}
+
+/// The elements as a block of ours.
+fn packed(elements: Elements<'_>) -> Result<Packed, RdbError> {
+    let mut packed = Packed::new();
+    for element in elements {
+        packed.push_back(element?);
+    }
+    Ok(packed)
 }
 
 fn elements<'a>(block: &'a [u8], ziplist: bool) -> Result<Elements<'a>, RdbError> {

@@ -82,6 +82,8 @@ pub struct RdbFile<R> {
     crc: u64,
     checksum: bool,
     ended: bool,
+    /// Memory of blocks that were given back.
+    spare: Vec<(Vec<u8>, Vec<Record>)>,
 }
 
 /// Some keys of a file, and what stood between them.
@@ -157,6 +159,7 @@ impl<R: Read> RdbFile<R> {
             db: 0,
             checksum: true,
             ended: false,
+            spare: Vec::new(),
         })
     }
 
@@ -190,11 +193,12 @@ impl<R: Read> RdbFile<R> {
         if self.ended {
             return Ok(None);
         }
+        let (bytes, records) = self.spare.pop().unwrap_or_default();
         let mut block = Block {
-            bytes: Vec::new(),
+            bytes,
             offset: self.offset,
             dialect: self.version.dialect(),
-            records: Vec::new(),
+            records,
             facts: Vec::new(),
             functions: Vec::new(),
             modules: Vec::new(),
@@ -238,18 +242,32 @@ impl<R: Read> RdbFile<R> {
 
     /// Reads until there are `wanted` bytes, or all.
     fn fill(&mut self, wanted: usize) -> io::Result<()> {
-        let more = wanted.saturating_sub(self.bytes.len()) as u64;
+        let more = wanted.saturating_sub(self.bytes.len());
         if more != 0 && !self.at_end {
-            let read = self.source.by_ref().take(more).read_to_end(&mut self.bytes)?;
-            self.at_end = (read as u64) < more;
+            // About a megabyte, or as much as was really read so far.
+            self.bytes.reserve(more);
+            let read = self.source.by_ref().take(more as u64).read_to_end(&mut self.bytes)?;
+            self.at_end = read < more;
         }
         Ok(())
     }
 
-    /// Gives the block its bytes.
+    /// Takes the memory of a block back, for the next ones: fresh memory costs as much as what is done with it.
+    pub fn recycle(&mut self, block: Block) {
+        let Block { mut bytes, mut records, .. } = block;
+        // That of a huge value is not kept.
+        if bytes.capacity() <= 2 * BLOCK_BYTES {
+            bytes.clear();
+            records.clear();
+            self.spare.push((bytes, records));
+        }
+    }
+
+    /// Gives the block its bytes. Those behind them move to the memory that it came with.
     fn hand_out(&mut self, len: usize, block: &mut Block) {
-        let rest = self.bytes.split_off(len.min(self.bytes.len()));
-        block.bytes = std::mem::replace(&mut self.bytes, rest);
+        block.bytes.extend_from_slice(self.bytes.get(len..).unwrap_or_default());
+        self.bytes.truncate(len);
+        std::mem::swap(&mut self.bytes, &mut block.bytes);
         self.offset += block.bytes.len() as u64;
         if self.checksum {
             self.crc = crc64(self.crc, &block.bytes);

@@ -85,7 +85,9 @@ pub fn decompress(mut input: &[u8], len: usize) -> Option<Vec<u8>> {
     if len > input.len().saturating_mul(EXPANSION_MAX) {
         return None;
     }
-    let mut out = Vec::with_capacity(len);
+    let mut out = Vec::new();
+    // There may be no such memory.
+    out.try_reserve_exact(len).ok()?;
     while let Some((&control, rest)) = input.split_first() {
         input = rest;
         let control = usize::from(control);

@@ -11,6 +11,9 @@ const END: u8 = 0xff;
 /// The number of elements is not known: it does not fit in two bytes.
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
+/// Bytes of a block, at most: nobody writes larger ones, and ours, in which the elements may take a little more, end at 4 GiB.
+const BLOCK_BYTES_MAX: usize = 1 << 31;
+
 /// The elements of a listpack or a ziplist.
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
@@ -58,6 +61,9 @@ impl<'a> Elements<'a> {
 
     fn framed(form: Form, len: usize, bytes: [u8; 4], count: [u8; 2], rest: &'a [u8]) -> Option<Elements<'a>> {
         let (&end, rest) = rest.split_last()?;
+        if len > BLOCK_BYTES_MAX {
+            return None;
+        }
         let count = u16::from_le_bytes(count);
         let left = (count != COUNT_UNKNOWN).then_some(count);
         (u32::from_le_bytes(bytes) as usize == len && end == END).then_some(Elements { form, rest, left })

@@ -56,6 +56,9 @@ impl Text<'_> {
     }
 }
 
+/// Bytes of a string, at most: blocks and keys of ours end at 4 GiB, with a little for what stands around it.
+const TEXT_BYTES_MAX: u64 = (1 << 32) - (1 << 10);
+
 /// A length, or a special encoding.
 enum Head {
     Len(u64),
@@ -131,8 +134,12 @@ impl<'a> Reader<'a> {
         if count > self.rest.len() / bytes_min.max(1) { Err(RdbError::Truncated) } else { Ok(count) }
     }
 
-    fn bytes_len(&mut self, number: u64) -> Result<&'a [u8], RdbError> {
-        self.take(usize::try_from(number).map_err(|_| RdbError::Truncated)?)
+    /// The bytes of a string.
+    fn bytes_len(&mut self, len: u64) -> Result<&'a [u8], RdbError> {
+        if len > TEXT_BYTES_MAX {
+            return Err(RdbError::Unsupported("strings of 4 GiB or more"));
+        }
+        self.take(len as usize)
     }
 
     /// A string.
@@ -146,7 +153,7 @@ impl<'a> Reader<'a> {
             Head::Encoding(encoding::LZF) => {
                 let (compressed, plain) = (self.number()?, self.number()?);
                 let compressed = self.bytes_len(compressed)?;
-                let plain = usize::try_from(plain).ok();
+                let plain = usize::try_from(plain).ok().filter(|plain| *plain as u64 <= TEXT_BYTES_MAX);
                 let bytes = plain.and_then(|plain| lzf::decompress(compressed, plain));
                 Text::Owned(bytes.ok_or(RdbError::Corrupt("damaged compressed string"))?)
             }
@@ -242,7 +249,7 @@ mod tests {
     #[test]
     fn lengths_that_are_not_there_are_refused() {
         for claim in [&b"\x81\xff\xff\xff\xff\xff\xff\xff\xff"[..], b"\x80\xff\xff\xff\xff", b"\x7f\xff", b"\x3f"] {
-            assert!(matches!(Reader::new(claim).text(), Err(RdbError::Truncated)));
+            assert!(matches!(Reader::new(claim).text(), Err(RdbError::Truncated | RdbError::Unsupported(_))));
             assert!(matches!(Reader::new(claim).count(1), Err(RdbError::Truncated)));
         }
         // A byte that claims to expand to gigabytes.

@@ -68,7 +68,8 @@ fn check(value: &Value, versions: &[Version]) {
         for compress in [false, true] {
             let format = Format { version, compress };
             let payload = dump(borrow(value), &format);
-            let back = restore(&payload, &Limits::default(), false).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
+            let back =
+                restore(&payload, &Limits::default(), false).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
             assert_eq!(describe(&back), describe(value));
 
             let mut body = Vec::new();
@@ -244,7 +245,7 @@ fn damage_has_a_reason() {
         (
             kind::HASH_LISTPACK,
             b"\x09\x09\0\0\0\x01\0\x01\x01\xff",
-            RdbError::Corrupt("a packed block has too few elements"),
+            RdbError::Corrupt("a field twice, or without a value"),
         ),
         (kind::STRING, b"\x05abc", RdbError::Truncated),
         (kind::LIST, b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff", RdbError::Truncated),
@@ -270,4 +271,51 @@ fn values_of_modules_are_named() {
     let mut reader = Reader::new(&bytes);
     skip_value(kind::MODULE_2, Dialect::Redis, &mut reader).unwrap();
     assert!(reader.is_empty());
+}
+
+/// A value of type `kind` that is a listpack of these elements.
+fn read_packed(kind: u8, elements: &[&str], limits: &Limits) -> Result<Value, RdbError> {
+    let mut block = kelda_store::packed::Packed::new();
+    elements.iter().for_each(|element| block.push_back(Str::Bytes(element.as_bytes())));
+    let mut out = Vec::new();
+    encode::put_listpack_blob(&block, &Format::default(), &mut out);
+    decode_value(kind, Dialect::Redis, &mut Reader::new(&out), limits)
+}
+
+#[test]
+fn packed_collections_are_taken_over_if_they_are_sound() {
+    let tight = Limits { hash_entries_max: 1, set_entries_max: 1, zset_entries_max: 1, ..Limits::default() };
+    let narrow =
+        Limits { hash_value_bytes_max: 2, set_value_bytes_max: 2, zset_value_bytes_max: 2, ..Limits::default() };
+    let elements = ["abc", "7", "d", "8"];
+    for (kind, small, large) in [
+        (kind::HASH_LISTPACK, "listpack", "hashtable"),
+        (kind::SET_LISTPACK, "listpack", "hashtable"),
+        (kind::ZSET_LISTPACK, "listpack", "skiplist"),
+    ] {
+        for (limits, want) in [(Limits::default(), small), (tight, large), (narrow, large)] {
+            let value = read_packed(kind, &elements, &limits).unwrap();
+            let encoding = match &value {
+                Value::Hash(hash) => hash.encoding(),
+                Value::Set(set) => set.encoding(),
+                Value::ZSet(zset) => zset.encoding(),
+                _ => "",
+            };
+            assert_eq!(encoding, want, "{kind} {limits:?}");
+        }
+    }
+    for (kind, elements) in [
+        (kind::HASH_LISTPACK, &["a", "1", "b", "2", "a", "3"][..]),
+        (kind::HASH_LISTPACK, &["7", "1", "7", "1"]),
+        (kind::HASH_LISTPACK, &["a", "1", "b"]),
+        (kind::SET_LISTPACK, &["a", "b", "a"]),
+        (kind::ZSET_LISTPACK, &["a", "1", "b", "2", "a", "3"]),
+        (kind::ZSET_LISTPACK, &["a", "1", "a", "1"]),
+        (kind::ZSET_LISTPACK, &["a", "nan"]),
+    ] {
+        assert!(matches!(read_packed(kind, elements, &Limits::default()), Err(RdbError::Corrupt(_))), "{elements:?}");
+    }
+    // Redis sorts, but what is not in order is no damage.
+    let value = read_packed(kind::ZSET_LISTPACK, &["b", "2", "a", "1"], &Limits::default()).unwrap();
+    assert_eq!(describe(&value), "ZSet a=1.0 b=2.0");
 }

@@ -424,11 +424,8 @@ fn a_copy_that_is_out_of_date_is_always_told() {
                     written.wait();
                 }) as Part<()>
             };
-            let parts = vec![
-                reader(written.clone()),
-                writer("SET k 1", written.clone()),
-                writer("INCRBY k 5", written),
-            ];
+            let parts =
+                vec![reader(written.clone()), writer("SET k 1", written.clone()), writer("INCRBY k 5", written)];
             together(&world, parts);
         }
     });

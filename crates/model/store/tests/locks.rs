@@ -91,7 +91,8 @@ fn who_wants_a_part_the_whole_or_nothing_but_a_look_meets_nobody() {
         whole.join().expect("no panic");
         look.join().expect("no panic");
         let guard = lock(&keyspace, ShardSet::All);
-        let total: usize = (0..SHARDS).filter_map(|shard| guard.shard(shard).db(0)).map(|db| db.volatile as usize).sum();
+        let total: usize =
+            (0..SHARDS).filter_map(|shard| guard.shard(shard).db(0)).map(|db| db.volatile as usize).sum();
         assert_eq!(total, SHARDS + 2);
     });
 }

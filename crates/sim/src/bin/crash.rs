@@ -10,6 +10,9 @@ kelda-crash [--cuts N] [--seed S] [--lives L]
   --cuts: power cuts in all (default 10000); --seed: of the first disk, the following ones count up;
   --lives: processes that one disk goes through (default 16)";
 
+/// Cuts between two signs of life.
+const TELL_EVERY: u64 = 50_000;
+
 fn main() -> ExitCode {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_micros() as u64);
     let (mut cuts, mut seed, mut lives) = (10_000, now, 16);
@@ -28,7 +31,7 @@ fn main() -> ExitCode {
     }
     println!("first seed {seed}");
     let start = Instant::now();
-    let mut tally = Tally::default();
+    let (mut tally, mut told) = (Tally::default(), 0);
     while tally.cuts < cuts {
         match run(seed, lives) {
             Ok(one) => tally.add(&one),
@@ -38,6 +41,10 @@ fn main() -> ExitCode {
             }
         }
         seed += 1;
+        if tally.cuts / TELL_EVERY > told {
+            told = tally.cuts / TELL_EVERY;
+            println!("{} cuts", tally.cuts);
+        }
     }
     println!("{tally:?}");
     println!("{:.0} cuts/s; nothing acknowledged was lost", tally.cuts as f64 / start.elapsed().as_secs_f64());

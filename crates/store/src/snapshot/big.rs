@@ -15,9 +15,10 @@ use super::{Element, Piece, Shared};
 use crate::Str;
 use crate::entry::EntryRef;
 use crate::hasher::hash;
+use crate::member::Members;
 use crate::table::is_before;
 use crate::value::{Value, ValueRef};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 /// Elements past which a collection is big. Few in tests.
 const ELEMENTS: usize = if cfg!(test) { 6 } else { 4096 };
@@ -27,6 +28,9 @@ const BYTES: usize = if cfg!(test) { 40 } else { 256 * 1024 };
 const BLOCKS: usize = if cfg!(test) { 2 } else { 32 };
 /// What is kept aside of a string at once.
 const PAGE: usize = if cfg!(test) { 16 } else { 64 * 1024 };
+
+/// Bytes of elements written early that are kept together.
+const BUFFER: usize = 64 * 1024;
 
 /// Whether the value is written in parts. O(1). A hash whose fields expire is not: its form needs a look at all of them first.
 pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
@@ -47,14 +51,17 @@ pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
 /// A big value that is being written.
 pub(crate) struct Big {
     pub(super) id: usize,
-    /// What is written and not yet taken by the snapshot. Begins with the database and the value's head.
-    pub(super) bytes: Vec<u8>,
+    /// What is written and not yet taken by the snapshot, behind what is in `full`. Begins with the database and the value's
+    /// head.
+    bytes: Vec<u8>,
+    /// Full buffers: one that grew without end would be copied as a whole now and then.
+    full: Vec<Vec<u8>>,
     /// Where the walk goes on: a scan cursor, or the number of a page or block; `None` at the end.
     pub(super) cursor: Option<u64>,
     /// The value, if it is not in the keyspace (any more).
     pub(super) value: Option<Value>,
-    /// Elements that the walk leaves out when it comes to them.
-    noted: HashSet<Box<[u8]>>,
+    /// Elements that the walk leaves out when it comes to them; in a table that grows without a pause.
+    noted: Members,
     /// Pages of a string as they were.
     pages: BTreeMap<u64, Box<[u8]>>,
     /// Length of a string at the instant.
@@ -75,22 +82,32 @@ impl Big {
         Big {
             id: shared.next_id(),
             bytes,
+            full: Vec::new(),
             cursor: Some(0),
             value: None,
-            noted: HashSet::new(),
+            noted: Members::new(),
             pages: BTreeMap::new(),
             len,
         }
     }
 
+    /// Takes what is written.
+    pub(super) fn take_written(&mut self, out: &mut Vec<u8>) {
+        self.full.drain(..).for_each(|buffer| out.extend_from_slice(&buffer));
+        out.append(&mut self.bytes);
+    }
+
     /// A member or field is about to change or go (`now` is what it is), or to come. Writes and notes it unless that was
     /// done, or the walk has passed it.
     pub(super) fn before(&mut self, shared: &Shared, name: &[u8], now: Option<Element<'_>>) {
-        if self.cursor.is_none_or(|cursor| is_before(hash(name), cursor)) || !self.noted.insert(name.into()) {
+        if self.cursor.is_none_or(|cursor| is_before(hash(name), cursor)) || !self.noted.insert(name) {
             return;
         }
         if let Some(element) = now {
             shared.encoder.element(&mut self.bytes, element);
+            if self.bytes.len() >= BUFFER {
+                self.full.push(std::mem::take(&mut self.bytes));
+            }
         }
     }
 
@@ -124,7 +141,7 @@ impl Big {
         let mut element = |name: Str<'_>, element: Element<'_>| {
             *left = left.saturating_sub(1);
             // A merge of buckets shows elements once more that were seen before the cursor.
-            let passed = name.with_bytes(|name| is_before(hash(name), cursor) || noted.remove(name));
+            let passed = name.with_bytes(|name| is_before(hash(name), cursor) || noted.remove(name).is_some());
             if !passed {
                 encoder.element(bytes, element);
             }

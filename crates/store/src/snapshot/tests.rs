@@ -416,7 +416,7 @@ fn play(world: &mut World, acts: &[Act], entries: usize) -> (State, State) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..cases(400) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..cases(200) })]
 
     #[test]
     fn a_snapshot_is_the_state_of_its_instant(

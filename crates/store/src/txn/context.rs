@@ -152,6 +152,8 @@ pub struct Context {
     pub expired_fields: u64,
     /// Changes made, as `rdb_changes_since_last_save` counts them.
     pub dirty: u64,
+    /// Whether all databases were flushed: a snapshot that is being written is of no use any more.
+    pub flushed_all: bool,
     /// What to log, in order. Empty unless `env.log_changes`.
     pub changes: Changes,
     /// Keyspace events, in order.
@@ -182,6 +184,7 @@ impl Context {
             expired: 0,
             expired_fields: 0,
             dirty: 0,
+            flushed_all: false,
             changes: Changes::default(),
             events: Vec::new(),
             ready: VecDeque::new(),
@@ -341,6 +344,7 @@ impl Context {
         self.hits.set(0);
         self.misses.set(0);
         self.dirty = 0;
+        self.flushed_all = false;
         self.expired = 0;
         self.expired_fields = 0;
     }

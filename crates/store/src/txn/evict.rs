@@ -60,7 +60,8 @@ impl View<'_> {
     /// Keys, and volatile keys, of a held shard in all databases.
     fn counts(&self, shard: usize) -> (usize, usize) {
         let data = self.guard.shard(shard);
-        let counts = |(keys, volatile), (_, part): (u32, &Db)| (keys + part.table.len(), volatile + part.volatile as usize);
+        let counts =
+            |(keys, volatile), (_, part): (u32, &Db)| (keys + part.table.len(), volatile + part.volatile as usize);
         data.dbs().fold((0, 0), counts)
     }
 

@@ -108,6 +108,27 @@ impl Packed {
         self.entries().take_while(|(_, entry)| is_before(compare(entry), up_to)).count()
     }
 
+    /// A block of pairs that come in order, each member once. O(bytes).
+    pub(super) fn of_sorted<'a>(pairs: impl Iterator<Item = Pair<'a>>) -> Packed {
+        let (mut block, mut count) = (vec![0; HEADER], 0u32);
+        for (member, score) in pairs {
+            let member = match member {
+                Str::Int(_) => member,
+                Str::Bytes(bytes) => to_str(bytes),
+            };
+            encode(score, member, |head, tail| {
+                block.extend_from_slice(head);
+                block.extend_from_slice(tail);
+            });
+            count += 1;
+        }
+        if count == 0 {
+            return Packed::default();
+        }
+        block[..HEADER].copy_from_slice(&count.to_le_bytes());
+        Packed(block.into_boxed_slice())
+    }
+
     pub(super) fn insert(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let wanted = to_str(member);
         let (mut old, mut place) = (None, None);

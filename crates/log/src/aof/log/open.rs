@@ -13,6 +13,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+/// Writes the state that a log starts with to a path.
+pub type WriteBase<'a> = &'a mut dyn FnMut(&Path) -> io::Result<()>;
+
 /// Takes the lock on a directory, which is created if need be. To be held from before the log is read until it is closed.
 pub fn lock_dir(disk: &dyn Disk, dir: &Path, name: &str) -> Result<DirLock> {
     disk.create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
@@ -105,7 +108,7 @@ impl Log {
         options: Options,
         held: DirLock,
         now_ms: u64,
-        write_base: Option<&mut dyn FnMut(&Path) -> io::Result<()>>,
+        write_base: Option<WriteBase<'_>>,
     ) -> Result<Log> {
         let names = Names::new(dir, name);
         let fail = |error| Error::io("read", dir, error);
@@ -217,6 +220,7 @@ impl Log {
             increment_bytes: AtomicU64::new(bytes),
             gate: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
+            preparing: Arc::new(AtomicBool::new(false)),
             hook: OnceLock::new(),
             _lock: held,
             disk,

@@ -1,10 +1,11 @@
 //! Rewriting: the switch to a new increment, the new base, and what becomes of the old files.
 
+use super::super::backup::Backup;
 use super::super::copy::ARCHIVE;
 use super::super::manifest::{FileLine, FileType, Manifest};
 use super::super::{Error, Result};
 use super::open::begin_increment;
-use super::{CHUNK, FULL, Files, Log, Piece, Prepared, Rotation, SYNC_FAILED, Writer, lock, next_salt};
+use super::{CHUNK, FULL, Files, Log, Next, Piece, Prepared, Rotation, SYNC_FAILED, Turn, Writer, lock, next_salt};
 use crate::disk::Open;
 use kelda_store::sync::{MutexGuard, Ordering};
 use std::io;
@@ -12,23 +13,28 @@ use std::path::PathBuf;
 
 impl Log {
     /// Creates the next increment, so that [`Log::rotate`] has nothing to wait for. With no shard held.
+    ///
+    /// # Errors
+    /// Also while another one is prepared and not yet switched to.
     pub fn prepare_rotation(&self, now_ms: u64) -> Result<Prepared> {
+        let turn = Turn::take(&self.preparing).ok_or(Error::Missing("another rotation of the log is under way"))?;
         let mut files = lock(&self.files);
         let seq = files.next_seq;
         files.next_seq += 1;
         let salt = next_salt(&mut files.salt);
         let (file, len) = begin_increment(&*self.disk, &self.names, seq, self.appended(), salt, now_ms)?;
-        let mut next = Prepared { seq, salt, file, len, listed: false };
+        let mut next = Next { seq, salt, file, len, listed: false };
         // After a failed sync the file before it is no longer whole, and this one of no use without a new base.
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED == 0 {
             self.list(&mut files, &next)?;
             next.listed = true;
         }
-        Ok(next)
+        Ok(Prepared { next, _turn: turn })
     }
 
     /// Switches to the prepared increment, at one place between two transactions. With every shard held: a short lock.
-    pub fn rotate(&self, next: Prepared, now_ms: u64) -> Rotation {
+    pub fn rotate(&self, prepared: Prepared, now_ms: u64) -> Rotation {
+        let next = prepared.next.clone();
         let durable = self.durable();
         let mut buffer = lock(&self.buffer);
         buffer.dropping = false;
@@ -61,15 +67,23 @@ impl Log {
             .map_err(|error| Error::io("sync", &path, error))?;
         let mut writer = lock(&self.writer);
         self.write_locked(&mut writer, now_ms, false);
-        let next = match writer.seq >= rotation.seq {
-            true => None,
+        let skip = match writer.seq >= rotation.seq {
+            true => {
+                // Nobody is to wait for the manifest.
+                drop(writer);
+                None
+            }
             // The log could not be written up to here. It no longer matters: the base holds all that.
-            false => Some(self.skip_to(&mut writer, rotation)?),
+            false => Some((self.skip_to(&mut writer, rotation)?, writer)),
         };
         let mut files = lock(&self.files);
         let base = FileLine { name: self.names.base(rotation.seq), seq: rotation.seq, kind: FileType::Base };
         let mut manifest = Manifest { base: Some(base), ..Manifest::default() };
         let old = files.manifest.clone();
+        if let Some(backup) = &mut files.backup {
+            let covered = old.increments.iter().filter(|line| line.seq < rotation.seq);
+            covered.for_each(|line| backup.keep(&*self.disk, &self.names, line));
+        }
         for line in old.base.into_iter().chain(old.increments) {
             if line.kind == FileType::Increment && line.seq >= rotation.seq {
                 manifest.increments.push(line);
@@ -78,13 +92,15 @@ impl Log {
             }
         }
         manifest.history.extend(old.history);
-        if let Some(next) = next.as_ref().filter(|next| !next.listed) {
+        if let Some((next, _)) = skip.as_ref().filter(|(next, _)| !next.listed) {
             let name = self.names.increment(next.seq);
             manifest.increments.push(FileLine { name, seq: next.seq, kind: FileType::Increment });
+            manifest.increments.sort_by_key(|line| line.seq);
         }
         manifest.store(&*self.disk, &self.names)?;
         files.manifest = manifest;
-        if let Some(next) = next {
+        if let Some((next, mut writer)) = skip {
+            files.backup.iter_mut().for_each(Backup::spoil);
             while let Some(piece) = writer.pending.front()
                 && !matches!(piece, Piece::Switch(switch) if switch.seq == next.seq)
             {
@@ -94,7 +110,6 @@ impl Log {
             writer.pending.pop_front();
             self.gate.fetch_and(FULL, Ordering::Relaxed);
         }
-        drop(writer);
         self.durable.fetch_max(rotation.lsn, Ordering::AcqRel);
         self.written.fetch_max(rotation.lsn, Ordering::AcqRel);
         let removed = self.remove_history(&mut files);
@@ -104,7 +119,7 @@ impl Log {
     }
 
     /// The increment of a rotation that is still pending; all that was appended is moved to the writer.
-    fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Prepared> {
+    fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Next> {
         let mut buffer = lock(&self.buffer);
         buffer.close_tail(0);
         writer.pending.append(&mut buffer.full);
@@ -170,9 +185,6 @@ impl Log {
         let archive = self.names.path(ARCHIVE);
         let mut bytes = 0;
         for line in &files.manifest.history {
-            if let Some(backup) = &mut files.backup {
-                backup.keep(&*self.disk, &self.names, line);
-            }
             let path = self.names.path(&line.name);
             let remove = || {
                 let len = match self.disk.open(&path, Open::Read) {

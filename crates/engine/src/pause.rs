@@ -1,0 +1,63 @@
+//! CLIENT PAUSE: which commands wait, and the sessions that are held back.
+
+use crate::command::Flags;
+use crate::registry::Registered;
+use crate::scripting::shebang;
+use crate::session::{Session, Words};
+use crate::worker::Worker;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Whether CLIENT PAUSE WRITE is meant for this command.
+pub fn may_write(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]]) -> bool {
+    let writes = |command: &Registered, code: Option<&[u8]>| {
+        let declared = command.writes || command.flags.has(Flags::MAY_REPLICATE);
+        declared && !code.is_some_and(|code| never_writes(worker, command, code))
+    };
+    let queue = session.multi.iter().flat_map(|queue| &queue.commands);
+    let queued = |(command, words): &(&Registered, Words)| writes(command, words.get(1).map(|word| &**word));
+    writes(command, words.get(1).copied()) || (command.name == "exec" && queue.into_iter().any(queued))
+}
+
+/// Whether a script or function says of itself that it does not write; `code` is the command's second word.
+fn never_writes(worker: &Worker, command: &Registered, code: &[u8]) -> bool {
+    let engine = &worker.engine;
+    let script = |body: &[u8]| shebang::parse(body).is_ok_and(|(flags, _)| flags.no_writes);
+    match command.name.as_str() {
+        "eval" => script(code),
+        "evalsha" => engine.scripts.get(code).is_some_and(|(_, body)| script(&body)),
+        "fcall" => engine
+            .functions
+            .current()
+            .function(code)
+            .is_some_and(|(library, at)| library.functions.get(at).is_some_and(|info| info.flags.no_writes)),
+        _ => false,
+    }
+}
+
+impl Worker {
+    /// Holds a session back until CLIENT PAUSE is over.
+    pub(crate) fn pause(&mut self, session: &mut Session) {
+        session.put_aside = true;
+        session.info.blocked.store(true, Relaxed);
+        session.info.paused.store(true, Relaxed);
+        self.engine.clients.blocked.fetch_add(1, Relaxed);
+        self.paused.push(session.at);
+    }
+
+    /// Lets the sessions go on that CLIENT PAUSE held back, if it is over.
+    pub(crate) fn end_pause(&mut self) {
+        if self.paused.is_empty() || self.engine.pause.left_ms(self.now_ms()).is_some() {
+            return;
+        }
+        self.retry.append(&mut self.paused);
+    }
+
+    /// A paused session is run again, perhaps because more input came, or is gone.
+    pub(crate) fn leave_pause(&mut self, session: &Session) {
+        if session.info.paused.swap(false, Relaxed) {
+            self.paused.retain(|at| *at != session.at);
+            session.info.blocked.store(false, Relaxed);
+            self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! How long a snapshot holds anything: the processor time of its instant, of its pieces, and of the writes between them.
+//!
+//! ```sh
+//! cargo run --release -p kelda-server --example snapshot_pieces -- [keys [zset members [list elements]]]
+//! ```
+//!
+//! One thread takes a step of the snapshot and some writes by turns, in process. Processor time does not count what other
+//! programs do meanwhile, so the longest times mean something on a busy machine too. (Page faults are in it.)
+
+use kelda_engine::config::Config;
+use kelda_engine::saving::RdbEncoder;
+use kelda_store::list::{End, List};
+use kelda_store::shard::{Keyspace, ShardSet};
+use kelda_store::snapshot::{Piece, Preparation, Snapshot, Step};
+use kelda_store::txn::{Context, Env, Key, Ttl, Txn};
+use kelda_store::zset::ZSet;
+use std::sync::Arc;
+
+const NOW_MS: i64 = 1_790_000_000_000;
+
+/// Processor time of this thread, in µs.
+fn cpu_us() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
+
+/// Times of one kind, in µs.
+struct Times {
+    name: &'static str,
+    all: Vec<f64>,
+}
+
+impl Times {
+    fn new(name: &'static str) -> Times {
+        Times { name, all: Vec::new() }
+    }
+
+    fn take<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let begun = cpu_us();
+        let result = work();
+        self.all.push(cpu_us() - begun);
+        result
+    }
+
+    fn print(&mut self) {
+        self.all.sort_by(f64::total_cmp);
+        let at = |share: f64| self.all[((self.all.len() - 1) as f64 * share) as usize];
+        let (count, p50, p99, p999, max) = (self.all.len(), at(0.5), at(0.99), at(0.999), at(1.0));
+        println!("| {} | {count} | {p50:.1} | {p99:.1} | {p999:.1} | {max:.0} |", self.name);
+    }
+}
+
+struct World {
+    keyspace: Keyspace,
+    random: u64,
+}
+
+impl World {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 20) % limit.max(1)
+    }
+
+    fn transaction<R>(&self, name: &str, work: impl FnOnce(&mut Txn, Key) -> R) -> R {
+        let key = Key::new(name.as_bytes());
+        let mut set = ShardSet::None;
+        set.add(key.hash);
+        // One thread: nothing is ever busy.
+        let Some(guard) = self.keyspace.lock(set) else { unreachable!("the shard is free") };
+        let env = Env { string_bytes_max: 1 << 29, ..Env::default() };
+        let mut txn = Txn::new(guard, 0, NOW_MS, Context::new(env, 1));
+        let result = work(&mut txn, key);
+        drop(txn.finish());
+        result
+    }
+
+    fn set(&self, name: &str, text: &str) {
+        self.transaction(name, |txn, key| txn.set_string(key, text.as_bytes(), Ttl::Clear));
+    }
+
+    fn score(&self, member: u64, score: u64) {
+        self.transaction("big:zset", |txn, key| {
+            if let Ok(mut zset) = txn.edit_or_new::<ZSet>(key) {
+                zset.put(format!("member:{member}").as_bytes(), score as f64);
+            }
+        });
+    }
+
+    fn push_and_pop(&self, n: u64) {
+        self.transaction("big:list", |txn, key| {
+            if let Ok(mut list) = txn.edit_or_new::<List>(key) {
+                list.push(End::Back, format!("element:{n}").as_bytes());
+                if n.is_multiple_of(2) {
+                    list.pop(End::Front);
+                }
+            }
+        });
+    }
+}
+
+fn main() {
+    let arguments: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
+    let number = |at: usize, default: u64| arguments.get(at).copied().unwrap_or(default);
+    let (keys, members, elements) = (number(0, 2_000_000), number(1, 5_000_000), number(2, 1_000_000));
+    let mut world = World { keyspace: Keyspace::new(16), random: 7 };
+    (0..keys).for_each(|n| world.set(&format!("key:{n:012}"), &format!("value of key {n:>20}")));
+    (0..members).for_each(|n| world.score(n, n * 7));
+    (0..elements).for_each(|n| world.push_and_pop(n * 2 + 1));
+
+    let encoder = Arc::new(RdbEncoder::new(Config::default().settings().clone().into(), NOW_MS));
+    let mut instant = Times::new("the instant");
+    let (mut pieces, mut early) =
+        (Times::new("a piece of the snapshot"), Times::new("taking early images, nothing held"));
+    let (mut sets, mut scores, mut pushes) = (Times::new("SET"), Times::new("ZADD"), Times::new("RPUSH, LPOP"));
+    let preparation = Preparation::new(encoder);
+    let mut snapshot = instant.take(|| {
+        let Some(mut guard) = world.keyspace.lock(ShardSet::All) else { unreachable!("nobody else is there") };
+        Snapshot::begin(preparation, &mut guard, Piece::default())
+    });
+    let (mut out, mut bytes, mut most, mut n) = (Vec::new(), 0, 0, 0);
+    let begun = cpu_us();
+    loop {
+        let waiting = snapshot.progress().waiting_bytes();
+        let mut times = Times::new("");
+        let step = times.take(|| snapshot.step(&world.keyspace, &mut out));
+        let taken = waiting != 0 && snapshot.progress().waiting_bytes() == 0;
+        if taken { &mut early } else { &mut pieces }.all.append(&mut times.all);
+        if step == Step::Complete {
+            break;
+        }
+        bytes += out.len();
+        out.clear();
+        most = most.max(snapshot.progress().waiting_bytes());
+        for _ in 0..16 {
+            n += 1;
+            let (name, member, score) =
+                (format!("key:{:012}", world.below(keys)), world.below(members), world.below(members));
+            sets.take(|| world.set(&name, "changed"));
+            scores.take(|| world.score(member, score));
+            pushes.take(|| world.push_and_pop(n));
+        }
+    }
+    println!("{} MiB in {:.1} s of processor time, writes included", bytes >> 20, (cpu_us() - begun) / 1e6);
+    println!("early images waiting: {} KiB at most\n", most >> 10);
+    println!("| processor time, µs | how many | p50 | p99 | p99.9 | max |\n|---|--:|--:|--:|--:|--:|");
+    [instant, pieces, early, sets, scores, pushes].iter_mut().for_each(Times::print);
+}
