@@ -6,7 +6,10 @@
 //! The log is turned on and off by whoever holds every shard, so that it sees all changes from one moment on.
 
 use crate::backup::BackupFiles;
+use crate::config::AppendFsync;
 use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::worker::{Fate, Worker};
 use kelda_store::sync::{AtomicBool, Ordering};
 use kelda_store::txn::Changes;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -196,5 +199,97 @@ impl Durability {
     pub(crate) fn take_waiting(&self) -> impl Iterator<Item = usize> + '_ {
         let waits = |waiting: &AtomicBool| waiting.swap(false, Ordering::SeqCst);
         self.waiting.iter().enumerate().filter(move |(_, waiting)| waits(waiting)).map(|(worker, _)| worker)
+    }
+}
+
+impl Worker {
+    /// Whether a session must not be told what is not durable.
+    #[inline]
+    pub(crate) fn is_strict(&self, session: &Session) -> bool {
+        session.durability.unwrap_or(self.settings.appendfsync) == AppendFsync::Always
+    }
+
+    /// CLIENT DURABILITY.
+    pub(crate) fn set_durability(&mut self, session: &mut Session, wanted: Option<AppendFsync>) {
+        let demanding = |durability: Option<AppendFsync>| u64::from(durability == Some(AppendFsync::Always));
+        let count = &self.engine.log.demanding;
+        count.fetch_add(demanding(wanted), Relaxed);
+        count.fetch_sub(demanding(session.durability), Relaxed);
+        session.durability = wanted;
+    }
+
+    /// Holds back what a session's output has from `start` on, until transaction `lsn` is durable.
+    #[inline]
+    pub(crate) fn hold(&mut self, session: &mut Session, lsn: Lsn, start: usize) {
+        if lsn > self.engine.log.durable_lsn() {
+            self.hold_back(session, lsn, start);
+        }
+    }
+
+    fn hold_back(&mut self, session: &mut Session, lsn: Lsn, start: usize) {
+        let held = !session.holds.is_empty();
+        session.hold(lsn, start);
+        if !held && !session.holds.is_empty() {
+            self.holding.push(session.at);
+            self.engine.log.await_progress(self.index);
+        }
+        self.sync_wanted = true;
+        if self.engine.log.health() == Health::Broken {
+            // It will never be durable, and nothing that is not may be told.
+            session.fate = Fate::Close;
+        }
+    }
+
+    /// Lets the output go whose transactions have become durable, and cuts those off whose never will.
+    pub(crate) fn release_held(&mut self) {
+        // In this order: what broke the log came after all that was durable.
+        let broken = self.engine.log.health() == Health::Broken;
+        let durable = self.engine.log.durable_lsn();
+        for at in std::mem::take(&mut self.holding) {
+            let Some(place) = self.sessions.get_mut(at.slot) else { continue };
+            let Some(session) = place else {
+                // It is running a command, further out in this turn.
+                self.holding.push(at);
+                continue;
+            };
+            if session.at.id != at.id {
+                continue;
+            }
+            let released = session.release(durable);
+            if !session.holds.is_empty() {
+                self.holding.push(at);
+                if broken {
+                    session.fate = Fate::Close;
+                }
+            }
+            if released || broken {
+                self.touched.push(at.slot);
+            }
+        }
+    }
+
+    /// The server ends: makes durable what the output tells of, so that it can be sent.
+    pub fn settle(&mut self) {
+        if let Some(sink) = self.engine.log.sink()
+            && !self.holding.is_empty()
+        {
+            sink.sync_now();
+            self.release_held();
+        }
+    }
+
+    /// Whether output that is held back may be let go now.
+    pub(crate) fn may_release(&self) -> bool {
+        if self.holding.is_empty() && self.awaiting_log.is_empty() {
+            return false;
+        }
+        let durable = self.engine.log.durable_lsn();
+        let may = |session: &Session| {
+            let log = session.blocked.as_ref().and_then(|blocked| blocked.log);
+            session.holds.front().is_some_and(|hold| hold.lsn <= durable)
+                || log.is_some_and(|wait| wait.local && wait.lsn <= durable)
+        };
+        let mut sessions = self.holding.iter().chain(&self.awaiting_log);
+        sessions.any(|at| self.session(at.slot).is_some_and(may))
     }
 }

@@ -7,10 +7,9 @@ use crate::args::Args;
 use crate::blocking;
 use crate::command::{Flags, Reply, Run, Wait};
 use crate::ctx::{Ctx, Origin};
-use crate::durability::{Lsn, Tellings};
+use crate::durability::Tellings;
 use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
-use crate::mailbox::Audience;
 use crate::monitor;
 use crate::pause;
 use crate::registry::{Names, Registered};
@@ -21,7 +20,7 @@ use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
 use kelda_store::hasher;
 use kelda_store::shard::ShardSet;
-use kelda_store::txn::{Event, EventClasses, Key, Txn};
+use kelda_store::txn::{Key, Txn};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -975,19 +974,6 @@ pub(crate) fn end_multi(worker: &mut Worker, session: &mut Session) {
 pub(crate) fn begin_multi(session: &mut Session) {
     session.multi = Some(Queue::default());
     session.info.queued.store(0, Relaxed);
-}
-
-/// Publishes a keyspace event (Redis documentation, "Redis keyspace notifications").
-pub(crate) fn publish_event(worker: &Worker, event: &Event, lsn: Lsn) {
-    let engine = &worker.engine;
-    if worker.wants_events(EventClasses::KEYSPACE) {
-        let channel = [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
-        engine.pubsub.publish(engine, worker.index, Audience::Channel, &channel, event.name.as_bytes(), lsn);
-    }
-    if worker.wants_events(EventClasses::KEYEVENT) {
-        let channel = format!("__keyevent@{}__:{}", event.db, event.name);
-        engine.pubsub.publish(engine, worker.index, Audience::Channel, channel.as_bytes(), &event.key, lsn);
-    }
 }
 
 /// The protocol number that HELLO and CLIENT LIST show.

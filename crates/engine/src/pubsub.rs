@@ -8,10 +8,11 @@ use crate::command::Reply;
 use crate::durability::Lsn;
 use crate::engine::Engine;
 use crate::mailbox::{Audience, Message};
-use crate::worker::Slot;
+use crate::worker::{Slot, Worker};
 use hashbrown::HashMap;
 use kelda_resp::{Protocol, Writer, glob_match};
 use kelda_store::sync::{AtomicUsize, Mutex, MutexGuard, Ordering::Relaxed};
+use kelda_store::txn::{Event, EventClasses};
 use smallvec::SmallVec;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError};
@@ -264,4 +265,17 @@ pub fn encoded_message(
     let mut writer = Writer::new(protocol);
     write_message(&mut writer, audience, pattern, channel, payload);
     writer.buf
+}
+
+/// Publishes a keyspace event (Redis documentation, "Redis keyspace notifications").
+pub(crate) fn publish_event(worker: &Worker, event: &Event, lsn: Lsn) {
+    let engine = &worker.engine;
+    if worker.wants_events(EventClasses::KEYSPACE) {
+        let channel = [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
+        engine.pubsub.publish(engine, worker.index, Audience::Channel, &channel, event.name.as_bytes(), lsn);
+    }
+    if worker.wants_events(EventClasses::KEYEVENT) {
+        let channel = format!("__keyevent@{}__:{}", event.db, event.name);
+        engine.pubsub.publish(engine, worker.index, Audience::Channel, channel.as_bytes(), &event.key, lsn);
+    }
 }

@@ -5,7 +5,7 @@
 
 use crate::blocking::{Served, Timer};
 use crate::clients::ClientInfo;
-use crate::config::{AppendFsync, Settings};
+use crate::config::Settings;
 use crate::durability::{Health, Lsn, Tellings};
 use crate::engine::Engine;
 use crate::eviction::Eviction;
@@ -95,12 +95,12 @@ pub struct Worker {
     /// The settings as of the last look.
     pub settings: Arc<Settings>,
     settings_version: u64,
-    sessions: Vec<Option<Box<Session>>>,
+    pub(crate) sessions: Vec<Option<Box<Session>>>,
     free: Vec<Slot>,
     /// Output for sessions that are running a command right now (nested turns and self-publishing).
     held_back: Vec<(SessionRef, Vec<u8>, Lsn)>,
     /// Sessions whose output waits for the log; none is twice in it.
-    holding: Vec<SessionRef>,
+    pub(crate) holding: Vec<SessionRef>,
     /// What the session that runs is told.
     pub(crate) tellings: Tellings,
     /// Sessions that WAITAOF blocks.
@@ -115,7 +115,7 @@ pub struct Worker {
     pub(crate) outbox: Vec<Published>,
     /// Whether the data is being loaded.
     pub(crate) loading: bool,
-    touched: Vec<Slot>,
+    pub(crate) touched: Vec<Slot>,
     pub(crate) retry: Vec<SessionRef>,
     /// Sessions that CLIENT PAUSE holds back.
     pub(crate) paused: Vec<SessionRef>,
@@ -569,98 +569,8 @@ impl Worker {
             self.engine.pubsub.publish(&self.engine, self.index, audience, &channel, &payload, lsn);
         }
         for event in events {
-            exec::publish_event(self, &event, lsn);
+            crate::pubsub::publish_event(self, &event, lsn);
         }
-    }
-
-    /// Whether a session must not be told what is not durable.
-    #[inline]
-    pub(crate) fn is_strict(&self, session: &Session) -> bool {
-        session.durability.unwrap_or(self.settings.appendfsync) == AppendFsync::Always
-    }
-
-    /// CLIENT DURABILITY.
-    pub(crate) fn set_durability(&mut self, session: &mut Session, wanted: Option<AppendFsync>) {
-        let demanding = |durability: Option<AppendFsync>| u64::from(durability == Some(AppendFsync::Always));
-        let count = &self.engine.log.demanding;
-        count.fetch_add(demanding(wanted), Relaxed);
-        count.fetch_sub(demanding(session.durability), Relaxed);
-        session.durability = wanted;
-    }
-
-    /// Holds back what a session's output has from `start` on, until transaction `lsn` is durable.
-    #[inline]
-    pub(crate) fn hold(&mut self, session: &mut Session, lsn: Lsn, start: usize) {
-        if lsn > self.engine.log.durable_lsn() {
-            self.hold_back(session, lsn, start);
-        }
-    }
-
-    fn hold_back(&mut self, session: &mut Session, lsn: Lsn, start: usize) {
-        let held = !session.holds.is_empty();
-        session.hold(lsn, start);
-        if !held && !session.holds.is_empty() {
-            self.holding.push(session.at);
-            self.engine.log.await_progress(self.index);
-        }
-        self.sync_wanted = true;
-        if self.engine.log.health() == Health::Broken {
-            // It will never be durable, and nothing that is not may be told.
-            session.fate = Fate::Close;
-        }
-    }
-
-    /// Lets the output go whose transactions have become durable, and cuts those off whose never will.
-    fn release_held(&mut self) {
-        // In this order: what broke the log came after all that was durable.
-        let broken = self.engine.log.health() == Health::Broken;
-        let durable = self.engine.log.durable_lsn();
-        for at in std::mem::take(&mut self.holding) {
-            let Some(place) = self.sessions.get_mut(at.slot) else { continue };
-            let Some(session) = place else {
-                // It is running a command, further out in this turn.
-                self.holding.push(at);
-                continue;
-            };
-            if session.at.id != at.id {
-                continue;
-            }
-            let released = session.release(durable);
-            if !session.holds.is_empty() {
-                self.holding.push(at);
-                if broken {
-                    session.fate = Fate::Close;
-                }
-            }
-            if released || broken {
-                self.touched.push(at.slot);
-            }
-        }
-    }
-
-    /// The server ends: makes durable what the output tells of, so that it can be sent.
-    pub fn settle(&mut self) {
-        if let Some(sink) = self.engine.log.sink()
-            && !self.holding.is_empty()
-        {
-            sink.sync_now();
-            self.release_held();
-        }
-    }
-
-    /// Whether output that is held back may be let go now.
-    fn may_release(&self) -> bool {
-        if self.holding.is_empty() && self.awaiting_log.is_empty() {
-            return false;
-        }
-        let durable = self.engine.log.durable_lsn();
-        let may = |session: &Session| {
-            let log = session.blocked.as_ref().and_then(|blocked| blocked.log);
-            session.holds.front().is_some_and(|hold| hold.lsn <= durable)
-                || log.is_some_and(|wait| wait.local && wait.lsn <= durable)
-        };
-        let mut sessions = self.holding.iter().chain(&self.awaiting_log);
-        sessions.any(|at| self.session(at.slot).is_some_and(may))
     }
 
     /// Frees a bounded amount of what left the keyspace.

@@ -470,7 +470,11 @@ impl Persistence {
             log.write(unix_ms());
             if log.sync_due(mode, unix_ms()) {
                 match mode {
-                    SyncMode::Always => _ = log.sync(unix_ms()),
+                    SyncMode::Always => {
+                        let (before, begun) = (log.durable(), Instant::now());
+                        let batch = log.sync(unix_ms()).saturating_sub(before);
+                        self.gather(log, batch, begun.elapsed());
+                    }
                     _ => self.syncer.get().into_iter().for_each(Thread::unpark),
                 }
             }
@@ -500,6 +504,21 @@ impl Persistence {
                 std::thread::park_timeout(patience);
                 log.claim_wake();
             }
+        }
+    }
+
+    /// After a sync that served a batch, waits a moment for its clients to come again: a sync that begins with the first of
+    /// them has the others wait for the next one. Not for longer than is little beside the sync itself.
+    fn gather(&self, log: &Log, batch: u64, took: Duration) {
+        const LEAST: Duration = Duration::from_micros(50);
+        let patience = (took / 4).min(GATHER);
+        let begun = Instant::now();
+        while batch > 1
+            && log.appended().saturating_sub(log.written()) < batch
+            && begun.elapsed() + LEAST < patience
+            && !self.ending.load(Relaxed)
+        {
+            std::thread::park_timeout(LEAST);
         }
     }
 
