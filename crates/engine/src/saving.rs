@@ -535,6 +535,9 @@ impl Saves {
         let mut failure = None;
         let busy = |us| self.pause(us);
         loop {
+            // Where many threads want few cores, this one had better begin a piece with a fresh slice of time than be put off
+            // its core in the middle of it, with a shard held.
+            std::thread::yield_now();
             let step = snapshot.step(&engine.keyspace, &mut out);
             if step == Step::Complete {
                 break;

@@ -109,7 +109,8 @@ fn main() {
 
     let encoder = Arc::new(RdbEncoder::new(Config::default().settings().clone().into(), NOW_MS));
     let mut instant = Times::new("the instant");
-    let (mut pieces, mut early) = (Times::new("a piece of the snapshot"), Times::new("taking early images, nothing held"));
+    let (mut pieces, mut early) =
+        (Times::new("a piece of the snapshot"), Times::new("taking early images, nothing held"));
     let (mut sets, mut scores, mut pushes) = (Times::new("SET"), Times::new("ZADD"), Times::new("RPUSH, LPOP"));
     let preparation = Preparation::new(encoder);
     let mut snapshot = instant.take(|| {
