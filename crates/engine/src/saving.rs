@@ -133,9 +133,6 @@ pub struct Saves {
 }
 
 pub(crate) const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
-/// What BGREWRITEAOF replies when there is no log.
-pub(crate) const NO_LOG: Error =
-    Error::text("ERR Can't execute an AOF background rewriting. Please check the server logs for more information.");
 const NO_SAVING: Error = Error::text("ERR this server saves nothing: no thread does it");
 
 /// How large a piece of a snapshot is, if tests want delays after each key, and otherwise.
@@ -535,6 +532,9 @@ impl Saves {
         let mut failure = None;
         let busy = |us| self.pause(us);
         loop {
+            // Where many threads want few cores, this one had better begin a piece with a fresh slice of time than be put off
+            // its core in the middle of it, with a shard held.
+            std::thread::yield_now();
             let step = snapshot.step(&engine.keyspace, &mut out);
             if step == Step::Complete {
                 break;

@@ -163,9 +163,9 @@ fn a_snapshot_has_what_was_there_when_it_was_asked_for() {
          BGSAVE => -ERR Background save already in progress
          BGSAVE SCHEDULE => -ERR Background save already in progress
          SAVE => -ERR Background save already in progress
-         BGREWRITEAOF => -ERR Can't execute an AOF background rewriting. Please check the server logs for more information.",
+         BGREWRITEAOF => +Background append only file rewriting scheduled",
     );
-    assert_eq!((scene.info("rdb_bgsave_in_progress"), scene.info("aof_rewrite_scheduled")), ("1".into(), "0".into()));
+    assert_eq!((scene.info("rdb_bgsave_in_progress"), scene.info("aof_rewrite_scheduled")), ("1".into(), "1".into()));
     assert_eq!(scene.info("current_save_keys_total"), "4");
     scene.console.clock.advance_ms(5_000);
     scene.console.check(FAST);

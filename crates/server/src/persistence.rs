@@ -376,10 +376,28 @@ impl Persistence {
         }
     }
 
+    /// The log, which is opened if there is none: BGREWRITEAOF writes a base even if the log is off.
+    fn log_to_rewrite(self: &Arc<Persistence>, engine: &Arc<Engine>) -> Option<Arc<Log>> {
+        let settings = engine.config.settings();
+        let _turn = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.log.get().is_none() {
+            let opened = self.open_unread(&settings).and_then(|()| self.start_threads(engine));
+            if let Err(error) = opened {
+                log::warning(&format!("Can't open the log to rewrite it: {error}"));
+                return None;
+            }
+            if let Some(log) = self.log.get() {
+                log.suspend();
+                self.note_state(log);
+            }
+        }
+        self.log.get().cloned()
+    }
+
     fn start_saver(self: &Arc<Persistence>, engine: &Arc<Engine>) -> Result<(), String> {
         let (this, engine) = (self.clone(), engine.clone());
         let thread = std::thread::Builder::new().name("saver".into());
-        let serve = move || engine.saves.serve(&engine, &RealDisk, &|| this.log.get().cloned());
+        let serve = move || engine.saves.serve(&engine, &RealDisk, &|| this.log_to_rewrite(&engine));
         let handle = thread.spawn(serve).map_err(|error| format!("Cannot start a thread: {error}"))?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
         Ok(())

@@ -201,9 +201,6 @@ pub static COMMANDS: &[Command] = &[
         bgsave,
     ),
     BASE.session("BGREWRITEAOF", 1, OFFLINE, "1.0.0", "", "Rewrites the log in the background.", |ctx, _, reply| {
-        if !ctx.worker.settings.appendonly {
-            return Err(saving::NO_LOG);
-        }
         let inside = ctx.txn.is_some();
         reply.status(ctx.worker.engine.saves.rewrite(&ctx.worker.engine, inside)?);
         Ok(())
