@@ -356,6 +356,10 @@ fn host_port(words: &[&str]) -> Result<Value, Reason> {
             Ok(Value::Text(String::new()))
         }
         [""] => Ok(Value::Text(String::new())),
+        // It could not be written back so that it is read again.
+        [host, _] if host.is_empty() || host.contains(|c: char| c.is_ascii_whitespace() || c.is_ascii_control()) => {
+            Err("Invalid master host".into())
+        }
         [host, port] => match strict_integer(port) {
             Some(0..=65535) => Ok(Value::Text(format!("{host} {port}"))),
             _ => Err("Invalid master port".into()),
