@@ -18,6 +18,8 @@ import time
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from conftest import BINARY, IS_KELDA, Server, wait_until
 
@@ -64,7 +66,8 @@ class Writer(threading.Thread):
 
     def run(self):
         try:
-            client = redis.Redis(**self.address, socket_timeout=20)
+            # What fails is not tried again: the server is gone, and waiting for it takes longer than the test may.
+            client = redis.Redis(**self.address, socket_timeout=20, retry=Retry(NoBackoff(), 0))
             script = client.register_script(SCRIPT)
             while True:
                 self.number += 1
