@@ -152,3 +152,26 @@ def test_a_snapshot_under_load_is_one_instant(command, tmp_path):
                 loaded.stop()
     if len(peers) == 1:
         pytest.skip("there is no redis-server here; Kelda's own files were checked")
+
+
+def test_a_log_that_has_no_base_yet_keeps_the_server_from_ending():
+    server = Server("--rdb-key-save-delay", "100000")
+    try:
+        with redis.Redis(**server.address) as client:
+            client.execute_command("DEBUG", "POPULATE", 500)
+            client.config_set("appendonly", "yes")
+            wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 1)
+            with pytest.raises(redis.ResponseError, match="Errors trying to SHUTDOWN"):
+                client.execute_command("SHUTDOWN")
+            server.process.terminate()
+            wait_until(lambda: open(server.log.name).read().count("can't exit") == 2)
+            client.config_set("rdb-key-save-delay", 0)
+            wait_until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0)
+            server.process.terminate()
+            assert server.process.wait(10) == 0
+        again = Server("--dir", server.directory.name, "--appendonly", "yes")
+        with redis.Redis(**again.address) as client:
+            assert client.dbsize() == 500
+        again.stop()
+    finally:
+        server.stop()

@@ -66,6 +66,8 @@ pub struct Figures {
     pub last_lsn: Lsn,
     /// The last that is on disk.
     pub durable_lsn: Lsn,
+    /// Whether it was just turned on and has no state to build on yet: with the process all would be lost.
+    pub begins: bool,
 }
 
 /// Whether the log takes writes.

@@ -124,6 +124,7 @@ impl ChangeSink for Persistence {
             buffered_bytes: log.buffered_bytes() as u64,
             last_lsn: log.appended(),
             durable_lsn: log.durable(),
+            begins: self.begins(),
         }
     }
 }
@@ -203,6 +204,12 @@ impl Persistence {
             base_bytes: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         })
+    }
+
+    /// Whether the log was turned on and its first base is not written yet.
+    fn begins(&self) -> bool {
+        let wanted = self.engine.get().is_some_and(|engine| engine.config.settings().appendonly);
+        wanted && self.suspended.load(Relaxed)
     }
 
     /// Tells the engine and the operator when the log stops or goes on taking writes.
@@ -406,8 +413,11 @@ impl Persistence {
     /// A signal asks for the end.
     ///
     /// # Errors
-    /// The snapshot that `save` asks for cannot be written.
+    /// The snapshot that `save` asks for cannot be written, or the log has nothing yet of what is in memory.
     pub fn prepare_end(&self, engine: &Engine) -> Result<(), String> {
+        if self.begins() {
+            return Err("Writing initial AOF, can't exit.".into());
+        }
         if engine.config.settings().save.is_empty() || engine.loading.is_active() {
             return Ok(());
         }

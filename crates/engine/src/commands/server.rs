@@ -494,6 +494,10 @@ fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
     }
     let engine = ctx.engine();
     engine.platform.log(2, "User requested shutdown...");
+    if !force && engine.log.sink().is_some_and(|log| log.figures().begins) {
+        engine.platform.log(3, "Writing initial AOF, can't exit.");
+        return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
+    }
     if save || !no_save && !ctx.worker.settings.save.is_empty() {
         let mut txn = ctx.worker.begin(&engine.keyspace, ShardSet::All, 0).ok_or(Error::Again)?;
         match rdb::save_at_end(&engine, &mut txn) {
