@@ -47,9 +47,10 @@ class Server:
         while True:
             try:
                 with redis.Redis(**self.address, retry=AT_ONCE) as client:
-                    client.ping()
+                    # PING is answered before the data is there.
+                    client.dbsize()
                 return
-            except redis.AuthenticationError:
+            except (redis.AuthenticationError, redis.exceptions.NoPermissionError):
                 return
             except redis.RedisError:
                 if self.process.poll() is not None or time.monotonic() > deadline:

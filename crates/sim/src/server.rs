@@ -1,6 +1,7 @@
 //! Server processes: the one under test and the oracles, each on a free port of its own with its own directory.
 
 use crate::client::Client;
+use crate::value::Value;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -111,8 +112,12 @@ impl Server {
                 let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
                 return Err(io::Error::other(format!("{} ended: {status}\n{log}", self.kind.name())));
             }
-            let answered = Client::connect(&self.address()).and_then(|mut client| client.words("PING"));
+            // PING is answered before the data is there.
+            let answered = Client::connect(&self.address()).and_then(|mut client| client.words("DBSIZE"));
             match answered {
+                Ok(Value::Error(text)) if text.starts_with(b"LOADING") && Instant::now() <= deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 Ok(_) => return Ok(()),
                 Err(e) if Instant::now() > deadline => return Err(e),
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
