@@ -40,7 +40,6 @@ impl FastPath {
             && !worker.loading
             && worker.engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
-            && worker.engine.log.check().is_ok()
             && worker.engine.saves.check(settings).is_ok()
             && slowlog::sampling(settings)
             && input_bytes < limit(settings.commandlog_request_larger_than)

@@ -129,11 +129,7 @@ pub fn save_and_stay(engine: &Engine) -> crate::error::Result {
     // A script that runs for long gives its shards back.
     engine.ending.store(true, Relaxed);
     engine.running.kill_all();
-    let guard = loop {
-        if let Some(guard) = engine.keyspace.lock(ShardSet::All) {
-            break guard;
-        }
-    };
+    let guard = engine.keyspace.lock_patiently(ShardSet::All);
     let context = Context::new(Env::default(), 1);
     let mut txn = Txn::new(guard, 0, engine.clock.unix_us() / 1000, context);
     let saved = save_at_end(engine, &mut txn);
@@ -373,13 +369,8 @@ fn load_block(
         if own.is_empty() {
             continue;
         }
-        let mut guard = loop {
-            // Another loading thread is there, or INFO, for a moment.
-            match keyspace.lock(ShardSet::One(shard as u16)) {
-                Some(guard) => break guard,
-                None => std::thread::yield_now(),
-            }
-        };
+        // Another loading thread may be there, or INFO, for a moment.
+        let mut guard = keyspace.lock_patiently(ShardSet::One(shard as u16));
         let data = guard.shard_mut(shard);
         for own in own.chunks(AHEAD) {
             if let Some(db) = data.db(0) {

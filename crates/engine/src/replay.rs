@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::worker::{NoHost, Peer, Worker};
 use kelda_resp::{Protocol, Writer};
 use kelda_store::hasher;
-use kelda_store::shard::{Guard, Keyspace, ShardSet, shard_of};
+use kelda_store::shard::{ShardSet, shard_of};
 use kelda_store::txn::{Context, Env, Txn};
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -108,7 +108,8 @@ impl Hands {
     /// Runs work on these shards.
     fn with_shards<R>(&mut self, set: ShardSet, db: u32, work: impl FnOnce(&mut Txn, &mut Reply) -> R) -> R {
         let engine = self.engine.clone();
-        let guard = lock(&engine.keyspace, set);
+        // Others hold them for microseconds, INFO at most.
+        let guard = engine.keyspace.lock_patiently(set);
         let cx = self.context.take().unwrap_or_else(|| Context::new(Env::default(), 1));
         let mut txn = Txn::new(guard, db, self.now_ms, cx);
         let result = work(&mut txn, &mut self.reply);
@@ -133,15 +134,6 @@ impl Hands {
             // The dealer hands over no others.
             _ => Ok(()),
         })
-    }
-}
-
-/// Holds the shards; others hold them for microseconds, INFO at most.
-fn lock(keyspace: &Keyspace, set: ShardSet) -> Guard<'_> {
-    loop {
-        if let Some(guard) = keyspace.lock(set.clone()) {
-            return guard;
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const DIR: &str = "/d/aof";
 const COPY: &str = "/d/copy";
@@ -273,14 +273,21 @@ fn a_torn_tail_is_cut_at_every_byte() {
     );
 }
 
-#[test]
-fn damage_names_its_place() {
+/// A sample log with a bit flipped in the second record of an increment: the disk, what the increment was, and where the record
+/// begins.
+fn with_second_record_spoilt(name: &str) -> (Arc<SimDisk>, Vec<u8>, usize) {
     let disk = sim();
     sample(&disk);
-    let name = "appendonly.aof.1.incr.aof";
     let bytes = get(&disk, name);
     let second = bytes.windows(28).position(|at| at.starts_with(b"#K:") && at.ends_with(b":0000000000000002")).unwrap();
     disk.flip(&Path::new(DIR).join(name), second + 60, 0);
+    (disk, bytes, second)
+}
+
+#[test]
+fn damage_names_its_place() {
+    let name = "appendonly.aof.1.incr.aof";
+    let (disk, bytes, second) = with_second_record_spoilt(name);
     let Err(Error::Damaged(damage)) = read(&disk) else { panic!("not noticed") };
     assert_eq!((damage.path.as_path(), damage.offset), (Path::new(DIR).join(name).as_path(), second as u64));
     assert_eq!(damage.lsn, 2, "{damage}");
@@ -299,12 +306,8 @@ fn damage_names_its_place() {
 
 #[test]
 fn salvage_keeps_the_whole_part_and_deletes_nothing() {
-    let disk = sim();
-    sample(&disk);
     let name = "appendonly.aof.1.incr.aof";
-    let bytes = get(&disk, name);
-    let second = bytes.windows(28).position(|at| at.starts_with(b"#K:") && at.ends_with(b":0000000000000002")).unwrap();
-    disk.flip(&Path::new(DIR).join(name), second + 60, 0);
+    let (disk, _, second) = with_second_record_spoilt(name);
     let spoilt = get(&disk, name);
     let as_disk: Arc<dyn Disk> = Arc::clone(&disk) as _;
     let held = lock_dir(&*disk, Path::new(DIR), NAME).unwrap();
@@ -702,11 +705,16 @@ fn threads_meet_in_the_log() {
     let shards = std::sync::RwLock::new(());
     let commits: std::sync::Mutex<BTreeMap<Lsn, String>> = std::sync::Mutex::default();
     let working = || busy.load(Ordering::Relaxed) > 0;
+    // Half of the records come after the rewrite, however busy the machine is.
+    let rewritten = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for thread in 0..3u32 {
-            let (log, shards, commits, busy) = (&log, &shards, &commits, &busy);
+            let (log, shards, commits, busy, rewritten) = (&log, &shards, &commits, &busy, &rewritten);
             scope.spawn(move || {
                 for number in 0..EACH {
+                    while number == EACH / 2 && !rewritten.load(Ordering::Relaxed) {
+                        std::thread::yield_now();
+                    }
                     let value = "v".repeat(if number % 500 == 0 { 50_000 } else { number % 90 });
                     let held = shards.read().unwrap();
                     let lsn = log.append(&command(&["SET", &number.to_string(), &value]), thread, thread, 1);
@@ -740,6 +748,7 @@ fn threads_meet_in_the_log() {
                     write_all_at(&*base, 0, b"REDIS").unwrap();
                     log.finish_rewrite(rotation, 1_000).unwrap();
                     covered = rotation.lsn;
+                    rewritten.store(true, Ordering::Relaxed);
                 }
                 log.write(1_000);
             }

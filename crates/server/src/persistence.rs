@@ -421,11 +421,7 @@ impl Persistence {
         if engine.config.settings().save.is_empty() || engine.loading.is_active() {
             return Ok(());
         }
-        // A script without end would keep the keys for itself for ever.
-        engine.ending.store(true, Relaxed);
-        let saved = rdb::save_and_stay(engine).map_err(|error| error.to_string());
-        engine.ending.store(saved.is_ok(), Relaxed);
-        saved
+        rdb::save_and_stay(engine).map_err(|error| error.to_string())
     }
 
     /// Replays what the directory holds.

@@ -397,6 +397,17 @@ impl Keyspace {
         locked.then(|| Guard::new(self, ShardSet::One(shard)))
     }
 
+    /// Locks the shards, however long others hold them. For those who hold nothing and have nobody else to serve: loading, and
+    /// the last snapshot.
+    pub fn lock_patiently(&self, want: ShardSet) -> Guard<'_> {
+        loop {
+            match self.lock(want.clone()) {
+                Some(guard) => return guard,
+                None => yield_now(),
+            }
+        }
+    }
+
     fn lock_several(&self, want: ShardSet) -> Option<Guard<'_>> {
         for shard in want.iter() {
             if !self.shards[shard].lock_soon() {

@@ -11,25 +11,13 @@ use kelda_store::zset::ZSet;
 use kelda_store::{Limits, Str};
 use proptest::prelude::*;
 
-fn borrow(value: &Value) -> ValueRef<'_> {
-    match value {
-        Value::Int(n) => ValueRef::String(Str::Int(*n)),
-        Value::String { bytes, .. } => ValueRef::String(Str::Bytes(bytes)),
-        Value::List(list) => ValueRef::List(list),
-        Value::Set(set) => ValueRef::Set(set),
-        Value::ZSet(zset) => ValueRef::ZSet(zset),
-        Value::Hash(hash) => ValueRef::Hash(hash),
-        Value::Stream(stream) => ValueRef::Stream(stream),
-    }
-}
-
 fn show(text: Str<'_>) -> String {
     text.with_bytes(|bytes| bytes.escape_ascii().to_string())
 }
 
 /// A value as text, the same for equal values.
 fn describe(value: &Value) -> String {
-    let mut parts: Vec<String> = match borrow(value) {
+    let mut parts: Vec<String> = match value.as_ref() {
         ValueRef::String(text) => vec![show(text)],
         ValueRef::List(list) => list.iter().map(show).collect(),
         ValueRef::Set(set) => set.iter().map(show).collect(),
@@ -67,15 +55,15 @@ fn check(value: &Value, versions: &[Version]) {
     for &version in versions {
         for compress in [false, true] {
             let format = Format { version, compress };
-            let payload = dump(borrow(value), &format);
+            let payload = dump(value.as_ref(), &format);
             let back =
                 restore(&payload, &Limits::default(), false).unwrap_or_else(|why| panic!("{why:?}: {payload:?}"));
             assert_eq!(describe(&back), describe(value));
 
             let mut body = Vec::new();
-            encode_value(borrow(value), &format, &mut body);
+            encode_value(value.as_ref(), &format, &mut body);
             let mut reader = Reader::new(&body);
-            skip_value(value_kind(borrow(value), &format), version.dialect(), &mut reader).unwrap();
+            skip_value(value_kind(value.as_ref(), &format), version.dialect(), &mut reader).unwrap();
             assert!(reader.is_empty());
         }
     }
@@ -199,8 +187,8 @@ proptest! {
     fn damaged_values_do_not_panic(Shown(value) in value(), places in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4)) {
         let mut out = Vec::new();
         let format = Format { compress: false, ..Format::default() };
-        let kind = value_kind(borrow(&value), &format);
-        encode_value(borrow(&value), &format, &mut out);
+        let kind = value_kind(value.as_ref(), &format);
+        encode_value(value.as_ref(), &format, &mut out);
         for (at, byte) in places {
             let at = at % out.len();
             out[at] = byte;
