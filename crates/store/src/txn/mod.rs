@@ -12,8 +12,8 @@ mod evict;
 mod keyspace_ops;
 mod undo;
 
-pub use changes::{Change, Changes};
-pub use context::{Context, Env, Event, EventClasses, Garbage};
+pub use changes::{Change, Changes, Unit};
+pub use context::{Context, Env, Event, EventClasses, Garbage, Removal, Unlinks};
 pub use edit::{Collection, Edit};
 pub use evict::{Order, Rule};
 
@@ -530,7 +530,7 @@ impl<'k> Txn<'k> {
     fn expire(&mut self, key: Key) {
         if let Some(entry) = self.remove(key) {
             self.discard(key, entry);
-            self.emit(&[b"DEL", key.bytes]);
+            self.emit_removal(key, Removal::Due);
             let actor = std::mem::take(&mut self.view.cx.actor);
             self.touched(key);
             self.view.cx.actor = actor;
@@ -553,7 +553,7 @@ impl<'k> Txn<'k> {
             self.view.cx.expired_fields += hash.len() as u64;
             let gone = self.remove(key)?;
             self.discard(key, gone);
-            self.emit(&[b"DEL", key.bytes]);
+            self.emit_removal(key, Removal::Due);
             self.event(EventClasses::HASH, "hexpired", key.bytes);
             self.event(EventClasses::GENERIC, "del", key.bytes);
             self.touched(key);
@@ -582,15 +582,32 @@ impl<'k> Txn<'k> {
 
     /// Removes the due keys that reads of this transaction came across.
     pub fn reap_stale(&mut self) {
+        self.reap(false);
+    }
+
+    /// The same at the end of the transaction, each key on its own: they have nothing to do with what it was for.
+    pub fn reap_stale_apart(&mut self) {
+        self.reap(true);
+    }
+
+    fn reap(&mut self, apart: bool) {
         let stale = self.view.cx.take_stale();
         let before = self.view.db;
         for (db, bytes) in stale {
             let key = Key::new(&bytes);
             self.view.db = db;
+            if apart {
+                self.view.cx.changes.begin_unit();
+            }
             // A look removes it if it is still due.
             let _ = self.slot(key).is_some();
         }
         self.view.db = before;
+    }
+
+    /// Forgets the due keys that reads came across: whoever meets them next removes them.
+    pub fn leave_stale(&mut self) {
+        self.view.cx.take_stale();
     }
 
     /// Removes up to `max` due keys and as many due fields of hashes of a shard, over all databases. Returns how many keys
@@ -616,6 +633,7 @@ impl<'k> Txn<'k> {
             });
             let Some((bytes, Some(mut at))) = found else { continue };
             let key = Key { bytes: &bytes, hash };
+            self.view.cx.changes.begin_unit();
             if at < now {
                 let Some(removed) = self.expire_part(key, max - fields) else { continue };
                 fields += removed;
@@ -632,14 +650,25 @@ impl<'k> Txn<'k> {
 
     /// Removes a key. Whether it was there.
     pub fn delete(&mut self, key: Key) -> bool {
+        self.delete_as(key, Removal::Asked)
+    }
+
+    /// Removes a key for this reason. Whether it was there.
+    pub fn delete_as(&mut self, key: Key, why: Removal) -> bool {
         if self.slot(key).is_none() {
             return false;
         }
         let Some(entry) = self.remove(key) else { return false };
         self.discard(key, entry);
-        self.emit(&[b"DEL", key.bytes]);
+        self.emit_removal(key, why);
         self.touched(key);
         true
+    }
+
+    /// Emits that a key goes.
+    fn emit_removal(&mut self, key: Key, why: Removal) {
+        let name = self.view.cx.env.unlinks.name(why);
+        self.emit(&[name, key.bytes]);
     }
 
     /// Takes a key's value and expiry time out of the keyspace.
@@ -679,21 +708,23 @@ impl<'k> Txn<'k> {
 
     /// Sets a key to a string.
     pub fn set_string(&mut self, key: Key, text: &[u8], ttl: Ttl) {
-        self.write_string(key, ttl, text, |slot| slot.set_string(text, false), || Value::from_text(text));
+        self.write_string(key, ttl, text, true, |slot| slot.set_string(text, false), || Value::from_text(text));
     }
 
     /// Sets a key to an integer.
     pub fn set_int(&mut self, key: Key, number: i64, ttl: Ttl) {
         let mut buffer = itoa::Buffer::new();
         let text = buffer.format(number).as_bytes();
-        self.write_string(key, ttl, text, |slot| slot.set_int(number), || Value::Int(number));
+        self.write_string(key, ttl, text, false, |slot| slot.set_int(number), || Value::Int(number));
     }
 
+    /// `says_keep`: whether the change says that the expiry time stays, rather than what it is.
     fn write_string(
         &mut self,
         key: Key,
         ttl: Ttl,
         text: &[u8],
+        says_keep: bool,
         overwrite: impl FnOnce(&mut SlotMut<'_, Entry>),
         make: impl FnOnce() -> Value,
     ) {
@@ -738,6 +769,7 @@ impl<'k> Txn<'k> {
         }
         if self.view.cx.env.log_changes {
             match at {
+                _ if says_keep && ttl == Ttl::Keep => self.emit(&[b"SET", key.bytes, text, b"KEEPTTL"]),
                 None => self.emit(&[b"SET", key.bytes, text]),
                 Some(at) => {
                     let mut buffer = itoa::Buffer::new();
