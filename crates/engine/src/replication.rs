@@ -215,8 +215,8 @@ impl Replication {
             random: seed,
             snapshots: 0,
             empty_since_ms: now_ms,
-            second_ms: 0,
-            ping_ms: 0,
+            second_ms: now_ms,
+            ping_ms: now_ms,
         };
         inner.id = inner.digits();
         Replication {
@@ -571,7 +571,10 @@ impl Replication {
             }
         }
         self.good.store(good, Relaxed);
-        let pings = online && !paused && now_ms - *ping_ms >= settings.repl_ping_replica_period as i64 * 1000;
+        if !online {
+            *ping_ms = now_ms;
+        }
+        let pings = !paused && now_ms - *ping_ms >= settings.repl_ping_replica_period as i64 * 1000;
         if pings {
             *ping_ms = now_ms;
         }

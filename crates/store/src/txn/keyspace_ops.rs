@@ -93,11 +93,11 @@ impl View<'_> {
             for shard in self.held_shards() {
                 let Some(db) = self.guard.shard(shard).db(self.db) else { continue };
                 if rank < db.table.len() as u64 {
-                    if let Some(entry) = db.table.random(self.random())
-                        && !self.is_due(entry)
-                    {
+                    let Some(entry) = db.table.random(self.random()) else { break };
+                    if !self.is_due(entry) {
                         return Some(entry.key().to_vec());
                     }
+                    self.cx.note_stale(self.db, entry.key());
                     break;
                 }
                 rank -= db.table.len() as u64;
@@ -117,14 +117,14 @@ impl Txn<'_> {
         (0..self.databases()).for_each(|db| _ = self.empty(db));
         self.view.cx.dirty += 1;
         self.view.cx.flushed_all = true;
-        // Replicas flush even what is empty here, as in Redis.
         self.emit(&[b"FLUSHALL"]);
     }
 
     /// Removes all keys of a database. Needs every shard. How many were there.
     pub fn flush(&mut self, db: u32) -> usize {
         let count = self.empty(db);
-        self.view.cx.dirty += 1;
+        // Replicas flush even what is empty here, as in Redis.
+        self.view.cx.dirty += u64::from(count == 0);
         let before = self.select(db);
         self.emit(&[b"FLUSHDB"]);
         self.select(before);

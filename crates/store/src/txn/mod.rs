@@ -708,23 +708,21 @@ impl<'k> Txn<'k> {
 
     /// Sets a key to a string.
     pub fn set_string(&mut self, key: Key, text: &[u8], ttl: Ttl) {
-        self.write_string(key, ttl, text, true, |slot| slot.set_string(text, false), || Value::from_text(text));
+        self.write_string(key, ttl, text, |slot| slot.set_string(text, false), || Value::from_text(text));
     }
 
     /// Sets a key to an integer.
     pub fn set_int(&mut self, key: Key, number: i64, ttl: Ttl) {
         let mut buffer = itoa::Buffer::new();
         let text = buffer.format(number).as_bytes();
-        self.write_string(key, ttl, text, false, |slot| slot.set_int(number), || Value::Int(number));
+        self.write_string(key, ttl, text, |slot| slot.set_int(number), || Value::Int(number));
     }
 
-    /// `says_keep`: whether the change says that the expiry time stays, rather than what it is.
     fn write_string(
         &mut self,
         key: Key,
         ttl: Ttl,
         text: &[u8],
-        says_keep: bool,
         overwrite: impl FnOnce(&mut SlotMut<'_, Entry>),
         make: impl FnOnce() -> Value,
     ) {
@@ -769,7 +767,6 @@ impl<'k> Txn<'k> {
         }
         if self.view.cx.env.log_changes {
             match at {
-                _ if says_keep && ttl == Ttl::Keep => self.emit(&[b"SET", key.bytes, text, b"KEEPTTL"]),
                 None => self.emit(&[b"SET", key.bytes, text]),
                 Some(at) => {
                     let mut buffer = itoa::Buffer::new();
