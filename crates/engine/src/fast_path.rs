@@ -35,6 +35,7 @@ impl FastPath {
             && session.reply_mode == ReplyMode::On
             && session.fate == Fate::Open
             && !session.in_pubsub_mode()
+            && !session.replica
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
