@@ -7,6 +7,7 @@ use crate::acl;
 use crate::acl::log::Context;
 use crate::acl::user::User;
 use crate::args::Args;
+use crate::clients::ClientInfo;
 use crate::command::{Group, Reply, Run, Wait};
 use crate::durability::Lsn;
 use crate::error::{Error, Result};
@@ -54,6 +55,7 @@ pub(crate) struct Served {
 /// What it takes to run a blocked session's command on another thread.
 struct BlockedCommand {
     session: SessionRef,
+    info: Arc<ClientInfo>,
     db: u32,
     protocol: Protocol,
     command: &'static Registered,
@@ -139,6 +141,7 @@ pub fn block(
     command.find_keys(args.words(), &mut |at, _| reaches.push(Key::new(args.words()[at]).hash));
     let payload = BlockedCommand {
         session: session.at,
+        info: session.info.clone(),
         db,
         protocol: session.protocol,
         command,
@@ -188,6 +191,12 @@ fn settle_down(worker: &mut Worker, session: &mut Session, blocked: Blocked) {
     session.blocked = Some(blocked);
     session.info.blocked.store(true, Relaxed);
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
+}
+
+fn no_longer_blocked(worker: &Worker, info: &ClientInfo) {
+    if info.blocked.swap(false, Relaxed) {
+        worker.engine.clients.blocked.fetch_sub(1, Relaxed);
+    }
 }
 
 /// The reply of WAIT or WAITAOF: how many replicas have what it asked for; before that, of WAITAOF, whether the log has.
@@ -278,6 +287,8 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
         tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);
     }
     leave_queues(txn, waiter);
+    // Not only when its thread gets to it: whoever counts those that wait counts it no more.
+    no_longer_blocked(worker, &blocked.info);
     // Sent at the commit, which knows its place in the log.
     worker.served.push(Served { session: blocked.session, reply: reply.buf, ran });
     true
@@ -388,8 +399,7 @@ impl Worker {
             session.info.totals[2].fetch_add(1, Relaxed);
         }
         let blocked = session.blocked.take();
-        session.info.blocked.store(false, Relaxed);
-        self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        no_longer_blocked(self, &session.info);
         let mut output = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
         let mark = output.len();
         output.raw(reply);
@@ -430,7 +440,7 @@ impl Worker {
     /// A session is gone: so is its wait.
     pub(crate) fn end_wait(&mut self, session: &mut Session) {
         let Some(blocked) = session.blocked.take() else { return };
-        self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        no_longer_blocked(self, &session.info);
         // Whoever makes it ready from now on passes it over, even while its shards are busy.
         blocked.waiter.abandon();
         if !blocked.waiter.is_retired() && self.withdraw(&blocked.waiter).is_none() {
