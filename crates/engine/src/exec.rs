@@ -85,12 +85,13 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
     let mut consumed = 0;
-    let mut fast = FastPath::new(worker, session, input.len());
+    let engine = worker.engine.clone();
+    let mut fast = FastPath::new(&engine, worker, session, input.len());
     'batches: loop {
         words.clear();
         if worker.follow_users(session) {
             fast.note(worker, session);
-            fast = FastPath::new(worker, session, input.len());
+            fast = FastPath::new(&engine, worker, session, input.len());
         }
         // Before AUTH the limits are narrow, and the very next command may lift them.
         let most = if session.authenticated { BATCH } else { 1 };
@@ -112,7 +113,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             }
             fast.note(worker, session);
             let flow = execute(worker, session, host, args, &mut reply);
-            fast = FastPath::new(worker, session, input.len());
+            fast = FastPath::new(&engine, worker, session, input.len());
             match flow {
                 Flow::Next => consumed = parsed.consumed,
                 Flow::Again => {
@@ -144,7 +145,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
                         break;
                     }
                 }
-                fast = FastPath::new(worker, session, input.len());
+                fast = FastPath::new(&engine, worker, session, input.len());
             }
             BatchEnd::Failure(error) => {
                 reply.error(&format!("ERR Protocol error: {}", error.0));
