@@ -141,18 +141,15 @@ impl<'e> FastPath<'e> {
         self.total += std::mem::take(&mut self.ran);
     }
 
-    /// Notes in the figures what went the short way so far.
-    pub fn note(&mut self, worker: &Worker, session: &mut Session) {
-        self.note_calls(worker);
-        let Some(last) = self.last.take() else { return };
-        let ran = std::mem::take(&mut self.total);
-        if ran == 0 {
-            return;
-        }
+    /// Ends a run, if there is one: notes in the figures what went the short way.
+    pub fn end(run: &mut Option<FastPath>, worker: &Worker, session: &mut Session) {
+        let Some(mut run) = run.take() else { return };
+        run.note_calls(worker);
+        let Some(last) = run.last.filter(|_| run.total != 0) else { return };
         session.last_command = Some(last);
         session.info.command.store(last.id + 1, Relaxed);
         let commands = &session.info.totals[2];
-        commands.store(commands.load(Relaxed) + ran, Relaxed);
-        worker.stats().commands.add(ran);
+        commands.store(commands.load(Relaxed) + run.total, Relaxed);
+        worker.stats().commands.add(run.total);
     }
 }

@@ -14,6 +14,7 @@ use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
+use crate::scripts::LastScript;
 use crate::session::{Published, Session, Watching};
 use crate::stats::Stats;
 use crate::tracking::{self, LocalTracking};
@@ -142,6 +143,8 @@ pub struct Worker {
     /// The Lua interpreter; absent while it runs a script, or before the first.
     pub(crate) interpreter: Option<Box<Interpreter>>,
     pub(crate) interpreter_generation: u64,
+    /// The script that it ran last.
+    pub(crate) last_script: Option<Rc<LastScript>>,
     /// The generation of libraries that the interpreter was last rid of old ones for.
     pub(crate) libraries_generation: u64,
     /// Whether a script is running on this worker.
@@ -191,6 +194,7 @@ impl Worker {
             current: 0,
             interpreter: None,
             interpreter_generation: 0,
+            last_script: None,
             libraries_generation: 0,
             in_script: false,
             context: None,
