@@ -41,6 +41,7 @@ impl FastPath {
             && worker.engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
             && worker.engine.saves.check(settings).is_ok()
+            && !worker.engine.saves.backlog.is_full()
             && slowlog::sampling(settings)
             && input_bytes < limit(settings.commandlog_request_larger_than)
             && !worker.engine.pause.holds(worker.now_ms(), || true);
