@@ -265,6 +265,23 @@ impl Saves {
         }
     }
 
+    /// Has the log rewritten once more, after whatever is under way: it was turned on.
+    ///
+    /// # Errors
+    /// Nobody does it.
+    pub fn rewrite_once_more(&self, engine: &Engine) -> Result {
+        let mut state = self.lock();
+        if !state.served {
+            return Err(NO_SAVING);
+        }
+        match state.job {
+            None => self.put(engine, &mut state, Kind::Base, None),
+            // What is under way may have begun before.
+            Some(_) => state.base_scheduled = true,
+        }
+        Ok(())
+    }
+
     fn put(&self, engine: &Engine, state: &mut State, kind: Kind, begun: Option<Box<Begun>>) {
         let since_us = engine.clock.monotonic_us();
         let progress = begun.as_ref().map(|begun| tracked(&begun.snapshot));
@@ -287,9 +304,12 @@ impl Saves {
         let state = self.lock();
         let now_us = engine.clock.monotonic_us();
         let job = state.job.as_ref().filter(|job| !job.cancelled);
+        // One that was told to have started, though a cancelled one is still being cleared away.
+        let next = state.job.as_ref().filter(|job| job.cancelled && job.kind == Kind::Rdb && state.rdb_scheduled);
+        let next = next.map(|job| (job.kind, 0));
         let progress = job.and_then(|job| job.progress.as_ref());
         Report {
-            running: job.map(|job| (job.kind, (now_us.saturating_sub(job.since_us) / 1_000_000) as i64)),
+            running: job.map(|job| (job.kind, (now_us.saturating_sub(job.since_us) / 1_000_000) as i64)).or(next),
             keys: progress.map_or((0, 0), |(progress, total)| (progress.keys(), *total)),
             waiting_bytes: progress.map_or(0, |(progress, _)| progress.waiting_bytes()),
             rdb_scheduled: state.rdb_scheduled,
@@ -401,10 +421,14 @@ impl Saves {
         self.changed.notify_all();
     }
 
-    /// Does the jobs, until [`Saves::end`]. `log` is asked for the log whenever it is to be rewritten.
-    pub fn serve(&self, engine: &Engine, disk: &dyn Disk, log: &dyn Fn() -> Option<Arc<Log>>) {
+    /// From now on jobs may be asked for: a thread is about to call [`Saves::serve`]. The data is there.
+    pub fn open(&self, engine: &Engine) {
         self.note_base(engine, engine.log.sink().map_or(0, |sink| sink.figures().base_bytes));
         self.lock().served = true;
+    }
+
+    /// Does the jobs, until [`Saves::end`]. `log` is asked for the log whenever it is to be rewritten.
+    pub fn serve(&self, engine: &Engine, disk: &dyn Disk, log: &dyn Fn() -> Option<Arc<Log>>) {
         while let Some((kind, begun)) = self.next(engine) {
             let log = if kind == Kind::Base { log() } else { None };
             let mut dirty = 0;
