@@ -13,6 +13,7 @@ use crate::fast_path::FastPath;
 use crate::monitor;
 use crate::pause;
 use crate::registry::{Names, Registered};
+use crate::saving;
 use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
 use crate::tracking;
@@ -658,6 +659,10 @@ fn dispatch(
             let Some(mut txn) = worker.begin(&engine.keyspace, shards_of(command, &args), session.db) else {
                 return busy(worker, session, reply);
             };
+            if engine.saves.hold_up(&engine, session, || saving::adds_to_backlog(&txn, command, args.words())) {
+                worker.commit(txn);
+                return Flow::Again;
+            }
             if session.info.no_touch.load(Relaxed) {
                 txn.cx().env.no_touch = true;
             }
@@ -742,6 +747,10 @@ fn run_script(
     loop {
         let whole = set == ShardSet::All;
         let mut txn = worker.begin(&engine.keyspace, set, session.db).ok_or(Error::Again)?;
+        if engine.saves.hold_up(&engine, session, || saving::adds_to_backlog(&txn, command, args.words())) {
+            worker.commit(txn);
+            return Err(Error::Again);
+        }
         if !whole {
             txn.keep_undo();
         }
@@ -873,6 +882,17 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         ctx.session.multi = Some(queue);
         return Err(Error::Again);
     };
+    let adds = || {
+        queue.commands.iter().any(|(command, words)| {
+            let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
+            saving::adds_to_backlog(&txn, command, &words)
+        })
+    };
+    if engine.saves.hold_up(&engine, ctx.session, adds) {
+        ctx.worker.commit(txn);
+        ctx.session.multi = Some(queue);
+        return Err(Error::Again);
+    }
     if !watch_holds(ctx.session, &mut txn) {
         drop_watches(ctx.session, &mut txn);
         ctx.worker.commit(txn);

@@ -53,6 +53,7 @@ impl<'e> FastPath<'e> {
             && engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
             && engine.saves.check(settings).is_ok()
+            && !engine.saves.backlog.is_full()
             && slowlog::sampling(settings)
             && input_bytes < limit(settings.commandlog_request_larger_than)
             && !engine.pause.holds(worker.now_ms(), || true);

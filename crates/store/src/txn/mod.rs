@@ -25,14 +25,14 @@ use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
 use crate::shard::{Db, Guard, ShardData, ShardSet, shard_of};
-use crate::snapshot::{Element, WritingBig, is_big};
+use crate::snapshot::{Big, Element, is_big};
 use crate::stream::Stream;
 use crate::table::SlotMut;
 use crate::tracking::{Reader, ReaderList};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
-use undo::{Undo, UndoOp};
+use undo::{Removed, Undo, UndoOp};
 
 /// Due fields of a hash that a look at it removes, at most.
 const FIELDS_AT_ONCE: usize = 64;
@@ -279,6 +279,12 @@ impl<'k> View<'k> {
     }
 }
 
+/// A field as a snapshot writes it, if the hash has it.
+fn field_element<'a>(hash: &'a Hash, field: &'a [u8]) -> Option<Element<'a>> {
+    let (value, expire_at) = hash.find(field)?;
+    Some(Element::Field(Str::Bytes(field), value, expire_at))
+}
+
 /// A writer's hold on some shards: everything it does becomes visible at once when the shards are given back.
 pub struct Txn<'k> {
     view: View<'k>,
@@ -326,7 +332,10 @@ impl<'k> Txn<'k> {
     }
 
     /// Ends the transaction: gives back the shards, and with them the context that holds its effects.
-    pub fn finish(self) -> Box<Context> {
+    pub fn finish(mut self) -> Box<Context> {
+        for record in self.undo.take().unwrap_or_default() {
+            record.settle(&mut self);
+        }
         self.view.cx
     }
 
@@ -491,35 +500,52 @@ impl<'k> Txn<'k> {
         Some(entry)
     }
 
-    /// Hands an entry that left the table over to a snapshot, if that is still writing it, and gives it back if it is not or if it
-    /// is `kept`. (Then a big value is written to its end at once: the one case in which that takes long.)
-    fn release(&mut self, key: Key, entry: Entry, kept: bool) -> Option<Entry> {
+    /// Takes what a snapshot is writing of a big value whose entry leaves the table, if it is one.
+    fn take_big(&mut self, key: Key) -> Option<Big> {
         let db = self.view.db;
         if !self.shard(key).is_saving() {
-            return Some(entry);
+            return None;
         }
-        match &mut self.shard_mut(key).saving {
-            Some(saving) => saving.release(db, key.bytes, entry, kept),
-            None => Some(entry),
+        self.shard_mut(key).saving.as_mut()?.take_big(db, key.bytes)
+    }
+
+    /// Has a snapshot go on writing a big value that has come to the key.
+    fn place_big(&mut self, key: Key, big: Option<Big>) {
+        let db = self.view.db;
+        if let Some(big) = big {
+            self.shard_mut(key).place_big(key.shard(), db, key, big);
         }
+    }
+
+    /// An entry that left its table, and will not come back, goes to the snapshot that is writing it, or to the garbage.
+    fn let_go(&mut self, key: Key, entry: Entry, big: Option<Big>) {
+        match big {
+            Some(big) => self.shard_mut(key).bury_big(key.shard(), big, entry.into_value()),
+            None => self.view.cx.garbage(entry.into_value()),
+        }
+    }
+
+    /// Whether a change of the key would have a snapshot keep more in memory until it is written.
+    pub fn adds_to_backlog(&self, key: Key) -> bool {
+        self.view.shard(key).adds_to_backlog(self.view.db, key)
     }
 
     /// To be called before fields of the hash at a key go.
     fn write_fields_early(&mut self, key: Key, fields: &[Vec<u8>]) {
         let db = self.view.db;
         if let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
-            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(big) = saving.big(db, key.bytes)
             && let Some(ValueRef::Hash(hash)) = part.table.get(key.hash, key.bytes).map(|entry| entry.value())
         {
             for field in fields {
-                big.before(field, hash.get(field).map(|value| Element::Field(Str::Bytes(field), value)));
+                big.before(field, field_element(hash, field));
             }
         }
     }
 
     /// The big value at a key that a snapshot is writing, if it is one.
     #[inline]
-    fn big(&mut self, key: Key) -> Option<WritingBig<'_>> {
+    fn big(&mut self, key: Key) -> Option<&mut Big> {
         let db = self.view.db;
         if !self.shard(key).is_saving() {
             return None;
@@ -529,11 +555,11 @@ impl<'k> Txn<'k> {
 
     /// Drops an entry that left the table: keeps it for a roll-back, or else has it freed outside the shards.
     fn discard(&mut self, key: Key, entry: Entry) {
-        let Some(entry) = self.release(key, entry, self.undo.is_some()) else { return };
+        let big = self.take_big(key);
         if self.undo.is_some() {
-            self.record(key, || UndoOp::Entry(Some(entry)));
+            self.record(key, || UndoOp::Entry(Some(Removed { entry, big })));
         } else {
-            self.view.cx.garbage(entry.into_value());
+            self.let_go(key, entry, big);
         }
     }
 
@@ -653,22 +679,31 @@ impl<'k> Txn<'k> {
         true
     }
 
-    /// Takes a key's value and expiry time out of the keyspace.
-    pub fn take(&mut self, key: Key) -> Option<(Value, Option<i64>)> {
-        self.slot(key)?;
-        let entry = self.remove(key)?;
-        let entry = self.release(key, entry, true)?;
+    /// Moves a key's value and expiry time to a key of database `db`, whatever that held before. Whether there was anything to
+    /// move. The two places differ.
+    pub fn relocate(&mut self, from: Key, db: u32, to: Key) -> bool {
+        if self.slot(from).is_none() {
+            return false;
+        }
+        let Some(entry) = self.remove(from) else { return false };
         let at = entry.as_ref().expire_at();
+        let mut big = self.take_big(from);
         let value = if self.undo.is_some() {
             let copy = entry.as_ref().to_value();
-            self.record(key, || UndoOp::Entry(Some(entry)));
+            let big = big.take();
+            self.record(from, || UndoOp::Entry(Some(Removed { entry, big })));
             copy
         } else {
             entry.into_value()
         };
-        self.emit(&[b"DEL", key.bytes]);
-        self.touched(key);
-        Some((value, at))
+        self.emit(&[b"DEL", from.bytes]);
+        self.touched(from);
+        let here = self.select(db);
+        self.delete(to);
+        self.put(to, value, at);
+        self.place_big(to, big);
+        self.select(here);
+        true
     }
 
     /// Sets a key to a whole value, whatever it held before.
@@ -788,7 +823,7 @@ impl<'k> Txn<'k> {
                 if self.undo.is_some()
                     && let Some(image) = self.slot(key).map(|slot| slot.get().to_owned_entry())
                 {
-                    self.record(key, || UndoOp::Entry(Some(image)));
+                    self.record(key, || UndoOp::Entry(Some(Removed { entry: image, big: None })));
                 }
             }
             Some(_) => return Err(WrongType),
@@ -797,7 +832,7 @@ impl<'k> Txn<'k> {
         if let Some(from) = offset
             && self.shard(key).is_saving()
             && let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
-            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(big) = saving.big(db, key.bytes)
             && let Some(ValueRef::String(Str::Bytes(old))) =
                 part.table.get(key.hash, key.bytes).map(|entry| entry.value())
         {
