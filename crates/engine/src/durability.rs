@@ -51,6 +51,14 @@ pub trait ChangeSink: Send + Sync {
 
     /// Makes what was committed so far durable, or finds that it cannot be. May take long.
     fn sync_now(&self) {}
+
+    /// Forgets all data and reads it anew from the log: DEBUG LOADAOF. The caller holds no shard. May take long.
+    ///
+    /// # Errors
+    /// Why it is not done, or could not be: then there is no telling what is there.
+    fn reload(&self) -> std::result::Result<(), String> {
+        Err("there is no log".into())
+    }
 }
 
 /// What INFO tells of the log.

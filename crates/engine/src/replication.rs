@@ -512,7 +512,7 @@ impl Replication {
 
     /// Waits a little if too much waits for the replicas of a snapshot. Whether there is room for more.
     pub(crate) fn await_room(&self, transfer: &Transfer) -> bool {
-        const PATIENCE: Duration = Duration::from_millis(20);
+        const PATIENCE: Duration = Duration::from_millis(2);
         let full = |inner: &mut Inner| {
             let of = |replica: &&Replica| replica.state == State::Snapshot(transfer.number);
             inner.replicas.iter().filter(of).any(|replica| replica.queued >= SNAPSHOT_BYTES)

@@ -125,6 +125,8 @@ pub struct Session {
     pub monitors: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// Since when a snapshot has kept its command waiting, µs of the monotonic clock; see [`crate::saving::Saves`].
+    pub held_up_us: Option<u64>,
     /// Whether the error that the command in hand replies is in the statistics already.
     pub error_counted: bool,
     /// What the event loop is to do with it.
@@ -181,6 +183,7 @@ impl Session {
             tracking: None,
             monitors: false,
             reply_mode: ReplyMode::On,
+            held_up_us: None,
             error_counted: false,
             fate: Fate::Open,
             put_aside: false,

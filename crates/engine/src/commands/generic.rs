@@ -193,9 +193,7 @@ fn rename(txn: &mut Txn, args: &Args, reply: &mut Reply, replace: bool) -> Resul
         return Err(Error::NoSuchKey);
     }
     let renames = from.bytes != to.bytes && (replace || !txn.exists(to));
-    if renames && let Some((value, expire_at)) = txn.take(from) {
-        txn.delete(to);
-        txn.put(to, value, expire_at);
+    if renames && txn.relocate(from, txn.db(), to) {
         txn.event(EventClasses::GENERIC, "rename_from", from.bytes);
         txn.event(EventClasses::GENERIC, "rename_to", to.bytes);
     }
@@ -257,12 +255,9 @@ fn move_(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     txn.select(there);
     let taken = txn.exists(key);
     txn.select(here);
-    let moved = if taken { None } else { txn.take(key) };
-    reply.int(i64::from(moved.is_some()));
-    if let Some((value, expire_at)) = moved {
-        txn.select(there);
-        txn.put(key, value, expire_at);
-        txn.select(here);
+    let moved = !taken && txn.relocate(key, there, key);
+    reply.int(i64::from(moved));
+    if moved {
         txn.event(EventClasses::GENERIC, "move_from", key.bytes);
         txn.select(there);
         txn.event(EventClasses::GENERIC, "move_to", key.bytes);

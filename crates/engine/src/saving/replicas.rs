@@ -1,18 +1,18 @@
 //! Snapshots for replicas: sent as they are made, with a mark at the end, or, to those that cannot read that, made as a file
 //! first and sent with its length in front. How the replicas are told apart and fed is `replication`'s.
 //!
-//! This thread waits while a replica is slow; the replica is cut off by `repl-timeout` if it stands still, and by its output
-//! limit if too much is written meanwhile.
+//! This thread waits while a replica is slow, but no writer does: when so much was changed that writers would be held up until the
+//! snapshot gets on, it gets on, and what the replica has not taken yet waits in memory. A replica is cut off by `repl-timeout`
+//! if it stands still, and by its output limit if too much waits for it.
 
 use super::file::{SnapshotFile, Target};
 use super::{Begun, Saves, begin, cancelled, piece, tracked};
 use crate::engine::Engine;
 use crate::rdb;
 use crate::replication::{Group, Transfer};
-use crate::saving::RdbEncoder;
 use kelda_log::disk::{Disk, Open, read_full_at};
 use kelda_log::rdb::RdbWriter;
-use kelda_store::snapshot::{Preparation, Snapshot};
+use kelda_store::snapshot::Snapshot;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,9 +63,9 @@ impl Saves {
         self.changed.notify_all();
     }
 
-    /// Sends bytes to the replicas of a transfer as soon as there is room.
+    /// Sends bytes to the replicas of a transfer as soon as there is room; or at once when writers would have to wait for that.
     fn send(&self, engine: &Engine, transfer: &Transfer, bytes: &[u8]) -> io::Result<()> {
-        while !engine.replication.await_room(transfer) {
+        while !engine.replication.await_room(transfer) && !self.backlog.is_full() {
             if !self.pause(0) {
                 return Err(cancelled());
             }
@@ -80,8 +80,7 @@ impl Saves {
         let asked = settings.clone();
         settings.rdb_version = group.rdb_version;
         let settings = Arc::new(settings);
-        let encoder = RdbEncoder::new(settings.clone(), engine.clock.unix_us() / 1000);
-        let preparation = Preparation::new(Arc::new(encoder));
+        let preparation = self.prepare(engine, &settings);
         let mut guard = self.lock_all(engine)?;
         let Some(transfer) = engine.replication.begin(&asked, group) else { return Ok(()) };
         let snapshot = Snapshot::begin(preparation, &mut guard, piece(&settings));

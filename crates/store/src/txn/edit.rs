@@ -137,7 +137,7 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
         if self.saving {
             // SAFETY: see the module's head. The element is written and forgotten before anything changes.
             let value = unsafe { self.value.as_ref() };
-            if let Some(mut big) = self.txn.big(self.key) {
+            if let Some(big) = self.txn.big(self.key) {
                 big.before(name, now(value, name));
             }
         }
@@ -438,7 +438,7 @@ impl Edit<'_, '_, Hash> {
     /// To be called before a field changes, comes or goes.
     #[inline]
     fn before_field(&mut self, field: &[u8]) {
-        self.before(field, |hash, field| Some(Element::Field(Str::Bytes(field), hash.get(field)?)));
+        self.before(field, |hash, field| super::field_element(hash, field));
     }
 
     /// Removes a field that is due: a hash with many keeps some of them past the first look.

@@ -166,9 +166,9 @@ impl Txn<'_> {
         };
         let mut part = part;
         while let Some(entry) = part.table.pop_any() {
-            let entry = data.save_removed(db, entry);
+            let big = data.save_removed(db, entry.as_ref());
             let key = entry.as_ref().key().into();
-            undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(entry)) });
+            undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(super::Removed { entry, big })) });
         }
     }
 
