@@ -538,7 +538,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         check_memory(worker)?;
     }
     if command.writes {
-        check_writes(worker)?;
+        worker.check_writes()?;
     } else if command.name == "ping" {
         // So that who asks whether the server is well learns that it is not, as in Redis.
         worker.engine.log.check()?;
@@ -584,19 +584,6 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
         && !session.user.reads_all_keys(command, words, session.db)
 }
 
-/// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
-/// `min-replicas-to-write` asks for.
-#[inline]
-pub(crate) fn check_writes(worker: &Worker) -> Result {
-    worker.engine.log.check()?;
-    worker.engine.saves.check(&worker.settings)?;
-    match worker.settings.min_replicas_to_write {
-        0 => Ok(()),
-        wanted if worker.engine.replication.good() >= wanted => Ok(()),
-        _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
-    }
-}
-
 /// Checks again, at EXEC, what may have changed since the commands were queued.
 fn check_queued(worker: &Worker, queue: &Queue) -> Result {
     let any = |property: fn(&Registered) -> bool| queue.commands.iter().any(|(command, _)| property(command));
@@ -604,7 +591,7 @@ fn check_queued(worker: &Worker, queue: &Queue) -> Result {
         check_memory(worker)?;
     }
     if any(|command| command.writes) {
-        check_writes(worker)?;
+        worker.check_writes()?;
     }
     Ok(())
 }
