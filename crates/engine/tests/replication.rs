@@ -158,11 +158,11 @@ fn a_follower_of_old_gets_a_snapshot_and_all_that_follows() {
          | PUBLISH news again | SPUBLISH shard hello | MULTI | SET d 2 | SET other 1 | EXEC | SELECT 3 | FLUSHDB | FLUSHALL"
     );
     scene.console.check(
-        "FUNCTION LOAD \"#!lua name=l\\nredis.register_function('f', tostring)\" => $1 l\n FUNCTION DELETE l => +OK",
+        "FUNCTION LOAD \"#!lua name=l\\nredis.register_function('f', function() end)\" => $1 l\n FUNCTION DELETE l => +OK",
     );
     assert_eq!(
         scene.fed("r"),
-        "FUNCTION LOAD REPLACE #!lua name=l\nredis.register_function('f', tostring) | FUNCTION DELETE l"
+        "FUNCTION LOAD REPLACE #!lua name=l\nredis.register_function('f', function() end) | FUNCTION DELETE l"
     );
     // A second one joins: the database is said anew for both.
     scene.console.check("SET e 1 => +OK");
