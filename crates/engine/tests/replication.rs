@@ -239,8 +239,7 @@ fn one_that_comes_back_gets_what_it_missed() {
     }
     assert_eq!(scene.info("repl_backlog_histlen"), "16384");
     scene.console.send("v", format!("PSYNC {id} {}\r\n", place + 1).as_bytes());
-    let full = scene.receive("v", |bytes| bytes.starts_with(b"+FULLRESYNC").then(|| bytes.clear()));
-    assert_eq!(full, ());
+    scene.receive("v", |bytes| bytes.starts_with(b"+FULLRESYNC").then(|| bytes.clear()));
     let stats = scene.console.ask("a", "INFO stats");
     assert!(stats.contains("sync_full:4 sync_partial_ok:1 sync_partial_err:3"), "{stats}");
 }
