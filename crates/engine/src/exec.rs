@@ -158,8 +158,9 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     scratch.keep_words(words);
     worker.scratch = scratch;
     finish_turn(worker, session, input, consumed, reply);
-    let Tellings { strict, told_lsn, made_lsn } = std::mem::replace(&mut worker.tellings, outer);
+    let Tellings { strict, told_lsn, made_lsn, fed } = std::mem::replace(&mut worker.tellings, outer);
     session.made_lsn = session.made_lsn.max(made_lsn);
+    session.fed = session.fed.max(fed);
     if strict {
         worker.hold(session, told_lsn, start);
     }
@@ -525,7 +526,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
         return Err(Error::text("LOADING Redis is loading the dataset in memory"));
     }
-    if session.monitors
+    if (session.monitors || session.replica)
         && (command.writes || command.flags.has(Flags::READONLY) || command.flags.has(Flags::MAY_REPLICATE))
     {
         return Err(Error::text("ERR Replica can't interact with the keyspace"));
@@ -584,13 +585,14 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
 }
 
 /// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
-/// `min-replicas-to-write` asks for: there is none.
+/// `min-replicas-to-write` asks for.
 #[inline]
 pub(crate) fn check_writes(worker: &Worker) -> Result {
     worker.engine.log.check()?;
     worker.engine.saves.check(&worker.settings)?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
+        wanted if worker.engine.replication.good() >= wanted => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
     }
 }

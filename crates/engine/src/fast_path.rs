@@ -47,6 +47,7 @@ impl<'e> FastPath<'e> {
             && session.reply_mode == ReplyMode::On
             && session.fate == Fate::Open
             && !session.in_pubsub_mode()
+            && !session.replica
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading

@@ -20,7 +20,7 @@ use crate::stats::Stats;
 use crate::tracking::{self, LocalTracking};
 use kelda_resp::Protocol;
 use kelda_store::shard::{Guard, Keyspace, SHARDS, ShardSet};
-use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
+use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn, Unlinks};
 use kelda_store::waiting::Waiter;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -132,6 +132,8 @@ pub struct Worker {
     pub(crate) subscribers: LocalSubscribers,
     pub(crate) eviction: Eviction,
     pub(crate) tracking: LocalTracking,
+    /// Sessions of this worker that are replicas.
+    pub(crate) replicas: Vec<SessionRef>,
     /// Sessions of this worker that monitor,
     pub(crate) monitors: Vec<SessionRef>,
     /// and what they are to be shown at the next commit.
@@ -188,6 +190,7 @@ impl Worker {
             subscribers: LocalSubscribers::default(),
             eviction: Eviction::default(),
             tracking: LocalTracking::default(),
+            replicas: Vec::new(),
             monitors: Vec::new(),
             monitored: Vec::new(),
             observed: false,
@@ -247,6 +250,11 @@ impl Worker {
             see_due: false,
             scripted: false,
             named_keys_only: false,
+            unlinks: Unlinks {
+                due: settings.lazyfree_lazy_expire,
+                evicted: settings.lazyfree_lazy_eviction,
+                implied: settings.lazyfree_lazy_server_del,
+            },
         };
         self.eviction.restart(settings.maxmemory != 0);
     }
@@ -314,6 +322,7 @@ impl Worker {
         exec::unwatch(self, &mut session);
         tracking::stop(self, &mut session);
         monitor::stop(self, &mut session);
+        self.stop_following(&session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.info.subscribed()[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
@@ -368,6 +377,10 @@ impl Worker {
             session.reply.buf.drain(..session.written);
             session.holds.iter_mut().for_each(|hold| hold.start -= session.written);
             session.written = 0;
+        }
+        if session.replica {
+            let pending = session.reply.len() - session.written;
+            self.engine.replication.pull(session.at, pending, &mut session.reply.buf, self.now_us / 1000);
         }
     }
 
@@ -494,7 +507,7 @@ impl Worker {
         let mut cx = self.context.take().unwrap_or_else(|| self.new_context());
         // Looked at once the shards are held: who turns the log on holds them all, and a session that heard a value from these
         // has had its wish heard before.
-        cx.env.log_changes = self.engine.log.is_on();
+        cx.env.log_changes = self.engine.log.is_on() || self.engine.replication.is_on();
         cx.broadcast = self.engine.tracking.broadcasts();
         cx.actor = self.current;
         Txn::new(guard, db, self.now_us / 1000, cx)
@@ -529,7 +542,7 @@ impl Worker {
 
     fn take_effect(&mut self, txn: &mut Txn) {
         if txn.cx().saw_stale() {
-            txn.reap_stale();
+            txn.reap_stale_apart();
         }
         if !txn.cx().ready.is_empty() {
             // As in Redis, a served session hears of what made it ready before its reply.
@@ -563,9 +576,11 @@ impl Worker {
             self.engine.saves.flushed(&self.settings);
         }
         let mut lsn = 0;
-        if !txn.cx.changes.is_empty() {
+        if self.engine.replication.is_on() {
+            self.feed_transaction(txn);
+        }
+        if !txn.cx.changes.is_empty() && self.engine.log.is_on() {
             lsn = self.engine.log.commit(&txn.cx.changes);
-            txn.cx().changes.clear();
             self.tellings.tell(lsn);
             self.tellings.made_lsn = lsn;
             self.committed = true;
@@ -574,6 +589,7 @@ impl Worker {
                 txn.set_lsn(lsn);
             }
         }
+        txn.cx().changes.clear();
         if !self.served.is_empty() || !self.outbox.is_empty() || !txn.cx.events.is_empty() {
             self.tell_others(txn.cx(), lsn);
         }
@@ -653,6 +669,9 @@ impl Worker {
             self.engine.log.await_progress(self.index);
             self.release_held();
             self.serve_log_waits();
+        }
+        if !self.replicas.is_empty() {
+            self.serve_replicas();
         }
         let (committed, wanted) = (std::mem::take(&mut self.committed), std::mem::take(&mut self.sync_wanted));
         if (committed || wanted)
@@ -804,10 +823,8 @@ impl Worker {
     }
 
     /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
-    fn check_output(&mut self, session: &mut Session) {
-        let pending = session.reply.len() - session.written;
-        let limits = &self.settings.client_output_buffer_limit;
-        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
+    pub(crate) fn check_output(&mut self, session: &mut Session) {
+        let (limit, pending) = self.output_limit(session);
         session.info.output_bytes.store(pending, Relaxed);
         let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
         let mut cut = over(limit.hard_bytes);
@@ -887,6 +904,7 @@ impl Worker {
             self.engine.note_rates();
             self.engine.saves.cron(&self.engine, &self.settings);
             self.engine.backups.cron(&self.engine, &self.settings);
+            self.engine.replication.cron(&self.engine, &self.settings);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());
@@ -902,12 +920,13 @@ impl Worker {
                 && session.blocked.is_none()
                 && session.subscription_count == 0
                 && !session.info.monitor.load(Relaxed)
+                && !session.replica
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {
                 session.fate = Fate::Close;
                 self.touched.push(slot);
             }
-            if session.over_soft_limit_since_us.is_some() {
+            if session.over_soft_limit_since_us.is_some() || session.replica {
                 self.check_output(&mut session);
             }
             self.sessions[slot] = Some(session);

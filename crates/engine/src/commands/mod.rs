@@ -23,6 +23,7 @@ mod lcs;
 mod list;
 mod object;
 mod pubsub;
+mod replication;
 mod sample;
 mod scan;
 mod script;
@@ -61,6 +62,7 @@ pub static FAMILIES: &[&[Command]] = &[
     list::movem::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
+    replication::COMMANDS,
     scan::COMMANDS,
     script::COMMANDS,
     server::COMMANDS,

@@ -12,8 +12,8 @@ mod evict;
 mod keyspace_ops;
 mod undo;
 
-pub use changes::{Change, Changes};
-pub use context::{Context, Env, Event, EventClasses, Garbage};
+pub use changes::{Change, Changes, Unit};
+pub use context::{Context, Env, Event, EventClasses, Garbage, Removal, Unlinks};
 pub use edit::{Collection, Edit};
 pub use evict::{Order, Rule};
 
@@ -567,7 +567,7 @@ impl<'k> Txn<'k> {
     fn expire(&mut self, key: Key) {
         if let Some(entry) = self.remove(key) {
             self.discard(key, entry);
-            self.emit(&[b"DEL", key.bytes]);
+            self.emit_removal(key, Removal::Due);
             let actor = std::mem::take(&mut self.view.cx.actor);
             self.touched(key);
             self.view.cx.actor = actor;
@@ -590,7 +590,7 @@ impl<'k> Txn<'k> {
             self.view.cx.expired_fields += hash.len() as u64;
             let gone = self.remove(key)?;
             self.discard(key, gone);
-            self.emit(&[b"DEL", key.bytes]);
+            self.emit_removal(key, Removal::Due);
             self.event(EventClasses::HASH, "hexpired", key.bytes);
             self.event(EventClasses::GENERIC, "del", key.bytes);
             self.touched(key);
@@ -619,15 +619,32 @@ impl<'k> Txn<'k> {
 
     /// Removes the due keys that reads of this transaction came across.
     pub fn reap_stale(&mut self) {
+        self.reap(false);
+    }
+
+    /// The same at the end of the transaction, each key on its own: they have nothing to do with what it was for.
+    pub fn reap_stale_apart(&mut self) {
+        self.reap(true);
+    }
+
+    fn reap(&mut self, apart: bool) {
         let stale = self.view.cx.take_stale();
         let before = self.view.db;
         for (db, bytes) in stale {
             let key = Key::new(&bytes);
             self.view.db = db;
+            if apart {
+                self.view.cx.changes.begin_unit();
+            }
             // A look removes it if it is still due.
             let _ = self.slot(key).is_some();
         }
         self.view.db = before;
+    }
+
+    /// Forgets the due keys that reads came across: whoever meets them next removes them.
+    pub fn leave_stale(&mut self) {
+        self.view.cx.take_stale();
     }
 
     /// Removes up to `max` due keys and as many due fields of hashes of a shard, over all databases. Returns how many keys
@@ -653,6 +670,7 @@ impl<'k> Txn<'k> {
             });
             let Some((bytes, Some(mut at))) = found else { continue };
             let key = Key { bytes: &bytes, hash };
+            self.view.cx.changes.begin_unit();
             if at < now {
                 let Some(removed) = self.expire_part(key, max - fields) else { continue };
                 fields += removed;
@@ -669,14 +687,25 @@ impl<'k> Txn<'k> {
 
     /// Removes a key. Whether it was there.
     pub fn delete(&mut self, key: Key) -> bool {
+        self.delete_as(key, Removal::Asked)
+    }
+
+    /// Removes a key for this reason. Whether it was there.
+    pub fn delete_as(&mut self, key: Key, why: Removal) -> bool {
         if self.slot(key).is_none() {
             return false;
         }
         let Some(entry) = self.remove(key) else { return false };
         self.discard(key, entry);
-        self.emit(&[b"DEL", key.bytes]);
+        self.emit_removal(key, why);
         self.touched(key);
         true
+    }
+
+    /// Emits that a key goes.
+    fn emit_removal(&mut self, key: Key, why: Removal) {
+        let name = self.view.cx.env.unlinks.name(why);
+        self.emit(&[name, key.bytes]);
     }
 
     /// Moves a key's value and expiry time to a key of database `db`, whatever that held before. Whether there was anything to
