@@ -13,7 +13,7 @@ use crate::hash::Hash;
 use crate::list::{End, List};
 use crate::set::Set;
 use crate::snapshot::Element;
-use crate::stream::{Stream, StreamId, Trim};
+use crate::stream::{Mark, References, Stream, StreamId, Trim};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use smallvec::SmallVec;
@@ -550,6 +550,19 @@ fn trimmed_to(stream: &Stream) -> [String; 3] {
     }
 }
 
+/// Takes the commands that a change of a stream stands for: `name, args` of `name key args…`.
+pub type Emit<'a> = dyn FnMut(&[u8], &[&[u8]]) + 'a;
+
+/// Emits `name [group] id…`; nothing without ids.
+pub fn emit_ids(emit: &mut Emit, name: &[u8], group: Option<&[u8]>, ids: &[StreamId]) {
+    if ids.is_empty() {
+        return;
+    }
+    let ids: Vec<String> = ids.iter().map(StreamId::to_string).collect();
+    let words: Vec<&[u8]> = group.into_iter().chain(ids.iter().map(|id| id.as_bytes())).collect();
+    emit(name, &words);
+}
+
 impl Edit<'_, '_, Stream> {
     /// Changes the stream by `operation`, which stands for the command `name key args…`.
     pub fn apply<R>(&mut self, name: &[u8], args: &[&[u8]], operation: impl FnOnce(&mut Stream) -> R) -> R {
@@ -568,12 +581,12 @@ impl Edit<'_, '_, Stream> {
         result
     }
 
-    /// Adds an entry, whose id must be above the last, of fields and values by turns; then trims. How many entries were
-    /// trimmed.
-    pub fn append(&mut self, id: StreamId, words: &[&[u8]], trim: Option<&Trim>) -> u64 {
+    /// Adds an entry, whose id must be above the last, of fields and values by turns, with the mark of a producer if there is
+    /// one; then trims. How many entries were trimmed.
+    pub fn append(&mut self, id: StreamId, words: &[&[u8]], mark: Option<Mark<'_>>, trim: Option<&Trim>) -> u64 {
         let limits = self.txn.view.cx.env.limits;
         let last_id = self.last_id();
-        let image = (self.undoable() && trim.is_some()).then(|| Box::new((**self).clone()));
+        let image = (self.undoable() && (trim.is_some() || mark.is_some())).then(|| Box::new((**self).clone()));
         self.record(|| match image {
             Some(image) => UndoOp::Stream(image),
             None => UndoOp::StreamAppended { last_id },
@@ -581,21 +594,50 @@ impl Edit<'_, '_, Stream> {
         let stream = self.value();
         let added = stream.append(id, words.chunks_exact(2).map(|pair| (pair[0], pair[1])), &limits);
         debug_assert!(added, "the id is above the last");
-        let trimmed = trim.map_or(0, |trim| stream.trim(trim));
-        let (id, kept) = (id.to_string(), trimmed_to(stream));
+        let plain = mark.is_none() && trim.is_none_or(|trim| trim.references == References::Keep);
+        let trimmed = if plain { trim.map_or(0, |trim| stream.trim(trim).count) } else { 0 };
+        let (id_text, kept) = (id.to_string(), trimmed_to(stream));
         let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
         if trimmed != 0 {
             args.extend(kept.iter().map(|word| word.as_bytes()));
         }
-        args.push(id.as_bytes());
+        args.push(id_text.as_bytes());
         args.extend_from_slice(words);
         self.emit(b"XADD", &args);
-        trimmed
+        if plain {
+            return trimmed;
+        }
+        // One change says no more than one ordinary command can.
+        if let Some(mark) = mark {
+            self.mark(id, mark);
+        }
+        trim.map_or(0, |trim| self.trim(trim))
+    }
+
+    /// Notes the mark of a producer on an entry.
+    pub fn mark(&mut self, id: StreamId, mark: Mark<'_>) {
+        let (limits, now) = (self.txn.view.cx.env.limits, self.now());
+        self.apply_quietly(|stream, emit| {
+            let first = stream.producers().is_none();
+            let producers = stream.producers_mut(&limits);
+            producers.insert(mark, id, now);
+            if first {
+                // The settings may be others where this is read.
+                let (seconds, max) = (producers.seconds().to_string(), producers.max().to_string());
+                emit(b"XCFGSET", &[b"IDMP-DURATION", seconds.as_bytes(), b"IDMP-MAXSIZE", max.as_bytes()]);
+            }
+            emit(b"XIDMPRECORD", &[mark.producer, mark.id, id.to_string().as_bytes()]);
+        });
+    }
+
+    /// Wakes those who wait for the key: there may be something to read though no entry came.
+    pub fn wake(&mut self) {
+        self.txn.wake(self.key);
     }
 
     /// Changes the stream by `operation`, which tells itself for which commands that stands (as `name, args` of `name key
     /// args…`; none if nothing changed). Wakes nobody: for changes that bring nothing to read.
-    pub fn apply_quietly<R>(&mut self, operation: impl FnOnce(&mut Stream, &mut dyn FnMut(&[u8], &[&[u8]])) -> R) -> R {
+    pub fn apply_quietly<R>(&mut self, operation: impl FnOnce(&mut Stream, &mut Emit) -> R) -> R {
         if self.undoable() {
             let image = Box::new((**self).clone());
             self.record(|| UndoOp::Stream(image));
@@ -617,10 +659,15 @@ impl Edit<'_, '_, Stream> {
     pub fn trim(&mut self, trim: &Trim) -> u64 {
         self.apply_quietly(|stream, emit| {
             let trimmed = stream.trim(trim);
-            if trimmed != 0 {
+            if !trimmed.deleted.is_empty() {
+                emit_ids(emit, b"XDEL", None, &trimmed.deleted);
+            } else if trimmed.count != 0 {
                 emit(b"XTRIM", &trimmed_to(stream).each_ref().map(|word| word.as_bytes()));
             }
-            trimmed
+            for (group, ids) in &trimmed.released {
+                emit_ids(emit, b"XACK", Some(group), ids);
+            }
+            trimmed.count
         })
     }
 

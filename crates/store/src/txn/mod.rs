@@ -14,7 +14,7 @@ mod undo;
 
 pub use changes::{Change, Changes};
 pub use context::{Context, Env, Event, EventClasses, Garbage};
-pub use edit::{Collection, Edit};
+pub use edit::{Collection, Edit, Emit, emit_ids};
 pub use evict::{Order, Rule};
 
 use crate::Str;
