@@ -32,7 +32,8 @@ const PAGE: usize = if cfg!(test) { 16 } else { 64 * 1024 };
 /// Bytes of elements written early that are kept together.
 const BUFFER: usize = 64 * 1024;
 
-/// Whether the value is written in parts. O(1). A hash whose fields expire is not: its form needs a look at all of them first.
+/// Whether the value is written in parts. O(1). A collection with fields or members that expire is not: its form needs a look
+/// at all of them first.
 pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
     match value {
         ValueRef::String(text) => text.len() > BYTES,
@@ -43,8 +44,16 @@ pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
                 && hash.soonest().is_none()
                 && (hash.len() > ELEMENTS || hash.memory_bytes() > BYTES)
         }
-        ValueRef::Set(set) => set.encoding() == "hashtable" && (set.len() > ELEMENTS || set.memory_bytes() > BYTES),
-        ValueRef::ZSet(zset) => zset.encoding() == "skiplist" && (zset.len() > ELEMENTS || zset.memory_bytes() > BYTES),
+        ValueRef::Set(set) => {
+            set.encoding() == "hashtable"
+                && set.soonest().is_none()
+                && (set.len() > ELEMENTS || set.memory_bytes() > BYTES)
+        }
+        ValueRef::ZSet(zset) => {
+            zset.encoding() == "skiplist"
+                && zset.soonest().is_none()
+                && (zset.len() > ELEMENTS || zset.memory_bytes() > BYTES)
+        }
     }
 }
 

@@ -73,8 +73,22 @@ collection!(
         Hash::soonest(self)
     }
 );
-collection!(Set, Value::Set(Set::new()), false);
-collection!(ZSet, Value::ZSet(ZSet::new()), false);
+collection!(
+    Set,
+    Value::Set(Set::new()),
+    false,
+    fn soonest(&self) -> Option<i64> {
+        Set::soonest(self)
+    }
+);
+collection!(
+    ZSet,
+    Value::ZSet(ZSet::new()),
+    false,
+    fn soonest(&self) -> Option<i64> {
+        ZSet::soonest(self)
+    }
+);
 collection!(Stream, Value::Stream(Box::new(Stream::new())), true);
 
 /// Exclusive access to one collection within a transaction. Dropping it removes a collection left empty.
@@ -462,13 +476,13 @@ impl Edit<'_, '_, Set> {
         self.value().reserve(first, count, &limits);
     }
 
-    /// Adds a member. Whether it is new.
+    /// Adds a member, which then lives for ever; one that is there stays as it is. Whether it is new.
     pub fn add(&mut self, member: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
-        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
+        self.before_member(member);
         let new = self.value().insert(member, &limits);
         if new {
-            self.record(|| UndoOp::Member { member: member.into(), present: false });
+            self.record(|| UndoOp::Member { member: member.into(), old: None });
             self.emit_elements(b"SADD", &[member]);
         }
         new
@@ -476,13 +490,20 @@ impl Edit<'_, '_, Set> {
 
     /// Removes a member. Whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
-        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
+        self.before_member(member);
+        let at = self.expiry(member);
         let had = self.value().remove(member);
         if had {
-            self.record(|| UndoOp::Member { member: member.into(), present: true });
+            self.record(|| UndoOp::Member { member: member.into(), old: Some(at) });
             self.emit_elements(b"SREM", &[member]);
         }
         had
+    }
+
+    /// To be called before a member changes, comes or goes.
+    #[inline]
+    fn before_member(&mut self, member: &[u8]) {
+        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
     }
 
     /// Takes a random member out.
@@ -493,23 +514,47 @@ impl Edit<'_, '_, Set> {
 }
 
 impl Edit<'_, '_, ZSet> {
-    /// Gives a member a score; its old score.
+    /// Gives a member a score, and has it live for ever; its old score.
     pub fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
+        let at = self.expiry(member);
+        self.put_with_expiry(member, score, at, None)
+    }
+
+    /// Gives a member a score; when it expires stays as it is. Its old score.
+    pub fn put_keeping_expiry(&mut self, member: &[u8], score: f64) -> Option<f64> {
+        let at = self.expiry(member);
+        self.put_with_expiry(member, score, at, at)
+    }
+
+    fn put_with_expiry(&mut self, member: &[u8], score: f64, old_at: Option<i64>, at: Option<i64>) -> Option<f64> {
         let limits = self.txn.view.cx.env.limits;
-        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
+        self.before_member(member);
         let old = self.value().insert(member, score, &limits);
-        self.record(|| UndoOp::Score { member: member.into(), old });
+        if old_at != at {
+            self.value().set_expiry(member, at);
+        }
+        self.record(|| UndoOp::Score { member: member.into(), old: old.map(|old| (old, old_at)) });
         self.emit_elements(b"ZADD", &[&score_text(score), member]);
+        if let Some(at) = at {
+            self.emit_change(b"ZPEXPIREAT", &[itoa::Buffer::new().format(at).as_bytes(), b"MEMBERS", b"1", member]);
+        }
         old
     }
 
     /// Removes a member; its score.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
+        self.before_member(member);
+        let at = self.expiry(member);
         let old = self.value().remove(member)?;
-        self.record(|| UndoOp::Score { member: member.into(), old: Some(old) });
+        self.record(|| UndoOp::Score { member: member.into(), old: Some((old, at)) });
         self.emit_elements(b"ZREM", &[member]);
         Some(old)
+    }
+
+    /// To be called before a member changes, comes or goes.
+    #[inline]
+    fn before_member(&mut self, member: &[u8]) {
+        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
     }
 
     /// Removes the members with ranks from `start` to `end` (exclusive). How many.
@@ -518,21 +563,91 @@ impl Edit<'_, '_, ZSet> {
             // SAFETY: see the module's head. Nothing changes before the loop's end.
             let zset = unsafe { self.value.as_ref() };
             for (member, _) in zset.iter_from_rank(start, false).take(end - start) {
-                member.with_bytes(|member| {
-                    self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
-                });
+                member.with_bytes(|member| self.before_member(member));
             }
+        }
+        let mut times = Vec::new();
+        if self.undoable() && ZSet::soonest(self).is_some() {
+            let at = |(member, _): (Str<'_>, f64)| member.with_bytes(|member| self.expiry(member));
+            times.extend(self.iter_from_rank(start, false).take(end - start).map(at));
         }
         let mut gone = Vec::new();
         self.value().remove_rank_range(start, end, |(member, score)| gone.push((member.to_vec(), score)));
-        for (member, score) in &gone {
-            self.record(|| UndoOp::Score { member: member[..].into(), old: Some(*score) });
+        for (index, (member, score)) in gone.iter().enumerate() {
+            let old = Some((*score, times.get(index).copied().flatten()));
+            self.record(|| UndoOp::Score { member: member[..].into(), old });
         }
         for batch in gone.chunks(128) {
             let members: Vec<&[u8]> = batch.iter().map(|(member, _)| &member[..]).collect();
             self.emit_elements(b"ZREM", &members);
         }
         gone.len()
+    }
+}
+
+/// A collection whose members may expire.
+pub trait Expiring: Collection {
+    /// When a member expires (Unix ms), if it is there: `Some(None)` for never.
+    fn find(&self, member: &[u8]) -> Option<Option<i64>>;
+}
+
+impl Expiring for Set {
+    fn find(&self, member: &[u8]) -> Option<Option<i64>> {
+        self.contains(member).then(|| self.expiry(member))
+    }
+}
+
+impl Expiring for ZSet {
+    fn find(&self, member: &[u8]) -> Option<Option<i64>> {
+        self.score(member).map(|_| self.expiry(member))
+    }
+}
+
+/// What the commands about expiry times do to a member.
+pub trait EditExpiry {
+    /// Has a member expire at a Unix time in ms, or live for ever. Whether it is there.
+    fn set_expiry(&mut self, member: &[u8], expire_at: Option<i64>) -> bool;
+    /// Removes a member. Whether it was there.
+    fn remove_member(&mut self, member: &[u8]) -> bool;
+}
+
+impl EditExpiry for Edit<'_, '_, Set> {
+    fn set_expiry(&mut self, member: &[u8], expire_at: Option<i64>) -> bool {
+        let Some(old) = (**self).find(member) else { return false };
+        self.before_member(member);
+        self.value().set_expiry(member, expire_at);
+        self.record(|| UndoOp::Member { member: member.into(), old: Some(old) });
+        self.emit_expiry([b"SPEXPIREAT", b"SPERSIST"], member, expire_at);
+        true
+    }
+
+    fn remove_member(&mut self, member: &[u8]) -> bool {
+        self.remove(member)
+    }
+}
+
+impl EditExpiry for Edit<'_, '_, ZSet> {
+    fn set_expiry(&mut self, member: &[u8], expire_at: Option<i64>) -> bool {
+        let (Some(score), old_at) = (self.score(member), self.expiry(member)) else { return false };
+        self.before_member(member);
+        self.value().set_expiry(member, expire_at);
+        self.record(|| UndoOp::Score { member: member.into(), old: Some((score, old_at)) });
+        self.emit_expiry([b"ZPEXPIREAT", b"ZPERSIST"], member, expire_at);
+        true
+    }
+
+    fn remove_member(&mut self, member: &[u8]) -> bool {
+        self.remove(member).is_some()
+    }
+}
+
+impl<T: Expiring> Edit<'_, '_, T> {
+    /// Emits that a member expires at a time, or lives for ever.
+    fn emit_expiry(&mut self, names: [&[u8]; 2], member: &[u8], expire_at: Option<i64>) {
+        match expire_at {
+            Some(at) => self.emit(names[0], &[at.to_string().as_bytes(), b"MEMBERS", b"1", member]),
+            None => self.emit(names[1], &[b"MEMBERS", b"1", member]),
+        }
     }
 }
 
