@@ -21,6 +21,7 @@ use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
 use kelda_store::hasher;
 use kelda_store::shard::ShardSet;
+use kelda_store::timed::any_members_expire;
 use kelda_store::txn::{Key, Txn};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -631,6 +632,29 @@ pub(crate) fn shards_of(command: &Registered, args: &Args) -> ShardSet {
     set
 }
 
+/// Removes what is due of the sets and sorted sets at the command's keys, before it looks at them.
+#[inline]
+pub(crate) fn settle(txn: &mut Txn, command: &Registered, args: &Args) {
+    if any_members_expire() {
+        settle_keys(txn, command, args);
+    }
+}
+
+#[cold]
+fn settle_keys(txn: &mut Txn, command: &Registered, args: &Args) {
+    let mut settle = |at: usize| {
+        let key = args.key(at);
+        if txn.holds(key) {
+            txn.settle(key);
+        }
+    };
+    match command.single_key {
+        Some(at) if at < args.len() => settle(at),
+        Some(_) => {}
+        None => command.find_keys(args.words(), &mut |at, _| settle(at)),
+    }
+}
+
 fn dispatch(
     worker: &mut Worker,
     session: &mut Session,
@@ -671,6 +695,7 @@ fn dispatch(
             if is_kept_to_named_keys(session, command, args.words()) {
                 txn.cx().env.named_keys_only = true;
             }
+            settle(&mut txn, command, &args);
             let result = match command.command.run {
                 Run::Read(run) => run(&txn, &args, reply),
                 Run::Write(run) => run(&mut txn, &args, reply),
@@ -813,6 +838,7 @@ pub(crate) fn run_in_txn(
     if ctx.session.restricted {
         txn.cx().env.named_keys_only = is_kept_to_named_keys(ctx.session, command, args.words());
     }
+    settle(txn, command, args);
     match command.command.run {
         Run::Read(run) => run(txn, args, reply),
         Run::Write(run) => run(txn, args, reply),

@@ -112,6 +112,7 @@ impl<'e> FastPath<'e> {
         let mut txn = worker.transaction(guard, session.db);
         let args = Args::with_hash(words, at, hash);
         let mark = reply.len();
+        exec::settle(&mut txn, command, &args);
         let result = match command.command.run {
             Run::Read(run) => run(&txn, &args, reply),
             Run::Write(run) => run(&mut txn, &args, reply),

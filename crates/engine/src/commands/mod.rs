@@ -21,6 +21,7 @@ mod hyperloglog;
 mod increx;
 mod lcs;
 mod list;
+mod members;
 mod object;
 mod pubsub;
 mod replication;
@@ -59,6 +60,8 @@ pub static FAMILIES: &[&[Command]] = &[
     hyperloglog::COMMANDS,
     increx::COMMANDS,
     list::COMMANDS,
+    members::SET_COMMANDS,
+    members::ZSET_COMMANDS,
     list::movem::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,

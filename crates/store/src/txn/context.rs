@@ -334,11 +334,21 @@ impl Context {
             Value::Set(set) => {
                 let mut push = |member: &[u8]| changes.push_elements(db, b"SADD", key, &[member]);
                 set.iter().for_each(|member| member.with_bytes(&mut push));
+                for (member, at) in set.times() {
+                    let mut buffer = itoa::Buffer::new();
+                    let at = buffer.format(at).as_bytes();
+                    changes.push(db, &[b"SPEXPIREAT", key, at, b"MEMBERS", b"1", member]);
+                }
             }
             Value::ZSet(zset) => {
                 for (member, score) in zset.iter() {
                     let score = score_text(score);
                     member.with_bytes(|member| changes.push_elements(db, b"ZADD", key, &[&score, member]));
+                }
+                for (member, at) in zset.times() {
+                    let mut buffer = itoa::Buffer::new();
+                    let at = buffer.format(at).as_bytes();
+                    changes.push(db, &[b"ZPEXPIREAT", key, at, b"MEMBERS", b"1", member]);
                 }
             }
             Value::Hash(hash) => {
