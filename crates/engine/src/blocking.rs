@@ -157,13 +157,6 @@ pub fn block(
     settle_down(worker, session, Blocked { waiter, deadline_us, log: None });
 }
 
-/// Has a session wait for a time and for nothing else; then it is replied `OK`.
-pub fn sleep(worker: &mut Worker, session: &mut Session, us: u64) {
-    let deadline_us = Some(worker.engine.clock.monotonic_us().saturating_add(us));
-    let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
-    settle_down(worker, session, Blocked { waiter, deadline_us, log: None });
-}
-
 /// Has a session wait for the log, for `timeout_ms` at most if that is not 0; then it is replied what WAITAOF replies.
 pub fn await_log(worker: &mut Worker, session: &mut Session, wait: LogWait, timeout_ms: u64) {
     let deadline_us =

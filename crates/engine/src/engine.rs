@@ -7,6 +7,7 @@ use crate::config::ConfigHandle;
 use crate::durability::Durability;
 pub use crate::durability::{ChangeSink, Lsn};
 use crate::functions::Functions;
+use crate::links::{Links, Stream};
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
@@ -23,6 +24,7 @@ use kelda_store::shard::Keyspace;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// What the engine asks of the process around it.
 pub trait Platform: Send + Sync {
@@ -69,6 +71,16 @@ pub trait Platform: Send + Sync {
     ) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
+    /// Opens a connection on which no read or write waits longer than `timeout`. `NotFound`: there is no such host.
+    fn connect(&self, _host: &str, _port: u16, _timeout: Duration) -> std::io::Result<Box<dyn Stream>> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Runs `work` on a thread of its own and does not wait for it. Whoever has no threads runs it here.
+    fn in_background(&self, _name: &str, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+    /// Has this thread stand still: DEBUG SLEEP.
+    fn stand_still(&self, _us: u64) {}
     /// Runs `work` on so many threads at once, and returns when all are done. Whoever has no threads runs it once.
     fn in_parallel(&self, _threads: usize, work: &(dyn Fn() + Sync)) {
         work();
@@ -166,6 +178,8 @@ pub struct Engine {
     pub monitors: Monitors,
     /// Sessions for which every command has to do more: those that track or monitor. While there are none, commands look no further.
     pub observers: AtomicUsize,
+    /// Connections to other servers.
+    pub links: Links,
     /// SLOWLOG and COMMANDLOG.
     pub slowlog: SlowLogs,
     /// LATENCY.
@@ -216,6 +230,7 @@ impl Engine {
             tracking: Tracking::new(options.workers),
             monitors: Monitors::new(options.workers),
             observers: AtomicUsize::new(0),
+            links: Links::default(),
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),
             memory_peak: AtomicUsize::new(0),

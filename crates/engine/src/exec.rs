@@ -409,11 +409,8 @@ fn admit(
         worker.pause(session);
         return Flow::Again;
     }
-    if let Some(queue) = &mut session.multi
-        && !command.flags.has(Flags::UNQUEUED)
-    {
-        queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
-        session.info.queued.store(queue.commands.len() as i64, Relaxed);
+    if session.multi.is_some() && !command.flags.has(Flags::UNQUEUED) {
+        session.enqueue(command, words);
         let mark = reply.len();
         reply.status("QUEUED");
         suppress(session, reply, mark);
@@ -882,7 +879,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         return Ok(());
     }
     drop_watches(ctx.session, &mut txn);
-    ctx.session.info.queued.store(-1, Relaxed);
+    ctx.session.show_queued(-1);
     reply.array(queue.commands.len());
     for (command, words) in &queue.commands {
         let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
@@ -931,17 +928,16 @@ fn watch_holds(session: &Session, txn: &mut Txn) -> bool {
 }
 
 fn drop_watches(session: &mut Session, txn: &mut Txn) {
-    let watching = std::mem::take(&mut session.watching);
+    let watching = session.take_watching();
     for (db, key) in &watching.keys {
         txn.shard_data(Key::new(key).shard()).watchers.remove(*db, key, &watching.watch);
     }
-    session.info.watched.store(0, Relaxed);
 }
 
 /// UNWATCH.
 pub(crate) fn unwatch(worker: &mut Worker, session: &mut Session) {
-    session.info.watched.store(0, Relaxed);
-    drop_old_watch(worker, std::mem::take(&mut session.watching));
+    let watching = session.take_watching();
+    drop_old_watch(worker, watching);
 }
 
 /// Takes a watch off its keys, or has that tried again later when their shards are busy.
@@ -966,14 +962,14 @@ pub(crate) fn drop_old_watch(worker: &mut Worker, watching: Watching) {
 /// Ends MULTI without running it.
 pub(crate) fn end_multi(worker: &mut Worker, session: &mut Session) {
     session.multi = None;
-    session.info.queued.store(-1, Relaxed);
+    session.show_queued(-1);
     unwatch(worker, session);
 }
 
 /// Begins MULTI.
 pub(crate) fn begin_multi(session: &mut Session) {
     session.multi = Some(Queue::default());
-    session.info.queued.store(0, Relaxed);
+    session.show_queued(0);
 }
 
 /// The protocol number that HELLO and CLIENT LIST show.

@@ -66,6 +66,10 @@ pub enum Fate {
 pub trait Host {
     /// Serves other sessions for one turn without waiting: reads, processes, writes. May call back into `worker`.
     fn serve_others(&mut self, worker: &mut Worker);
+    /// As [`Host::serve_others`], but sleeps until there is something to do; a nudge to the worker's mailbox is something.
+    fn await_others(&mut self, worker: &mut Worker) {
+        self.serve_others(worker);
+    }
 }
 
 /// A host with no other sessions to serve.
@@ -146,6 +150,8 @@ pub struct Worker {
     pub(crate) libraries_generation: u64,
     /// Whether a script is running on this worker.
     pub(crate) in_script: bool,
+    /// Whether a MIGRATE waits on this worker.
+    pub(crate) migrating: bool,
     /// The script that is running, for SCRIPT KILL and its like.
     pub(crate) context: Option<Box<Context>>,
     pub(crate) scratch: exec::Scratch,
@@ -193,6 +199,7 @@ impl Worker {
             interpreter_generation: 0,
             libraries_generation: 0,
             in_script: false,
+            migrating: false,
             context: None,
             scratch: exec::Scratch::default(),
             env: Env::default(),
@@ -453,6 +460,7 @@ impl Worker {
             self.touched.push(at.slot);
         }
         self.check_output(&mut session);
+        self.count_client(&session.info);
         self.sessions[at.slot] = Some(session);
     }
 
@@ -727,6 +735,7 @@ impl Worker {
             Message::Redirected { to, what } => self.receive_redirected(to, what),
             Message::Monitored { lines } => self.receive_monitored(&lines),
             Message::Shutdown => {}
+            Message::StandStill { us } => self.engine.platform.stand_still(us),
         }
     }
 
@@ -760,6 +769,7 @@ impl Worker {
                 self.hold(&mut session, lsn, start);
             }
             self.check_output(&mut session);
+            self.count_client(&session.info);
             self.sessions[slot] = Some(session);
             self.touch(slot);
             return;
@@ -801,6 +811,7 @@ impl Worker {
         }
         if cut && session.fate != Fate::Close {
             session.fate = Fate::Close;
+            session.info.killed.store(true, Relaxed);
             self.stats().output_limit_disconnections.add(1);
             self.touched.push(session.at.slot);
             let text = format!("Client id={} closed for overcoming of output buffer limits.", session.at.id);
@@ -862,10 +873,12 @@ impl Worker {
     fn cron(&mut self) {
         self.eviction.look_again();
         self.eviction.going_on |= self.settings.maxmemory != 0;
+        self.count_clients();
         if self.index == 0 {
             tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
+            self.engine.links.tidy(self.engine.clock.monotonic_us());
             self.engine.saves.cron(&self.engine, &self.settings);
             self.engine.backups.cron(&self.engine, &self.settings);
         }

@@ -452,6 +452,10 @@ impl<S: Sessions> Others<S> for EventLoop {
         self.turn(sessions, false);
     }
 
+    fn await_others(&mut self, sessions: &mut S) {
+        self.turn(sessions, true);
+    }
+
     fn is_stopping(&self) -> bool {
         self.shared.is_stopping()
     }

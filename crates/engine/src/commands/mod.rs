@@ -21,6 +21,7 @@ mod hyperloglog;
 mod increx;
 mod lcs;
 mod list;
+mod migrate;
 mod object;
 mod pubsub;
 mod sample;
@@ -59,6 +60,7 @@ pub static FAMILIES: &[&[Command]] = &[
     increx::COMMANDS,
     list::COMMANDS,
     list::movem::COMMANDS,
+    migrate::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
     scan::COMMANDS,
