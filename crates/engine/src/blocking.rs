@@ -14,6 +14,7 @@ use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, LogWait, Session, Words};
+use crate::slowlog;
 use crate::tracking;
 use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
@@ -83,6 +84,11 @@ impl BlockedCommand {
         }
         Err(Error::owned(format!("NOPERM {}", acl::text(&user, self.command, denied.reason))))
     }
+}
+
+/// Whether the waiter's command ends with an error when its key goes (XREADGROUP).
+pub fn errors_end(waiter: &Waiter) -> bool {
+    waiter.payload.downcast_ref::<BlockedCommand>().is_some_and(|blocked| blocked.errors_end_it)
 }
 
 /// Locks the shards, and with them those of every key that sessions waiting in them reach.
@@ -260,7 +266,9 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
         }
     }
     if ran {
-        counters.took(worker.engine.clock.monotonic_us().saturating_sub(started_us), 1);
+        let us = worker.engine.clock.monotonic_us().saturating_sub(started_us);
+        counters.took(us, 1);
+        slowlog::note_served(worker, blocked.session.id, blocked.command, &words, us, reply.buf.len());
     }
     if blocked.remembers {
         tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);

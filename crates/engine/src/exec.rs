@@ -219,9 +219,8 @@ fn parse<'i>(
             Ok(Step::Inline { consumed: bytes, args }) => return BatchEnd::Inline { consumed: at + bytes, args },
             Ok(Step::Skip { consumed: bytes }) => {
                 at += bytes;
-                if batch.is_empty() {
-                    *consumed = at;
-                }
+                // What follows a command is consumed with it: an unfinished request behind it is taken up again from there.
+                *batch.last_mut().map_or(&mut *consumed, |last| &mut last.consumed) = at;
             }
             Ok(Step::Incomplete { need }) => {
                 session.needs = need;

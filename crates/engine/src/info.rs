@@ -1,6 +1,7 @@
 //! INFO: the sections, and the figures in them.
 
 use crate::acl::log::Refusal;
+use crate::blocking;
 use crate::ctx::Ctx;
 use crate::durability::Health;
 use crate::engine::Engine;
@@ -114,6 +115,17 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
     let watched: usize = all.iter().map(|info| info.watched.load(Relaxed)).sum();
     let largest =
         |bytes: fn(&crate::clients::ClientInfo) -> usize| all.iter().map(|info| bytes(info)).max().unwrap_or(0);
+    let (mut blocking, mut ending) = (0, 0);
+    if engine.clients.blocked.load(Relaxed) != 0 {
+        for shard in 0..SHARDS {
+            ctx.with_shards(ShardSet::One(shard as u16), |txn| {
+                for waiting in txn.shard_data(shard).waiters.queues() {
+                    blocking += 1;
+                    ending += usize::from(waiting.iter().any(|waiter| blocking::errors_end(waiter)));
+                }
+            })?;
+        }
+    }
     let pause = engine.pause.left_ms(ctx.worker.now_ms());
     let actions = match pause {
         None => "none",
@@ -132,6 +144,8 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         "watching_clients": watching.count(),
         "clients_in_timeout_table": 0,
         "total_watched_keys": watched,
+        "total_blocking_keys": blocking,
+        "total_blocking_keys_on_nokey": ending,
         "paused_reason": if pause.is_some() { "client_pause" } else { "none" },
         "paused_actions": actions,
         "paused_timeout_milliseconds": pause.unwrap_or(0),
@@ -359,7 +373,9 @@ fn command_stats(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
     for command in registry::all() {
         let of = |figure: fn(&CommandCounters) -> u64| sum(&engine, command.id, figure);
-        let (calls, usec) = (of(|c| c.calls.get()), of(|c| c.usec.get()));
+        let calls = of(|c| c.calls.get());
+        let timed: u64 = raw_latency(&engine, command.id).iter().sum();
+        let usec = scaled(of(|c| c.usec.get()), calls, timed);
         let (rejected, failed) = (of(|c| c.rejected.get()), of(|c| c.failed.get()));
         if calls + rejected + failed != 0 {
             let average = if calls == 0 { 0.0 } else { usec as f64 / calls as f64 };
@@ -383,9 +399,26 @@ fn error_stats(ctx: &mut Ctx, text: &mut String) -> Result {
     Ok(())
 }
 
-/// How many calls of a command took at most 1, 2, 4 … µs (each not counting those before), over all workers.
-pub fn latency(engine: &Engine, id: usize) -> [u64; LATENCY_BUCKETS] {
+fn raw_latency(engine: &Engine, id: usize) -> [u64; LATENCY_BUCKETS] {
     std::array::from_fn(|bucket| sum(engine, id, |counters| counters.latency[bucket].get()))
+}
+
+/// A sum over calls that stand for `timed`, for the `calls` that there were.
+fn scaled(sum: u64, calls: u64, timed: u64) -> u64 {
+    if timed == 0 { 0 } else { (u128::from(sum) * u128::from(calls) / u128::from(timed)) as u64 }
+}
+
+/// How many calls of a command took at most 1, 2, 4 … µs (each not counting those before), over all workers. Together they are
+/// the calls that there were.
+pub fn latency(engine: &Engine, id: usize) -> [u64; LATENCY_BUCKETS] {
+    let raw = raw_latency(engine, id);
+    let (timed, calls) = (raw.iter().sum(), sum(engine, id, |counters| counters.calls.get()));
+    let (mut seen, mut shown) = (0, 0);
+    raw.map(|count| {
+        seen += count;
+        let before = std::mem::replace(&mut shown, scaled(seen, calls, timed));
+        shown - before
+    })
 }
 
 fn latency_stats(ctx: &mut Ctx, text: &mut String) -> Result {

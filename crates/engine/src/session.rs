@@ -242,6 +242,17 @@ impl Session {
         watching
     }
 
+    /// Gives back the memory that the buffers do not need.
+    pub fn shrink_buffers(&mut self) {
+        /// What is not worth the trouble.
+        const FEW: usize = 1024;
+        for buffer in [&mut self.input, &mut self.reply.buf] {
+            if buffer.capacity() - buffer.len() > FEW {
+                buffer.shrink_to_fit();
+            }
+        }
+    }
+
     /// Uses another database.
     pub fn select(&mut self, db: u32) {
         self.db = db;

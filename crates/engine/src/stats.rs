@@ -42,7 +42,8 @@ pub struct CommandCounters {
 }
 
 impl CommandCounters {
-    /// Notes that each of `calls` took so many µs.
+    /// Notes that each of `calls` took so many µs. Where only some calls are timed, those stand for `calls` of them; a
+    /// reader brings what they stand for down (or up) to the calls that there were.
     pub fn took(&self, us: u64, calls: u64) {
         self.usec.add(us * calls);
         let bucket = (us.max(1).next_power_of_two().trailing_zeros() as usize).min(LATENCY_BUCKETS - 1);

@@ -87,6 +87,8 @@ const CRON_US: u64 = 100_000;
 const RETRY_US: u64 = 200;
 /// Due keys removed from a shard in one go: a few dozen µs.
 const EXPIRE_BATCH: usize = 64;
+/// After so many ms without a command a session gives back the memory that its buffers do not need.
+const QUIET_MS: i64 = 2000;
 /// The least room offered to a read.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -821,6 +823,11 @@ impl Worker {
 
     /// Removes due keys of this worker's shards, for a bounded time.
     fn expire_keys(&mut self, now_us: u64) {
+        self.expire_some(now_us);
+        self.note_latency("expire-cycle", self.engine.clock.monotonic_us().saturating_sub(now_us));
+    }
+
+    fn expire_some(&mut self, now_us: u64) {
         /// Between two rounds while nothing is due, in µs.
         const ROUND_US: u64 = 10_000;
         /// Keys removed in one round, at most: some 100 µs.
@@ -903,6 +910,9 @@ impl Worker {
             }
             if session.over_soft_limit_since_us.is_some() {
                 self.check_output(&mut session);
+            }
+            if now_ms - session.info.active_ms.load(Relaxed) > QUIET_MS {
+                session.shrink_buffers();
             }
             self.sessions[slot] = Some(session);
         }

@@ -190,7 +190,7 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
             }
         }
         txn.select(here);
-        rdb::load_functions(&engine, &file.functions).map_err(|error| failed(&error))
+        rdb::load_functions(&engine, &file.functions, merge).map_err(|error| failed(&error))
     })??;
     engine.platform.log(3, "DB reloaded by DEBUG RELOAD");
     reply.ok();
