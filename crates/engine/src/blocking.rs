@@ -15,6 +15,7 @@ use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, LogWait, Session, Words};
 use crate::slowlog;
+use crate::stats;
 use crate::tracking;
 use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
@@ -262,7 +263,7 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
             reply.truncate(0);
             reply.error(&error.to_string());
             counter.add(1);
-            exec::count_error(worker, &reply.buf);
+            stats::count_error(worker, &reply.buf, false);
         }
     }
     if ran {
@@ -343,10 +344,15 @@ impl Worker {
         }
         let Some(session) = self.session_of(at) else { return true };
         if let Some(blocked) = session.blocked.take() {
-            let mut reply = Writer::new(session.protocol);
+            let (mut reply, command) = (Writer::new(session.protocol), session.last_command);
             match blocked.log {
                 _ if with_error && (blocked.log.is_some() || !waiter.keys.is_empty()) => {
                     reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                    stats::count_error(self, &reply.buf, false);
+                    // As Redis counts it.
+                    if let Some(command) = command {
+                        self.stats().by_command[command.id].rejected.add(1);
+                    }
                 }
                 Some(wait) => {
                     let log = &self.engine.log;

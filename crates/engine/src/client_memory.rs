@@ -8,6 +8,7 @@ use crate::clients::ClientInfo;
 use crate::commands::describe_client;
 use crate::config::{MemoryLimit, Settings};
 use crate::mailbox::Message;
+use crate::session::Session;
 use crate::worker::Worker;
 use std::cmp::Reverse;
 use std::sync::PoisonError;
@@ -39,13 +40,26 @@ impl Settings {
 impl ClientInfo {
     /// Bytes that the client holds, about.
     pub fn memory(&self) -> usize {
-        let buffers = self.input_bytes.load(Relaxed) + self.output_bytes.load(Relaxed);
+        let input = self.argument_bytes.load(Relaxed) + self.input_bytes.load(Relaxed);
+        let buffers = input + self.output_bytes.load(Relaxed);
         let kept = self.queued_bytes.load(Relaxed) + self.kept_bytes.load(Relaxed);
         SESSION_BYTES + BUFFER_BYTES.max(buffers) + kept
     }
 }
 
 impl Worker {
+    /// Counts a session's commands before they are run; by itself it may be more than all may hold. Whether it may run them.
+    #[inline]
+    pub(crate) fn admits(&mut self, session: &Session) -> bool {
+        if self.settings.client_memory_limit() == 0 {
+            return true;
+        }
+        session.info.input_bytes.store(session.input.len(), Relaxed);
+        session.info.argument_bytes.store(0, Relaxed);
+        self.count_client(&session.info);
+        !session.info.killed.load(Relaxed)
+    }
+
     /// Counts what a client of this thread holds, and cuts clients off if all together hold too much.
     #[inline]
     pub(crate) fn count_client(&mut self, info: &ClientInfo) {

@@ -51,7 +51,9 @@ pub struct ClientInfo {
     pub kept_bytes: AtomicUsize,
     /// Its part of [`Clients::counted`].
     pub counted: AtomicUsize,
-    /// Bytes of unprocessed input.
+    /// Bytes of arguments of a command that is not complete.
+    pub argument_bytes: AtomicUsize,
+    /// Bytes of input behind those.
     pub input_bytes: AtomicUsize,
     /// Bytes of unsent output.
     pub output_bytes: AtomicUsize,
@@ -102,6 +104,7 @@ impl ClientInfo {
             queued_bytes: AtomicUsize::new(0),
             kept_bytes: AtomicUsize::new(0),
             counted: AtomicUsize::new(0),
+            argument_bytes: AtomicUsize::new(0),
             input_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             totals: Default::default(),

@@ -17,7 +17,7 @@ use crate::running::RunningScripts;
 use crate::saving::Saves;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
-use crate::stats::{Rates, Stats};
+use crate::stats::{RATES, Rates, Stats};
 use crate::tracking::Tracking;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
@@ -186,7 +186,9 @@ pub struct Engine {
     pub latency: LatencyEvents,
     /// The most bytes ever seen in use.
     memory_peak: AtomicUsize,
-    /// Commands, bytes in and bytes out by the second.
+    /// Bytes in use when the engine had been made.
+    pub memory_at_start: AtomicUsize,
+    /// How fast some counters grow.
     rates: Mutex<Rates>,
     /// Whether the server is ending.
     pub ending: AtomicBool,
@@ -203,7 +205,7 @@ impl Engine {
     pub fn new(options: EngineOptions) -> Arc<Engine> {
         let settings = options.config.settings();
         let started_us = options.clock.unix_us();
-        Arc::new(Engine {
+        let engine = Arc::new(Engine {
             keyspace: Keyspace::new(settings.databases as u32),
             names: options.config.config().names().clone(),
             config: options.config,
@@ -234,13 +236,16 @@ impl Engine {
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),
             memory_peak: AtomicUsize::new(0),
+            memory_at_start: AtomicUsize::new(0),
             rates: Mutex::default(),
             ending: AtomicBool::new(false),
             mailboxes: (0..options.workers).map(|_| OnceLock::new()).collect(),
             log: Durability::new(options.sink, options.workers),
             loading: Loading::default(),
             seed: options.seed,
-        })
+        });
+        engine.memory_at_start.store(engine.platform.used_memory(), Relaxed);
+        engine
     }
 
     /// The engine's side of thread `index`; `wake` must make that thread's loop call [`Worker::wake`] soon. Once only
@@ -289,13 +294,15 @@ impl Engine {
             self.total(|stats| stats.commands.get()),
             self.total(|stats| stats.input_bytes.get()),
             self.total(|stats| stats.output_bytes.get()),
+            self.total(|stats| stats.turns.get()),
+            self.total(|stats| stats.turns_us.get()),
         ];
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.add(now_us, figures);
     }
 
-    /// Commands, bytes read and bytes written a second, over the last second or so.
-    pub fn rates(&self) -> [u64; 3] {
+    /// Commands, bytes read, bytes written, turns of the event loops and µs spent in them a second, over the last second or so.
+    pub fn rates(&self) -> [u64; RATES] {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner).per_second()
     }
 

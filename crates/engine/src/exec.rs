@@ -15,6 +15,7 @@ use crate::pause;
 use crate::registry::{Names, Registered};
 use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
+use crate::stats::count_error;
 use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
@@ -81,6 +82,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let input = std::mem::take(&mut session.input);
     // What is being run is no longer waiting: CLIENT LIST shows its own connection's buffer as empty.
     session.info.input_bytes.store(0, Relaxed);
+    session.info.argument_bytes.store(0, Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
@@ -246,7 +248,9 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     }
     let info = &session.info;
     info.totals[0].fetch_add(consumed as u64, Relaxed);
-    info.input_bytes.store(input.len(), Relaxed);
+    let parsed = session.parser.parsed_bytes().min(input.len());
+    info.argument_bytes.store(parsed, Relaxed);
+    info.input_bytes.store(input.len() - parsed, Relaxed);
     info.active_ms.store(worker.now_ms(), Relaxed);
     let stats = worker.stats();
     stats.input_bytes.add(consumed as u64);
@@ -430,7 +434,7 @@ fn admit(
             stats.by_command[command.id].failed.add(1);
             // A script passes on an error that the command that it called has counted.
             if !session.error_counted {
-                count_error(worker, &reply.buf[mark..]);
+                count_error(worker, &reply.buf[mark..], matches!(command.command.run, Run::Script(_)));
             }
         }
         session.error_counted = false;
@@ -462,26 +466,6 @@ fn note_bad_data(worker: &Worker, error: &Error) {
     }
 }
 
-/// Counts an error reply by its code, for INFO errorstats.
-pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
-    worker.stats().errors.add(1);
-    let code: Vec<u8> = line
-        .get(1..)
-        .unwrap_or_default()
-        .iter()
-        .copied()
-        .take_while(|byte| !b" \r\n".contains(byte))
-        .take(64)
-        .collect();
-    let code = String::from_utf8_lossy(&code).into_owned();
-    /// Codes told apart, at most: scripts make up their own.
-    const CODES: usize = 128;
-    let mut errors = worker.engine.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if errors.len() < CODES || errors.contains_key(&code) {
-        *errors.entry(code).or_default() += 1;
-    }
-}
-
 /// Replies that a command was refused before it ran; a transaction being queued is spoilt by it.
 fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registered>, error: &Error, reply: &mut Reply) {
     if let Some(queue) = &mut session.multi {
@@ -500,7 +484,7 @@ fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registere
     } else {
         reply.error(&text);
     }
-    count_error(worker, &reply.buf[mark..]);
+    count_error(worker, &reply.buf[mark..], false);
     suppress(session, reply, mark);
 }
 
@@ -895,7 +879,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
         && let Err(error) = check_user_again(ctx.worker, ctx.session, command, words)
     {
         reply.error(&error.to_string());
-        count_error(ctx.worker, &reply.buf[mark..]);
+        count_error(ctx.worker, &reply.buf[mark..], false);
         return;
     }
     let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
@@ -906,7 +890,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
     }
     if reply.buf.get(mark) == Some(&b'-') {
         ctx.worker.stats().by_command[command.id].failed.add(1);
-        count_error(ctx.worker, &reply.buf[mark..]);
+        count_error(ctx.worker, &reply.buf[mark..], matches!(command.command.run, Run::Script(_)));
     }
     if txn.cx().saw_stale() {
         txn.reap_stale();

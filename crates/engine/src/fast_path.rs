@@ -6,10 +6,10 @@
 
 use crate::args::Args;
 use crate::command::{Flags, Reply, Run};
-use crate::exec;
 use crate::registry::{self, Registered};
 use crate::session::{ReplyMode, Session};
 use crate::slowlog;
+use crate::stats;
 use crate::worker::{Fate, Worker};
 use kelda_store::shard::shard_of;
 use std::sync::atomic::Ordering::Relaxed;
@@ -99,7 +99,7 @@ impl FastPath {
         }
         if reply.buf.get(mark) == Some(&b'-') {
             worker.stats().by_command[command.id].failed.add(1);
-            exec::count_error(worker, &reply.buf[mark..]);
+            stats::count_error(worker, &reply.buf[mark..], false);
         }
         if reply.len() - mark >= self.reply_bytes_max {
             slowlog::note_large_reply(worker, &session.info, command, words, reply.len() - mark);

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::pubsub::Subscription;
 use crate::registry;
 use crate::saving::Kind;
-use crate::stats::{CommandCounters, LATENCY_BUCKETS};
+use crate::stats::{CommandCounters, LATENCY_BUCKETS, Stats};
 use crate::version::{KELDA_VERSION, REDIS_VERSION};
 use kelda_store::shard::{SHARDS, ShardSet};
 use std::fmt::Write;
@@ -35,6 +35,9 @@ const SECTIONS: &[(&str, &str, bool, Section)] = &[
     ("keyspace", "Keyspace", true, keyspace),
 ];
 
+/// What INFO shows only if it is asked for by its name.
+const HIDDEN: &[(&str, &str, Section)] = &[("keysizes", "Keysizes", crate::keysizes::write), ("debug", "Debug", debug)];
+
 /// The text of the sections asked for, in the fixed order; of the default ones if none is.
 ///
 /// # Errors
@@ -44,14 +47,15 @@ pub fn text(ctx: &mut Ctx, asked: &[&[u8]]) -> Result<String> {
     let all = is("all") || is("everything");
     let default = asked.is_empty() || is("default");
     let mut text = String::new();
-    for (name, title, by_default, write) in SECTIONS {
-        if all || (default && *by_default) || is(name) {
-            if !text.is_empty() {
-                text.push_str("\r\n");
-            }
-            let _ = write!(text, "# {title}\r\n");
-            write(ctx, &mut text)?;
+    let shown = SECTIONS.iter().filter(|(name, _, by_default, _)| all || (default && *by_default) || is(name));
+    let hidden = HIDDEN.iter().filter(|(name, ..)| is(name));
+    let both = shown.map(|(_, title, _, write)| (title, write)).chain(hidden.map(|(_, title, write)| (title, write)));
+    for (title, write) in both {
+        if !text.is_empty() {
+            text.push_str("\r\n");
         }
+        let _ = write!(text, "# {title}\r\n");
+        write(ctx, &mut text)?;
     }
     Ok(text)
 }
@@ -286,7 +290,7 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
 
 fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
-    let [operations, input, output] = engine.rates();
+    let [operations, input, output, turns, turns_us] = engine.rates();
     lines!(text,
         "total_connections_received": engine.total(|stats| stats.connections.get()),
         "total_commands_processed": engine.total(|stats| stats.commands.get()),
@@ -328,7 +332,25 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "acl_access_denied_key": engine.acl.log.count(Refusal::Key),
         "acl_access_denied_channel": engine.acl.log.count(Refusal::Channel),
         "acl_access_denied_db": engine.acl.log.count(Refusal::Database),
+        "eventloop_cycles": engine.total(|stats| stats.turns.get()),
+        "eventloop_duration_sum": engine.total(|stats| stats.turns_us.get()),
+        "eventloop_duration_cmd_sum": registry::all().iter().map(|command| usec(&engine, command.id)).sum::<u64>(),
+        "instantaneous_eventloop_cycles_per_sec": turns / engine.worker_count() as u64,
+        "instantaneous_eventloop_duration_usec": turns_us.checked_div(turns).unwrap_or(0),
         "commands_put_aside": engine.total(|stats| stats.put_aside.get()),
+    );
+    Ok(())
+}
+
+fn debug(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let most = |figure: fn(&Stats) -> u64| engine.stats.iter().map(figure).max().unwrap_or(0);
+    lines!(text,
+        // The log is written by a thread of its own.
+        "eventloop_duration_aof_sum": 0,
+        "eventloop_duration_cron_sum": engine.total(|stats| stats.cron_us.get()),
+        "eventloop_duration_max": most(|stats| stats.longest_turn_us.get()),
+        "eventloop_cmd_per_cycle_max": most(|stats| stats.most_commands.get()),
     );
     Ok(())
 }
@@ -373,9 +395,7 @@ fn command_stats(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
     for command in registry::all() {
         let of = |figure: fn(&CommandCounters) -> u64| sum(&engine, command.id, figure);
-        let calls = of(|c| c.calls.get());
-        let timed: u64 = raw_latency(&engine, command.id).iter().sum();
-        let usec = scaled(of(|c| c.usec.get()), calls, timed);
+        let (calls, usec) = (of(|c| c.calls.get()), usec(&engine, command.id));
         let (rejected, failed) = (of(|c| c.rejected.get()), of(|c| c.failed.get()));
         if calls + rejected + failed != 0 {
             let average = if calls == 0 { 0.0 } else { usec as f64 / calls as f64 };
@@ -401,6 +421,12 @@ fn error_stats(ctx: &mut Ctx, text: &mut String) -> Result {
 
 fn raw_latency(engine: &Engine, id: usize) -> [u64; LATENCY_BUCKETS] {
     std::array::from_fn(|bucket| sum(engine, id, |counters| counters.latency[bucket].get()))
+}
+
+/// µs spent on a command.
+fn usec(engine: &Engine, id: usize) -> u64 {
+    let timed = raw_latency(engine, id).iter().sum();
+    scaled(sum(engine, id, |counters| counters.usec.get()), sum(engine, id, |counters| counters.calls.get()), timed)
 }
 
 /// A sum over calls that stand for `timed`, for the `calls` that there were.

@@ -21,6 +21,7 @@ mod exec;
 mod fast_path;
 pub mod functions;
 pub mod info;
+mod keysizes;
 pub mod links;
 pub mod loading;
 pub mod mailbox;

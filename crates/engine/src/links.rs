@@ -142,7 +142,7 @@ impl Delivery {
         let Inner { target, timeout, .. } = &*self.0;
         let keep = |stream| links.keep(target, stream, clock.monotonic_us());
         if let Some(mut stream) = links.take(target) {
-            let (arrived, answer, waited) = self.talk(&mut *stream, false);
+            let (arrived, answer, waited) = self.talk(&mut *stream);
             match answer {
                 // The other side may have closed it long ago: begins anew. Not if it may be at work on what it was sent.
                 Answer::NotWritten | Answer::NotRead if arrived.is_empty() && !waited => {}
@@ -158,7 +158,7 @@ impl Delivery {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), Answer::NoConnection),
             Err(_) => return (Vec::new(), Answer::NotWritten),
         };
-        let (arrived, answer, _) = self.talk(&mut *stream, true);
+        let (arrived, answer, _) = self.talk(&mut *stream);
         // One that refused the password or the database is no use for the next either.
         if answer == Answer::Done || matches!(answer, Answer::Refused(_)) && !arrived.is_empty() {
             keep(stream);
@@ -167,20 +167,18 @@ impl Delivery {
     }
 
     /// Sends all and reads the answers. Also tells whether the time was over.
-    fn talk(&self, stream: &mut dyn Stream, fresh: bool) -> (Vec<usize>, Answer, bool) {
+    fn talk(&self, stream: &mut dyn Stream) -> (Vec<usize>, Answer, bool) {
         let Inner { target, parcels, .. } = &*self.0;
         let mut request = Vec::new();
-        let mut greetings = 0;
-        if fresh {
-            if !target.credentials.is_empty() {
-                let mut words: Vec<&[u8]> = vec![b"AUTH"];
-                words.extend(target.credentials.iter().map(|word| &word[..]));
-                append(&mut request, &words);
-                greetings += 1;
-            }
-            append(&mut request, &[b"SELECT", target.db.to_string().as_bytes()]);
+        // Also on a connection that was used before: the password may be another by now.
+        let mut greetings = 1;
+        if !target.credentials.is_empty() {
+            let mut words: Vec<&[u8]> = vec![b"AUTH"];
+            words.extend(target.credentials.iter().map(|word| &word[..]));
+            append(&mut request, &words);
             greetings += 1;
         }
+        append(&mut request, &[b"SELECT", target.db.to_string().as_bytes()]);
         for parcel in parcels {
             let ttl = parcel.ttl.to_string();
             let mut words: Vec<&[u8]> = vec![b"RESTORE", &parcel.key, ttl.as_bytes(), &parcel.payload];

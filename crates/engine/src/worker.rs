@@ -160,6 +160,8 @@ pub struct Worker {
     env: Env,
     seed: u64,
     now_us: i64,
+    /// When the present turn of the event loop began, Unix µs, and how many commands had run; 0 before its first session.
+    turn_began: (i64, u64),
     next_cron_us: u64,
     next_expiry_us: u64,
     next_shard: usize,
@@ -207,6 +209,7 @@ impl Worker {
             env: Env::default(),
             seed,
             now_us: engine.clock.unix_us(),
+            turn_began: (0, 0),
             next_cron_us: 0,
             next_expiry_us: 0,
             next_shard: index % SHARDS,
@@ -410,6 +413,9 @@ impl Worker {
     /// Parses and runs what is complete of a session's input.
     pub fn process(&mut self, slot: Slot, host: &mut dyn Host) {
         self.refresh();
+        if self.turn_began.0 == 0 {
+            self.turn_began = (self.now_us, self.stats().commands.get());
+        }
         // What another client's command sent before its reply comes before the reply to what was sent after that.
         self.read_new_mail();
         self.run_session(slot, host);
@@ -427,7 +433,9 @@ impl Worker {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         session.put_aside = false;
         self.leave_pause(&session);
-        exec::run(self, &mut session, host);
+        if self.admits(&session) {
+            exec::run(self, &mut session, host);
+        }
         self.put_back(session);
     }
 
@@ -624,6 +632,7 @@ impl Worker {
     /// Drains the mailbox and runs what is due. Called after every turn of the event loop.
     pub fn wake(&mut self) {
         self.refresh();
+        let woken_us = self.now_us;
         for message in std::mem::take(&mut self.late) {
             self.receive(message);
         }
@@ -639,7 +648,9 @@ impl Worker {
         if now >= self.next_cron_us {
             self.next_cron_us = now + CRON_US;
             self.cron();
+            self.stats().cron_us.add(self.engine.clock.monotonic_us().saturating_sub(now).max(1));
         }
+        self.end_turn(woken_us);
         if !self.holding.is_empty() || !self.awaiting_log.is_empty() {
             self.engine.log.await_progress(self.index);
             self.release_held();
@@ -651,6 +662,20 @@ impl Worker {
         {
             sink.get_on(wanted);
         }
+    }
+
+    /// Counts a turn of the event loop. What is done when it wakes counts as one µs: the clock is not read for it.
+    fn end_turn(&mut self, woken_us: i64) {
+        let (began_us, commands) = std::mem::take(&mut self.turn_began);
+        let stats = self.stats();
+        let mut us = 1;
+        if began_us != 0 {
+            us += (woken_us - began_us).max(0) as u64;
+            stats.most_commands.raise(stats.commands.get().saturating_sub(commands));
+        }
+        stats.turns.add(1);
+        stats.turns_us.add(us);
+        stats.longest_turn_us.raise(us);
     }
 
     /// How long the event loop may sleep, in µs; `None` for ever.
@@ -867,6 +892,10 @@ impl Worker {
         }
         let ahead_us = soonest_ms.saturating_sub(now_ms).saturating_mul(1000).clamp(0, CRON_US as i64) as u64;
         self.next_expiry_us = now_us + ahead_us.max(ROUND_US);
+        if ahead_us == CRON_US && self.next_cron_us > now_us {
+            // Nothing is due soon: one time to wake is enough.
+            self.next_expiry_us = self.next_cron_us;
+        }
     }
 
     /// Goes on to the next shard whose due keys this worker removes.

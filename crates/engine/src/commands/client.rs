@@ -302,7 +302,7 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
     let seconds = |since_ms: i64| (now_ms - since_ms).max(0) / 1000;
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} \
-         watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={} rbs={output} rbp={output} obl={output} oll=0 omem=0 tot-mem={} \
+         watch={} qbuf={input} qbuf-free=0 argv-mem={} multi-mem={} rbs={output} rbp={output} obl={output} oll=0 omem=0 tot-mem={} \
          events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={net_in} \
          tot-net-out={net_out} tot-cmds={commands}",
         info.at.id,
@@ -316,6 +316,7 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
         info.db.load(Relaxed),
         info.queued.load(Relaxed),
         info.watched.load(Relaxed),
+        info.argument_bytes.load(Relaxed),
         info.queued_bytes.load(Relaxed),
         info.memory(),
         labels.user,

@@ -450,6 +450,7 @@ fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     engine.acl.follow_requirepass(&engine.config.settings().requirepass);
     ctx.worker.follow_users(ctx.session);
     ctx.worker.refresh();
+    ctx.worker.evict_clients();
     reply.ok();
     Ok(())
 }

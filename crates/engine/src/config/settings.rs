@@ -157,7 +157,7 @@ pub struct KeyspaceEvents(pub u32);
 
 impl KeyspaceEvents {
     /// The letters, in the order in which they are printed; the position is the bit.
-    pub const LETTERS: &'static [u8] = b"g$lshzxetdKEmn";
+    pub const LETTERS: &'static [u8] = b"g$lshzxetdKEmnocSTIV";
     /// `g`: generic commands, such as DEL and EXPIRE.
     pub const GENERIC: u32 = 1;
     /// `$`: strings.
@@ -186,7 +186,19 @@ impl KeyspaceEvents {
     pub const KEY_MISS: u32 = 1 << 12;
     /// `n`: a key was created.
     pub const NEW: u32 = 1 << 13;
-    /// `A`: every class of event but `m` and `n`.
+    /// `o`: a value was replaced as a whole.
+    pub const OVERWRITTEN: u32 = 1 << 14;
+    /// `c`: a value was replaced by one of another type.
+    pub const TYPE_CHANGED: u32 = 1 << 15;
+    /// `S`: publish on `__subkeyspace@<db>__`.
+    pub const SUBKEYSPACE: u32 = 1 << 16;
+    /// `T`: publish on `__subkeyevent@<db>__`.
+    pub const SUBKEYEVENT: u32 = 1 << 17;
+    /// `I`: publish on `__subkeyspaceitem@<db>__`.
+    pub const SUBKEYSPACEITEM: u32 = 1 << 18;
+    /// `V`: publish on `__subkeyspaceevent@<db>__`.
+    pub const SUBKEYSPACEEVENT: u32 = 1 << 19;
+    /// `A`: every class of event but `m`, `n`, `o` and `c`.
     pub const ALL: u32 = (1 << 10) - 1;
 
     /// Reads letters; `None` if one of them is unknown.

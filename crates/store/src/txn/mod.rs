@@ -550,11 +550,16 @@ impl<'k> Txn<'k> {
         }
         let (field_due, ValueRef::Hash(hash)) = (entry.field_due(), entry.value()) else { return Some(0) };
         if hash.is_over(horizon) {
-            self.view.cx.expired_fields += hash.len() as u64;
+            let fields: Vec<Vec<u8>> = match self.view.cx.env.events.has(EventClasses::SUBKEYS) {
+                true => hash.iter().map(|(field, _)| field.to_vec()).collect(),
+                false => Vec::new(),
+            };
+            let count = hash.len() as u64;
+            self.view.cx.expired_fields += count;
             let gone = self.remove(key)?;
             self.discard(key, gone);
             self.emit(&[b"DEL", key.bytes]);
-            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.view.cx.field_event("hexpired", db, key.bytes, fields);
             self.event(EventClasses::GENERIC, "del", key.bytes);
             self.touched(key);
             return None;
@@ -574,7 +579,7 @@ impl<'k> Txn<'k> {
             let mut argv: Vec<&[u8]> = vec![b"HDEL", key.bytes];
             argv.extend(due.iter().map(|field| &field[..]));
             self.emit(&argv);
-            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.view.cx.field_event("hexpired", db, key.bytes, &due);
             self.touched(key);
         }
         Some(due.len())
@@ -660,8 +665,22 @@ impl<'k> Txn<'k> {
         Some((value, at))
     }
 
+    /// Tells that a key's value is about to be replaced as a whole, if anybody wants to know.
+    #[inline]
+    fn tell_overwritten(&mut self, key: Key, kind: crate::value::Kind) {
+        if !self.view.cx.env.events.has(EventClasses(EventClasses::OVERWRITTEN.0 | EventClasses::TYPE_CHANGED.0)) {
+            return;
+        }
+        let Some(before) = self.view.peek(key).map(|entry| entry.kind()) else { return };
+        self.event(EventClasses::OVERWRITTEN, "overwritten", key.bytes);
+        if before != kind {
+            self.event(EventClasses::TYPE_CHANGED, "type_changed", key.bytes);
+        }
+    }
+
     /// Sets a key to a whole value, whatever it held before.
     pub fn put(&mut self, key: Key, value: Value, expire_at: Option<i64>) {
+        self.tell_overwritten(key, value.kind());
         if self.slot(key).is_some()
             && let Some(entry) = self.remove(key)
         {
@@ -679,6 +698,7 @@ impl<'k> Txn<'k> {
 
     /// Sets a key to a string.
     pub fn set_string(&mut self, key: Key, text: &[u8], ttl: Ttl) {
+        self.tell_overwritten(key, crate::value::Kind::String);
         self.write_string(key, ttl, text, |slot| slot.set_string(text, false), || Value::from_text(text));
     }
 
