@@ -7,6 +7,7 @@ use crate::config::ConfigHandle;
 use crate::durability::Durability;
 pub use crate::durability::{ChangeSink, Lsn};
 use crate::functions::Functions;
+use crate::hotkeys::HotKeys;
 use crate::links::{Links, Stream};
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
@@ -178,6 +179,8 @@ pub struct Engine {
     pub monitors: Monitors,
     /// Sessions for which every command has to do more: those that track or monitor. While there are none, commands look no further.
     pub observers: AtomicUsize,
+    /// HOTKEYS.
+    pub hotkeys: HotKeys,
     /// Connections to other servers.
     pub links: Links,
     /// SLOWLOG and COMMANDLOG.
@@ -232,6 +235,7 @@ impl Engine {
             tracking: Tracking::new(options.workers),
             monitors: Monitors::new(options.workers),
             observers: AtomicUsize::new(0),
+            hotkeys: HotKeys::new(options.workers),
             links: Links::default(),
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),

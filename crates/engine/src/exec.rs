@@ -10,6 +10,7 @@ use crate::ctx::{Ctx, Origin};
 use crate::durability::Tellings;
 use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
+use crate::hotkeys;
 use crate::monitor;
 use crate::pause;
 use crate::registry::{Names, Registered};
@@ -73,8 +74,10 @@ impl Scratch {
 
 /// Runs what is complete of the session's input.
 pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Host) {
+    // Before anything is run, too: what came at once may be too much.
+    check_input(worker, session);
     if session.blocked.is_some() || session.fate != Fate::Open {
-        return check_input(worker, session);
+        return;
     }
     // A script may serve others within its command, each with what it is told.
     let outer = worker.tellings.begin(worker.is_strict(session));
@@ -262,7 +265,7 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
 
 /// Cuts a session off that sends more than it lets the server consume (`client-query-buffer-limit`).
 fn check_input(worker: &Worker, session: &mut Session) {
-    if session.input.len() > worker.settings.client_query_buffer_limit {
+    if session.input.len() > worker.settings.client_query_buffer_limit && session.fate != Fate::Close {
         session.fate = Fate::Close;
         worker.stats().query_limit_disconnections.add(1);
         let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
@@ -385,7 +388,14 @@ fn admit_observed(
     tracking::tell_own(worker, session, reply);
     // A script may be running on this thread, whose lines stay together.
     let outer = std::mem::take(&mut worker.monitored);
+    let queues = session.multi.is_some() && !command.flags.has(Flags::UNQUEUED);
+    let timed = (worker.engine.hotkeys.is_active() && !queues)
+        .then(|| (worker.engine.clock.monotonic_us(), reply.len(), args.words()));
     let flow = admit(worker, session, host, command, args, reply);
+    if let Some((since_us, mark, words)) = timed.filter(|_| flow != Flow::Again) {
+        let us = worker.engine.clock.monotonic_us().saturating_sub(since_us);
+        hotkeys::note(worker, command, words, us, reply.len().saturating_sub(mark));
+    }
     tracking::end_caching(session, command);
     if !worker.monitored.is_empty() {
         monitor::post(worker);
@@ -882,11 +892,16 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
         count_error(ctx.worker, &reply.buf[mark..], false);
         return;
     }
+    let timed = ctx.worker.engine.hotkeys.is_active().then(|| ctx.worker.engine.clock.monotonic_us());
     let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
         note_bad_data(ctx.worker, &error);
         reply.error(&error.to_string());
+    }
+    if let Some(since_us) = timed {
+        let us = ctx.worker.engine.clock.monotonic_us().saturating_sub(since_us);
+        hotkeys::note(ctx.worker, command, words, us, reply.len().saturating_sub(mark));
     }
     if reply.buf.get(mark) == Some(&b'-') {
         ctx.worker.stats().by_command[command.id].failed.add(1);

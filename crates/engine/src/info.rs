@@ -212,6 +212,7 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
         "mem_not_counted_for_evict": 0,
         "mem_replication_backlog": 0,
         "mem_total_replication_buffers": 0,
+        "mem_overhead_db_hashtable_rehashing": 0,
         "mem_clients_slaves": 0,
         "mem_clients_normal": engine.clients.all().iter().map(|info| info.memory()).sum::<usize>(),
         "mem_cluster_links": 0,

@@ -20,6 +20,7 @@ mod eviction;
 mod exec;
 mod fast_path;
 pub mod functions;
+pub mod hotkeys;
 pub mod info;
 mod keysizes;
 pub mod links;

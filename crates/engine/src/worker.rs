@@ -914,6 +914,7 @@ impl Worker {
             tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
+            self.engine.hotkeys.cron(&self.engine);
             self.engine.links.tidy(self.engine.clock.monotonic_us());
             self.engine.saves.cron(&self.engine, &self.settings);
             self.engine.backups.cron(&self.engine, &self.settings);

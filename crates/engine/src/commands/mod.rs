@@ -17,6 +17,7 @@ mod function;
 mod generic;
 mod geo;
 mod hash;
+mod hotkeys;
 mod hyperloglog;
 mod increx;
 mod lcs;
@@ -56,6 +57,7 @@ pub static FAMILIES: &[&[Command]] = &[
     geo::COMMANDS,
     hash::COMMANDS,
     hash::expiry::COMMANDS,
+    hotkeys::COMMANDS,
     hyperloglog::COMMANDS,
     increx::COMMANDS,
     list::COMMANDS,
