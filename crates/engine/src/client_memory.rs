@@ -93,6 +93,11 @@ impl Worker {
         // Two threads that both saw too much must not both cut somebody off for it.
         let _one = clients.evicting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = clients.all().into_iter().filter(|info| !info.killed.load(Relaxed)).collect();
+        for info in &all {
+            let bytes = info.memory();
+            let before = info.counted.swap(bytes, Relaxed);
+            clients.counted.fetch_add(bytes as i64 - before as i64, Relaxed);
+        }
         let mut sum: u64 = all.iter().map(|info| info.memory() as u64).sum();
         all.retain(|info| !info.no_evict.load(Relaxed));
         all.sort_by_key(|info| Reverse(info.memory()));
