@@ -821,6 +821,16 @@ impl Worker {
         bytes
     }
 
+    /// How long a session's output may get before it is cut off.
+    pub(crate) fn longest_output(&self, session: &Session) -> usize {
+        let limits = &self.settings.client_output_buffer_limit;
+        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
+        match limit.hard_bytes {
+            0 => usize::MAX,
+            bytes => session.written.saturating_add(bytes as usize),
+        }
+    }
+
     /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
     fn check_output(&mut self, session: &mut Session) {
         let pending = session.reply.len() - session.written;

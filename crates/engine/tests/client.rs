@@ -251,3 +251,19 @@ fn too_much_input_is_not_run_even_if_it_came_at_once() {
     assert!(console.is_closed("b"));
     console.check("EXISTS k => :0");
 }
+
+#[test]
+fn replies_that_nobody_will_get_are_not_written_to_the_end() {
+    let mut console = Console::default();
+    console.check(
+        "HSET h f v => :1
+         SADD s m => :1
+         ZADD z 1 m => :1
+         CONFIG SET client-output-buffer-limit 'normal 100000 0 0' => +OK",
+    );
+    for command in ["HRANDFIELD h -999999999999", "SRANDMEMBER s -999999999999", "ZRANDMEMBER z -999999999999"] {
+        console.ask(command, command);
+        assert!(console.is_closed(command));
+    }
+    console.check("PING => +PONG");
+}

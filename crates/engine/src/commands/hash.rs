@@ -377,6 +377,7 @@ fn hrandfield(view: &View, args: &Args, reply: &mut Reply) -> Result {
         if with_values {
             write_str(reply, value);
         }
+        !reply.is_overfull()
     };
     sample(view, count, hash.len(), hash.iter(), |random| hash.random(random), |(field, _)| field, write);
     Ok(())
