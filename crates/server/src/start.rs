@@ -5,6 +5,7 @@ use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
 use crate::maintenance;
+use crate::oom::Oom;
 use crate::persistence::describe;
 use crate::process::{
     ProcessEffects, TurnLog, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file,
@@ -212,8 +213,10 @@ fn serve<M: MakeSessions>(
         file: file.clone(),
         listening: Mutex::new(seconds),
         loops: loops_cell.clone(),
+        oom: Oom::default(),
         turn_log: turn_log.clone(),
     };
+    effects.oom.apply(&settings).map_err(Failure::Start)?;
     let unobeyed = unobeyed(config.kept_lines());
     let handle = Arc::new(ConfigHandle::new(config, Box::new(effects)));
     let (shared, loops) =

@@ -42,6 +42,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     ("POPULATE", 3, 5, populate),
     ("HTSTATS", 3, 4, table_stats),
     ("LISTPACK", 3, 3, listpack),
+    ("CONFIG-REWRITE-FORCE-ALL", 2, 2, |ctx, _, reply| super::server::rewrite_config(ctx, true, reply)),
     ("RELOAD", 2, 5, reload),
     // With the data in memory only there is no log: what would come back from it is what is there.
     ("LOADAOF", 2, 2, accept),

@@ -81,6 +81,19 @@ words! {
     }
 }
 words! {
+    /// `oom-score-adj`: whether `oom-score-adj-values` are told to the kernel.
+    OomScore {
+        /// No.
+        No = "no",
+        /// Added to the score from before.
+        Yes = "yes",
+        /// Likewise.
+        Relative = "relative",
+        /// As they are.
+        Absolute = "absolute",
+    }
+}
+words! {
     /// Who may use a guarded feature (`enable-debug-command` and relatives).
     Access {
         /// Nobody.
@@ -262,6 +275,9 @@ pub struct Settings {
     pub timeout: u64,
     pub maxclients: usize,
     pub maxmemory_clients: MemoryLimit,
+    pub oom_score_adj: OomScore,
+    /// Of a master, a replica, and a process that saves.
+    pub oom_score_adj_values: [i32; 3],
     pub protected_mode: bool,
     pub requirepass: String,
     pub client_output_buffer_limit: OutputLimits,
@@ -367,6 +383,8 @@ impl Settings {
             timeout: 0,
             maxclients: 0,
             maxmemory_clients: MemoryLimit::Bytes(0),
+            oom_score_adj: OomScore::No,
+            oom_score_adj_values: [0; 3],
             protected_mode: false,
             requirepass: String::new(),
             client_output_buffer_limit: OutputLimits::default(),

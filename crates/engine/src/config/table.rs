@@ -8,7 +8,7 @@
 //! the default is Redis's and the bounds are the wider ones. `threads`, `rdb-version` and `log-archive-…` are
 //! our own, `backup…` those of Redis 8.10.
 
-use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, Settings};
+use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, OomScore, Settings};
 use super::value::Kind::{self, *};
 use super::value::Value;
 
@@ -128,7 +128,7 @@ pub static TABLE: &[Row] = &[
     row("auto-aof-rewrite-percentage", Int(0, INT_MAX), "100").to(|s, v| s.auto_aof_rewrite_percentage = v.int() as u64),
     row("availability-zone", Text, ""),
     row("backup-sealed-ttl", Int(0, i64::MAX), "0").to(|s, v| s.backup_sealed_ttl = v.int()),
-    row("backupdirname", Text, "backupdir").immutable().to(|s, v| s.backupdirname = v.string()),
+    row("backupdirname", Text, "backupdir").to(|s, v| s.backupdirname = v.string()),
     row("bgsave_cpulist", Text, "").alias("bgsave-cpulist").immutable(),
     row("bind", Addresses, "* -::*").to(|s, v| if let Value::Addresses(x) = v { s.bind = x.clone() }),
     row("bind-source-addr", Text, ""),
@@ -240,8 +240,8 @@ pub static TABLE: &[Row] = &[
     row("mptcp", YesNo, "no").immutable(),
     row("no-appendfsync-on-rewrite", YesNo, "no"),
     row("notify-keyspace-events", KeyspaceEvents, "").to(|s, v| if let Value::KeyspaceEvents(x) = v { s.notify_keyspace_events = *x }),
-    row("oom-score-adj", Choice(&["no", "yes", "relative", "absolute"]), "no"),
-    row("oom-score-adj-values", OomScores, "0 200 800"),
+    row("oom-score-adj", Choice(OomScore::WORDS), "no").to(|s, v| if let Some(x) = OomScore::from_word(v.word()) { s.oom_score_adj = x }),
+    row("oom-score-adj-values", OomScores, "0 200 800").to(|s, v| if let Value::OomScores(x) = v { s.oom_score_adj_values = *x }),
     row("pidfile", Text, "").immutable().to(|s, v| s.pidfile = v.string()),
     row("port", Int(0, PORT_MAX), "6379").to(|s, v| s.port = v.int() as u16),
     row("prefetch-batch-max-size", Int(0, 128), "16"),
