@@ -26,9 +26,8 @@ pub static COMMANDS: &[Command] = &[Command {
     find_keys: Some(|words, f| key_places(words).for_each(|at| f(at, LEAVES))),
     flags: Flags::WRITE.and(Flags::DANGEROUS).and(Flags::MOVABLE_KEYS),
     since: "2.6.0",
-    syntax: "host port/integer key_or_empty_string:<key | \"\"> destination-db/integer timeout/integer [COPY/3.0.0] \
-             [REPLACE/3.0.0] authentication:[password:(AUTH password/4.0.7) | AUTH2/6.0.0 username password] \
-             [KEYS key [key ...]/3.0.0]",
+    syntax: "host port/integer key-selector:<key | empty-string:\"\"> destination-db/integer timeout/integer [COPY] [REPLACE] \
+             authentication:[auth:(AUTH password) | auth2:(AUTH2 username password)] [KEYS keys:key [key ...]]",
     summary: "Moves keys to another server: they are on one of both at any time.",
     complexity: "O(N) in the size of the values, which go over the network",
     tips: &["nondeterministic_output"],

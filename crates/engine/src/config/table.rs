@@ -6,7 +6,7 @@
 //!
 //! Names, kinds, bounds and defaults are those of Redis 7.0.15, with what Valkey 9.1.2 adds; where they differ,
 //! the default is Redis's and the bounds are the wider ones. `threads`, `rdb-version` and `log-archive-…` are
-//! our own, `backup…` those of Redis 8.10.
+//! our own, `backup…` and a few that are accepted without effect those of Redis 8.
 
 use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, OomScore, Settings};
 use super::value::Kind::{self, *};
@@ -151,6 +151,7 @@ pub static TABLE: &[Row] = &[
     row("cluster-announce-port", Int(0, PORT_MAX), "0"),
     row("cluster-announce-tls-port", Int(0, PORT_MAX), "0"),
     row("cluster-blacklist-ttl", Int(0, i64::MAX), "60"),
+    row("cluster-compatibility-sample-ratio", Int(0, 100), "0"),
     row("cluster-config-file", Text, "nodes.conf").immutable(),
     row("cluster-config-save-behavior", Choice(&["sync", "best-effort"]), "sync"),
     row("cluster-databases", Int(1, INT_MAX), "1").immutable(),
@@ -166,7 +167,10 @@ pub static TABLE: &[Row] = &[
     row("cluster-replica-no-failover", YesNo, "no").alias("cluster-slave-no-failover"),
     row("cluster-replica-validity-factor", Int(0, INT_MAX), "10").alias("cluster-slave-validity-factor"),
     row("cluster-require-full-coverage", YesNo, "yes"),
+    row("cluster-slot-migration-handoff-max-lag-bytes", ANY_SIZE, "1048576"),
     row("cluster-slot-migration-log-max-len", Int(0, i64::MAX), "1000"),
+    row("cluster-slot-migration-sync-buffer-drain-timeout", Int(0, INT_MAX), "60000"),
+    row("cluster-slot-migration-write-pause-timeout", Int(0, INT_MAX), "10000"),
     row("cluster-slot-stats-enabled", YesNo, "no"),
     row("commandlog-large-reply-max-len", Int(0, i64::MAX), "128").to(|s, v| s.commandlog_large_reply_max_len = v.int() as usize),
     row("commandlog-large-request-max-len", Int(0, i64::MAX), "128").to(|s, v| s.commandlog_large_request_max_len = v.int() as usize),
@@ -220,6 +224,7 @@ pub static TABLE: &[Row] = &[
     row("log-timestamp-format", Choice(&["legacy", "iso8601", "milliseconds"]), "legacy"),
     row("logfile", Text, "").immutable().to(|s, v| s.logfile = v.string()),
     row("loglevel", Choice(LogLevel::WORDS), "notice").to(|s, v| s.loglevel = LogLevel::from_word(v.word()).unwrap_or(s.loglevel)),
+    row("lookahead", Int(1, INT_MAX), "16"),
     row("lua-enable-deprecated-api", YesNo, "no").immutable().hidden(),
     row("masterauth", Text, "").alias("primaryauth").sensitive(),
     row("masteruser", Text, "").alias("primaryuser").sensitive(),
@@ -269,10 +274,12 @@ pub static TABLE: &[Row] = &[
     row("repl-diskless-sync-max-replicas", Int(0, INT_MAX), "0"),
     row("repl-mptcp", YesNo, "no").immutable(),
     row("repl-ping-replica-period", Int(1, INT_MAX), "10").alias("repl-ping-slave-period"),
+    row("repl-rdb-channel", YesNo, "no"),
     row("repl-timeout", Int(1, INT_MAX), "60"),
     row("replica-announce-ip", Text, "").alias("slave-announce-ip"),
     row("replica-announce-port", Int(0, PORT_MAX), "0").alias("slave-announce-port"),
     row("replica-announced", YesNo, "yes"),
+    row("replica-full-sync-buffer-limit", ANY_SIZE, "0"),
     row("replica-ignore-disk-write-errors", YesNo, "no"),
     row("replica-ignore-maxmemory", YesNo, "yes").alias("slave-ignore-maxmemory"),
     row("replica-lazy-flush", YesNo, "no").alias("slave-lazy-flush"),
