@@ -15,6 +15,8 @@ use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, LogWait, Session, Words};
+use crate::slowlog;
+use crate::stats;
 use crate::tracking;
 use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
@@ -90,6 +92,11 @@ impl BlockedCommand {
         }
         Err(Error::owned(format!("NOPERM {}", acl::text(&user, self.command, denied.reason))))
     }
+}
+
+/// Whether the waiter's command ends with an error when its key goes (XREADGROUP).
+pub fn errors_end(waiter: &Waiter) -> bool {
+    waiter.payload.downcast_ref::<BlockedCommand>().is_some_and(|blocked| blocked.errors_end_it)
 }
 
 /// Locks the shards, and with them those of every key that sessions waiting in them reach.
@@ -171,13 +178,6 @@ pub fn block(
 /// In so many ms, on the worker's monotonic clock.
 fn in_ms(worker: &Worker, ms: u64) -> u64 {
     worker.engine.clock.monotonic_us().saturating_add(ms.saturating_mul(1000))
-}
-
-/// Has a session wait for a time and for nothing else; then it is replied `OK`.
-pub fn sleep(worker: &mut Worker, session: &mut Session, us: u64) {
-    let deadline_us = Some(worker.engine.clock.monotonic_us().saturating_add(us));
-    let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
-    settle_down(worker, session, Blocked { waiter, deadline_us, again_us: None, log: None });
 }
 
 /// Has a session wait for the log or for replicas, for `timeout_ms` at most if that is not 0; then it is replied what WAITAOF replies.
@@ -298,11 +298,13 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
             reply.truncate(0);
             reply.error(&error.to_string());
             counter.add(1);
-            exec::count_error(worker, &reply.buf);
+            stats::count_error(worker, &reply.buf, false);
         }
     }
     if ran {
-        counters.took(worker.engine.clock.monotonic_us().saturating_sub(started_us), 1);
+        let us = worker.engine.clock.monotonic_us().saturating_sub(started_us);
+        counters.took(us, 1);
+        slowlog::note_served(worker, blocked.session.id, blocked.command, &words, us, reply.buf.len());
     }
     if blocked.remembers {
         tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);
@@ -412,10 +414,15 @@ impl Worker {
         }
         let Some(session) = self.session_of(at) else { return true };
         if let Some(blocked) = session.blocked.take() {
-            let mut reply = Writer::new(session.protocol);
+            let (mut reply, command) = (Writer::new(session.protocol), session.last_command);
             match blocked.log {
                 _ if with_error && (blocked.log.is_some() || !waiter.keys.is_empty()) => {
                     reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                    stats::count_error(self, &reply.buf, false);
+                    // As Redis counts it.
+                    if let Some(command) = command {
+                        self.stats().by_command[command.id].rejected.add(1);
+                    }
                 }
                 Some(wait) => write_log_state(self, &mut reply, &wait),
                 // It waited for nothing but the time.

@@ -436,6 +436,12 @@ impl Edit<'_, '_, Hash> {
         true
     }
 
+    /// Queues a keyspace event for some fields of the hash.
+    pub fn field_event<F: AsRef<[u8]>>(&mut self, name: &'static str, fields: impl IntoIterator<Item = F>) {
+        let db = self.txn.view.db;
+        self.txn.view.cx.field_event(name, db, self.key.bytes, fields);
+    }
+
     /// Removes a live field; its value.
     pub fn remove(&mut self, field: &[u8]) -> Option<Vec<u8>> {
         self.drop_due(field);
@@ -464,7 +470,7 @@ impl Edit<'_, '_, Hash> {
         let old = self.value().remove(field);
         self.record(|| UndoOp::Field { field: field.into(), old });
         self.emit_elements(b"HDEL", &[field]);
-        self.event(EventClasses::HASH, "hexpired");
+        self.field_event("hexpired", [field]);
         self.txn.view.cx.expired_fields += 1;
     }
 }

@@ -629,11 +629,17 @@ impl<'k> Txn<'k> {
             _ => return Some(0),
         };
         if is_over(value, horizon) {
+            let fields: Vec<Vec<u8>> = match value {
+                ValueRef::Hash(hash) if self.view.cx.env.events.has(EventClasses::SUBKEYS) => {
+                    hash.iter().map(|(field, _)| field.to_vec()).collect()
+                }
+                _ => Vec::new(),
+            };
             self.view.cx.expired_fields += len as u64;
             let gone = self.remove(key)?;
             self.discard(key, gone);
             self.emit_removal(key, Removal::Due);
-            self.event(class, event, key.bytes);
+            self.view.cx.items_event(class, event, db, key.bytes, fields);
             self.event(EventClasses::GENERIC, "del", key.bytes);
             self.touched(key);
             return None;
@@ -668,7 +674,7 @@ impl<'k> Txn<'k> {
         }
         if !due.is_empty() {
             self.view.cx.expired_fields += due.len() as u64;
-            self.event(class, event, key.bytes);
+            self.view.cx.items_event(class, event, db, key.bytes, &due);
             self.touched(key);
         }
         Some(due.len())
@@ -792,8 +798,22 @@ impl<'k> Txn<'k> {
         true
     }
 
+    /// Tells that a key's value is about to be replaced as a whole, if anybody wants to know.
+    #[inline]
+    fn tell_overwritten(&mut self, key: Key, kind: crate::value::Kind) {
+        if !self.view.cx.env.events.has(EventClasses(EventClasses::OVERWRITTEN.0 | EventClasses::TYPE_CHANGED.0)) {
+            return;
+        }
+        let Some(before) = self.view.peek(key).map(|entry| entry.kind()) else { return };
+        self.event(EventClasses::OVERWRITTEN, "overwritten", key.bytes);
+        if before != kind {
+            self.event(EventClasses::TYPE_CHANGED, "type_changed", key.bytes);
+        }
+    }
+
     /// Sets a key to a whole value, whatever it held before.
     pub fn put(&mut self, key: Key, value: Value, expire_at: Option<i64>) {
+        self.tell_overwritten(key, value.kind());
         if self.slot(key).is_some()
             && let Some(entry) = self.remove(key)
         {
@@ -811,6 +831,7 @@ impl<'k> Txn<'k> {
 
     /// Sets a key to a string.
     pub fn set_string(&mut self, key: Key, text: &[u8], ttl: Ttl) {
+        self.tell_overwritten(key, crate::value::Kind::String);
         self.write_string(key, ttl, text, |slot| slot.set_string(text, false), || Value::from_text(text));
     }
 
