@@ -11,7 +11,6 @@ import random
 import shutil
 import socket
 import threading
-import time
 
 import pytest
 import redis
@@ -135,8 +134,8 @@ def contents(server):
 
 def settle(master, *followers):
     """Until all that was due is gone, and the followers have heard of it."""
-    time.sleep(0.6)  # the longest time to live; what is due is removed within the 100 ms after
-    wait_until(lambda: master.info("keyspace").get("db0", {}).get("expires", 0) == 0)
+    keyspace = lambda: master.info("keyspace")["db0"]
+    wait_until(lambda: keyspace()["expires"] == 0 and keyspace()["subexpiry"] == 0)
     master.set("last", "one")
     wait_until(lambda: all(follower.get("last") == b"one" for follower in followers), 30)
 

@@ -1,6 +1,7 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
 use crate::acl::user::User;
+use crate::client_memory::entry_bytes;
 use crate::clients::ClientInfo;
 use crate::config::AppendFsync;
 use crate::durability::Lsn;
@@ -52,8 +53,17 @@ pub struct Blocked {
     pub waiter: Arc<Waiter>,
     /// When its time is over, in the worker's monotonic µs.
     pub deadline_us: Option<u64>,
+    /// When its command is to be run again in any case, likewise.
+    pub again_us: Option<u64>,
     /// What it waits for if it is no key.
     pub log: Option<LogWait>,
+}
+
+impl Blocked {
+    /// When something is to be done about it, in the worker's monotonic µs.
+    pub fn timer_us(&self) -> Option<u64> {
+        self.deadline_us.into_iter().chain(self.again_us).min()
+    }
 }
 
 /// What WAIT or WAITAOF waits for.
@@ -234,6 +244,41 @@ impl Session {
             self.holds.pop_front();
         }
         self.holds.len() != before
+    }
+
+    /// Queues a command of MULTI, if there is one.
+    pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]]) {
+        let Some(queue) = &mut self.multi else { return };
+        queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
+        self.info.queued.store(queue.commands.len() as i64, Relaxed);
+        let bytes: usize = words.iter().map(|word| entry_bytes(word)).sum();
+        self.info.queued_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Has others see how many commands are queued; -1 outside of MULTI.
+    pub fn show_queued(&self, count: i64) {
+        self.info.queued.store(count, Relaxed);
+        self.info.queued_bytes.store(0, Relaxed);
+    }
+
+    /// Takes away what is watched.
+    pub fn take_watching(&mut self) -> Watching {
+        let watching = std::mem::take(&mut self.watching);
+        let bytes: usize = watching.keys.iter().map(|(_, key)| entry_bytes(key)).sum();
+        self.info.kept_bytes.fetch_sub(bytes, Relaxed);
+        self.info.watched.store(0, Relaxed);
+        watching
+    }
+
+    /// Gives back the memory that the buffers do not need.
+    pub fn shrink_buffers(&mut self) {
+        /// What is not worth the trouble.
+        const FEW: usize = 1024;
+        for buffer in [&mut self.input, &mut self.reply.buf] {
+            if buffer.capacity() - buffer.len() > FEW {
+                buffer.shrink_to_fit();
+            }
+        }
     }
 
     /// Uses another database.

@@ -67,6 +67,10 @@ pub enum Fate {
 pub trait Host {
     /// Serves other sessions for one turn without waiting: reads, processes, writes. May call back into `worker`.
     fn serve_others(&mut self, worker: &mut Worker);
+    /// As [`Host::serve_others`], but sleeps until there is something to do; a nudge to the worker's mailbox is something.
+    fn await_others(&mut self, worker: &mut Worker) {
+        self.serve_others(worker);
+    }
 }
 
 /// A host with no other sessions to serve.
@@ -84,6 +88,8 @@ const CRON_US: u64 = 100_000;
 const RETRY_US: u64 = 200;
 /// Due keys removed from a shard in one go: a few dozen µs.
 const EXPIRE_BATCH: usize = 64;
+/// After so many ms without a command a session gives back the memory that its buffers do not need.
+const QUIET_MS: i64 = 2000;
 /// The least room offered to a read.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -151,12 +157,16 @@ pub struct Worker {
     pub(crate) libraries_generation: u64,
     /// Whether a script is running on this worker.
     pub(crate) in_script: bool,
+    /// Whether a MIGRATE waits on this worker.
+    pub(crate) migrating: bool,
     /// The script that is running, for SCRIPT KILL and its like.
     pub(crate) context: Option<Box<Context>>,
     pub(crate) scratch: exec::Scratch,
     env: Env,
     seed: u64,
     now_us: i64,
+    /// When the present turn of the event loop began, Unix µs, and how many commands had run; 0 before its first session.
+    turn_began: (i64, u64),
     next_cron_us: u64,
     next_expiry_us: u64,
     next_shard: usize,
@@ -200,11 +210,13 @@ impl Worker {
             last_script: None,
             libraries_generation: 0,
             in_script: false,
+            migrating: false,
             context: None,
             scratch: exec::Scratch::default(),
             env: Env::default(),
             seed,
             now_us: engine.clock.unix_us(),
+            turn_began: (0, 0),
             next_cron_us: 0,
             next_expiry_us: 0,
             next_shard: index % SHARDS,
@@ -418,6 +430,9 @@ impl Worker {
     /// Parses and runs what is complete of a session's input.
     pub fn process(&mut self, slot: Slot, host: &mut dyn Host) {
         self.refresh();
+        if self.turn_began.0 == 0 {
+            self.turn_began = (self.now_us, self.stats().commands.get());
+        }
         // What another client's command sent before its reply comes before the reply to what was sent after that.
         self.read_new_mail();
         self.run_session(slot, host);
@@ -435,7 +450,9 @@ impl Worker {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         session.put_aside = false;
         self.leave_pause(&session);
-        exec::run(self, &mut session, host);
+        if self.admits(&session) {
+            exec::run(self, &mut session, host);
+        }
         self.put_back(session);
     }
 
@@ -470,6 +487,7 @@ impl Worker {
             self.touched.push(at.slot);
         }
         self.check_output(&mut session);
+        self.count_client(&session.info);
         self.sessions[at.slot] = Some(session);
     }
 
@@ -649,6 +667,7 @@ impl Worker {
     /// Drains the mailbox and runs what is due. Called after every turn of the event loop.
     pub fn wake(&mut self) {
         self.refresh();
+        let woken_us = self.now_us;
         for message in std::mem::take(&mut self.late) {
             self.receive(message);
         }
@@ -664,7 +683,9 @@ impl Worker {
         if now >= self.next_cron_us {
             self.next_cron_us = now + CRON_US;
             self.cron();
+            self.stats().cron_us.add(self.engine.clock.monotonic_us().saturating_sub(now).max(1));
         }
+        self.end_turn(woken_us);
         if !self.holding.is_empty() || !self.awaiting_log.is_empty() {
             self.engine.log.await_progress(self.index);
             self.release_held();
@@ -679,6 +700,20 @@ impl Worker {
         {
             sink.get_on(wanted);
         }
+    }
+
+    /// Counts a turn of the event loop. What is done when it wakes counts as one µs: the clock is not read for it.
+    fn end_turn(&mut self, woken_us: i64) {
+        let (began_us, commands) = std::mem::take(&mut self.turn_began);
+        let stats = self.stats();
+        let mut us = 1;
+        if began_us != 0 {
+            us += (woken_us - began_us).max(0) as u64;
+            stats.most_commands.raise(stats.commands.get().saturating_sub(commands));
+        }
+        stats.turns.add(1);
+        stats.turns_us.add(us);
+        stats.longest_turn_us.raise(us);
     }
 
     /// How long the event loop may sleep, in µs; `None` for ever.
@@ -765,6 +800,7 @@ impl Worker {
             Message::Redirected { to, what } => self.receive_redirected(to, what),
             Message::Monitored { lines } => self.receive_monitored(&lines),
             Message::Shutdown => {}
+            Message::StandStill { us } => self.engine.platform.stand_still(us),
         }
     }
 
@@ -798,6 +834,7 @@ impl Worker {
                 self.hold(&mut session, lsn, start);
             }
             self.check_output(&mut session);
+            self.count_client(&session.info);
             self.sessions[slot] = Some(session);
             self.touch(slot);
             return;
@@ -822,6 +859,16 @@ impl Worker {
         bytes
     }
 
+    /// How long a session's output may get before it is cut off.
+    pub(crate) fn longest_output(&self, session: &Session) -> usize {
+        let limits = &self.settings.client_output_buffer_limit;
+        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
+        match limit.hard_bytes {
+            0 => usize::MAX,
+            bytes => session.written.saturating_add(bytes as usize),
+        }
+    }
+
     /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
     pub(crate) fn check_output(&mut self, session: &mut Session) {
         let (limit, pending) = self.output_limit(session);
@@ -837,6 +884,7 @@ impl Worker {
         }
         if cut && session.fate != Fate::Close {
             session.fate = Fate::Close;
+            session.info.killed.store(true, Relaxed);
             self.stats().output_limit_disconnections.add(1);
             self.touched.push(session.at.slot);
             let text = format!("Client id={} closed for overcoming of output buffer limits.", session.at.id);
@@ -846,6 +894,11 @@ impl Worker {
 
     /// Removes due keys of this worker's shards, for a bounded time.
     fn expire_keys(&mut self, now_us: u64) {
+        self.expire_some(now_us);
+        self.note_latency("expire-cycle", self.engine.clock.monotonic_us().saturating_sub(now_us));
+    }
+
+    fn expire_some(&mut self, now_us: u64) {
         /// Between two rounds while nothing is due, in µs.
         const ROUND_US: u64 = 10_000;
         /// Keys removed in one round, at most: some 100 µs.
@@ -885,6 +938,10 @@ impl Worker {
         }
         let ahead_us = soonest_ms.saturating_sub(now_ms).saturating_mul(1000).clamp(0, CRON_US as i64) as u64;
         self.next_expiry_us = now_us + ahead_us.max(ROUND_US);
+        if ahead_us == CRON_US && self.next_cron_us > now_us {
+            // Nothing is due soon: one time to wake is enough.
+            self.next_expiry_us = self.next_cron_us;
+        }
     }
 
     /// Goes on to the next shard whose due keys this worker removes.
@@ -898,10 +955,13 @@ impl Worker {
     fn cron(&mut self) {
         self.eviction.look_again();
         self.eviction.going_on |= self.settings.maxmemory != 0;
+        self.count_clients();
         if self.index == 0 {
             tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
+            self.engine.hotkeys.cron(&self.engine);
+            self.engine.links.tidy(self.engine.clock.monotonic_us());
             self.engine.saves.cron(&self.engine, &self.settings);
             self.engine.backups.cron(&self.engine, &self.settings);
             self.engine.replication.cron(&self.engine, &self.settings);
@@ -928,6 +988,9 @@ impl Worker {
             }
             if session.over_soft_limit_since_us.is_some() || session.replica {
                 self.check_output(&mut session);
+            }
+            if now_ms - session.info.active_ms.load(Relaxed) > QUIET_MS {
+                session.shrink_buffers();
             }
             self.sessions[slot] = Some(session);
         }

@@ -117,16 +117,7 @@ pub static COMMANDS: &[Command] = &[
                     "2.8.0",
                     "",
                     "Writes the configuration to its file.",
-                    |ctx, _, reply| {
-                        let users = if ctx.worker.settings.aclfile.is_empty() {
-                            ctx.worker.engine.acl.config_lines()
-                        } else {
-                            Vec::new()
-                        };
-                        ctx.worker.engine.config.rewrite(&users).map_err(Error::owned)?;
-                        reply.ok();
-                        Ok(())
-                    },
+                    |ctx, _, reply| rewrite_config(ctx, false, reply),
                 )
             },
             BASE.session("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
@@ -391,6 +382,19 @@ fn config_get(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
+/// CONFIG REWRITE; `all`: with every directive.
+pub(super) fn rewrite_config(ctx: &mut Ctx, all: bool, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let in_file = ctx.worker.settings.aclfile.is_empty();
+    let users = if in_file { engine.acl.config_lines() } else { Vec::new() };
+    engine.config.rewrite(&users, all).map_err(Error::owned)?;
+    reply.ok();
+    Ok(())
+}
+
+/// Directives that cannot be changed while the data is being loaded.
+const FIXED_WHILE_LOADING: [&str; 3] = ["appendonly", "dir", "repl-diskless-load"];
+
 fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let words: Vec<String> = args.from(2).iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let (pairs, rest) = words.as_chunks::<2>();
@@ -398,11 +402,16 @@ fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::Syntax);
     }
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|[name, value]| (name.as_str(), value.as_str())).collect();
+    let is_fixed = |name: &str| FIXED_WHILE_LOADING.iter().any(|fixed| fixed.eq_ignore_ascii_case(name));
+    if ctx.worker.loading && pairs.iter().any(|(name, _)| is_fixed(name)) {
+        return Err(Error::text("LOADING Redis is loading the dataset in memory"));
+    }
     ctx.worker.engine.config.set(&pairs, is_local(ctx)).map_err(Error::owned)?;
     let engine = ctx.engine();
     engine.acl.follow_requirepass(&engine.config.settings().requirepass);
     ctx.worker.follow_users(ctx.session);
     ctx.worker.refresh();
+    ctx.worker.evict_clients();
     reply.ok();
     Ok(())
 }

@@ -354,7 +354,10 @@ fn srandmember(view: &View, args: &Args, reply: &mut Reply) -> Result {
         return Ok(());
     };
     reply.array(drawn(count, set.len()));
-    let write = |member| write_str(reply, member);
+    let write = |member| {
+        write_str(reply, member);
+        !reply.is_overfull()
+    };
     sample(view, count, set.len(), set.iter(), |random| set.random(random), |member| member, write);
     Ok(())
 }

@@ -81,6 +81,19 @@ words! {
     }
 }
 words! {
+    /// `oom-score-adj`: whether `oom-score-adj-values` are told to the kernel.
+    OomScore {
+        /// No.
+        No = "no",
+        /// Added to the score from before.
+        Yes = "yes",
+        /// Likewise.
+        Relative = "relative",
+        /// As they are.
+        Absolute = "absolute",
+    }
+}
+words! {
     /// Who may use a guarded feature (`enable-debug-command` and relatives).
     Access {
         /// Nobody.
@@ -157,7 +170,7 @@ pub struct KeyspaceEvents(pub u32);
 
 impl KeyspaceEvents {
     /// The letters, in the order in which they are printed; the position is the bit.
-    pub const LETTERS: &'static [u8] = b"g$lshzxetdKEmn";
+    pub const LETTERS: &'static [u8] = b"g$lshzxetdKEmnocSTIV";
     /// `g`: generic commands, such as DEL and EXPIRE.
     pub const GENERIC: u32 = 1;
     /// `$`: strings.
@@ -186,7 +199,19 @@ impl KeyspaceEvents {
     pub const KEY_MISS: u32 = 1 << 12;
     /// `n`: a key was created.
     pub const NEW: u32 = 1 << 13;
-    /// `A`: every class of event but `m` and `n`.
+    /// `o`: a value was replaced as a whole.
+    pub const OVERWRITTEN: u32 = 1 << 14;
+    /// `c`: a value was replaced by one of another type.
+    pub const TYPE_CHANGED: u32 = 1 << 15;
+    /// `S`: publish on `__subkeyspace@<db>__`.
+    pub const SUBKEYSPACE: u32 = 1 << 16;
+    /// `T`: publish on `__subkeyevent@<db>__`.
+    pub const SUBKEYEVENT: u32 = 1 << 17;
+    /// `I`: publish on `__subkeyspaceitem@<db>__`.
+    pub const SUBKEYSPACEITEM: u32 = 1 << 18;
+    /// `V`: publish on `__subkeyspaceevent@<db>__`.
+    pub const SUBKEYSPACEEVENT: u32 = 1 << 19;
+    /// `A`: every class of event but `m`, `n`, `o` and `c`.
     pub const ALL: u32 = (1 << 10) - 1;
 
     /// Reads letters; `None` if one of them is unknown.
@@ -250,6 +275,9 @@ pub struct Settings {
     pub timeout: u64,
     pub maxclients: usize,
     pub maxmemory_clients: MemoryLimit,
+    pub oom_score_adj: OomScore,
+    /// Of a master, a replica, and a process that saves.
+    pub oom_score_adj_values: [i32; 3],
     pub protected_mode: bool,
     pub requirepass: String,
     pub client_output_buffer_limit: OutputLimits,
@@ -368,6 +396,8 @@ impl Settings {
             timeout: 0,
             maxclients: 0,
             maxmemory_clients: MemoryLimit::Bytes(0),
+            oom_score_adj: OomScore::No,
+            oom_score_adj_values: [0; 3],
             protected_mode: false,
             requirepass: String::new(),
             client_output_buffer_limit: OutputLimits::default(),

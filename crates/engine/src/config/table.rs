@@ -6,9 +6,9 @@
 //!
 //! Names, kinds, bounds and defaults are those of Redis 7.0.15, with what Valkey 9.1.2 adds; where they differ,
 //! the default is Redis's and the bounds are the wider ones. `threads`, `rdb-version` and `log-archive-…` are
-//! our own, `backup…` those of Redis 8.10.
+//! our own, `backup…` and a few that are accepted without effect those of Redis 8.
 
-use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, Settings};
+use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, OomScore, Settings};
 use super::value::Kind::{self, *};
 use super::value::Value;
 
@@ -128,7 +128,7 @@ pub static TABLE: &[Row] = &[
     row("auto-aof-rewrite-percentage", Int(0, INT_MAX), "100").to(|s, v| s.auto_aof_rewrite_percentage = v.int() as u64),
     row("availability-zone", Text, ""),
     row("backup-sealed-ttl", Int(0, i64::MAX), "0").to(|s, v| s.backup_sealed_ttl = v.int()),
-    row("backupdirname", Text, "backupdir").immutable().to(|s, v| s.backupdirname = v.string()),
+    row("backupdirname", Text, "backupdir").to(|s, v| s.backupdirname = v.string()),
     row("bgsave_cpulist", Text, "").alias("bgsave-cpulist").immutable(),
     row("bind", Addresses, "* -::*").to(|s, v| if let Value::Addresses(x) = v { s.bind = x.clone() }),
     row("bind-source-addr", Text, ""),
@@ -151,6 +151,7 @@ pub static TABLE: &[Row] = &[
     row("cluster-announce-port", Int(0, PORT_MAX), "0"),
     row("cluster-announce-tls-port", Int(0, PORT_MAX), "0"),
     row("cluster-blacklist-ttl", Int(0, i64::MAX), "60"),
+    row("cluster-compatibility-sample-ratio", Int(0, 100), "0"),
     row("cluster-config-file", Text, "nodes.conf").immutable(),
     row("cluster-config-save-behavior", Choice(&["sync", "best-effort"]), "sync"),
     row("cluster-databases", Int(1, INT_MAX), "1").immutable(),
@@ -166,7 +167,10 @@ pub static TABLE: &[Row] = &[
     row("cluster-replica-no-failover", YesNo, "no").alias("cluster-slave-no-failover"),
     row("cluster-replica-validity-factor", Int(0, INT_MAX), "10").alias("cluster-slave-validity-factor"),
     row("cluster-require-full-coverage", YesNo, "yes"),
+    row("cluster-slot-migration-handoff-max-lag-bytes", ANY_SIZE, "1048576"),
     row("cluster-slot-migration-log-max-len", Int(0, i64::MAX), "1000"),
+    row("cluster-slot-migration-sync-buffer-drain-timeout", Int(0, INT_MAX), "60000"),
+    row("cluster-slot-migration-write-pause-timeout", Int(0, INT_MAX), "10000"),
     row("cluster-slot-stats-enabled", YesNo, "no"),
     row("commandlog-large-reply-max-len", Int(0, i64::MAX), "128").to(|s, v| s.commandlog_large_reply_max_len = v.int() as usize),
     row("commandlog-large-request-max-len", Int(0, i64::MAX), "128").to(|s, v| s.commandlog_large_request_max_len = v.int() as usize),
@@ -220,6 +224,7 @@ pub static TABLE: &[Row] = &[
     row("log-timestamp-format", Choice(&["legacy", "iso8601", "milliseconds"]), "legacy"),
     row("logfile", Text, "").immutable().to(|s, v| s.logfile = v.string()),
     row("loglevel", Choice(LogLevel::WORDS), "notice").to(|s, v| s.loglevel = LogLevel::from_word(v.word()).unwrap_or(s.loglevel)),
+    row("lookahead", Int(1, INT_MAX), "16"),
     row("lua-enable-deprecated-api", YesNo, "no").immutable().hidden(),
     row("masterauth", Text, "").alias("primaryauth").sensitive(),
     row("masteruser", Text, "").alias("primaryuser").sensitive(),
@@ -240,8 +245,8 @@ pub static TABLE: &[Row] = &[
     row("mptcp", YesNo, "no").immutable(),
     row("no-appendfsync-on-rewrite", YesNo, "no"),
     row("notify-keyspace-events", KeyspaceEvents, "").to(|s, v| if let Value::KeyspaceEvents(x) = v { s.notify_keyspace_events = *x }),
-    row("oom-score-adj", Choice(&["no", "yes", "relative", "absolute"]), "no"),
-    row("oom-score-adj-values", OomScores, "0 200 800"),
+    row("oom-score-adj", Choice(OomScore::WORDS), "no").to(|s, v| if let Some(x) = OomScore::from_word(v.word()) { s.oom_score_adj = x }),
+    row("oom-score-adj-values", OomScores, "0 200 800").to(|s, v| if let Value::OomScores(x) = v { s.oom_score_adj_values = *x }),
     row("pidfile", Text, "").immutable().to(|s, v| s.pidfile = v.string()),
     row("port", Int(0, PORT_MAX), "6379").to(|s, v| s.port = v.int() as u16),
     row("prefetch-batch-max-size", Int(0, 128), "16"),
@@ -269,10 +274,12 @@ pub static TABLE: &[Row] = &[
     row("repl-diskless-sync-max-replicas", Int(0, INT_MAX), "0").to(|s, v| s.repl_diskless_sync_max_replicas = v.int() as usize),
     row("repl-mptcp", YesNo, "no").immutable(),
     row("repl-ping-replica-period", Int(1, INT_MAX), "10").alias("repl-ping-slave-period").to(|s, v| s.repl_ping_replica_period = v.int() as u64),
+    row("repl-rdb-channel", YesNo, "no"),
     row("repl-timeout", Int(1, INT_MAX), "60").to(|s, v| s.repl_timeout = v.int() as u64),
     row("replica-announce-ip", Text, "").alias("slave-announce-ip"),
     row("replica-announce-port", Int(0, PORT_MAX), "0").alias("slave-announce-port"),
     row("replica-announced", YesNo, "yes"),
+    row("replica-full-sync-buffer-limit", ANY_SIZE, "0"),
     row("replica-ignore-disk-write-errors", YesNo, "no"),
     row("replica-ignore-maxmemory", YesNo, "yes").alias("slave-ignore-maxmemory"),
     row("replica-lazy-flush", YesNo, "no").alias("slave-lazy-flush"),
@@ -296,6 +303,8 @@ pub static TABLE: &[Row] = &[
     row("slowlog-max-len", Int(0, i64::MAX), "128").alias("commandlog-slow-execution-max-len").to(|s, v| s.slowlog_max_len = v.int() as usize),
     row("socket-mark-id", Int(0, UINT_MAX), "0").immutable(),
     row("stop-writes-on-bgsave-error", YesNo, "yes").to(|s, v| s.stop_writes_on_bgsave_error = v.yes()),
+    row("stream-idmp-duration", Int(1, 86400), "100").to(|s, v| s.limits.stream_mark_seconds = v.int() as u64),
+    row("stream-idmp-maxsize", Int(1, 10000), "100").to(|s, v| s.limits.stream_marks_max = v.int() as u64),
     row("stream-node-max-bytes", ANY_SIZE, "4096").to(|s, v| s.limits.stream_node_bytes_max = v.size() as usize),
     row("stream-node-max-entries", Int(0, i64::MAX), "100").to(|s, v| s.limits.stream_node_entries_max = v.int() as usize),
     row("supervised", Choice(&["upstart", "systemd", "auto", "no"]), "no").immutable(),
