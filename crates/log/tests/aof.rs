@@ -825,7 +825,8 @@ proptest! {
 /// batches and at the end; `v1-closed` is what is written now, byte by byte. `KELDA_WRITE_FIXTURE=1` writes it anew.
 #[test]
 fn format_1_stays_readable() {
-    let fixtures = ["v1", "v1-closed"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name));
+    let fixtures =
+        ["v1", "v1-closed"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name));
     let disk = sim();
     let log = create(&disk, OPTIONS);
     set(&log, 0, "covered");

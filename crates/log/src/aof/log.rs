@@ -26,6 +26,7 @@ use super::commands::Select;
 use super::frame::{self, HEAD, Head, Kind};
 use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
 use super::{Error, Lsn, Result};
+use crate::crc32c::{crc32c, crc32c_append};
 use crate::disk::{Disk, File, Open};
 use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use std::collections::VecDeque;
@@ -357,12 +358,37 @@ impl Log {
     ///
     /// Cannot fail: the transaction has happened. Whether it may happen is asked before, of [`Log::accepts_writes`].
     /// Copies and sums up the body; no system call, no allocation in the long run.
+    #[inline]
     pub fn append(&self, body: &[u8], first_db: u32, last_db: u32, changes: usize) -> Lsn {
+        // Most transactions are one small change in the database that is selected, and join a batch.
+        if changes == 1 && body.len() < BIG {
+            let crc = crc32c(body);
+            let mut buffer = lock(&self.buffer);
+            if buffer.db == Some(first_db) && buffer.opening.is_some() && !buffer.dropping {
+                buffer.lsn += 1;
+                let lsn = buffer.lsn;
+                self.appended.store(lsn, Ordering::Release);
+                buffer.db = Some(last_db);
+                let head = Head::encode(Kind::Record, body.len() as u32, lsn, buffer.salt, crc);
+                let tail = buffer.room(HEAD + body.len());
+                tail.extend_from_slice(&head);
+                tail.extend_from_slice(body);
+                buffer.bytes += HEAD + body.len();
+                if buffer.bytes > self.buffer_max {
+                    self.gate.fetch_or(FULL, Ordering::Relaxed);
+                }
+                return lsn;
+            }
+        }
+        self.append_any(body, first_db, last_db, changes)
+    }
+
+    fn append_any(&self, body: &[u8], first_db: u32, last_db: u32, changes: usize) -> Lsn {
         let multi = changes > 1;
-        let mut crc = if multi { crc32c::crc32c(MULTI) } else { 0 };
-        crc = crc32c::crc32c_append(crc, body);
+        let mut crc = if multi { crc32c(MULTI) } else { 0 };
+        crc = crc32c_append(crc, body);
         if multi {
-            crc = crc32c::crc32c_append(crc, EXEC);
+            crc = crc32c_append(crc, EXEC);
         }
         let around = if multi { MULTI.len() + EXEC.len() } else { 0 };
         let big = (body.len() >= BIG).then(|| body.to_vec());
@@ -378,13 +404,13 @@ impl Log {
         let mut select = Select::none();
         if buffer.db != Some(first_db) {
             select = Select::of(first_db);
-            crc = crc32c::crc32c(select.text());
+            crc = crc32c(select.text());
             if multi {
-                crc = crc32c::crc32c_append(crc, MULTI);
+                crc = crc32c_append(crc, MULTI);
             }
-            crc = crc32c::crc32c_append(crc, body);
+            crc = crc32c_append(crc, body);
             if multi {
-                crc = crc32c::crc32c_append(crc, EXEC);
+                crc = crc32c_append(crc, EXEC);
             }
         }
         let select = select.text();
