@@ -16,6 +16,7 @@ use kelda_engine::replay::{Dealer, replay};
 use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, State, SyncMode};
 use kelda_store::shard::ShardSet;
 use kelda_store::txn::Changes;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -25,8 +26,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// Bytes that may wait to be written before writes are refused.
 const BUFFER_MAX: usize = 1 << 30;
 /// How long changes gather before they are written, where no reply waits for them. Nobody needs to wake the thread that
-/// writes meanwhile, and large pieces cost the system less than many small ones.
-const GATHER: Duration = Duration::from_millis(10);
+/// writes meanwhile, and large pieces cost the system less than many small ones,
+const GATHER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(10);
+/// up to about this many bytes: what is written soon is still in the processor's cache, and so is the buffer that is used again.
+const GATHER_BYTES: u64 = 128 << 10;
 /// Between two tries to get hold of all shards.
 const AGAIN: Duration = Duration::from_micros(100);
 /// How long to wait before a write that failed is tried again.
@@ -496,10 +499,11 @@ impl Persistence {
         /// Between two looks at what does not change often.
         const LOOK_EVERY: Duration = Duration::from_secs(1);
         let (mut looked, mut gathering) = (Instant::now(), Gathering::default());
+        let mut pause = *GATHER.end();
         while !self.ending.load(Relaxed) {
             config.refresh();
             let mode = sync_mode(config.settings());
-            let before = log.written();
+            let (before, bytes_before) = (log.written(), log.increment_bytes());
             let mut more = log.write(unix_ms()) != before;
             if log.sync_due(mode, unix_ms()) {
                 match mode {
@@ -529,7 +533,10 @@ impl Persistence {
             } else if more || log.appended() != log.written() || !log.may_sleep() {
                 // More came meanwhile, or will: who writes now and then need not wake this thread each time.
                 if mode != SyncMode::Always {
-                    std::thread::park_timeout(GATHER);
+                    let bytes = log.increment_bytes().saturating_sub(bytes_before);
+                    let fits = pause.mul_f64(GATHER_BYTES as f64 / bytes.max(1 << 10) as f64);
+                    pause = fits.clamp(*GATHER.start(), *GATHER.end());
+                    std::thread::park_timeout(pause);
                 }
             } else {
                 let patience = if log.durable() == log.written() { IDLE } else { RETRY };
