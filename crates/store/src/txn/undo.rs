@@ -7,6 +7,7 @@ use super::{Key, Txn};
 use crate::entry::Entry;
 use crate::hash::Old;
 use crate::list::End;
+use crate::snapshot::Big;
 use crate::stream::{Stream, StreamId};
 use crate::value::ValueMut;
 
@@ -17,10 +18,17 @@ pub(super) struct Undo {
     pub op: UndoOp,
 }
 
+/// An entry that left its table and may come back.
+pub(super) struct Removed {
+    pub entry: Entry,
+    /// What a snapshot is writing of it, if its value is big.
+    pub big: Option<Big>,
+}
+
 /// The inverse of one primitive change of the key.
 pub(super) enum UndoOp {
     /// Put this entry in the key's place; `None` removes the key.
-    Entry(Option<Entry>),
+    Entry(Option<Removed>),
     /// Give the key this expiry time.
     Expiry(Option<i64>),
     /// Take these elements out of the list.
@@ -31,10 +39,10 @@ pub(super) enum UndoOp {
     ListReplaced { index: usize, item: Vec<u8> },
     /// Give the field its old value and expiry time; `None` removes it.
     Field { field: Box<[u8]>, old: Option<Old> },
-    /// Add or remove the member.
-    Member { member: Box<[u8]>, present: bool },
-    /// Give the member its old score; `None` removes it.
-    Score { member: Box<[u8]>, old: Option<f64> },
+    /// Add the member, with its old expiry time, or remove it.
+    Member { member: Box<[u8]>, old: Option<Option<i64>> },
+    /// Give the member its old score and expiry time; `None` removes it.
+    Score { member: Box<[u8]>, old: Option<(f64, Option<i64>)> },
     /// Take the last entry off the stream, whose last id was this before it.
     StreamAppended { last_id: StreamId },
     /// The stream as it was.
@@ -42,6 +50,13 @@ pub(super) enum UndoOp {
 }
 
 impl Undo {
+    /// The transaction ends, and will not be undone.
+    pub(super) fn settle(self, txn: &mut Txn) {
+        if let UndoOp::Entry(Some(Removed { entry, big })) = self.op {
+            txn.let_go(Key::new(&self.key), entry, big);
+        }
+    }
+
     pub(super) fn apply(self, txn: &mut Txn) {
         let key = Key::new(&self.key);
         txn.view.db = self.db;
@@ -51,12 +66,13 @@ impl Undo {
                 if let Some(entry) = txn.remove(key) {
                     txn.discard(key, entry);
                 }
-                if let Some(entry) = image {
+                if let Some(Removed { entry, big }) = image {
                     let access = entry.as_ref().access();
                     txn.insert(key, entry);
                     if let Some(entry) = txn.view.peek(key) {
                         entry.set_access(access);
                     }
+                    txn.place_big(key, big);
                 }
                 return;
             }
@@ -89,14 +105,16 @@ impl Undo {
             (UndoOp::Field { field, old: None }, ValueMut::Hash(hash)) => {
                 hash.remove(&field);
             }
-            (UndoOp::Member { member, present: true }, ValueMut::Set(set)) => {
+            (UndoOp::Member { member, old: Some(at) }, ValueMut::Set(set)) => {
                 set.insert(&member, &limits);
+                set.set_expiry(&member, at);
             }
-            (UndoOp::Member { member, present: false }, ValueMut::Set(set)) => {
+            (UndoOp::Member { member, old: None }, ValueMut::Set(set)) => {
                 set.remove(&member);
             }
-            (UndoOp::Score { member, old: Some(score) }, ValueMut::ZSet(zset)) => {
+            (UndoOp::Score { member, old: Some((score, at)) }, ValueMut::ZSet(zset)) => {
                 zset.insert(&member, score, &limits);
+                zset.set_expiry(&member, at);
             }
             (UndoOp::Score { member, old: None }, ValueMut::ZSet(zset)) => {
                 zset.remove(&member);
