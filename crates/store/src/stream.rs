@@ -1,7 +1,8 @@
 //! The stream type: entries in the order of their ids, and consumer groups that read them.
 //!
 //! Entries lie in packed nodes (`node`) in a map by the id with which each node began. A node that loses its last entry
-//! goes. A clone shares nodes and groups with the original until either changes them, so that it costs little. Counters and their rules (`entries_added`, `max_deleted_id`, a group's lag) are Redis's.
+//! goes. A clone shares nodes and groups with the original until
+//! either changes them, so that it costs little. Counters and their rules (`entries_added`, `max_deleted_id`, a group's lag) are Redis's.
 //!
 //! Times are milliseconds since the Unix epoch and come in as arguments.
 
@@ -15,8 +16,9 @@ pub use group::{Actor, Claim, Claimed, Consumer, Group, Pending};
 pub use node::{Entry, Fields};
 
 use crate::Limits;
+use crate::shared_map::{self, SharedMap};
 use node::Node;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -84,7 +86,7 @@ pub struct Trim {
 }
 
 /// Nodes by the id with which each began, which is not above any entry's in it.
-type Nodes = BTreeMap<StreamId, Arc<Node>>;
+type Nodes = SharedMap<StreamId, Arc<Node>>;
 
 /// What the position of a consumer group is judged by.
 struct Counters {
@@ -178,14 +180,11 @@ impl Stream {
             return false;
         }
         let fields: smallvec::SmallVec<[(&[u8], &[u8]); 8]> = fields.into_iter().collect();
-        match self.nodes.last_entry() {
-            Some(mut last) if last.get().has_room(&fields, limits) => {
-                let base = *last.key();
-                Arc::make_mut(last.get_mut()).push(base, id, &fields);
-            }
+        match self.nodes.last_mut() {
+            Some((base, last)) if last.has_room(&fields, limits) => Arc::make_mut(last).push(base, id, &fields),
             last => {
-                if let Some(mut last) = last {
-                    Arc::make_mut(last.get_mut()).shrink_to_fit();
+                if let Some((_, last)) = last {
+                    Arc::make_mut(last).shrink_to_fit();
                 }
                 let mut node = Node::new(&fields);
                 node.push(id, id, &fields);
@@ -200,15 +199,14 @@ impl Stream {
 
     /// Takes the last entry back as if it had never been added, when the last id was `last_id`. O(log n).
     pub fn take_back(&mut self, last_id: StreamId) {
-        if let Some(mut last) = self.nodes.last_entry() {
-            let base = *last.key();
-            let node = Arc::make_mut(last.get_mut());
+        if let Some((base, node)) = self.nodes.last_mut() {
+            let node = Arc::make_mut(node);
             if node.take_back(base, self.last_id) {
                 self.len -= 1;
                 self.entries_added -= 1;
             }
             if node.is_empty() {
-                last.remove();
+                self.nodes.remove(&base);
             }
         }
         self.last_id = last_id;
@@ -236,7 +234,7 @@ impl Stream {
 
     /// Deletes the entry `id`; whether it was there. O(log n).
     pub fn delete(&mut self, id: StreamId) -> bool {
-        let Some((&base, node)) = self.nodes.range_mut(..=id).next_back() else {
+        let Some((base, node)) = self.nodes.floor_mut(&id) else {
             return false;
         };
         if !Arc::make_mut(node).delete(base, id) {
@@ -253,25 +251,24 @@ impl Stream {
     /// Removes the oldest entries; how many.
     pub fn trim(&mut self, trim: &Trim) -> u64 {
         let mut removed = 0;
-        while let Some(mut first) = self.nodes.first_entry() {
-            let base = *first.key();
-            let entries = first.get().len();
+        while let Some((base, first)) = self.nodes.first_mut() {
+            let entries = first.len();
             let excess = match trim.keep {
                 Keep::MaxLen(max) => self.len.saturating_sub(max).min(entries),
-                Keep::MinId(min) => first.get().count_below(base, min),
+                Keep::MinId(min) => first.count_below(base, min),
             };
             if excess == 0 || trim.limit.is_some_and(|limit| removed + entries > limit) {
                 break;
             }
             if excess < entries {
                 if !trim.approximate {
-                    Arc::make_mut(first.get_mut()).remove_first(excess);
+                    Arc::make_mut(first).remove_first(excess);
                     self.len -= excess;
                     removed += excess;
                 }
                 break;
             }
-            first.remove();
+            self.nodes.remove(&base);
             self.len -= entries;
             removed += entries;
         }
@@ -282,7 +279,9 @@ impl Stream {
     pub fn memory_bytes(&self) -> usize {
         let node = |node: &Arc<Node>| node.memory_bytes() + size_of::<(StreamId, Node)>() + 3 * size_of::<usize>();
         let group = |(name, group): (&[u8], &Group)| name.len() + size_of::<Group>() + group.memory_bytes();
-        size_of::<Stream>() + self.nodes.values().map(node).sum::<usize>() + self.groups().map(group).sum::<usize>()
+        size_of::<Stream>()
+            + self.nodes.iter().map(|(_, each)| node(each)).sum::<usize>()
+            + self.groups().map(group).sum::<usize>()
     }
 
     /// Frees about `n` entries or pending entries of a stream that is to be dropped, so that a large one goes in small
@@ -290,9 +289,10 @@ impl Stream {
     pub fn free_some(&mut self, n: usize) -> bool {
         let mut freed = 0;
         while freed < n {
-            if let Some((_, node)) = self.nodes.pop_first() {
+            if let Some((base, node)) = self.nodes.last_mut() {
                 self.len -= node.len();
                 freed += node.len() as usize;
+                self.nodes.remove(&base);
             } else if let Some(mut group) = self.groups.first_entry() {
                 // What a clone shares is the clone's to free.
                 let some = Arc::get_mut(group.get_mut()).map_or(0, |group| group.free_some(n - freed));
@@ -310,17 +310,17 @@ impl Stream {
 
 fn range(nodes: &Nodes, start: StreamId, end: StreamId, reverse: bool) -> Range<'_> {
     let nodes = if start <= end {
-        let from = nodes.range(..=start).next_back().map_or(start, |(base, _)| *base);
+        let from = nodes.floor(&start).map_or(start, |(base, _)| *base);
         nodes.range(from..=end)
     } else {
-        btree_map::Range::default()
+        shared_map::Range::default()
     };
     Range { nodes, node: None, start, end, reverse }
 }
 
 /// Entries with ids between two bounds, in one direction.
 pub struct Range<'a> {
-    nodes: btree_map::Range<'a, StreamId, Arc<Node>>,
+    nodes: shared_map::Range<'a, StreamId, Arc<Node>>,
     node: Option<node::Iter<'a>>,
     start: StreamId,
     end: StreamId,
@@ -338,7 +338,7 @@ impl<'a> Iterator for Range<'a> {
                     return Some(entry);
                 }
                 if if self.reverse { behind } else { ahead } {
-                    self.nodes = btree_map::Range::default();
+                    self.nodes = shared_map::Range::default();
                     break;
                 }
             }

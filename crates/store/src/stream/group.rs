@@ -4,8 +4,9 @@
 //! of the group's consumers.
 
 use super::{Counters, Entry, Stream, StreamId, range};
+use crate::shared_map::{self, SharedMap};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 pub struct Group {
     last_delivered: StreamId,
     entries_read: Option<u64>,
-    pending: BTreeMap<StreamId, Pending>,
+    pending: SharedMap<StreamId, Pending>,
     consumers: BTreeMap<Arc<[u8]>, Consumer>,
 }
 
@@ -36,13 +37,13 @@ pub struct Consumer {
     pub seen_time: i64,
     /// When it last got an entry to acknowledge; `None` if it never did.
     pub active_time: Option<i64>,
-    pending: BTreeSet<StreamId>,
+    pending: SharedMap<StreamId, ()>,
 }
 
 impl Consumer {
     /// Ids delivered to it and not acknowledged, in order.
     pub fn pending(&self) -> impl ExactSizeIterator<Item = StreamId> {
-        self.pending.iter().copied()
+        self.pending.iter().map(|(id, ())| *id)
     }
 }
 
@@ -100,8 +101,8 @@ impl Group {
     }
 
     /// The pending entries with ids from `start` to `end` inclusive, in order.
-    pub fn pending_range(&self, start: StreamId, end: StreamId) -> btree_map::Range<'_, StreamId, Pending> {
-        if start <= end { self.pending.range(start..=end) } else { btree_map::Range::default() }
+    pub fn pending_range(&self, start: StreamId, end: StreamId) -> shared_map::Range<'_, StreamId, Pending> {
+        if start <= end { self.pending.range(start..=end) } else { shared_map::Range::default() }
     }
 
     /// The same, of one consumer. A consumer that does not exist has none.
@@ -113,7 +114,7 @@ impl Group {
     ) -> impl Iterator<Item = (StreamId, &Pending)> {
         let of = self.consumers.get(consumer).filter(|_| start <= end);
         let ids = of.into_iter().flat_map(move |consumer| consumer.pending.range(start..=end));
-        ids.filter_map(|id| Some((*id, self.pending.get(id)?)))
+        ids.filter_map(|(id, ())| Some((*id, self.pending.get(id)?)))
     }
 
     /// The consumers by name, in order.
@@ -130,7 +131,7 @@ impl Group {
     pub fn create_consumer(&mut self, name: &[u8], now: i64) -> bool {
         let new = !self.consumers.contains_key(name);
         if new {
-            let consumer = Consumer { seen_time: now, active_time: None, pending: BTreeSet::new() };
+            let consumer = Consumer { seen_time: now, active_time: None, pending: SharedMap::default() };
             self.consumers.insert(name.into(), consumer);
         }
         new
@@ -157,7 +158,7 @@ impl Group {
     /// Removes the consumer `name` and its pending entries; how many those were.
     pub fn delete_consumer(&mut self, name: &[u8]) -> Option<usize> {
         let consumer = self.consumers.remove(name)?;
-        for id in &consumer.pending {
+        for (id, ()) in consumer.pending.iter() {
             self.pending.remove(id);
         }
         Some(consumer.pending.len())
@@ -186,7 +187,7 @@ impl Group {
             owner.pending.remove(&id);
         }
         if let Some(owner) = self.consumers.get_mut(consumer) {
-            owner.pending.insert(id);
+            owner.pending.insert(id, ());
         }
         true
     }
@@ -217,7 +218,7 @@ impl Group {
     /// Frees up to `n` pending entries; how many.
     pub(super) fn free_some(&mut self, n: usize) -> usize {
         for freed in 0..n {
-            match self.pending.first_key_value() {
+            match self.pending.last() {
                 Some((&id, _)) => self.ack(id),
                 None => return freed,
             };
@@ -246,7 +247,7 @@ impl Stream {
     pub fn create_group(&mut self, name: &[u8], last_delivered: StreamId, entries_read: Option<u64>) -> bool {
         let new = !self.groups.contains_key(name);
         if new {
-            let (pending, consumers) = (BTreeMap::new(), BTreeMap::new());
+            let (pending, consumers) = (SharedMap::default(), BTreeMap::new());
             let group = Group { last_delivered, entries_read, pending, consumers };
             self.groups.insert(name.into(), Arc::new(group));
         }
@@ -331,7 +332,7 @@ impl Stream {
         let Some(consumer) = consumers.get(actor.consumer) else {
             return;
         };
-        for &id in consumer.pending.range((Excluded(after), Unbounded)).take(count) {
+        for (&id, ()) in consumer.pending.range((Excluded(after), Unbounded)).take(count) {
             let entry = range(&self.nodes, id, id, false).next();
             if let Some(pending) = pending.get_mut(&id)
                 && entry.is_some()
