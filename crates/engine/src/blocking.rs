@@ -7,6 +7,7 @@ use crate::acl;
 use crate::acl::log::Context;
 use crate::acl::user::User;
 use crate::args::Args;
+use crate::clients::ClientInfo;
 use crate::command::{Group, Reply, Run, Wait};
 use crate::durability::Lsn;
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, LogWait, Session, Words};
+use crate::slowlog;
+use crate::stats;
 use crate::tracking;
 use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
@@ -36,6 +39,11 @@ pub struct Timer {
 }
 
 impl Timer {
+    fn of(session: SessionRef, at_us: u64) -> Timer {
+        let SessionRef { worker, slot, id } = session;
+        Timer { at_us, worker, slot, id }
+    }
+
     fn session(&self) -> SessionRef {
         SessionRef { worker: self.worker, slot: self.slot, id: self.id }
     }
@@ -54,6 +62,7 @@ pub(crate) struct Served {
 /// What it takes to run a blocked session's command on another thread.
 struct BlockedCommand {
     session: SessionRef,
+    info: Arc<ClientInfo>,
     db: u32,
     protocol: Protocol,
     command: &'static Registered,
@@ -83,6 +92,11 @@ impl BlockedCommand {
         }
         Err(Error::owned(format!("NOPERM {}", acl::text(&user, self.command, denied.reason))))
     }
+}
+
+/// Whether the waiter's command ends with an error when its key goes (XREADGROUP).
+pub fn errors_end(waiter: &Waiter) -> bool {
+    waiter.payload.downcast_ref::<BlockedCommand>().is_some_and(|blocked| blocked.errors_end_it)
 }
 
 /// Locks the shards, and with them those of every key that sessions waiting in them reach.
@@ -118,8 +132,12 @@ pub fn block(
     args: &Args,
     wait: Wait,
 ) {
+    let (again_us, wait) = match wait {
+        Wait::Again { after_ms, wait } => (Some(in_ms(worker, after_ms)), *wait),
+        wait => (None, wait),
+    };
     let (first, count, timeout_ms, errors_end_it) = match wait {
-        Wait::Done => return,
+        Wait::Done | Wait::Again { .. } => return,
         Wait::On { keys: (first, count), timeout_ms, otherwise: _, errors_end_it } => {
             (first, count, timeout_ms, errors_end_it)
         }
@@ -139,6 +157,7 @@ pub fn block(
     command.find_keys(args.words(), &mut |at, _| reaches.push(Key::new(args.words()[at]).hash));
     let payload = BlockedCommand {
         session: session.at,
+        info: session.info.clone(),
         db,
         protocol: session.protocol,
         command,
@@ -152,46 +171,53 @@ pub fn block(
     for (db, key) in &waiter.keys {
         txn.shard_data(Key::new(key).shard()).waiters.add(*db, key, waiter.clone());
     }
-    let deadline_us =
-        (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
-    settle_down(worker, session, Blocked { waiter, deadline_us, log: None });
+    let deadline_us = (timeout_ms != 0).then(|| in_ms(worker, timeout_ms));
+    settle_down(worker, session, Blocked { waiter, deadline_us, again_us, log: None });
 }
 
-/// Has a session wait for a time and for nothing else; then it is replied `OK`.
-pub fn sleep(worker: &mut Worker, session: &mut Session, us: u64) {
-    let deadline_us = Some(worker.engine.clock.monotonic_us().saturating_add(us));
-    let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
-    settle_down(worker, session, Blocked { waiter, deadline_us, log: None });
+/// In so many ms, on the worker's monotonic clock.
+fn in_ms(worker: &Worker, ms: u64) -> u64 {
+    worker.engine.clock.monotonic_us().saturating_add(ms.saturating_mul(1000))
 }
 
-/// Has a session wait for the log, for `timeout_ms` at most if that is not 0; then it is replied what WAITAOF replies.
+/// Has a session wait for the log or for replicas, for `timeout_ms` at most if that is not 0; then it is replied what WAITAOF replies.
 pub fn await_log(worker: &mut Worker, session: &mut Session, wait: LogWait, timeout_ms: u64) {
-    let deadline_us =
-        (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
+    let deadline_us = (timeout_ms != 0).then(|| in_ms(worker, timeout_ms));
     let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
-    settle_down(worker, session, Blocked { waiter, deadline_us, log: Some(wait) });
+    settle_down(worker, session, Blocked { waiter, deadline_us, again_us: None, log: Some(wait) });
     worker.awaiting_log.push(session.at);
     worker.engine.log.await_progress(worker.index);
-    worker.sync_wanted = true;
+    worker.sync_wanted |= wait.local;
+    if wait.replicas != 0 {
+        worker.ask_replicas();
+    }
 }
 
 /// Makes a session wait.
 fn settle_down(worker: &mut Worker, session: &mut Session, blocked: Blocked) {
-    if let Some(at_us) = blocked.deadline_us {
+    if let Some(at_us) = blocked.timer_us() {
         worker.tidy_timers();
-        let SessionRef { worker: index, slot, id } = session.at;
-        worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
+        worker.timers.push(Reverse(Timer::of(session.at, at_us)));
     }
     session.blocked = Some(blocked);
     session.info.blocked.store(true, Relaxed);
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
 }
 
-/// The reply of WAITAOF: whether the log has what it asked for, and that no replica has.
-pub fn write_log_state(reply: &mut Reply, durable: bool) {
-    reply.array(2);
-    reply.int(durable.into());
-    reply.int(0);
+fn no_longer_blocked(worker: &Worker, info: &ClientInfo) {
+    if info.blocked.swap(false, Relaxed) {
+        worker.engine.clients.blocked.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The reply of WAIT or WAITAOF: how many replicas have what it asked for; before that, of WAITAOF, whether the log has.
+pub fn write_log_state(worker: &Worker, reply: &mut Reply, wait: &LogWait) {
+    let (_, durable, replicas) = worker.log_state(wait);
+    if wait.on_disk {
+        reply.array(2);
+        reply.int(durable.into());
+    }
+    reply.int(replicas as i64);
 }
 
 /// Takes a waiter out of all its queues; the transaction holds its shards.
@@ -213,39 +239,45 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
         txn.select(db);
         let mut there = txn.exists(Key::new(&key));
         while let Some(waiter) = txn.shard_data(shard).waiters.get(db, &key, place) {
-            if serve(worker, txn, Key::new(&key), &waiter, there) {
+            if serve(worker, txn, Key::new(&key), &waiter, there) == Outcome::Left {
                 txn.select(db);
                 there = txn.exists(Key::new(&key));
             } else {
                 place += 1;
             }
         }
-        // Before the shards are given back: the next transaction may not hold them.
-        if txn.cx().saw_stale() {
-            txn.reap_stale();
-        }
+        // Whoever looks at a key that is due removes it, as in Redis; the next transaction may not hold its shard.
+        txn.leave_stale();
     }
     txn.select(before);
 }
 
-/// Runs a blocked session's command again, as `ready` changed. Whether it left its queues, served or with an error.
-/// `there`: whether the key that changed exists.
-fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, there: bool) -> bool {
+/// What became of a session whose command was run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It left its queues, served or with an error.
+    Left,
+    /// It waits on, until a key changes or, if that is told, until so many ms are over.
+    Waits(Option<u64>),
+}
+
+/// Runs a blocked session's command again, as `ready` changed. `there`: whether the key that changed exists.
+fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, there: bool) -> Outcome {
     if waiter.is_abandoned() {
         leave_queues(txn, waiter);
-        return true;
+        return Outcome::Left;
     }
-    let Some(blocked) = waiter.payload.downcast_ref::<BlockedCommand>() else { return false };
+    let Some(blocked) = waiter.payload.downcast_ref::<BlockedCommand>() else { return Outcome::Waits(None) };
     // Nothing is to be had from a key that is not there, but for an error: the queue may be long.
     if !there && !blocked.errors_end_it {
-        return false;
+        return Outcome::Waits(None);
     }
-    let Run::Wait(run) = blocked.command.command.run else { return false };
+    let Run::Wait(run) = blocked.command.command.run else { return Outcome::Waits(None) };
     txn.select(blocked.db);
     // A key of another type is none that the command waits for.
     let kind = txn.peek(ready).map(|entry| entry.kind());
     if !blocked.errors_end_it && kind != awaited_kind(blocked.command.command.group) {
-        return false;
+        return Outcome::Waits(None);
     }
     let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
@@ -254,28 +286,35 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     let (ran, started_us) = (allowed.is_ok(), worker.engine.clock.monotonic_us());
     let counter = if ran { &counters.failed } else { &counters.rejected };
     let actor = std::mem::replace(&mut txn.cx().actor, blocked.session.id);
+    txn.cx().changes.begin_unit();
+    exec::settle(txn, blocked.command, &Args::new(&words));
     let result = allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply));
     txn.cx().actor = actor;
     match result {
         Ok(Wait::Done) => {}
-        Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
+        Ok(Wait::On { .. } | Wait::Resolved(..)) => return Outcome::Waits(None),
+        Ok(Wait::Again { after_ms, .. }) => return Outcome::Waits(Some(after_ms)),
         Err(error) => {
             reply.truncate(0);
             reply.error(&error.to_string());
             counter.add(1);
-            exec::count_error(worker, &reply.buf);
+            stats::count_error(worker, &reply.buf, false);
         }
     }
     if ran {
-        counters.took(worker.engine.clock.monotonic_us().saturating_sub(started_us), 1);
+        let us = worker.engine.clock.monotonic_us().saturating_sub(started_us);
+        counters.took(us, 1);
+        slowlog::note_served(worker, blocked.session.id, blocked.command, &words, us, reply.buf.len());
     }
     if blocked.remembers {
         tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);
     }
     leave_queues(txn, waiter);
+    // Not only when its thread gets to it: whoever counts those that wait counts it no more.
+    no_longer_blocked(worker, &blocked.info);
     // Sent at the commit, which knows its place in the log.
     worker.served.push(Served { session: blocked.session, reply: reply.buf, ran });
-    true
+    Outcome::Left
 }
 
 /// The type of value that the blocking commands of a group wait for.
@@ -300,7 +339,7 @@ impl Worker {
         timers.retain(|Reverse(timer)| {
             let blocked = self.session_of(timer.session()).and_then(|session| session.blocked.as_ref());
             // A timer that met a busy shard is later than its deadline.
-            blocked.and_then(|blocked| blocked.deadline_us).is_some_and(|deadline| deadline <= timer.at_us)
+            blocked.and_then(Blocked::timer_us).is_some_and(|due| due <= timer.at_us)
         });
         self.timers_tidied = 2 * timers.len();
         self.timers = timers;
@@ -314,15 +353,48 @@ impl Worker {
             }
             self.timers.pop();
             let at = timer.session();
-            let due = self
-                .session_of(at)
-                .and_then(|session| session.blocked.as_ref())
-                .is_some_and(|blocked| blocked.deadline_us.is_some_and(|deadline| deadline <= now_us));
-            if due && !self.give_up(at, false) {
+            let Some(blocked) = self.session_of(at).and_then(|session| session.blocked.as_ref()) else { continue };
+            let is_due = |due: Option<u64>| due.is_some_and(|due| due <= now_us);
+            let done = if is_due(blocked.deadline_us) {
+                self.give_up(at, false)
+            } else if is_due(blocked.again_us) {
+                self.look_again(at)
+            } else {
+                true
+            };
+            if !done {
                 // After all that are due, so this loop ends.
                 self.timers.push(Reverse(Timer { at_us: now_us + 1000, ..timer }));
             }
         }
+    }
+
+    /// Runs a blocked session's command again, as it waits for time to pass too. `false` when its shards are busy.
+    fn look_again(&mut self, at: SessionRef) -> bool {
+        let Some(session) = self.session_of(at) else { return true };
+        let Some(waiter) = session.blocked.as_ref().map(|blocked| blocked.waiter.clone()) else { return true };
+        let mut set = ShardSet::None;
+        waiter.reaches.iter().for_each(|hash| set.add(*hash));
+        let engine = self.engine.clone();
+        let Some(mut txn) = self.begin(&engine.keyspace, set, 0) else { return false };
+        let mut outcome = Outcome::Left;
+        // If it was served before, its reply is in the mail.
+        if let Some((db, key)) = waiter.keys.first().filter(|_| !waiter.is_retired()) {
+            let key = Key::new(key);
+            txn.select(*db);
+            let there = txn.exists(key);
+            outcome = serve(self, &mut txn, key, &waiter, there);
+        }
+        self.commit(txn);
+        if let Outcome::Waits(after_ms) = outcome {
+            let again_us = after_ms.map(|after_ms| in_ms(self, after_ms));
+            if let Some(blocked) = self.session_of(at).and_then(|session| session.blocked.as_mut()) {
+                blocked.again_us = again_us;
+                let due = blocked.timer_us();
+                self.timers.extend(due.map(|at_us| Reverse(Timer::of(at, at_us))));
+            }
+        }
+        true
     }
 
     /// Takes a session out of its queues and replies, if not with an error, what its command replies when its time is over.
@@ -342,15 +414,17 @@ impl Worker {
         }
         let Some(session) = self.session_of(at) else { return true };
         if let Some(blocked) = session.blocked.take() {
-            let mut reply = Writer::new(session.protocol);
+            let (mut reply, command) = (Writer::new(session.protocol), session.last_command);
             match blocked.log {
                 _ if with_error && (blocked.log.is_some() || !waiter.keys.is_empty()) => {
                     reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                    stats::count_error(self, &reply.buf, false);
+                    // As Redis counts it.
+                    if let Some(command) = command {
+                        self.stats().by_command[command.id].rejected.add(1);
+                    }
                 }
-                Some(wait) => {
-                    let log = &self.engine.log;
-                    write_log_state(&mut reply, log.is_on() && wait.lsn <= log.durable_lsn());
-                }
+                Some(wait) => write_log_state(self, &mut reply, &wait),
                 // It waited for nothing but the time.
                 None if waiter.keys.is_empty() => reply.ok(),
                 None => reply.null_array(),
@@ -385,15 +459,18 @@ impl Worker {
             stats.by_command[command.id].calls.add(1);
             session.info.totals[2].fetch_add(1, Relaxed);
         }
-        session.blocked = None;
-        session.info.blocked.store(false, Relaxed);
-        self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        let blocked = session.blocked.take();
+        no_longer_blocked(self, &session.info);
         let mut output = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
         let mark = output.len();
         output.raw(reply);
         exec::suppress(&mut session, &mut output, mark);
         session.reply = output;
         session.made_lsn = session.made_lsn.max(lsn);
+        if blocked.is_some_and(|blocked| blocked.log.is_none()) {
+            // Its command may have been run by another session.
+            session.fed = self.engine.replication.offset();
+        }
         if self.is_strict(&session) {
             self.hold(&mut session, lsn, mark);
         }
@@ -403,11 +480,10 @@ impl Worker {
 
     /// Lets the sessions go on whose transactions WAITAOF waited for.
     pub(crate) fn serve_log_waits(&mut self) {
-        let durable = self.engine.log.durable_lsn();
         for at in std::mem::take(&mut self.awaiting_log) {
             let Some(session) = self.session_of(at) else { continue };
             let Some(wait) = session.blocked.as_ref().and_then(|blocked| blocked.log) else { continue };
-            if wait.local && wait.lsn <= durable {
+            if self.log_state(&wait).0 {
                 self.give_up(at, false);
             } else {
                 self.awaiting_log.push(at);
@@ -425,7 +501,7 @@ impl Worker {
     /// A session is gone: so is its wait.
     pub(crate) fn end_wait(&mut self, session: &mut Session) {
         let Some(blocked) = session.blocked.take() else { return };
-        self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        no_longer_blocked(self, &session.info);
         // Whoever makes it ready from now on passes it over, even while its shards are busy.
         blocked.waiter.abandon();
         if !blocked.waiter.is_retired() && self.withdraw(&blocked.waiter).is_none() {

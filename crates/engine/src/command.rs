@@ -123,6 +123,13 @@ pub enum Wait {
     /// As the wait says, but these words are run again instead of the command's own: what was relative to now (the id `$`
     /// of XREAD) is absolute in them.
     Resolved(Vec<Vec<u8>>, Box<Wait>),
+    /// As the wait says, and run again after a time in any case: it waits for time to pass too (XREADGROUP with CLAIM).
+    Again {
+        /// When, in ms from now.
+        after_ms: u64,
+        /// The wait.
+        wait: Box<Wait>,
+    },
 }
 
 impl Wait {
@@ -131,7 +138,7 @@ impl Wait {
         match self {
             Wait::Done => None,
             Wait::On { otherwise, .. } => Some(*otherwise),
-            Wait::Resolved(_, wait) => wait.otherwise(),
+            Wait::Resolved(_, wait) | Wait::Again { wait, .. } => wait.otherwise(),
         }
     }
 }
@@ -449,9 +456,7 @@ impl Keys {
 
     /// Keys that only a function can find.
     pub const fn unknown() -> Keys {
-        let mut keys = Keys::new(Begin::Unknown, Find::Unknown);
-        keys.incomplete = true;
-        keys
+        Keys::new(Begin::Unknown, Find::Unknown).incomplete()
     }
 
     /// Access flags: read-only, data is returned.
@@ -509,6 +514,12 @@ impl Keys {
     pub const fn not_key(mut self) -> Keys {
         self.not_key = true;
         self.access = Access(0);
+        self
+    }
+
+    /// There may be more keys than it finds.
+    pub const fn incomplete(mut self) -> Keys {
+        self.incomplete = true;
         self
     }
 

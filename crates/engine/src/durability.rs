@@ -98,6 +98,8 @@ pub(crate) struct Tellings {
     pub told_lsn: Lsn,
     /// The last transaction that it made.
     pub made_lsn: Lsn,
+    /// Where what replicas are fed ended after that.
+    pub fed: u64,
 }
 
 impl Tellings {
@@ -297,7 +299,7 @@ impl Worker {
         let may = |session: &Session| {
             let log = session.blocked.as_ref().and_then(|blocked| blocked.log);
             session.holds.front().is_some_and(|hold| hold.lsn <= durable)
-                || log.is_some_and(|wait| wait.local && wait.lsn <= durable)
+                || log.is_some_and(|wait| self.log_state(&wait).0)
         };
         let mut sessions = self.holding.iter().chain(&self.awaiting_log);
         sessions.any(|at| self.session(at.slot).is_some_and(may))

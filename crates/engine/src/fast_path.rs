@@ -11,6 +11,7 @@ use crate::exec;
 use crate::registry::{self, Registered};
 use crate::session::{ReplyMode, Session};
 use crate::slowlog;
+use crate::stats;
 use crate::worker::{Fate, Worker};
 use kelda_store::shard::shard_of;
 use std::sync::atomic::Ordering::Relaxed;
@@ -47,6 +48,7 @@ impl<'e> FastPath<'e> {
             && session.reply_mode == ReplyMode::On
             && session.fate == Fate::Open
             && !session.in_pubsub_mode()
+            && !session.replica
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
@@ -111,6 +113,7 @@ impl<'e> FastPath<'e> {
         let mut txn = worker.transaction(guard, session.db);
         let args = Args::with_hash(words, at, hash);
         let mark = reply.len();
+        exec::settle(&mut txn, command, &args);
         let result = match command.command.run {
             Run::Read(run) => run(&txn, &args, reply),
             Run::Write(run) => run(&mut txn, &args, reply),
@@ -126,7 +129,7 @@ impl<'e> FastPath<'e> {
         }
         if reply.buf.get(mark) == Some(&b'-') {
             worker.stats().by_command[command.id].failed.add(1);
-            exec::count_error(worker, &reply.buf[mark..]);
+            stats::count_error(worker, &reply.buf[mark..], false);
         }
         if reply.len() - mark >= self.reply_bytes_max {
             slowlog::note_large_reply(worker, &session.info, command, words, reply.len() - mark);

@@ -426,7 +426,7 @@ pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> 
 /// Loads keys and functions of a file into a keyspace that nobody else uses. Says in the log what it did.
 pub fn load_all(engine: &Arc<Engine>, source: &mut (dyn Read + Send), keep_expired: bool) -> Result<Loaded, LoadError> {
     let mut loaded = load_keys(engine, source, engine.worker_count(), keep_expired)?;
-    load_functions(engine, &std::mem::take(&mut loaded.functions)).map_err(LoadError::Function)?;
+    load_functions(engine, &std::mem::take(&mut loaded.functions), true).map_err(LoadError::Function)?;
     let fact = |wanted: &str| {
         let found = loaded.facts.iter().find(|(name, _)| name == wanted.as_bytes());
         found.map_or("unknown".into(), |(_, fact)| String::from_utf8_lossy(fact).into_owned())
@@ -447,14 +447,14 @@ pub fn load_all(engine: &Arc<Engine>, source: &mut (dyn Read + Send), keep_expir
 }
 
 /// Adds libraries of functions, in place of those with their names.
-pub fn load_functions(engine: &Arc<Engine>, texts: &[Vec<u8>]) -> Result<(), String> {
+pub fn load_functions(engine: &Arc<Engine>, texts: &[Vec<u8>], replace: bool) -> Result<(), String> {
     for code in texts {
         let add = || {
             let name = library_name(code)?;
             let id = engine.functions.new_id();
             let functions = running::inspect_library(engine, id, code)?;
             let library = Arc::new(Library { id, name, code: code.as_slice().into(), functions });
-            engine.functions.change(|libraries| libraries.add(library.clone(), true))
+            engine.functions.change(|libraries| libraries.add(library.clone(), replace))
         };
         add().map_err(|error| error.to_string())?;
     }

@@ -9,6 +9,7 @@
 
 mod encoder;
 mod file;
+mod replicas;
 
 use crate::command::Run;
 use crate::config::Settings;
@@ -17,10 +18,10 @@ use crate::error::{Error, Result};
 use crate::registry::Registered;
 use crate::session::Session;
 pub use encoder::RdbEncoder;
-use file::SnapshotFile;
+use file::{SnapshotFile, Target, put_head};
 use kelda_log::aof::{Log, Rotation};
 use kelda_log::disk::Disk;
-use kelda_store::shard::ShardSet;
+use kelda_store::shard::{Guard, ShardSet};
 use kelda_store::snapshot::{Backlog, Piece, Preparation, Progress, Snapshot, Step};
 use kelda_store::txn::{Key, Txn};
 use std::io;
@@ -36,6 +37,19 @@ pub enum Kind {
     Rdb,
     /// A new base of the log: BGREWRITEAOF.
     Base,
+    /// Nothing: it is sent to replicas.
+    Replicas,
+}
+
+impl Kind {
+    /// What it is called in the log.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Rdb => "Background saving",
+            Kind::Base => "Background AOF rewrite",
+            Kind::Replicas => "Background RDB transfer",
+        }
+    }
 }
 
 /// How the jobs of one kind have gone so far.
@@ -87,8 +101,10 @@ struct State {
     job: Option<Job>,
     rdb_scheduled: bool,
     base_scheduled: bool,
+    replicas_scheduled: bool,
     rdb: History,
     base: History,
+    replicas: History,
     ending: bool,
     /// Whether a thread serves.
     served: bool,
@@ -99,6 +115,7 @@ impl State {
         match kind {
             Kind::Rdb => &mut self.rdb,
             Kind::Base => &mut self.base,
+            Kind::Replicas => &mut self.replicas,
         }
     }
 }
@@ -289,8 +306,7 @@ impl Saves {
         let history = state.history(kind);
         history.count += 1;
         history.tried_s = Some(since_us / 1_000_000);
-        let what = if kind == Kind::Rdb { "saving" } else { "append only file rewriting" };
-        engine.platform.log(2, &format!("Background {what} started"));
+        engine.platform.log(2, &format!("{} started", kind.name()));
         self.changed.notify_all();
     }
 
@@ -432,7 +448,10 @@ impl Saves {
         while let Some((kind, begun)) = self.next(engine) {
             let log = if kind == Kind::Base { log() } else { None };
             let mut dirty = 0;
-            let result = self.run(engine, disk, kind, begun, log.as_deref(), &mut dirty);
+            let result = match kind {
+                Kind::Replicas => self.send_to_replicas(engine, disk),
+                _ => self.run(engine, disk, kind, begun, log.as_deref(), &mut dirty),
+            };
             self.finish(engine, kind, result, dirty);
         }
     }
@@ -449,6 +468,8 @@ impl Saves {
                     self.put(engine, &mut state, Kind::Base, None);
                 } else if std::mem::take(&mut state.rdb_scheduled) {
                     self.put(engine, &mut state, Kind::Rdb, None);
+                } else if std::mem::take(&mut state.replicas_scheduled) {
+                    self.put(engine, &mut state, Kind::Replicas, None);
                 }
             }
             if let Some(job) = &mut state.job
@@ -463,7 +484,7 @@ impl Saves {
     fn finish(&self, engine: &Engine, kind: Kind, result: io::Result<()>, dirty: u64) {
         let mut state = self.lock();
         let Some(job) = state.job.take() else { return };
-        let what = if kind == Kind::Rdb { "Background saving" } else { "Background AOF rewrite" };
+        let what = kind.name();
         let history = state.history(kind);
         history.last_seconds = (engine.clock.monotonic_us().saturating_sub(job.since_us) / 1_000_000) as i64;
         match &result {
@@ -511,7 +532,8 @@ impl Saves {
             (Some(rotation), Some(log)) => log.base_path(rotation),
             _ => PathBuf::from(&begun.settings.dir).join(&begun.settings.dbfilename),
         };
-        let result = self.write(engine, disk, *begun, target);
+        let file = SnapshotFile::create(disk, target, &begun.settings).map(|file| Box::new(file) as Box<dyn Target>);
+        let result = self.write(engine, *begun, file);
         match (rotation, log) {
             (Some(rotation), Some(log)) => match result {
                 Ok(bytes) => {
@@ -528,25 +550,30 @@ impl Saves {
         }
     }
 
-    /// Takes a job's instant on this thread.
-    fn begin_here(&self, engine: &Engine, kind: Kind, log: Option<&Log>) -> io::Result<Begun> {
-        /// Between two attempts to get every shard.
+    /// Every shard, unless the job is given up first.
+    fn lock_all<'k>(&self, engine: &'k Engine) -> io::Result<Guard<'k>> {
+        /// Between two attempts.
         const RETRY_US: u64 = 100;
-        let settings = engine.config.settings();
-        let prepared = match (kind, log) {
-            (Kind::Rdb, _) => None,
-            (Kind::Base, Some(log)) => Some(log.prepare_rotation(now_ms(engine)).map_err(io::Error::other)?),
-            (Kind::Base, None) => return Err(io::Error::other("there is no log")),
-        };
-        let preparation = self.prepare(engine, &settings);
-        let mut guard = loop {
+        loop {
             if let Some(guard) = engine.keyspace.lock(ShardSet::All) {
-                break guard;
+                return Ok(guard);
             }
             if !self.pause(RETRY_US) {
                 return Err(cancelled());
             }
+        }
+    }
+
+    /// Takes a job's instant on this thread.
+    fn begin_here(&self, engine: &Engine, kind: Kind, log: Option<&Log>) -> io::Result<Begun> {
+        let settings = engine.config.settings();
+        let prepared = match (kind, log) {
+            (Kind::Rdb | Kind::Replicas, _) => None,
+            (Kind::Base, Some(log)) => Some(log.prepare_rotation(now_ms(engine)).map_err(io::Error::other)?),
+            (Kind::Base, None) => return Err(io::Error::other("there is no log")),
         };
+        let preparation = self.prepare(engine, &settings);
+        let mut guard = self.lock_all(engine)?;
         let rotation = match (prepared, log) {
             (Some(prepared), Some(log)) => {
                 let rotation = log.rotate(prepared, now_ms(engine));
@@ -565,13 +592,11 @@ impl Saves {
         Ok(begun)
     }
 
-    /// Writes a snapshot to a file: beside it first, and in its place when all is on disk. Its length in bytes.
-    fn write(&self, engine: &Engine, disk: &dyn Disk, begun: Begun, target: PathBuf) -> io::Result<u64> {
-        let Begun { mut snapshot, libraries, settings, rotation, .. } = begun;
-        let base = rotation.is_some();
-        let mut file = SnapshotFile::create(disk, target, &settings);
+    /// Writes a snapshot to its end. Its length in bytes.
+    fn write(&self, engine: &Engine, begun: Begun, mut file: io::Result<Box<dyn Target + '_>>) -> io::Result<u64> {
+        let Begun { mut snapshot, libraries, rotation, .. } = begun;
         match &mut file {
-            Ok(file) => file.begin(engine, base, &libraries, snapshot.sizes()),
+            Ok(file) => put_head(file.writer(), engine, rotation.is_some(), &libraries, snapshot.sizes()),
             Err(_) => snapshot.progress().abandon(),
         }
         let mut out = Vec::new();
@@ -615,10 +640,7 @@ impl Saves {
         }
         let mut file = file?;
         match failure {
-            None => file
-                .append(&mut out)
-                .and_then(|()| file.finish())
-                .inspect(|_| engine.platform.log(2, "DB saved on disk")),
+            None => file.append(&mut out).and_then(|()| file.finish()),
             Some(error) => {
                 file.remove();
                 Err(error)

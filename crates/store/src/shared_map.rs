@@ -180,6 +180,14 @@ impl<K: Ord + Copy, V: Clone> SharedMap<K, V> {
     }
 }
 
+impl<K: Ord + Copy, V: Clone> FromIterator<(K, V)> for SharedMap<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> SharedMap<K, V> {
+        let mut map = SharedMap::default();
+        pairs.into_iter().for_each(|(key, value)| _ = map.insert(key, value));
+        map
+    }
+}
+
 impl<K: Ord + Copy, V: Clone + PartialEq> PartialEq for SharedMap<K, V> {
     fn eq(&self, other: &SharedMap<K, V>) -> bool {
         self.len == other.len && self.iter().eq(other.iter())

@@ -2,11 +2,11 @@
 
 use super::server::is_local;
 use crate::args::Args;
-use crate::blocking;
 use crate::command::{Command, Flags, Group, Reply, Run};
-use crate::ctx::{Ctx, Origin};
+use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::functions::Libraries;
+use crate::mailbox::Message;
 use crate::rdb;
 use kelda_resp::{Protocol, number};
 use kelda_store::entry::EntryRef;
@@ -14,7 +14,6 @@ use kelda_store::shard::ShardSet;
 use kelda_store::txn::{Key, Ttl, Txn, View};
 use kelda_store::value::ValueRef;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 /// The family. The subcommands are none of their own in COMMAND, as in Redis.
 pub static COMMANDS: &[Command] = &[Command {
@@ -43,6 +42,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     ("POPULATE", 3, 5, populate),
     ("HTSTATS", 3, 4, table_stats),
     ("LISTPACK", 3, 3, listpack),
+    ("CONFIG-REWRITE-FORCE-ALL", 2, 2, |ctx, _, reply| super::server::rewrite_config(ctx, true, reply)),
     ("RELOAD", 2, 5, reload),
     ("LOADAOF", 2, 2, load_log),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
@@ -106,19 +106,18 @@ fn accept(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// Waits. Only this session: other sessions of the thread go on, but for EXEC, which cannot be left half done.
+/// Has the whole server stand still: what it is for is to see what others do then.
 fn sleep(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     // As strtod reads it: what is no number is 0.
     let seconds = number::parse_f64(&args[2]).unwrap_or(0.0).clamp(0.0, 1e9);
     let us = (seconds * 1e6) as u64;
-    if us == 0 {
-        reply.ok();
-    } else if ctx.origin == Origin::Client && ctx.txn.is_none() {
-        blocking::sleep(ctx.worker, ctx.session, us);
-    } else {
-        std::thread::sleep(Duration::from_micros(us));
-        reply.ok();
-    }
+    let engine = ctx.engine();
+    let this = ctx.worker.index;
+    (0..engine.worker_count()).filter(|index| *index != this).for_each(|index| {
+        engine.post(this, index, Message::StandStill { us });
+    });
+    engine.platform.stand_still(us);
+    reply.ok();
     Ok(())
 }
 
@@ -191,7 +190,7 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
             }
         }
         txn.select(here);
-        rdb::load_functions(&engine, &file.functions).map_err(|error| failed(&error))
+        rdb::load_functions(&engine, &file.functions, merge).map_err(|error| failed(&error))
     })??;
     engine.platform.log(3, "DB reloaded by DEBUG RELOAD");
     reply.ok();

@@ -12,9 +12,9 @@ mod evict;
 mod keyspace_ops;
 mod undo;
 
-pub use changes::{Change, Changes};
-pub use context::{Context, Env, Event, EventClasses, Garbage};
-pub use edit::{Collection, Edit};
+pub use changes::{Change, Changes, Unit};
+pub use context::{Context, Env, Event, EventClasses, Garbage, Removal, Unlinks};
+pub use edit::{Collection, Edit, EditExpiry, Emit, Expiring, emit_ids};
 pub use evict::{Order, Rule};
 
 use crate::Str;
@@ -29,13 +29,25 @@ use crate::snapshot::{Big, Element, is_big};
 use crate::stream::Stream;
 use crate::table::SlotMut;
 use crate::tracking::{Reader, ReaderList};
-use crate::value::{Value, ValueMut, ValueRef};
+use crate::value::{Kind, Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
 use undo::{Removed, Undo, UndoOp};
 
 /// Due fields of a hash that a look at it removes, at most.
 const FIELDS_AT_ONCE: usize = 64;
+/// Fields or members that one change tells to be gone, at most.
+const ITEMS_A_CHANGE: usize = 128;
+
+/// Whether every field or member of a collection is due.
+fn is_over(value: ValueRef<'_>, horizon: i64) -> bool {
+    match value {
+        ValueRef::Hash(hash) => hash.is_over(horizon),
+        ValueRef::Set(set) => set.is_over(horizon),
+        ValueRef::ZSet(zset) => zset.is_over(horizon),
+        _ => false,
+    }
+}
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -148,8 +160,7 @@ impl<'k> View<'k> {
     fn is_due(&self, entry: EntryRef) -> bool {
         let horizon = self.horizon();
         entry.expire_at().is_some_and(|at| at < horizon)
-            || entry.field_due().is_some_and(|at| at < horizon)
-                && matches!(entry.value(), ValueRef::Hash(hash) if hash.is_over(horizon))
+            || entry.field_due().is_some_and(|at| at < horizon) && is_over(entry.value(), horizon)
     }
 
     /// Whether the key or some of its fields are due.
@@ -456,13 +467,27 @@ impl<'k> Txn<'k> {
         self.emit(argv);
     }
 
+    /// Removes the members of the set or sorted set at a key that are due. To be called before a command looks at it: what is
+    /// due is never seen, and readers see all that is there. O(those).
+    #[inline]
+    pub fn settle(&mut self, key: Key) {
+        let db = self.view.db;
+        let Some(part) = self.view.shard(key).db(db).filter(|part| part.volatile_items != 0) else { return };
+        let horizon = self.view.horizon();
+        let due = |entry: EntryRef| entry.kind() != Kind::Hash && entry.field_due().is_some_and(|at| at < horizon);
+        if part.table.get(key.hash, key.bytes).is_some_and(due) {
+            self.expire_part(key, usize::MAX);
+        }
+    }
+
     /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are.
     fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
         let db = self.view.db;
         let part = self.view.shard(key).db(db)?;
         if part.any_volatile() {
             let entry = part.table.get(key.hash, key.bytes)?;
-            if self.view.has_due(entry) && self.expire_part(key, FIELDS_AT_ONCE).is_none() {
+            let max = if entry.kind() == Kind::Hash { FIELDS_AT_ONCE } else { usize::MAX };
+            if self.view.has_due(entry) && self.expire_part(key, max).is_none() {
                 return None;
             }
         }
@@ -484,7 +509,7 @@ impl<'k> Txn<'k> {
             let shard = self.shard_mut(key);
             let part = shard.db_or_new(db);
             part.volatile += u32::from(expires);
-            part.volatile_hashes += u32::from(timed);
+            part.volatile_items += u32::from(timed);
             shard.expiry.add(now, key.hash, db, at);
             shard.tidy_expiry(now);
         }
@@ -496,7 +521,7 @@ impl<'k> Txn<'k> {
         let part = self.db_to_change(key)?;
         let entry = part.table.remove(key.hash, key.bytes)?;
         part.volatile -= u32::from(entry.as_ref().expire_at().is_some());
-        part.volatile_hashes -= u32::from(entry.as_ref().field_due().is_some());
+        part.volatile_items -= u32::from(entry.as_ref().field_due().is_some());
         Some(entry)
     }
 
@@ -530,15 +555,22 @@ impl<'k> Txn<'k> {
         self.view.shard(key).adds_to_backlog(self.view.db, key)
     }
 
-    /// To be called before fields of the hash at a key go.
-    fn write_fields_early(&mut self, key: Key, fields: &[Vec<u8>]) {
+    /// To be called before fields or members of the collection at a key go.
+    fn write_items_early(&mut self, key: Key, names: &[Vec<u8>]) {
         let db = self.view.db;
         if let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
             && let Some(big) = saving.big(db, key.bytes)
-            && let Some(ValueRef::Hash(hash)) = part.table.get(key.hash, key.bytes).map(|entry| entry.value())
+            && let Some(entry) = part.table.get(key.hash, key.bytes)
         {
-            for field in fields {
-                big.before(field, field_element(hash, field));
+            for name in names {
+                let text = Str::Bytes(name);
+                let element = match entry.value() {
+                    ValueRef::Hash(hash) => field_element(hash, name),
+                    ValueRef::Set(set) => set.contains(name).then_some(Element::Member(text)),
+                    ValueRef::ZSet(zset) => zset.score(name).map(|score| Element::Scored(text, score)),
+                    _ => None,
+                };
+                big.before(name, element);
             }
         }
     }
@@ -567,7 +599,7 @@ impl<'k> Txn<'k> {
     fn expire(&mut self, key: Key) {
         if let Some(entry) = self.remove(key) {
             self.discard(key, entry);
-            self.emit(&[b"DEL", key.bytes]);
+            self.emit_removal(key, Removal::Due);
             let actor = std::mem::take(&mut self.view.cx.actor);
             self.touched(key);
             self.view.cx.actor = actor;
@@ -576,7 +608,7 @@ impl<'k> Txn<'k> {
         }
     }
 
-    /// Removes what is due of a key: all of it, or up to `max` fields of a hash. How many those were; `None` if the key is
+    /// Removes what is due of a key: all of it, or up to `max` fields or members. How many those were; `None` if the key is
     /// gone.
     fn expire_part(&mut self, key: Key, max: usize) -> Option<usize> {
         let (db, horizon) = (self.view.db, self.view.horizon());
@@ -585,33 +617,64 @@ impl<'k> Txn<'k> {
             self.expire(key);
             return None;
         }
-        let (field_due, ValueRef::Hash(hash)) = (entry.field_due(), entry.value()) else { return Some(0) };
-        if hash.is_over(horizon) {
-            self.view.cx.expired_fields += hash.len() as u64;
+        let (item_due, value) = (entry.field_due(), entry.value());
+        let (len, due, command, class, event): (_, _, &[u8], _, _) = match value {
+            ValueRef::Hash(hash) => {
+                (hash.len(), hash.due_fields(horizon, max), b"HDEL", EventClasses::HASH, "hexpired")
+            }
+            ValueRef::Set(set) => (set.len(), set.due_members(horizon, max), b"SREM", EventClasses::SET, "sexpired"),
+            ValueRef::ZSet(zset) => {
+                (zset.len(), zset.due_members(horizon, max), b"ZREM", EventClasses::ZSET, "zexpired")
+            }
+            _ => return Some(0),
+        };
+        if is_over(value, horizon) {
+            let fields: Vec<Vec<u8>> = match value {
+                ValueRef::Hash(hash) if self.view.cx.env.events.has(EventClasses::SUBKEYS) => {
+                    hash.iter().map(|(field, _)| field.to_vec()).collect()
+                }
+                _ => Vec::new(),
+            };
+            self.view.cx.expired_fields += len as u64;
             let gone = self.remove(key)?;
             self.discard(key, gone);
-            self.emit(&[b"DEL", key.bytes]);
-            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.emit_removal(key, Removal::Due);
+            self.view.cx.items_event(class, event, db, key.bytes, fields);
             self.event(EventClasses::GENERIC, "del", key.bytes);
             self.touched(key);
             return None;
         }
-        let due = hash.due_fields(horizon, max);
         self.db_to_change(key)?;
-        self.write_fields_early(key, &due);
+        self.write_items_early(key, &due);
         let mut slot = self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)?;
-        let ValueMut::Hash(hash) = slot.value_mut() else { return Some(0) };
-        let old: Vec<_> = due.iter().map(|field| hash.remove(field)).collect();
-        self.note_field_due(key, field_due);
-        for (field, old) in due.iter().zip(old) {
-            self.record(key, || UndoOp::Field { field: field[..].into(), old });
+        let mut old: Vec<UndoOp> = Vec::with_capacity(due.len());
+        for name in &due {
+            let bytes = || Box::<[u8]>::from(&name[..]);
+            old.push(match slot.value_mut() {
+                ValueMut::Hash(hash) => UndoOp::Field { field: bytes(), old: hash.remove(name) },
+                ValueMut::Set(set) => {
+                    let at = set.expiry(name);
+                    UndoOp::Member { member: bytes(), old: set.remove(name).then_some(at) }
+                }
+                ValueMut::ZSet(zset) => {
+                    let at = zset.expiry(name);
+                    UndoOp::Score { member: bytes(), old: zset.remove(name).map(|score| (score, at)) }
+                }
+                _ => return Some(0),
+            });
+        }
+        self.note_field_due(key, item_due);
+        for op in old {
+            self.record(key, || op);
+        }
+        for batch in due.chunks(ITEMS_A_CHANGE) {
+            let mut argv: Vec<&[u8]> = vec![command, key.bytes];
+            argv.extend(batch.iter().map(|name| &name[..]));
+            self.emit(&argv);
         }
         if !due.is_empty() {
             self.view.cx.expired_fields += due.len() as u64;
-            let mut argv: Vec<&[u8]> = vec![b"HDEL", key.bytes];
-            argv.extend(due.iter().map(|field| &field[..]));
-            self.emit(&argv);
-            self.event(EventClasses::HASH, "hexpired", key.bytes);
+            self.view.cx.items_event(class, event, db, key.bytes, &due);
             self.touched(key);
         }
         Some(due.len())
@@ -619,19 +682,36 @@ impl<'k> Txn<'k> {
 
     /// Removes the due keys that reads of this transaction came across.
     pub fn reap_stale(&mut self) {
+        self.reap(false);
+    }
+
+    /// The same at the end of the transaction, each key on its own: they have nothing to do with what it was for.
+    pub fn reap_stale_apart(&mut self) {
+        self.reap(true);
+    }
+
+    fn reap(&mut self, apart: bool) {
         let stale = self.view.cx.take_stale();
         let before = self.view.db;
         for (db, bytes) in stale {
             let key = Key::new(&bytes);
             self.view.db = db;
+            if apart {
+                self.view.cx.changes.begin_unit();
+            }
             // A look removes it if it is still due.
             let _ = self.slot(key).is_some();
         }
         self.view.db = before;
     }
 
-    /// Removes up to `max` due keys and as many due fields of hashes of a shard, over all databases. Returns how many keys
-    /// were looked at, or fields removed: fewer than `max` means that nothing more is due.
+    /// Forgets the due keys that reads came across: whoever meets them next removes them.
+    pub fn leave_stale(&mut self) {
+        self.view.cx.take_stale();
+    }
+
+    /// Removes up to `max` due keys and as many due fields and members of a shard, over all databases. Returns how many keys
+    /// were looked at, or fields and members removed: fewer than `max` means that nothing more is due.
     pub fn expire_due(&mut self, shard: usize, max: usize) -> usize {
         let mut due = Vec::new();
         let now = self.view.now_ms;
@@ -653,6 +733,7 @@ impl<'k> Txn<'k> {
             });
             let Some((bytes, Some(mut at))) = found else { continue };
             let key = Key { bytes: &bytes, hash };
+            self.view.cx.changes.begin_unit();
             if at < now {
                 let Some(removed) = self.expire_part(key, max - fields) else { continue };
                 fields += removed;
@@ -669,14 +750,25 @@ impl<'k> Txn<'k> {
 
     /// Removes a key. Whether it was there.
     pub fn delete(&mut self, key: Key) -> bool {
+        self.delete_as(key, Removal::Asked)
+    }
+
+    /// Removes a key for this reason. Whether it was there.
+    pub fn delete_as(&mut self, key: Key, why: Removal) -> bool {
         if self.slot(key).is_none() {
             return false;
         }
         let Some(entry) = self.remove(key) else { return false };
         self.discard(key, entry);
-        self.emit(&[b"DEL", key.bytes]);
+        self.emit_removal(key, why);
         self.touched(key);
         true
+    }
+
+    /// Emits that a key goes.
+    fn emit_removal(&mut self, key: Key, why: Removal) {
+        let name = self.view.cx.env.unlinks.name(why);
+        self.emit(&[name, key.bytes]);
     }
 
     /// Moves a key's value and expiry time to a key of database `db`, whatever that held before. Whether there was anything to
@@ -706,8 +798,22 @@ impl<'k> Txn<'k> {
         true
     }
 
+    /// Tells that a key's value is about to be replaced as a whole, if anybody wants to know.
+    #[inline]
+    fn tell_overwritten(&mut self, key: Key, kind: crate::value::Kind) {
+        if !self.view.cx.env.events.has(EventClasses(EventClasses::OVERWRITTEN.0 | EventClasses::TYPE_CHANGED.0)) {
+            return;
+        }
+        let Some(before) = self.view.peek(key).map(|entry| entry.kind()) else { return };
+        self.event(EventClasses::OVERWRITTEN, "overwritten", key.bytes);
+        if before != kind {
+            self.event(EventClasses::TYPE_CHANGED, "type_changed", key.bytes);
+        }
+    }
+
     /// Sets a key to a whole value, whatever it held before.
     pub fn put(&mut self, key: Key, value: Value, expire_at: Option<i64>) {
+        self.tell_overwritten(key, value.kind());
         if self.slot(key).is_some()
             && let Some(entry) = self.remove(key)
         {
@@ -725,6 +831,7 @@ impl<'k> Txn<'k> {
 
     /// Sets a key to a string.
     pub fn set_string(&mut self, key: Key, text: &[u8], ttl: Ttl) {
+        self.tell_overwritten(key, crate::value::Kind::String);
         self.write_string(key, ttl, text, |slot| slot.set_string(text, false), || Value::from_text(text));
     }
 
@@ -889,14 +996,14 @@ impl<'k> Txn<'k> {
         self.record(key, || UndoOp::Expiry(old));
     }
 
-    /// The bookkeeping of a hash whose soonest field was due at `old` before a change.
+    /// The bookkeeping of a collection whose soonest field or member was due at `old` before a change.
     fn note_field_due(&mut self, key: Key, old: Option<i64>) {
         let db = self.view.db;
         let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return };
         let Some(entry) = part.table.get(key.hash, key.bytes) else { return };
         match (old, entry.field_due()) {
-            (None, Some(_)) => part.volatile_hashes += 1,
-            (Some(_), None) => part.volatile_hashes -= 1,
+            (None, Some(_)) => part.volatile_items += 1,
+            (Some(_), None) => part.volatile_items -= 1,
             _ => {}
         }
         let old_due = match (old, entry.expire_at()) {
