@@ -86,12 +86,13 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
     let mut consumed = 0;
-    let mut fast = FastPath::new(worker, session, input.len());
+    let engine = worker.engine.clone();
+    // Found out when a command needs it, and anew after one that went the long way.
+    let mut fast: Option<FastPath> = None;
     'batches: loop {
         words.clear();
         if worker.follow_users(session) {
-            fast.note(worker, session);
-            fast = FastPath::new(worker, session, input.len());
+            FastPath::end(&mut fast, worker, session);
         }
         // Before AUTH the limits are narrow, and the very next command may lift them.
         let most = if session.authenticated { BATCH } else { 1 };
@@ -107,14 +108,13 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
                 Some(hash) => Args::with_hash(words, 1, hash),
                 None => Args::new(words),
             };
-            if fast.run(worker, session, &args, &mut reply) {
+            let short = fast.get_or_insert_with(|| FastPath::new(&engine, worker, session, input.len()));
+            if short.run(worker, session, &args, &mut reply) {
                 consumed = parsed.consumed;
                 continue;
             }
-            fast.note(worker, session);
-            let flow = execute(worker, session, host, args, &mut reply);
-            fast = FastPath::new(worker, session, input.len());
-            match flow {
+            FastPath::end(&mut fast, worker, session);
+            match execute(worker, session, host, args, &mut reply) {
                 Flow::Next => consumed = parsed.consumed,
                 Flow::Again => {
                     session.parser = Default::default();
@@ -132,7 +132,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             BatchEnd::More if whole => {}
             BatchEnd::More => break,
             BatchEnd::Inline { consumed: bytes, args: own } => {
-                fast.note(worker, session);
+                FastPath::end(&mut fast, worker, session);
                 let own: SmallVec<[&[u8]; 8]> = own.iter().map(|word| &word[..]).collect();
                 match execute(worker, session, host, Args::new(&own), &mut reply) {
                     Flow::Next => consumed = bytes,
@@ -145,7 +145,6 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
                         break;
                     }
                 }
-                fast = FastPath::new(worker, session, input.len());
             }
             BatchEnd::Failure(error) => {
                 reply.error(&format!("ERR Protocol error: {}", error.0));
@@ -155,7 +154,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             }
         }
     }
-    fast.note(worker, session);
+    FastPath::end(&mut fast, worker, session);
     scratch.keep_words(words);
     worker.scratch = scratch;
     finish_turn(worker, session, input, consumed, reply);

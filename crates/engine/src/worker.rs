@@ -14,6 +14,7 @@ use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
+use crate::scripts::LastScript;
 use crate::session::{Published, Session, Watching};
 use crate::stats::Stats;
 use crate::tracking::{self, LocalTracking};
@@ -142,6 +143,8 @@ pub struct Worker {
     /// The Lua interpreter; absent while it runs a script, or before the first.
     pub(crate) interpreter: Option<Box<Interpreter>>,
     pub(crate) interpreter_generation: u64,
+    /// The script that it ran last.
+    pub(crate) last_script: Option<Rc<LastScript>>,
     /// The generation of libraries that the interpreter was last rid of old ones for.
     pub(crate) libraries_generation: u64,
     /// Whether a script is running on this worker.
@@ -191,6 +194,7 @@ impl Worker {
             current: 0,
             interpreter: None,
             interpreter_generation: 0,
+            last_script: None,
             libraries_generation: 0,
             in_script: false,
             context: None,
@@ -472,26 +476,34 @@ impl Worker {
     #[inline]
     pub(crate) fn begin<'k>(&mut self, keyspace: &'k Keyspace, set: ShardSet, db: u32) -> Option<Txn<'k>> {
         let guard = crate::blocking::lock_with_waiters(keyspace, set)?;
+        self.prepare_context();
         Some(self.transaction(guard, db))
     }
 
-    /// A transaction on shards that are held.
+    /// Gives the context the settings of the next transactions.
+    #[inline]
+    pub(crate) fn prepare_context(&mut self) {
+        if let Some(cx) = &mut self.context {
+            cx.env = self.env;
+        }
+    }
+
+    /// A transaction on shards that are held; the context is prepared.
     #[inline(always)]
     pub(crate) fn transaction<'k>(&mut self, guard: Guard<'k>, db: u32) -> Txn<'k> {
-        let mut cx = match self.context.take() {
-            Some(cx) => cx,
-            None => {
-                self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-                Context::new(self.env, self.seed)
-            }
-        };
-        cx.env = self.env;
+        let mut cx = self.context.take().unwrap_or_else(|| self.new_context());
         // Looked at once the shards are held: who turns the log on holds them all, and a session that heard a value from these
         // has had its wish heard before.
         cx.env.log_changes = self.engine.log.is_on();
         cx.broadcast = self.engine.tracking.broadcasts();
         cx.actor = self.current;
         Txn::new(guard, db, self.now_us / 1000, cx)
+    }
+
+    #[cold]
+    fn new_context(&mut self) -> Box<Context> {
+        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        Context::new(self.env, self.seed)
     }
 
     /// Ends a transaction: serves whom it made ready, publishes its events, hands its changes to the log, and gives back
@@ -541,12 +553,12 @@ impl Worker {
 
     fn hand_on(&mut self, txn: &mut Txn) {
         let cx = txn.cx();
-        let (dirty, expired) = (std::mem::take(&mut cx.dirty), std::mem::take(&mut cx.expired));
-        let expired_fields = std::mem::take(&mut cx.expired_fields);
-        let events = std::mem::take(&mut cx.events);
-        self.stats().dirty.add(dirty);
-        self.stats().expired.add(expired);
-        self.stats().expired_fields.add(expired_fields);
+        let stats = self.stats();
+        stats.dirty.add(std::mem::take(&mut cx.dirty));
+        if cx.expired | cx.expired_fields != 0 {
+            stats.expired.add(std::mem::take(&mut cx.expired));
+            stats.expired_fields.add(std::mem::take(&mut cx.expired_fields));
+        }
         if std::mem::take(&mut txn.cx().flushed_all) {
             self.engine.saves.flushed(&self.settings);
         }
@@ -562,13 +574,20 @@ impl Worker {
                 txn.set_lsn(lsn);
             }
         }
+        if !self.served.is_empty() || !self.outbox.is_empty() || !txn.cx.events.is_empty() {
+            self.tell_others(txn.cx(), lsn);
+        }
+    }
+
+    /// Sends off what sessions get by a transaction.
+    fn tell_others(&mut self, cx: &mut Context, lsn: Lsn) {
         for Served { session, reply, ran } in self.served.drain(..) {
             self.engine.post(self.index, session.worker, Message::Served { session, reply, lsn, ran });
         }
         for Published { audience, channel, payload } in self.outbox.drain(..) {
             self.engine.pubsub.publish(&self.engine, self.index, audience, &channel, &payload, lsn);
         }
-        for event in events {
+        for event in std::mem::take(&mut cx.events) {
             crate::pubsub::publish_event(self, &event, lsn);
         }
     }

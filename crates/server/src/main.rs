@@ -21,5 +21,7 @@ mod start;
 static ALLOCATOR: memory::Counting = memory::Counting;
 
 fn main() -> std::process::ExitCode {
+    #[cfg(not(feature = "system-allocator"))]
+    memory::set_up();
     start::main(bridge::Threads::new)
 }

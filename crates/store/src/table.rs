@@ -173,6 +173,18 @@ pub(crate) fn prefetch(p: *const u8) {
     let _ = p;
 }
 
+/// As [`prefetch`], of a line that will be written: so that another core that has it gives it up now, and not at the write.
+#[inline]
+pub(crate) fn prefetch_to_write(p: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: as above. Processors that do not know the instruction take it for one that does nothing.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) p, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(any(miri, not(target_arch = "x86_64")))]
+    prefetch(p);
+}
+
 /// A hash table of items. See the module's page.
 ///
 /// An empty table has no memory of its own, a table of up to seven items one bucket of 64 bytes.

@@ -5,13 +5,14 @@
 //! file appendonly.aof.3.base.rdb seq 3 type b
 //! file appendonly.aof.3.incr.aof seq 3 type i
 //! file appendonly.aof.2.incr.aof seq 2 type h
+//! #closed seq 3 len 1234 lsn 77 ms 1700000000000
 //! ```
 //!
 //! The frame on the first line covers all that follows. A manifest without it comes from another server, or from a hand.
-//! It is replaced as a whole, in one step. Keys that are not known here are skipped, as Redis does.
+//! It is replaced as a whole, in one step. The last line is there once the log was closed. Keys that are not known here are skipped, as Redis does.
 
 use super::frame::{self, HEAD, Head, Kind};
-use super::{Error, Result};
+use super::{Error, Lsn, Result};
 use crate::disk::{Disk, read_file, replace_file};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,40 @@ pub struct FileLine {
     pub kind: FileType,
 }
 
+/// A note that all was durable when the log was closed. It stays true when the log goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Number of the last increment.
+    pub seq: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// LSN of the last record.
+    pub lsn: Lsn,
+    /// When that had been appended: Unix time in milliseconds.
+    pub ms: u64,
+}
+
+impl Closed {
+    /// Whether the log was closed where an increment has this length.
+    pub fn ends(&self, seq: u64, len: u64) -> bool {
+        (self.seq, self.len) == (seq, len)
+    }
+
+    fn encode(&self) -> String {
+        let Closed { seq, len, lsn, ms } = self;
+        format!("{CLOSED}seq {seq} len {len} lsn {lsn} ms {ms}\n")
+    }
+
+    fn parse(line: &str) -> Option<Closed> {
+        let words: Vec<&str> = line.strip_prefix(CLOSED)?.split(' ').collect();
+        let ["seq", seq, "len", len, "lsn", lsn, "ms", ms] = words[..] else { return None };
+        Some(Closed { seq: seq.parse().ok()?, len: len.parse().ok()?, lsn: lsn.parse().ok()?, ms: ms.parse().ok()? })
+    }
+}
+
+/// How the line of [`Closed`] begins: others skip it.
+const CLOSED: &str = "#closed ";
+
 /// A whole manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
@@ -47,6 +82,8 @@ pub struct Manifest {
     pub increments: Vec<FileLine>,
     /// Files that are no longer needed.
     pub history: Vec<FileLine>,
+    /// Up to where the log was durable when it was last closed.
+    pub closed: Option<Closed>,
 }
 
 /// The names of a log's files: those that Redis gives them.
@@ -119,6 +156,7 @@ impl Manifest {
             };
             text.push_str(&format!("file {} seq {} type {kind}\n", quote(&line.name), line.seq));
         }
+        text.extend(self.closed.as_ref().map(Closed::encode));
         // The body is far below 4 GiB: a line for each file.
         frame::encode(Kind::Manifest, 0, 0, text.as_bytes()).unwrap_or_default()
     }
@@ -127,11 +165,13 @@ impl Manifest {
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Manifest> {
         let bad = |line: usize, what| Error::Manifest { path: path.to_path_buf(), line, what };
         let mut text = bytes;
+        let mut checked = false;
         if let Some(head) = Head::decode(bytes) {
             text = bytes.get(HEAD..).unwrap_or_default();
             if head.kind != Kind::Manifest || !head.fits(text, 0) {
                 return Err(bad(1, "the checksum does not fit"));
             }
+            checked = true;
         } else if bytes.starts_with(b"#F") || (bytes.starts_with(b"#") && bytes.get(2) == Some(&b':')) {
             return Err(bad(1, "the checksum line is damaged"));
         }
@@ -140,6 +180,8 @@ impl Manifest {
         for (at, line) in text.lines().enumerate() {
             let at = at + 1;
             if line.starts_with('#') {
+                // In a manifest of another server it would prove nothing.
+                manifest.closed = Closed::parse(line).filter(|_| checked).or(manifest.closed);
                 continue;
             }
             let words = split(line).ok_or_else(|| bad(at, "unbalanced quotes"))?;
@@ -182,7 +224,7 @@ impl Manifest {
                 }
             }
         }
-        if manifest == Manifest::default() {
+        if manifest.last_seq() == 0 && manifest.history.is_empty() {
             return Err(bad(1, "is empty"));
         }
         Ok(manifest)

@@ -24,7 +24,7 @@ use crate::hash::{Hash, Live};
 use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
-use crate::shard::{Guard, ShardData, ShardSet, shard_of};
+use crate::shard::{Db, Guard, ShardData, ShardSet, shard_of};
 use crate::snapshot::{Element, WritingBig, is_big};
 use crate::stream::Stream;
 use crate::table::SlotMut;
@@ -362,13 +362,12 @@ impl<'k> Txn<'k> {
 
     /// The shard of a key that is about to be changed or removed: what of it is owed to a snapshot is written first.
     #[inline]
-    fn shard_to_change(&mut self, key: Key) -> &mut ShardData {
+    fn db_to_change(&mut self, key: Key) -> Option<&mut Db> {
         let db = self.view.db;
-        let shard = self.shard_mut(key);
-        if shard.saving.is_some() {
-            shard.save_before(db, key);
+        if self.shard(key).is_saving() {
+            self.shard_mut(key).save_before(db, key);
         }
-        shard
+        self.view.guard.db_mut(key.shard(), db)
     }
 
     fn record(&mut self, key: Key, op: impl FnOnce() -> UndoOp) {
@@ -380,8 +379,15 @@ impl<'k> Txn<'k> {
 
     /// Tells watches and those who keep copies that the key changed, and counts the change.
     fn changed(&mut self, key: Key) {
-        let db = self.view.db;
         self.view.cx.dirty += 1;
+        if self.shard(key).has_company() || self.view.cx.broadcast {
+            self.tell_company(key);
+        }
+    }
+
+    #[cold]
+    fn tell_company(&mut self, key: Key) {
+        let db = self.view.db;
         let shard = self.view.guard.shard(key.shard());
         if !shard.watchers.is_empty() {
             shard.watchers.touch(db, key.bytes);
@@ -427,7 +433,7 @@ impl<'k> Txn<'k> {
     fn wake(&mut self, key: Key) {
         let db = self.view.db;
         let shard = self.view.guard.shard(key.shard());
-        if shard.waiters.awaits(db, key.bytes) {
+        if shard.has_company() && shard.waiters.awaits(db, key.bytes) {
             self.view.cx.ready.push_back((db, key.bytes.into()));
         }
     }
@@ -476,7 +482,7 @@ impl<'k> Txn<'k> {
                 return None;
             }
         }
-        self.shard_to_change(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
+        self.db_to_change(key)?.table.get_mut(key.hash, key.bytes)
     }
 
     /// Puts an entry in; the key must be absent.
@@ -489,12 +495,12 @@ impl<'k> Txn<'k> {
             (entry.expire_at().is_some(), entry.field_due().is_some(), entry.next_due())
         };
         entry.as_ref().set_indexed(due.is_some());
-        let shard = self.shard_mut(key);
-        shard.insert(db, key.hash, entry);
-        let part = shard.db_or_new(db);
-        part.volatile += u32::from(expires);
-        part.volatile_items += u32::from(timed);
+        self.view.guard.insert(key.shard(), db, key.hash, entry);
         if let Some(at) = due {
+            let shard = self.shard_mut(key);
+            let part = shard.db_or_new(db);
+            part.volatile += u32::from(expires);
+            part.volatile_items += u32::from(timed);
             shard.expiry.add(now, key.hash, db, at);
             shard.tidy_expiry(now);
         }
@@ -503,8 +509,7 @@ impl<'k> Txn<'k> {
 
     /// Takes the entry of a key out, due or not.
     fn remove(&mut self, key: Key) -> Option<Entry> {
-        let db = self.view.db;
-        let part = self.shard_to_change(key).db_mut(db)?;
+        let part = self.db_to_change(key)?;
         let entry = part.table.remove(key.hash, key.bytes)?;
         part.volatile -= u32::from(entry.as_ref().expire_at().is_some());
         part.volatile_items -= u32::from(entry.as_ref().field_due().is_some());
@@ -515,6 +520,9 @@ impl<'k> Txn<'k> {
     /// is `kept`. (Then a big value is written to its end at once: the one case in which that takes long.)
     fn release(&mut self, key: Key, entry: Entry, kept: bool) -> Option<Entry> {
         let db = self.view.db;
+        if !self.shard(key).is_saving() {
+            return Some(entry);
+        }
         match &mut self.shard_mut(key).saving {
             Some(saving) => saving.release(db, key.bytes, entry, kept),
             None => Some(entry),
@@ -545,6 +553,9 @@ impl<'k> Txn<'k> {
     #[inline]
     fn big(&mut self, key: Key) -> Option<WritingBig<'_>> {
         let db = self.view.db;
+        if !self.shard(key).is_saving() {
+            return None;
+        }
         self.shard_mut(key).saving.as_mut()?.big(db, key.bytes)
     }
 
@@ -601,7 +612,7 @@ impl<'k> Txn<'k> {
             self.touched(key);
             return None;
         }
-        self.shard_to_change(key);
+        self.db_to_change(key)?;
         self.write_items_early(key, &due);
         let mut slot = self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)?;
         let mut old: Vec<UndoOp> = Vec::with_capacity(due.len());
@@ -757,7 +768,7 @@ impl<'k> Txn<'k> {
         let clock = self.view.cx.access_clock(self.view.now_ms);
         let random = if clock.lfu { self.view.random() } else { 0 };
         let (undoable, mut in_place, mut old_at) = (self.undo.is_some(), false, None);
-        let saving = self.view.shard(key).saving.is_some();
+        let saving = self.view.shard(key).is_saving();
         let found = match self.slot(key) {
             Some(mut slot) => {
                 let entry = slot.get();
@@ -841,6 +852,7 @@ impl<'k> Txn<'k> {
         }
         let db = self.view.db;
         if let Some(from) = offset
+            && self.shard(key).is_saving()
             && let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
             && let Some(mut big) = saving.big(db, key.bytes)
             && let Some(ValueRef::String(Str::Bytes(old))) =
@@ -886,7 +898,7 @@ impl<'k> Txn<'k> {
     /// The bookkeeping of an expiry time: entry, count and index.
     fn write_expiry(&mut self, key: Key, at: Option<i64>) {
         let db = self.view.db;
-        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
+        let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return };
         let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
         let (old, old_due) = (slot.get().expire_at(), slot.get().next_due());
         slot.set_expire_at(at);
@@ -902,7 +914,7 @@ impl<'k> Txn<'k> {
     /// The bookkeeping of a collection whose soonest field or member was due at `old` before a change.
     fn note_field_due(&mut self, key: Key, old: Option<i64>) {
         let db = self.view.db;
-        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
+        let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return };
         let Some(entry) = part.table.get(key.hash, key.bytes) else { return };
         match (old, entry.field_due()) {
             (None, Some(_)) => part.volatile_items += 1,
@@ -919,13 +931,15 @@ impl<'k> Txn<'k> {
     /// Registers a key whose [`EntryRef::next_due`] was `old` before a change, if the expiry index needs to know.
     fn register(&mut self, key: Key, old: Option<i64>) {
         let (db, now) = (self.view.db, self.view.now_ms);
-        let data = self.view.guard.shard_mut(key.shard());
-        let Some(entry) = data.db(db).and_then(|part| part.table.get(key.hash, key.bytes)) else { return };
+        let Some(entry) = self.view.shard(key).db(db).and_then(|part| part.table.get(key.hash, key.bytes)) else {
+            return;
+        };
         let Some(at) = entry.next_due() else { return };
         // A registration at or before the key's time is enough: when it fires it moves on to the true time.
         let registered = is_covered(entry.is_indexed(), old, at);
         entry.set_indexed(true);
         if !registered {
+            let data = self.view.guard.shard_mut(key.shard());
             data.expiry.add(now, key.hash, db, at);
             data.tidy_expiry(now);
         }
