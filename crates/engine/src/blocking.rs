@@ -14,6 +14,7 @@ use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, LogWait, Session, Words};
+use crate::settle::settle;
 use crate::tracking;
 use crate::worker::Worker;
 use kelda_resp::{Protocol, Writer};
@@ -273,7 +274,7 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     let (ran, started_us) = (allowed.is_ok(), worker.engine.clock.monotonic_us());
     let counter = if ran { &counters.failed } else { &counters.rejected };
     let actor = std::mem::replace(&mut txn.cx().actor, blocked.session.id);
-    exec::settle(txn, blocked.command, &Args::new(&words));
+    settle(txn, blocked.command, &Args::new(&words));
     let result = allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply));
     txn.cx().actor = actor;
     match result {

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::exec;
 use crate::registry::{self, Registered};
 use crate::session::{ReplyMode, Session};
+use crate::settle::settle;
 use crate::slowlog;
 use crate::worker::{Fate, Worker};
 use kelda_store::shard::shard_of;
@@ -110,7 +111,7 @@ impl<'e> FastPath<'e> {
         let mut txn = worker.transaction(guard, session.db);
         let args = Args::with_hash(words, at, hash);
         let mark = reply.len();
-        exec::settle(&mut txn, command, &args);
+        settle(&mut txn, command, &args);
         let result = match command.command.run {
             Run::Read(run) => run(&txn, &args, reply),
             Run::Write(run) => run(&mut txn, &args, reply),
