@@ -48,7 +48,8 @@ KNOWN |= {(name, "arguments"): "Valkey takes the number of fields for a key" for
 
 # Commands that Valkey does not have: Redis 8's, and our own.
 NOT_IN_VALKEY = """backup backup|abort backup|cleanup backup|help backup|list backup|seal backup|start backup|status blmovem
-                   delex digest increx lmovem sdiffcard sunioncard client|durability""".split()
+                   delex digest increx lmovem sdiffcard sunioncard client|durability hotkeys hotkeys|get hotkeys|help hotkeys|reset hotkeys|start
+                   hotkeys|stop""".split()
 
 # What Redis and this server call otherwise than Valkey.
 RENAMED_FLAGS = {"skip_commandlog": "skip_slowlog"}

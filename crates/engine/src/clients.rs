@@ -45,7 +45,15 @@ pub struct ClientInfo {
     pub queued: AtomicI64,
     /// Keys watched.
     pub watched: AtomicUsize,
-    /// Bytes of unprocessed input.
+    /// Bytes that MULTI has queued.
+    pub queued_bytes: AtomicUsize,
+    /// Bytes of what it watches and listens to, about.
+    pub kept_bytes: AtomicUsize,
+    /// Its part of [`Clients::counted`].
+    pub counted: AtomicUsize,
+    /// Bytes of arguments of a command that is not complete.
+    pub argument_bytes: AtomicUsize,
+    /// Bytes of input behind those.
     pub input_bytes: AtomicUsize,
     /// Bytes of unsent output.
     pub output_bytes: AtomicUsize,
@@ -67,6 +75,8 @@ pub struct ClientInfo {
     pub redirect: AtomicI64,
     /// which is gone.
     pub redirect_broken: AtomicBool,
+    /// Whether it is a replica.
+    pub replica: AtomicBool,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// CLIENT IMPORT-SOURCE.
@@ -93,6 +103,10 @@ impl ClientInfo {
             subscriptions: Default::default(),
             queued: AtomicI64::new(-1),
             watched: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
+            kept_bytes: AtomicUsize::new(0),
+            counted: AtomicUsize::new(0),
+            argument_bytes: AtomicUsize::new(0),
             input_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             totals: Default::default(),
@@ -104,6 +118,7 @@ impl ClientInfo {
             broadcast: AtomicBool::new(false),
             redirect: AtomicI64::new(-1),
             redirect_broken: AtomicBool::new(false),
+            replica: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             import_source: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
@@ -132,6 +147,12 @@ pub struct Clients {
     count: AtomicUsize,
     /// How many are blocked.
     pub blocked: AtomicUsize,
+    /// Bytes that they hold, as of when each was last looked at; kept up while `maxmemory-clients` limits it.
+    pub counted: AtomicI64,
+    /// What they held after the last eviction of clients.
+    pub left_by_eviction: AtomicI64,
+    /// Held by whoever evicts clients.
+    pub evicting: Mutex<()>,
 }
 
 impl Clients {
@@ -163,7 +184,10 @@ impl Clients {
     /// Takes a client out.
     pub fn remove(&self, id: u64) {
         let mut clients = self.lock();
-        clients.remove(&id);
+        if let Some(info) = clients.remove(&id) {
+            info.killed.store(true, Relaxed);
+            self.counted.fetch_sub(info.counted.swap(0, Relaxed) as i64, Relaxed);
+        }
         self.count.store(clients.len(), Relaxed);
     }
 

@@ -456,9 +456,7 @@ impl Keys {
 
     /// Keys that only a function can find.
     pub const fn unknown() -> Keys {
-        let mut keys = Keys::new(Begin::Unknown, Find::Unknown);
-        keys.incomplete = true;
-        keys
+        Keys::new(Begin::Unknown, Find::Unknown).incomplete()
     }
 
     /// Access flags: read-only, data is returned.
@@ -516,6 +514,12 @@ impl Keys {
     pub const fn not_key(mut self) -> Keys {
         self.not_key = true;
         self.access = Access(0);
+        self
+    }
+
+    /// There may be more keys than it finds.
+    pub const fn incomplete(mut self) -> Keys {
+        self.incomplete = true;
         self
     }
 

@@ -7,22 +7,26 @@ use crate::config::ConfigHandle;
 use crate::durability::Durability;
 pub use crate::durability::{ChangeSink, Lsn};
 use crate::functions::Functions;
+use crate::hotkeys::HotKeys;
+use crate::links::{Links, Stream};
 use crate::loading::Loading;
 use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::registry::Names;
+use crate::replication::Replication;
 use crate::running::RunningScripts;
 use crate::saving::Saves;
 use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
-use crate::stats::{Rates, Stats};
+use crate::stats::{RATES, Rates, Stats};
 use crate::tracking::Tracking;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// What the engine asks of the process around it.
 pub trait Platform: Send + Sync {
@@ -69,6 +73,16 @@ pub trait Platform: Send + Sync {
     ) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
+    /// Opens a connection on which no read or write waits longer than `timeout`. `NotFound`: there is no such host.
+    fn connect(&self, _host: &str, _port: u16, _timeout: Duration) -> std::io::Result<Box<dyn Stream>> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// Runs `work` on a thread of its own and does not wait for it. Whoever has no threads runs it here.
+    fn in_background(&self, _name: &str, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+    /// Has this thread stand still: DEBUG SLEEP.
+    fn stand_still(&self, _us: u64) {}
     /// Runs `work` on so many threads at once, and returns when all are done. Whoever has no threads runs it once.
     fn in_parallel(&self, _threads: usize, work: &(dyn Fn() + Sync)) {
         work();
@@ -166,19 +180,27 @@ pub struct Engine {
     pub monitors: Monitors,
     /// Sessions for which every command has to do more: those that track or monitor. While there are none, commands look no further.
     pub observers: AtomicUsize,
+    /// HOTKEYS.
+    pub hotkeys: HotKeys,
+    /// Connections to other servers.
+    pub links: Links,
     /// SLOWLOG and COMMANDLOG.
     pub slowlog: SlowLogs,
     /// LATENCY.
     pub latency: LatencyEvents,
     /// The most bytes ever seen in use.
     memory_peak: AtomicUsize,
-    /// Commands, bytes in and bytes out by the second.
+    /// Bytes in use when the engine had been made.
+    pub memory_at_start: AtomicUsize,
+    /// How fast some counters grow.
     rates: Mutex<Rates>,
     /// Whether the server is ending.
     pub ending: AtomicBool,
     mailboxes: Vec<OnceLock<Mailbox>>,
     /// The log.
     pub log: Durability,
+    /// The replicas that follow this server.
+    pub replication: Replication,
     /// Where loading the data at the start is.
     pub loading: Loading,
     seed: u64,
@@ -189,7 +211,7 @@ impl Engine {
     pub fn new(options: EngineOptions) -> Arc<Engine> {
         let settings = options.config.settings();
         let started_us = options.clock.unix_us();
-        Arc::new(Engine {
+        let engine = Arc::new(Engine {
             keyspace: Keyspace::new(settings.databases as u32),
             names: options.config.config().names().clone(),
             config: options.config,
@@ -216,16 +238,22 @@ impl Engine {
             tracking: Tracking::new(options.workers),
             monitors: Monitors::new(options.workers),
             observers: AtomicUsize::new(0),
+            hotkeys: HotKeys::new(options.workers),
+            links: Links::default(),
             slowlog: SlowLogs::default(),
             latency: LatencyEvents::default(),
             memory_peak: AtomicUsize::new(0),
+            memory_at_start: AtomicUsize::new(0),
             rates: Mutex::default(),
             ending: AtomicBool::new(false),
             mailboxes: (0..options.workers).map(|_| OnceLock::new()).collect(),
             log: Durability::new(options.sink, options.workers),
+            replication: Replication::new(options.workers, options.seed ^ started_us as u64, started_us / 1000),
             loading: Loading::default(),
             seed: options.seed,
-        })
+        });
+        engine.memory_at_start.store(engine.platform.used_memory(), Relaxed);
+        engine
     }
 
     /// The engine's side of thread `index`; `wake` must make that thread's loop call [`Worker::wake`] soon. Once only
@@ -274,13 +302,15 @@ impl Engine {
             self.total(|stats| stats.commands.get()),
             self.total(|stats| stats.input_bytes.get()),
             self.total(|stats| stats.output_bytes.get()),
+            self.total(|stats| stats.turns.get()),
+            self.total(|stats| stats.turns_us.get()),
         ];
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.add(now_us, figures);
     }
 
-    /// Commands, bytes read and bytes written a second, over the last second or so.
-    pub fn rates(&self) -> [u64; 3] {
+    /// Commands, bytes read, bytes written, turns of the event loops and µs spent in them a second, over the last second or so.
+    pub fn rates(&self) -> [u64; RATES] {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner).per_second()
     }
 

@@ -176,10 +176,7 @@ impl Worker {
                 break;
             }
         }
-        let ms = passed_us() / 1000;
-        if self.settings.latency_monitor_threshold != 0 && ms >= self.settings.latency_monitor_threshold {
-            engine.latency.add("eviction-cycle", self.now_us() / 1_000_000, ms);
-        }
+        self.note_latency("eviction-cycle", passed_us());
         // Nothing more may go; but what has gone may be enough for what is asked.
         if room == Room::None && used() <= max { Room::Enough } else { room }
     }

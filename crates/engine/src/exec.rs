@@ -10,12 +10,15 @@ use crate::ctx::{Ctx, Origin};
 use crate::durability::Tellings;
 use crate::error::{Error, Result};
 use crate::fast_path::FastPath;
+use crate::hotkeys;
 use crate::monitor;
 use crate::pause;
 use crate::registry::{Names, Registered};
+use crate::saving;
 use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::settle::settle;
 use crate::slowlog::Stopwatch;
+use crate::stats::count_error;
 use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{Protocol, ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
@@ -73,8 +76,10 @@ impl Scratch {
 
 /// Runs what is complete of the session's input.
 pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Host) {
+    // Before anything is run, too: what came at once may be too much.
+    check_input(worker, session);
     if session.blocked.is_some() || session.fate != Fate::Open {
-        return check_input(worker, session);
+        return;
     }
     // A script may serve others within its command, each with what it is told.
     let outer = worker.tellings.begin(worker.is_strict(session));
@@ -82,7 +87,9 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let input = std::mem::take(&mut session.input);
     // What is being run is no longer waiting: CLIENT LIST shows its own connection's buffer as empty.
     session.info.input_bytes.store(0, Relaxed);
+    session.info.argument_bytes.store(0, Relaxed);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
+    reply.most = worker.longest_output(session);
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
     let mut consumed = 0;
@@ -158,8 +165,9 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     scratch.keep_words(words);
     worker.scratch = scratch;
     finish_turn(worker, session, input, consumed, reply);
-    let Tellings { strict, told_lsn, made_lsn } = std::mem::replace(&mut worker.tellings, outer);
+    let Tellings { strict, told_lsn, made_lsn, fed } = std::mem::replace(&mut worker.tellings, outer);
     session.made_lsn = session.made_lsn.max(made_lsn);
+    session.fed = session.fed.max(fed);
     if strict {
         worker.hold(session, told_lsn, start);
     }
@@ -219,9 +227,8 @@ fn parse<'i>(
             Ok(Step::Inline { consumed: bytes, args }) => return BatchEnd::Inline { consumed: at + bytes, args },
             Ok(Step::Skip { consumed: bytes }) => {
                 at += bytes;
-                if batch.is_empty() {
-                    *consumed = at;
-                }
+                // What follows a command is consumed with it: an unfinished request behind it is taken up again from there.
+                *batch.last_mut().map_or(&mut *consumed, |last| &mut last.consumed) = at;
             }
             Ok(Step::Incomplete { need }) => {
                 session.needs = need;
@@ -247,7 +254,9 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     }
     let info = &session.info;
     info.totals[0].fetch_add(consumed as u64, Relaxed);
-    info.input_bytes.store(input.len(), Relaxed);
+    let parsed = session.parser.parsed_bytes().min(input.len());
+    info.argument_bytes.store(parsed, Relaxed);
+    info.input_bytes.store(input.len() - parsed, Relaxed);
     info.active_ms.store(worker.now_ms(), Relaxed);
     let stats = worker.stats();
     stats.input_bytes.add(consumed as u64);
@@ -259,7 +268,7 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
 
 /// Cuts a session off that sends more than it lets the server consume (`client-query-buffer-limit`).
 fn check_input(worker: &Worker, session: &mut Session) {
-    if session.input.len() > worker.settings.client_query_buffer_limit {
+    if session.input.len() > worker.settings.client_query_buffer_limit && session.fate != Fate::Close {
         session.fate = Fate::Close;
         worker.stats().query_limit_disconnections.add(1);
         let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
@@ -382,7 +391,14 @@ fn admit_observed(
     tracking::tell_own(worker, session, reply);
     // A script may be running on this thread, whose lines stay together.
     let outer = std::mem::take(&mut worker.monitored);
+    let queues = session.multi.is_some() && !command.flags.has(Flags::UNQUEUED);
+    let timed = (worker.engine.hotkeys.is_active() && !queues)
+        .then(|| (worker.engine.clock.monotonic_us(), reply.len(), args.words()));
     let flow = admit(worker, session, host, command, args, reply);
+    if let Some((since_us, mark, words)) = timed.filter(|_| flow != Flow::Again) {
+        let us = worker.engine.clock.monotonic_us().saturating_sub(since_us);
+        hotkeys::note(worker, command, words, us, reply.len().saturating_sub(mark));
+    }
     tracking::end_caching(session, command);
     if !worker.monitored.is_empty() {
         monitor::post(worker);
@@ -409,11 +425,8 @@ fn admit(
         worker.pause(session);
         return Flow::Again;
     }
-    if let Some(queue) = &mut session.multi
-        && !command.flags.has(Flags::UNQUEUED)
-    {
-        queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
-        session.info.queued.store(queue.commands.len() as i64, Relaxed);
+    if session.multi.is_some() && !command.flags.has(Flags::UNQUEUED) {
+        session.enqueue(command, words);
         let mark = reply.len();
         reply.status("QUEUED");
         suppress(session, reply, mark);
@@ -434,7 +447,7 @@ fn admit(
             stats.by_command[command.id].failed.add(1);
             // A script passes on an error that the command that it called has counted.
             if !session.error_counted {
-                count_error(worker, &reply.buf[mark..]);
+                count_error(worker, &reply.buf[mark..], matches!(command.command.run, Run::Script(_)));
             }
         }
         session.error_counted = false;
@@ -466,26 +479,6 @@ fn note_bad_data(worker: &Worker, error: &Error) {
     }
 }
 
-/// Counts an error reply by its code, for INFO errorstats.
-pub(crate) fn count_error(worker: &Worker, line: &[u8]) {
-    worker.stats().errors.add(1);
-    let code: Vec<u8> = line
-        .get(1..)
-        .unwrap_or_default()
-        .iter()
-        .copied()
-        .take_while(|byte| !b" \r\n".contains(byte))
-        .take(64)
-        .collect();
-    let code = String::from_utf8_lossy(&code).into_owned();
-    /// Codes told apart, at most: scripts make up their own.
-    const CODES: usize = 128;
-    let mut errors = worker.engine.errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if errors.len() < CODES || errors.contains_key(&code) {
-        *errors.entry(code).or_default() += 1;
-    }
-}
-
 /// Replies that a command was refused before it ran; a transaction being queued is spoilt by it.
 fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registered>, error: &Error, reply: &mut Reply) {
     if let Some(queue) = &mut session.multi {
@@ -504,7 +497,7 @@ fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registere
     } else {
         reply.error(&text);
     }
-    count_error(worker, &reply.buf[mark..]);
+    count_error(worker, &reply.buf[mark..], false);
     suppress(session, reply, mark);
 }
 
@@ -525,7 +518,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
         return Err(Error::text("LOADING Redis is loading the dataset in memory"));
     }
-    if session.monitors
+    if (session.monitors || session.replica)
         && (command.writes || command.flags.has(Flags::READONLY) || command.flags.has(Flags::MAY_REPLICATE))
     {
         return Err(Error::text("ERR Replica can't interact with the keyspace"));
@@ -584,13 +577,14 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
 }
 
 /// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
-/// `min-replicas-to-write` asks for: there is none.
+/// `min-replicas-to-write` asks for.
 #[inline]
 pub(crate) fn check_writes(worker: &Worker) -> Result {
     worker.engine.log.check()?;
     worker.engine.saves.check(&worker.settings)?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
+        wanted if worker.engine.replication.good() >= wanted => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
     }
 }
@@ -659,6 +653,10 @@ fn dispatch(
             let Some(mut txn) = worker.begin(&engine.keyspace, shards_of(command, &args), session.db) else {
                 return busy(worker, session, reply);
             };
+            if engine.saves.hold_up(&engine, session, || saving::adds_to_backlog(&txn, command, args.words())) {
+                worker.commit(txn);
+                return Flow::Again;
+            }
             if session.info.no_touch.load(Relaxed) {
                 txn.cx().env.no_touch = true;
             }
@@ -744,6 +742,10 @@ fn run_script(
     loop {
         let whole = set == ShardSet::All;
         let mut txn = worker.begin(&engine.keyspace, set, session.db).ok_or(Error::Again)?;
+        if engine.saves.hold_up(&engine, session, || saving::adds_to_backlog(&txn, command, args.words())) {
+            worker.commit(txn);
+            return Err(Error::Again);
+        }
         if !whole {
             txn.keep_undo();
         }
@@ -876,6 +878,17 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         ctx.session.multi = Some(queue);
         return Err(Error::Again);
     };
+    let adds = || {
+        queue.commands.iter().any(|(command, words)| {
+            let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
+            saving::adds_to_backlog(&txn, command, &words)
+        })
+    };
+    if engine.saves.hold_up(&engine, ctx.session, adds) {
+        ctx.worker.commit(txn);
+        ctx.session.multi = Some(queue);
+        return Err(Error::Again);
+    }
     if !watch_holds(ctx.session, &mut txn) {
         drop_watches(ctx.session, &mut txn);
         ctx.worker.commit(txn);
@@ -884,7 +897,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         return Ok(());
     }
     drop_watches(ctx.session, &mut txn);
-    ctx.session.info.queued.store(-1, Relaxed);
+    ctx.session.show_queued(-1);
     reply.array(queue.commands.len());
     for (command, words) in &queue.commands {
         let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
@@ -901,18 +914,23 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
         && let Err(error) = check_user_again(ctx.worker, ctx.session, command, words)
     {
         reply.error(&error.to_string());
-        count_error(ctx.worker, &reply.buf[mark..]);
+        count_error(ctx.worker, &reply.buf[mark..], false);
         return;
     }
+    let timed = ctx.worker.engine.hotkeys.is_active().then(|| ctx.worker.engine.clock.monotonic_us());
     let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
         note_bad_data(ctx.worker, &error);
         reply.error(&error.to_string());
     }
+    if let Some(since_us) = timed {
+        let us = ctx.worker.engine.clock.monotonic_us().saturating_sub(since_us);
+        hotkeys::note(ctx.worker, command, words, us, reply.len().saturating_sub(mark));
+    }
     if reply.buf.get(mark) == Some(&b'-') {
         ctx.worker.stats().by_command[command.id].failed.add(1);
-        count_error(ctx.worker, &reply.buf[mark..]);
+        count_error(ctx.worker, &reply.buf[mark..], matches!(command.command.run, Run::Script(_)));
     }
     if txn.cx().saw_stale() {
         txn.reap_stale();
@@ -933,17 +951,16 @@ fn watch_holds(session: &Session, txn: &mut Txn) -> bool {
 }
 
 fn drop_watches(session: &mut Session, txn: &mut Txn) {
-    let watching = std::mem::take(&mut session.watching);
+    let watching = session.take_watching();
     for (db, key) in &watching.keys {
         txn.shard_data(Key::new(key).shard()).watchers.remove(*db, key, &watching.watch);
     }
-    session.info.watched.store(0, Relaxed);
 }
 
 /// UNWATCH.
 pub(crate) fn unwatch(worker: &mut Worker, session: &mut Session) {
-    session.info.watched.store(0, Relaxed);
-    drop_old_watch(worker, std::mem::take(&mut session.watching));
+    let watching = session.take_watching();
+    drop_old_watch(worker, watching);
 }
 
 /// Takes a watch off its keys, or has that tried again later when their shards are busy.
@@ -968,14 +985,14 @@ pub(crate) fn drop_old_watch(worker: &mut Worker, watching: Watching) {
 /// Ends MULTI without running it.
 pub(crate) fn end_multi(worker: &mut Worker, session: &mut Session) {
     session.multi = None;
-    session.info.queued.store(-1, Relaxed);
+    session.show_queued(-1);
     unwatch(worker, session);
 }
 
 /// Begins MULTI.
 pub(crate) fn begin_multi(session: &mut Session) {
     session.multi = Some(Queue::default());
-    session.info.queued.store(0, Relaxed);
+    session.show_queued(0);
 }
 
 /// The protocol number that HELLO and CLIENT LIST show.

@@ -7,11 +7,11 @@
 use crate::args::Args;
 use crate::command::{Flags, Reply, Run};
 use crate::engine::Engine;
-use crate::exec;
 use crate::registry::{self, Registered};
 use crate::session::{ReplyMode, Session};
 use crate::settle::settle;
 use crate::slowlog;
+use crate::stats;
 use crate::worker::{Fate, Worker};
 use kelda_store::shard::shard_of;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,12 +48,14 @@ impl<'e> FastPath<'e> {
             && session.reply_mode == ReplyMode::On
             && session.fate == Fate::Open
             && !session.in_pubsub_mode()
+            && !session.replica
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
             && engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
             && engine.saves.check(settings).is_ok()
+            && !engine.saves.backlog.is_full()
             && slowlog::sampling(settings)
             && input_bytes < limit(settings.commandlog_request_larger_than)
             && !engine.pause.holds(worker.now_ms(), || true);
@@ -127,7 +129,7 @@ impl<'e> FastPath<'e> {
         }
         if reply.buf.get(mark) == Some(&b'-') {
             worker.stats().by_command[command.id].failed.add(1);
-            exec::count_error(worker, &reply.buf[mark..]);
+            stats::count_error(worker, &reply.buf[mark..], false);
         }
         if reply.len() - mark >= self.reply_bytes_max {
             slowlog::note_large_reply(worker, &session.info, command, words, reply.len() - mark);

@@ -82,6 +82,11 @@ impl Libraries {
         self.functions.get(&*name.to_ascii_lowercase()).cloned()
     }
 
+    /// Bytes of the libraries' texts.
+    pub fn bytes(&self) -> usize {
+        self.by_name.values().map(|library| library.code.len()).sum()
+    }
+
     /// Number of libraries, and of functions.
     pub fn count(&self) -> (usize, usize) {
         (self.by_name.len(), self.functions.len())

@@ -1,14 +1,16 @@
 //! INFO: the sections, and the figures in them.
 
 use crate::acl::log::Refusal;
+use crate::blocking;
 use crate::ctx::Ctx;
 use crate::durability::Health;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::pubsub::Subscription;
 use crate::registry;
+use crate::replication::Follower;
 use crate::saving::Kind;
-use crate::stats::{CommandCounters, LATENCY_BUCKETS};
+use crate::stats::{CommandCounters, LATENCY_BUCKETS, Stats};
 use crate::version::{KELDA_VERSION, REDIS_VERSION};
 use kelda_store::shard::{SHARDS, ShardSet};
 use std::fmt::Write;
@@ -34,6 +36,9 @@ const SECTIONS: &[(&str, &str, bool, Section)] = &[
     ("keyspace", "Keyspace", true, keyspace),
 ];
 
+/// What INFO shows only if it is asked for by its name.
+const HIDDEN: &[(&str, &str, Section)] = &[("keysizes", "Keysizes", crate::keysizes::write), ("debug", "Debug", debug)];
+
 /// The text of the sections asked for, in the fixed order; of the default ones if none is.
 ///
 /// # Errors
@@ -43,14 +48,15 @@ pub fn text(ctx: &mut Ctx, asked: &[&[u8]]) -> Result<String> {
     let all = is("all") || is("everything");
     let default = asked.is_empty() || is("default");
     let mut text = String::new();
-    for (name, title, by_default, write) in SECTIONS {
-        if all || (default && *by_default) || is(name) {
-            if !text.is_empty() {
-                text.push_str("\r\n");
-            }
-            let _ = write!(text, "# {title}\r\n");
-            write(ctx, &mut text)?;
+    let shown = SECTIONS.iter().filter(|(name, _, by_default, _)| all || (default && *by_default) || is(name));
+    let hidden = HIDDEN.iter().filter(|(name, ..)| is(name));
+    let both = shown.map(|(_, title, _, write)| (title, write)).chain(hidden.map(|(_, title, write)| (title, write)));
+    for (title, write) in both {
+        if !text.is_empty() {
+            text.push_str("\r\n");
         }
+        let _ = write!(text, "# {title}\r\n");
+        write(ctx, &mut text)?;
     }
     Ok(text)
 }
@@ -114,6 +120,17 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
     let watched: usize = all.iter().map(|info| info.watched.load(Relaxed)).sum();
     let largest =
         |bytes: fn(&crate::clients::ClientInfo) -> usize| all.iter().map(|info| bytes(info)).max().unwrap_or(0);
+    let (mut blocking, mut ending) = (0, 0);
+    if engine.clients.blocked.load(Relaxed) != 0 {
+        for shard in 0..SHARDS {
+            ctx.with_shards(ShardSet::One(shard as u16), |txn| {
+                for waiting in txn.shard_data(shard).waiters.queues() {
+                    blocking += 1;
+                    ending += usize::from(waiting.iter().any(|waiter| blocking::errors_end(waiter)));
+                }
+            })?;
+        }
+    }
     let pause = engine.pause.left_ms(ctx.worker.now_ms());
     let actions = match pause {
         None => "none",
@@ -132,6 +149,8 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         "watching_clients": watching.count(),
         "clients_in_timeout_table": 0,
         "total_watched_keys": watched,
+        "total_blocking_keys": blocking,
+        "total_blocking_keys_on_nokey": ending,
         "paused_reason": if pause.is_some() { "client_pause" } else { "none" },
         "paused_actions": actions,
         "paused_timeout_milliseconds": pause.unwrap_or(0),
@@ -172,6 +191,7 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
     let (scripts, script_bytes) = engine.scripts.size();
     let (libraries, functions) = engine.functions.current().count();
     let max = settings.maxmemory as usize;
+    let replication = engine.replication.report(0).memory_bytes;
     lines!(text,
         "used_memory": used,
         "used_memory_human": human(used),
@@ -192,9 +212,11 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
         "mem_fragmentation_ratio": format_args!("{:.2}", rss as f64 / used.max(1) as f64),
         "mem_fragmentation_bytes": rss as i64 - used as i64,
         "mem_not_counted_for_evict": 0,
-        "mem_replication_backlog": 0,
-        "mem_total_replication_buffers": 0,
+        "mem_replication_backlog": replication.min(settings.repl_backlog_size as usize),
+        "mem_total_replication_buffers": replication,
+        "mem_overhead_db_hashtable_rehashing": 0,
         "mem_clients_slaves": 0,
+        "mem_clients_normal": engine.clients.all().iter().map(|info| info.memory()).sum::<usize>(),
         "mem_cluster_links": 0,
         "mem_aof_buffer": 0,
         "mem_allocator": "mimalloc",
@@ -271,7 +293,7 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
 
 fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
-    let [operations, input, output] = engine.rates();
+    let [operations, input, output, turns, turns_us] = engine.rates();
     lines!(text,
         "total_connections_received": engine.total(|stats| stats.connections.get()),
         "total_commands_processed": engine.total(|stats| stats.commands.get()),
@@ -283,13 +305,13 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "instantaneous_input_kbps": format_args!("{:.2}", input as f64 / 1024.0),
         "instantaneous_output_kbps": format_args!("{:.2}", output as f64 / 1024.0),
         "rejected_connections": engine.total(|stats| stats.rejected_connections.get()),
-        "sync_full": 0,
-        "sync_partial_ok": 0,
-        "sync_partial_err": 0,
+        "sync_full": engine.replication.counts[0].load(Relaxed),
+        "sync_partial_ok": engine.replication.counts[1].load(Relaxed),
+        "sync_partial_err": engine.replication.counts[2].load(Relaxed),
         "expired_keys": engine.total(|stats| stats.expired.get()),
         "expired_subkeys": engine.total(|stats| stats.expired_fields.get()),
         "evicted_keys": engine.total(|stats| stats.evicted.get()),
-        "evicted_clients": 0,
+        "evicted_clients": engine.total(|stats| stats.evicted_clients.get()),
         "keyspace_hits": engine.total(|stats| stats.hits.get()),
         "keyspace_misses": engine.total(|stats| stats.misses.get()),
         "pubsub_channels": engine.pubsub.channels(Subscription::Channel).len(),
@@ -297,7 +319,7 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "pubsubshard_channels": engine.pubsub.channels(Subscription::Shard).len(),
         "latest_fork_usec": 0,
         "total_forks": 0,
-        "migrate_cached_sockets": 0,
+        "migrate_cached_sockets": engine.links.count(),
         "slave_expires_tracked_keys": 0,
         "tracking_total_keys": engine.tracking.keys.load(Relaxed),
         "tracking_total_items": engine.tracking.items.load(Relaxed),
@@ -313,26 +335,57 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "acl_access_denied_key": engine.acl.log.count(Refusal::Key),
         "acl_access_denied_channel": engine.acl.log.count(Refusal::Channel),
         "acl_access_denied_db": engine.acl.log.count(Refusal::Database),
+        "eventloop_cycles": engine.total(|stats| stats.turns.get()),
+        "eventloop_duration_sum": engine.total(|stats| stats.turns_us.get()),
+        "eventloop_duration_cmd_sum": registry::all().iter().map(|command| usec(&engine, command.id)).sum::<u64>(),
+        "instantaneous_eventloop_cycles_per_sec": turns / engine.worker_count() as u64,
+        "instantaneous_eventloop_duration_usec": turns_us.checked_div(turns).unwrap_or(0),
         "commands_put_aside": engine.total(|stats| stats.put_aside.get()),
+    );
+    Ok(())
+}
+
+fn debug(ctx: &mut Ctx, text: &mut String) -> Result {
+    let engine = ctx.engine();
+    let most = |figure: fn(&Stats) -> u64| engine.stats.iter().map(figure).max().unwrap_or(0);
+    lines!(text,
+        // The log is written by a thread of its own.
+        "eventloop_duration_aof_sum": 0,
+        "eventloop_duration_cron_sum": engine.total(|stats| stats.cron_us.get()),
+        "eventloop_duration_max": most(|stats| stats.longest_turn_us.get()),
+        "eventloop_cmd_per_cycle_max": most(|stats| stats.most_commands.get()),
     );
     Ok(())
 }
 
 fn replication(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
-    let process = engine.process.lock().unwrap_or_else(PoisonError::into_inner);
+    let report = engine.replication.report(ctx.worker.now_ms());
     lines!(text,
         "role": "master",
-        "connected_slaves": 0,
+        "connected_slaves": report.followers.len(),
+    );
+    if ctx.worker.settings.min_replicas_to_write != 0 && ctx.worker.settings.min_replicas_max_lag != 0 {
+        lines!(text, "min_slaves_good_slaves": engine.replication.good());
+    }
+    for (index, follower) in report.followers.iter().enumerate() {
+        let Follower { ip, port, state, acked, lag_s } = follower;
+        let _ = write!(text, "slave{index}:ip={ip},port={port},state={state},offset={acked},lag={lag_s}\r\n");
+    }
+    let (first, length) = match report.backlog {
+        true => (report.backlog_start + 1, report.offset - report.backlog_start),
+        false => (0, 0),
+    };
+    lines!(text,
         "master_failover_state": "no-failover",
-        "master_replid": process.run_id,
+        "master_replid": report.id,
         "master_replid2": "0".repeat(40),
-        "master_repl_offset": 0,
+        "master_repl_offset": report.offset,
         "second_repl_offset": -1,
-        "repl_backlog_active": 0,
-        "repl_backlog_size": 0,
-        "repl_backlog_first_byte_offset": 0,
-        "repl_backlog_histlen": 0,
+        "repl_backlog_active": u8::from(report.backlog),
+        "repl_backlog_size": ctx.worker.settings.repl_backlog_size,
+        "repl_backlog_first_byte_offset": first,
+        "repl_backlog_histlen": length,
     );
     Ok(())
 }
@@ -358,7 +411,7 @@ fn command_stats(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
     for command in registry::all() {
         let of = |figure: fn(&CommandCounters) -> u64| sum(&engine, command.id, figure);
-        let (calls, usec) = (of(|c| c.calls.get()), of(|c| c.usec.get()));
+        let (calls, usec) = (of(|c| c.calls.get()), usec(&engine, command.id));
         let (rejected, failed) = (of(|c| c.rejected.get()), of(|c| c.failed.get()));
         if calls + rejected + failed != 0 {
             let average = if calls == 0 { 0.0 } else { usec as f64 / calls as f64 };
@@ -382,9 +435,32 @@ fn error_stats(ctx: &mut Ctx, text: &mut String) -> Result {
     Ok(())
 }
 
-/// How many calls of a command took at most 1, 2, 4 … µs (each not counting those before), over all workers.
-pub fn latency(engine: &Engine, id: usize) -> [u64; LATENCY_BUCKETS] {
+fn raw_latency(engine: &Engine, id: usize) -> [u64; LATENCY_BUCKETS] {
     std::array::from_fn(|bucket| sum(engine, id, |counters| counters.latency[bucket].get()))
+}
+
+/// µs spent on a command.
+fn usec(engine: &Engine, id: usize) -> u64 {
+    let timed = raw_latency(engine, id).iter().sum();
+    scaled(sum(engine, id, |counters| counters.usec.get()), sum(engine, id, |counters| counters.calls.get()), timed)
+}
+
+/// A sum over calls that stand for `timed`, for the `calls` that there were.
+fn scaled(sum: u64, calls: u64, timed: u64) -> u64 {
+    if timed == 0 { 0 } else { (u128::from(sum) * u128::from(calls) / u128::from(timed)) as u64 }
+}
+
+/// How many calls of a command took at most 1, 2, 4 … µs (each not counting those before), over all workers. Together they are
+/// the calls that there were.
+pub fn latency(engine: &Engine, id: usize) -> [u64; LATENCY_BUCKETS] {
+    let raw = raw_latency(engine, id);
+    let (timed, calls) = (raw.iter().sum(), sum(engine, id, |counters| counters.calls.get()));
+    let (mut seen, mut shown) = (0, 0);
+    raw.map(|count| {
+        seen += count;
+        let before = std::mem::replace(&mut shown, scaled(seen, calls, timed));
+        shown - before
+    })
 }
 
 fn latency_stats(ctx: &mut Ctx, text: &mut String) -> Result {

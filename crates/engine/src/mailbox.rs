@@ -105,6 +105,11 @@ pub enum Message {
     },
     /// Look again: the server is ending, or CLIENT PAUSE is over.
     Shutdown,
+    /// The thread is to stand still for so many µs (DEBUG SLEEP).
+    StandStill {
+        /// µs.
+        us: u64,
+    },
 }
 
 /// One thread's mailbox.

@@ -270,12 +270,38 @@ pub fn encoded_message(
 /// Publishes a keyspace event (Redis documentation, "Redis keyspace notifications").
 pub(crate) fn publish_event(worker: &Worker, event: &Event, lsn: Lsn) {
     let engine = &worker.engine;
+    let Event { name, db, key, subkeys, .. } = event;
+    let name = name.as_bytes();
+    let publish = |kind: &str, channel: &[&[u8]], payload: &[u8]| {
+        let channel = [format!("__{kind}@{db}__:").as_bytes(), &channel.concat()].concat();
+        engine.pubsub.publish(engine, worker.index, Audience::Channel, &channel, payload, lsn);
+    };
     if worker.wants_events(EventClasses::KEYSPACE) {
-        let channel = [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
-        engine.pubsub.publish(engine, worker.index, Audience::Channel, &channel, event.name.as_bytes(), lsn);
+        publish("keyspace", &[key], name);
     }
     if worker.wants_events(EventClasses::KEYEVENT) {
-        let channel = format!("__keyevent@{}__:{}", event.db, event.name);
-        engine.pubsub.publish(engine, worker.index, Audience::Channel, channel.as_bytes(), &event.key, lsn);
+        publish("keyevent", &[name], key);
     }
+    if subkeys.is_empty() {
+        return;
+    }
+    let list = subkeys.iter().map(|subkey| sized(subkey)).collect::<Vec<_>>().join(&b","[..]);
+    if worker.wants_events(EventClasses::SUBKEYSPACE) {
+        publish("subkeyspace", &[key], &[name, b"|", &list].concat());
+    }
+    if worker.wants_events(EventClasses::SUBKEYEVENT) {
+        publish("subkeyevent", &[name], &[&sized(key), &b"|"[..], &list].concat());
+    }
+    // A newline ends the key in the channel's name.
+    if worker.wants_events(EventClasses::SUBKEYSPACEITEM) && !key.contains(&b'\n') {
+        subkeys.iter().for_each(|subkey| publish("subkeyspaceitem", &[key, b"\n", subkey], name));
+    }
+    if worker.wants_events(EventClasses::SUBKEYSPACEEVENT) {
+        publish("subkeyspaceevent", &[name, b"|", key], &list);
+    }
+}
+
+/// Bytes behind their number: `3:foo`.
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    [format!("{}:", bytes.len()).as_bytes(), bytes].concat()
 }

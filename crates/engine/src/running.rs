@@ -14,6 +14,7 @@ use crate::exec;
 use crate::registry::Registered;
 use crate::scripting::{FunctionInfo, Interpreter, Interrupt, ScriptHost, ScriptOptions, shebang};
 use crate::scripts::Sha;
+use crate::stats;
 use kelda_resp::{Protocol, Writer};
 use kelda_store::sync::{AtomicU8, Mutex, MutexGuard, Ordering::Relaxed};
 use kelda_store::txn::{Key, Txn};
@@ -450,7 +451,7 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
             if error == Error::NeedsAllShards {
                 self.needs_all = true;
             } else {
-                exec::count_error(self.ctx.worker, &writer.buf[mark..]);
+                stats::count_error(self.ctx.worker, &writer.buf[mark..], false);
             }
         }
         *reply = writer.buf;

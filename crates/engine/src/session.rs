@@ -1,11 +1,13 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
 use crate::acl::user::User;
+use crate::client_memory::entry_bytes;
 use crate::clients::ClientInfo;
 use crate::config::AppendFsync;
 use crate::durability::Lsn;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
+use crate::replication::Announced;
 use crate::tracking::Tracks;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, RequestParser, Writer};
@@ -64,13 +66,19 @@ impl Blocked {
     }
 }
 
-/// What WAITAOF waits for.
+/// What WAIT or WAITAOF waits for.
 #[derive(Clone, Copy, Debug)]
 pub struct LogWait {
-    /// The transaction that must be durable.
+    /// Its last transaction,
     pub lsn: Lsn,
-    /// Whether that is enough: there is no replica to wait for.
+    /// which must be durable here if this says so.
     pub local: bool,
+    /// Its place in what replicas are fed,
+    pub offset: u64,
+    /// which so many of them must have,
+    pub replicas: usize,
+    /// on disk: WAITAOF.
+    pub on_disk: bool,
 }
 
 /// CLIENT REPLY.
@@ -127,6 +135,8 @@ pub struct Session {
     pub monitors: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// Since when a snapshot has kept its command waiting, µs of the monotonic clock; see [`crate::saving::Saves`].
+    pub held_up_us: Option<u64>,
     /// Whether the error that the command in hand replies is in the statistics already.
     pub error_counted: bool,
     /// What the event loop is to do with it.
@@ -147,6 +157,12 @@ pub struct Session {
     pub holds: VecDeque<Hold>,
     /// The last transaction in the log that it made.
     pub made_lsn: Lsn,
+    /// Where what replicas are fed ended after its last transaction.
+    pub fed: u64,
+    /// What it said of itself with REPLCONF.
+    pub(crate) announced: Option<Box<Announced>>,
+    /// Whether it is a replica.
+    pub replica: bool,
     /// CLIENT DURABILITY, where it differs from `appendfsync`.
     pub durability: Option<AppendFsync>,
     /// Messages published by the script or transaction that is running, handed on when it commits: a script that is rolled
@@ -177,6 +193,7 @@ impl Session {
             tracking: None,
             monitors: false,
             reply_mode: ReplyMode::On,
+            held_up_us: None,
             error_counted: false,
             fate: Fate::Open,
             put_aside: false,
@@ -187,6 +204,9 @@ impl Session {
             written: 0,
             holds: VecDeque::new(),
             made_lsn: 0,
+            fed: 0,
+            announced: None,
+            replica: false,
             durability: None,
             outbox: Vec::new(),
             over_soft_limit_since_us: None,
@@ -224,6 +244,41 @@ impl Session {
             self.holds.pop_front();
         }
         self.holds.len() != before
+    }
+
+    /// Queues a command of MULTI, if there is one.
+    pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]]) {
+        let Some(queue) = &mut self.multi else { return };
+        queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
+        self.info.queued.store(queue.commands.len() as i64, Relaxed);
+        let bytes: usize = words.iter().map(|word| entry_bytes(word)).sum();
+        self.info.queued_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Has others see how many commands are queued; -1 outside of MULTI.
+    pub fn show_queued(&self, count: i64) {
+        self.info.queued.store(count, Relaxed);
+        self.info.queued_bytes.store(0, Relaxed);
+    }
+
+    /// Takes away what is watched.
+    pub fn take_watching(&mut self) -> Watching {
+        let watching = std::mem::take(&mut self.watching);
+        let bytes: usize = watching.keys.iter().map(|(_, key)| entry_bytes(key)).sum();
+        self.info.kept_bytes.fetch_sub(bytes, Relaxed);
+        self.info.watched.store(0, Relaxed);
+        watching
+    }
+
+    /// Gives back the memory that the buffers do not need.
+    pub fn shrink_buffers(&mut self) {
+        /// What is not worth the trouble.
+        const FEW: usize = 1024;
+        for buffer in [&mut self.input, &mut self.reply.buf] {
+            if buffer.capacity() - buffer.len() > FEW {
+                buffer.shrink_to_fit();
+            }
+        }
     }
 
     /// Uses another database.

@@ -43,6 +43,66 @@ pub(crate) fn note_large_reply(
     Stopwatch { started_us: None, weight: 1 }.note(worker, client, command, words, [request_bytes, reply_bytes]);
 }
 
+/// Notes a call that had to wait, and took so many µs when it was served.
+pub(crate) fn note_served(
+    worker: &Worker,
+    client: u64,
+    command: &Registered,
+    words: &[&[u8]],
+    us: u64,
+    reply_bytes: usize,
+) {
+    let request_bytes: usize = words.iter().map(|word| word.len()).sum();
+    let bytes = [request_bytes, reply_bytes];
+    if is_loggable(&worker.settings, us, bytes)
+        && let Some(info) = worker.engine.clients.get(client)
+    {
+        log_call(worker, &info, command, words, Some(us), bytes);
+    }
+}
+
+/// Whether a call belongs into any of the logs.
+fn is_loggable(settings: &Settings, us: u64, [request_bytes, reply_bytes]: [usize; 2]) -> bool {
+    let over = |figure: i64, threshold: i64| threshold >= 0 && figure >= threshold;
+    over(us as i64, settings.slowlog_log_slower_than)
+        || over(request_bytes as i64, settings.commandlog_request_larger_than)
+        || over(reply_bytes as i64, settings.commandlog_reply_larger_than)
+}
+
+/// Puts a call into the logs that it belongs into.
+fn log_call(
+    worker: &Worker,
+    client: &ClientInfo,
+    command: &Registered,
+    words: &[&[u8]],
+    us: Option<u64>,
+    [request_bytes, reply_bytes]: [usize; 2],
+) {
+    let settings = &worker.settings;
+    let logged = !command.flags.has(Flags::SKIP_SLOWLOG);
+    let log = |kind: LogKind, figure: i64, threshold: i64, len_max: usize| {
+        if logged && threshold >= 0 && figure >= threshold && len_max != 0 {
+            let words = redacted(command, words);
+            worker.engine.slowlog.add(kind, Entry::new(worker, client, &words, figure), len_max);
+        }
+    };
+    if let Some(us) = us {
+        log(LogKind::Slow, us as i64, settings.slowlog_log_slower_than, settings.slowlog_max_len);
+    }
+    log(
+        LogKind::LargeRequest,
+        request_bytes as i64,
+        settings.commandlog_request_larger_than,
+        settings.commandlog_large_request_max_len,
+    );
+    log(
+        LogKind::LargeReply,
+        reply_bytes as i64,
+        settings.commandlog_reply_larger_than,
+        settings.commandlog_large_reply_max_len,
+    );
+}
+
 /// Times one call of a command.
 pub struct Stopwatch {
     started_us: Option<u64>,
@@ -79,38 +139,23 @@ impl Stopwatch {
 
     #[cold]
     fn note(self, worker: &Worker, client: &ClientInfo, command: &Registered, words: &[&[u8]], bytes: [usize; 2]) {
-        let settings = &worker.settings;
-        let logged = !command.flags.has(Flags::SKIP_SLOWLOG);
-        let log = |kind: LogKind, figure: i64, threshold: i64, len_max: usize| {
-            if logged && threshold >= 0 && figure >= threshold && len_max != 0 {
-                let words = redacted(command, words);
-                worker.engine.slowlog.add(kind, Entry::new(worker, client, &words, figure), len_max);
-            }
-        };
-        if let Some(started_us) = self.started_us {
-            let us = worker.engine.clock.monotonic_us().saturating_sub(started_us);
-            let counters = &worker.stats().by_command[command.id];
-            counters.took(us, self.weight);
-            log(LogKind::Slow, us as i64, settings.slowlog_log_slower_than, settings.slowlog_max_len);
-            let threshold_ms = settings.latency_monitor_threshold;
-            if threshold_ms != 0 && us / 1000 >= threshold_ms {
-                let event = if command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
-                worker.engine.latency.add(event, worker.now_us() / 1_000_000, us / 1000);
-            }
+        let us = self.started_us.map(|started| worker.engine.clock.monotonic_us().saturating_sub(started));
+        if let Some(us) = us {
+            worker.stats().by_command[command.id].took(us, self.weight);
+            let event = if command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
+            worker.note_latency(event, us);
         }
-        let [request_bytes, reply_bytes] = bytes;
-        log(
-            LogKind::LargeRequest,
-            request_bytes as i64,
-            settings.commandlog_request_larger_than,
-            settings.commandlog_large_request_max_len,
-        );
-        log(
-            LogKind::LargeReply,
-            reply_bytes as i64,
-            settings.commandlog_reply_larger_than,
-            settings.commandlog_large_reply_max_len,
-        );
+        log_call(worker, client, command, words, us, bytes);
+    }
+}
+
+impl Worker {
+    /// Notes an event that took so many µs, if that is long (`latency-monitor-threshold`).
+    pub(crate) fn note_latency(&self, event: &'static str, us: u64) {
+        let threshold_ms = self.settings.latency_monitor_threshold;
+        if threshold_ms != 0 && us / 1000 >= threshold_ms {
+            self.engine.latency.add(event, self.now_us() / 1_000_000, us / 1000);
+        }
     }
 }
 

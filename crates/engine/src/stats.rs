@@ -1,7 +1,9 @@
 //! Counters: each worker writes its own, INFO adds them up.
 
 use crate::registry;
+use crate::worker::Worker;
 use std::collections::VecDeque;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A counter that one thread writes and any thread reads.
@@ -13,6 +15,14 @@ impl Counter {
     #[inline]
     pub fn add(&self, amount: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// Notes a figure if it is the highest; only the owning worker may.
+    #[inline]
+    pub fn raise(&self, figure: u64) {
+        if figure > self.0.load(Relaxed) {
+            self.0.store(figure, Relaxed);
+        }
     }
 
     /// Reads.
@@ -42,7 +52,8 @@ pub struct CommandCounters {
 }
 
 impl CommandCounters {
-    /// Notes that each of `calls` took so many µs.
+    /// Notes that each of `calls` took so many µs. Where only some calls are timed, those stand for `calls` of them; a
+    /// reader brings what they stand for down (or up) to the calls that there were.
     pub fn took(&self, us: u64, calls: u64) {
         self.usec.add(us * calls);
         let bucket = (us.max(1).next_power_of_two().trailing_zeros() as usize).min(LATENCY_BUCKETS - 1);
@@ -68,6 +79,7 @@ pub struct Stats {
     pub expired_fields: Counter,
     pub lazyfreed: Counter,
     pub evicted: Counter,
+    pub evicted_clients: Counter,
     pub dirty: Counter,
     pub errors: Counter,
     pub output_limit_disconnections: Counter,
@@ -75,6 +87,14 @@ pub struct Stats {
     pub reads: Counter,
     pub writes: Counter,
     pub put_aside: Counter,
+    /// Turns of the event loop, and µs spent in them, not counting the waits.
+    pub turns: Counter,
+    pub turns_us: Counter,
+    /// The longest turn, in µs, and the most commands in one.
+    pub longest_turn_us: Counter,
+    pub most_commands: Counter,
+    /// µs spent on what is done ten times a second.
+    pub cron_us: Counter,
     /// Indexed by `Registered::id`.
     pub by_command: Vec<CommandCounters>,
 }
@@ -93,6 +113,7 @@ impl Default for Stats {
             expired_fields: Counter::default(),
             lazyfreed: Counter::default(),
             evicted: Counter::default(),
+            evicted_clients: Counter::default(),
             dirty: Counter::default(),
             errors: Counter::default(),
             output_limit_disconnections: Counter::default(),
@@ -100,6 +121,11 @@ impl Default for Stats {
             reads: Counter::default(),
             writes: Counter::default(),
             put_aside: Counter::default(),
+            turns: Counter::default(),
+            turns_us: Counter::default(),
+            longest_turn_us: Counter::default(),
+            most_commands: Counter::default(),
+            cron_us: Counter::default(),
             by_command: registry::all().iter().map(|_| CommandCounters::default()).collect(),
         }
     }
@@ -120,12 +146,18 @@ impl Stats {
             &self.expired_fields,
             &self.lazyfreed,
             &self.evicted,
+            &self.evicted_clients,
             &self.errors,
             &self.output_limit_disconnections,
             &self.query_limit_disconnections,
             &self.reads,
             &self.writes,
             &self.put_aside,
+            &self.turns,
+            &self.turns_us,
+            &self.longest_turn_us,
+            &self.most_commands,
+            &self.cron_us,
         ] {
             counter.reset();
         }
@@ -138,16 +170,33 @@ impl Stats {
     }
 }
 
+/// Counts an error reply by its code, for INFO errorstats; `custom`: a script may have made the code up.
+pub(crate) fn count_error(worker: &Worker, line: &[u8], custom: bool) {
+    /// Codes up to which scripts add their own.
+    const CODES: usize = 128;
+    /// What counts the others.
+    const OTHERS: &str = "ERRORSTATS_OVERFLOW";
+    worker.stats().errors.add(1);
+    let code = line.get(1..).unwrap_or_default().split(|byte| b" \r\n".contains(byte)).next().unwrap_or_default();
+    let code = String::from_utf8_lossy(&code[..code.len().min(64)]).into_owned();
+    let mut errors = worker.engine.errors.lock().unwrap_or_else(PoisonError::into_inner);
+    let code = if custom && errors.len() >= CODES && !errors.contains_key(&code) { OTHERS.into() } else { code };
+    *errors.entry(code).or_default() += 1;
+}
+
+/// How many figures [`Rates`] keeps.
+pub const RATES: usize = 5;
+
 /// Figures that only grow, looked at from time to time, to tell how fast they do.
 #[derive(Default)]
 pub struct Rates {
     /// When (µs) the figures were what.
-    samples: VecDeque<(u64, [u64; 3])>,
+    samples: VecDeque<(u64, [u64; RATES])>,
 }
 
 impl Rates {
     /// Notes what the figures are now.
-    pub fn add(&mut self, now_us: u64, figures: [u64; 3]) {
+    pub fn add(&mut self, now_us: u64, figures: [u64; RATES]) {
         /// Samples kept: at ten a second, some 1.6 s.
         const SAMPLES: usize = 16;
         self.samples.push_back((now_us, figures));
@@ -157,9 +206,9 @@ impl Rates {
     }
 
     /// Growth a second between the first and last sample kept.
-    pub fn per_second(&self) -> [u64; 3] {
+    pub fn per_second(&self) -> [u64; RATES] {
         let (Some((from_us, from)), Some((to_us, to))) = (self.samples.front(), self.samples.back()) else {
-            return [0; 3];
+            return [0; RATES];
         };
         let us = to_us.saturating_sub(*from_us).max(1);
         std::array::from_fn(|index| (to[index].saturating_sub(from[index]) as u128 * 1_000_000 / u128::from(us)) as u64)

@@ -226,7 +226,8 @@ impl<'a> Reader<'a> {
                     self.at += 1;
                     let name = name.map_or_else(|| word.to_lowercase(), String::from);
                     let mut argument = self.after_token()?.unwrap_or(plain(name, Kind::PureToken));
-                    argument.token = Some(word.into());
+                    // Two quotes are an empty word.
+                    argument.token = Some(if word == "\"\"" { String::new() } else { word.into() });
                     items.push(argument);
                 }
                 Some(_) => items.extend(self.word()),

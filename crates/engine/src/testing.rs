@@ -2,6 +2,7 @@
 
 use crate::config::{Config, ConfigHandle, NoEffects};
 use crate::engine::{ChangeSink, Engine, EngineOptions, Platform, ProcessInfo};
+use crate::links::Stream;
 use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
 use kelda_store::shard::{Guard, SHARDS, ShardSet};
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 /// A clock that moves only when told.
 pub struct HandClock {
@@ -50,6 +52,35 @@ pub struct NoPlatform {
     key_bytes: usize,
     /// Whose keys.
     engine: OnceLock<Weak<Engine>>,
+    clock: OnceLock<Arc<HandClock>>,
+    stood_still_us: AtomicU64,
+    /// What another server answers to all that it is sent, if there is one.
+    peer: Mutex<Option<Vec<u8>>>,
+    /// What it was sent.
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+/// A connection to a server that answers always the same.
+struct PeerStream {
+    answers: io::Cursor<Vec<u8>>,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl io::Read for PeerStream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(&mut self.answers, into)
+    }
+}
+
+impl io::Write for PeerStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl NoPlatform {
@@ -59,7 +90,40 @@ impl NoPlatform {
     }
 }
 
+impl NoPlatform {
+    /// Puts another server beside this one, at every address but that of `nowhere`: it answers this to all that it is sent.
+    pub fn set_peer(&self, answers: &[u8]) {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answers.to_vec());
+    }
+
+    /// What the other server was sent since the last look.
+    pub fn heard(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For how long it was asked to stand still, µs: instead, its clock goes on.
+    pub fn stood_still_us(&self) -> u64 {
+        self.stood_still_us.load(Relaxed)
+    }
+}
+
 impl Platform for NoPlatform {
+    fn connect(&self, host: &str, _: u16, _: Duration) -> io::Result<Box<dyn Stream>> {
+        if host == "nowhere" {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let answers = self.peer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let answers = io::Cursor::new(answers.ok_or(io::ErrorKind::ConnectionRefused)?);
+        Ok(Box::new(PeerStream { answers, heard: self.heard.clone() }))
+    }
+
+    fn stand_still(&self, us: u64) {
+        self.stood_still_us.fetch_add(us, Relaxed);
+        if let Some(clock) = self.clock.get() {
+            clock.advance_ms(us / 1000);
+        }
+    }
+
     fn used_memory(&self) -> usize {
         if self.key_bytes == 0 {
             return 1 << 20;
@@ -155,6 +219,8 @@ impl Console {
         }
         let clock = Arc::new(HandClock { us: AtomicU64::new(START_US), us_a_look: AtomicU64::new(0) });
         let platform = Arc::new(platform);
+        // The first and only time.
+        let _ = platform.clock.set(clock.clone());
         let engine = Engine::new(EngineOptions {
             config: Arc::new(ConfigHandle::new(config, Box::new(NoEffects))),
             clock: clock.clone(),

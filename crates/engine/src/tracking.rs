@@ -8,6 +8,7 @@
 //!
 //! Invariant: a session's place in its worker's lists ([`LocalTracking`]) lasts exactly while `Session::tracking` is set.
 
+use crate::client_memory::entry_bytes;
 use crate::command::{Flags, Reply};
 use crate::engine::Engine;
 use crate::mailbox::{Message, SessionRef};
@@ -177,6 +178,7 @@ pub fn start(worker: &mut Worker, session: &mut Session, mut tracks: Tracks) {
         let mut all = engine.tracking.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
         *all.entry(prefix.clone()).or_default() += 1;
         worker.tracking.prefixes.entry(prefix.clone()).or_default().sessions.push(session.at.id);
+        session.info.kept_bytes.fetch_add(entry_bytes(&prefix), Relaxed);
         tracks.prefixes.push(prefix);
     }
     session.tracking = Some(Box::new(tracks));
@@ -196,6 +198,7 @@ pub fn stop(worker: &mut Worker, session: &mut Session) {
     }
     let mut all = engine.tracking.prefixes.lock().unwrap_or_else(PoisonError::into_inner);
     for prefix in tracks.prefixes {
+        session.info.kept_bytes.fetch_sub(entry_bytes(&prefix), Relaxed);
         if let Some(count) = all.get_mut(&prefix) {
             *count -= 1;
             if *count == 0 {

@@ -20,7 +20,7 @@ use crate::stats::Stats;
 use crate::tracking::{self, LocalTracking};
 use kelda_resp::Protocol;
 use kelda_store::shard::{Guard, Keyspace, SHARDS, ShardSet};
-use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
+use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn, Unlinks};
 use kelda_store::waiting::Waiter;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -67,6 +67,10 @@ pub enum Fate {
 pub trait Host {
     /// Serves other sessions for one turn without waiting: reads, processes, writes. May call back into `worker`.
     fn serve_others(&mut self, worker: &mut Worker);
+    /// As [`Host::serve_others`], but sleeps until there is something to do; a nudge to the worker's mailbox is something.
+    fn await_others(&mut self, worker: &mut Worker) {
+        self.serve_others(worker);
+    }
 }
 
 /// A host with no other sessions to serve.
@@ -84,6 +88,8 @@ const CRON_US: u64 = 100_000;
 const RETRY_US: u64 = 200;
 /// Due keys removed from a shard in one go: a few dozen µs.
 const EXPIRE_BATCH: usize = 64;
+/// After so many ms without a command a session gives back the memory that its buffers do not need.
+const QUIET_MS: i64 = 2000;
 /// The least room offered to a read.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -132,6 +138,8 @@ pub struct Worker {
     pub(crate) subscribers: LocalSubscribers,
     pub(crate) eviction: Eviction,
     pub(crate) tracking: LocalTracking,
+    /// Sessions of this worker that are replicas.
+    pub(crate) replicas: Vec<SessionRef>,
     /// Sessions of this worker that monitor,
     pub(crate) monitors: Vec<SessionRef>,
     /// and what they are to be shown at the next commit.
@@ -149,12 +157,16 @@ pub struct Worker {
     pub(crate) libraries_generation: u64,
     /// Whether a script is running on this worker.
     pub(crate) in_script: bool,
+    /// Whether a MIGRATE waits on this worker.
+    pub(crate) migrating: bool,
     /// The script that is running, for SCRIPT KILL and its like.
     pub(crate) context: Option<Box<Context>>,
     pub(crate) scratch: exec::Scratch,
     env: Env,
     seed: u64,
     now_us: i64,
+    /// When the present turn of the event loop began, Unix µs, and how many commands had run; 0 before its first session.
+    turn_began: (i64, u64),
     next_cron_us: u64,
     next_expiry_us: u64,
     next_shard: usize,
@@ -188,6 +200,7 @@ impl Worker {
             subscribers: LocalSubscribers::default(),
             eviction: Eviction::default(),
             tracking: LocalTracking::default(),
+            replicas: Vec::new(),
             monitors: Vec::new(),
             monitored: Vec::new(),
             observed: false,
@@ -197,11 +210,13 @@ impl Worker {
             last_script: None,
             libraries_generation: 0,
             in_script: false,
+            migrating: false,
             context: None,
             scratch: exec::Scratch::default(),
             env: Env::default(),
             seed,
             now_us: engine.clock.unix_us(),
+            turn_began: (0, 0),
             next_cron_us: 0,
             next_expiry_us: 0,
             next_shard: index % SHARDS,
@@ -247,6 +262,11 @@ impl Worker {
             see_due: false,
             scripted: false,
             named_keys_only: false,
+            unlinks: Unlinks {
+                due: settings.lazyfree_lazy_expire,
+                evicted: settings.lazyfree_lazy_eviction,
+                implied: settings.lazyfree_lazy_server_del,
+            },
         };
         self.eviction.restart(settings.maxmemory != 0);
     }
@@ -314,6 +334,7 @@ impl Worker {
         exec::unwatch(self, &mut session);
         tracking::stop(self, &mut session);
         monitor::stop(self, &mut session);
+        self.stop_following(&session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.info.subscribed()[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
@@ -369,6 +390,10 @@ impl Worker {
             session.holds.iter_mut().for_each(|hold| hold.start -= session.written);
             session.written = 0;
         }
+        if session.replica {
+            let pending = session.reply.len() - session.written;
+            self.engine.replication.pull(session.at, pending, &mut session.reply.buf, self.now_us / 1000);
+        }
     }
 
     /// Whether output waits for the log.
@@ -405,6 +430,9 @@ impl Worker {
     /// Parses and runs what is complete of a session's input.
     pub fn process(&mut self, slot: Slot, host: &mut dyn Host) {
         self.refresh();
+        if self.turn_began.0 == 0 {
+            self.turn_began = (self.now_us, self.stats().commands.get());
+        }
         // What another client's command sent before its reply comes before the reply to what was sent after that.
         self.read_new_mail();
         self.run_session(slot, host);
@@ -422,7 +450,9 @@ impl Worker {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         session.put_aside = false;
         self.leave_pause(&session);
-        exec::run(self, &mut session, host);
+        if self.admits(&session) {
+            exec::run(self, &mut session, host);
+        }
         self.put_back(session);
     }
 
@@ -457,6 +487,7 @@ impl Worker {
             self.touched.push(at.slot);
         }
         self.check_output(&mut session);
+        self.count_client(&session.info);
         self.sessions[at.slot] = Some(session);
     }
 
@@ -494,7 +525,7 @@ impl Worker {
         let mut cx = self.context.take().unwrap_or_else(|| self.new_context());
         // Looked at once the shards are held: who turns the log on holds them all, and a session that heard a value from these
         // has had its wish heard before.
-        cx.env.log_changes = self.engine.log.is_on();
+        cx.env.log_changes = self.engine.log.is_on() || self.engine.replication.is_on();
         cx.broadcast = self.engine.tracking.broadcasts();
         cx.actor = self.current;
         Txn::new(guard, db, self.now_us / 1000, cx)
@@ -529,7 +560,7 @@ impl Worker {
 
     fn take_effect(&mut self, txn: &mut Txn) {
         if txn.cx().saw_stale() {
-            txn.reap_stale();
+            txn.reap_stale_apart();
         }
         if !txn.cx().ready.is_empty() {
             // As in Redis, a served session hears of what made it ready before its reply.
@@ -563,9 +594,11 @@ impl Worker {
             self.engine.saves.flushed(&self.settings);
         }
         let mut lsn = 0;
-        if !txn.cx.changes.is_empty() {
+        if self.engine.replication.is_on() {
+            self.feed_transaction(txn);
+        }
+        if !txn.cx.changes.is_empty() && self.engine.log.is_on() {
             lsn = self.engine.log.commit(&txn.cx.changes);
-            txn.cx().changes.clear();
             self.tellings.tell(lsn);
             self.tellings.made_lsn = lsn;
             self.committed = true;
@@ -574,6 +607,7 @@ impl Worker {
                 txn.set_lsn(lsn);
             }
         }
+        txn.cx().changes.clear();
         if !self.served.is_empty() || !self.outbox.is_empty() || !txn.cx.events.is_empty() {
             self.tell_others(txn.cx(), lsn);
         }
@@ -633,6 +667,7 @@ impl Worker {
     /// Drains the mailbox and runs what is due. Called after every turn of the event loop.
     pub fn wake(&mut self) {
         self.refresh();
+        let woken_us = self.now_us;
         for message in std::mem::take(&mut self.late) {
             self.receive(message);
         }
@@ -648,11 +683,16 @@ impl Worker {
         if now >= self.next_cron_us {
             self.next_cron_us = now + CRON_US;
             self.cron();
+            self.stats().cron_us.add(self.engine.clock.monotonic_us().saturating_sub(now).max(1));
         }
+        self.end_turn(woken_us);
         if !self.holding.is_empty() || !self.awaiting_log.is_empty() {
             self.engine.log.await_progress(self.index);
             self.release_held();
             self.serve_log_waits();
+        }
+        if !self.replicas.is_empty() {
+            self.serve_replicas();
         }
         let (committed, wanted) = (std::mem::take(&mut self.committed), std::mem::take(&mut self.sync_wanted));
         if (committed || wanted)
@@ -660,6 +700,20 @@ impl Worker {
         {
             sink.get_on(wanted);
         }
+    }
+
+    /// Counts a turn of the event loop. What is done when it wakes counts as one µs: the clock is not read for it.
+    fn end_turn(&mut self, woken_us: i64) {
+        let (began_us, commands) = std::mem::take(&mut self.turn_began);
+        let stats = self.stats();
+        let mut us = 1;
+        if began_us != 0 {
+            us += (woken_us - began_us).max(0) as u64;
+            stats.most_commands.raise(stats.commands.get().saturating_sub(commands));
+        }
+        stats.turns.add(1);
+        stats.turns_us.add(us);
+        stats.longest_turn_us.raise(us);
     }
 
     /// How long the event loop may sleep, in µs; `None` for ever.
@@ -746,6 +800,7 @@ impl Worker {
             Message::Redirected { to, what } => self.receive_redirected(to, what),
             Message::Monitored { lines } => self.receive_monitored(&lines),
             Message::Shutdown => {}
+            Message::StandStill { us } => self.engine.platform.stand_still(us),
         }
     }
 
@@ -779,6 +834,7 @@ impl Worker {
                 self.hold(&mut session, lsn, start);
             }
             self.check_output(&mut session);
+            self.count_client(&session.info);
             self.sessions[slot] = Some(session);
             self.touch(slot);
             return;
@@ -803,11 +859,19 @@ impl Worker {
         bytes
     }
 
-    /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
-    fn check_output(&mut self, session: &mut Session) {
-        let pending = session.reply.len() - session.written;
+    /// How long a session's output may get before it is cut off.
+    pub(crate) fn longest_output(&self, session: &Session) -> usize {
         let limits = &self.settings.client_output_buffer_limit;
         let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
+        match limit.hard_bytes {
+            0 => usize::MAX,
+            bytes => session.written.saturating_add(bytes as usize),
+        }
+    }
+
+    /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
+    pub(crate) fn check_output(&mut self, session: &mut Session) {
+        let (limit, pending) = self.output_limit(session);
         session.info.output_bytes.store(pending, Relaxed);
         let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
         let mut cut = over(limit.hard_bytes);
@@ -820,6 +884,7 @@ impl Worker {
         }
         if cut && session.fate != Fate::Close {
             session.fate = Fate::Close;
+            session.info.killed.store(true, Relaxed);
             self.stats().output_limit_disconnections.add(1);
             self.touched.push(session.at.slot);
             let text = format!("Client id={} closed for overcoming of output buffer limits.", session.at.id);
@@ -829,6 +894,11 @@ impl Worker {
 
     /// Removes due keys of this worker's shards, for a bounded time.
     fn expire_keys(&mut self, now_us: u64) {
+        self.expire_some(now_us);
+        self.note_latency("expire-cycle", self.engine.clock.monotonic_us().saturating_sub(now_us));
+    }
+
+    fn expire_some(&mut self, now_us: u64) {
         /// Between two rounds while nothing is due, in µs.
         const ROUND_US: u64 = 10_000;
         /// Keys removed in one round, at most: some 100 µs.
@@ -868,6 +938,10 @@ impl Worker {
         }
         let ahead_us = soonest_ms.saturating_sub(now_ms).saturating_mul(1000).clamp(0, CRON_US as i64) as u64;
         self.next_expiry_us = now_us + ahead_us.max(ROUND_US);
+        if ahead_us == CRON_US && self.next_cron_us > now_us {
+            // Nothing is due soon: one time to wake is enough.
+            self.next_expiry_us = self.next_cron_us;
+        }
     }
 
     /// Goes on to the next shard whose due keys this worker removes.
@@ -881,12 +955,16 @@ impl Worker {
     fn cron(&mut self) {
         self.eviction.look_again();
         self.eviction.going_on |= self.settings.maxmemory != 0;
+        self.count_clients();
         if self.index == 0 {
             tracking::trim(self);
             self.engine.note_memory();
             self.engine.note_rates();
+            self.engine.hotkeys.cron(&self.engine);
+            self.engine.links.tidy(self.engine.clock.monotonic_us());
             self.engine.saves.cron(&self.engine, &self.settings);
             self.engine.backups.cron(&self.engine, &self.settings);
+            self.engine.replication.cron(&self.engine, &self.settings);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());
@@ -902,13 +980,17 @@ impl Worker {
                 && session.blocked.is_none()
                 && session.subscription_count == 0
                 && !session.info.monitor.load(Relaxed)
+                && !session.replica
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {
                 session.fate = Fate::Close;
                 self.touched.push(slot);
             }
-            if session.over_soft_limit_since_us.is_some() {
+            if session.over_soft_limit_since_us.is_some() || session.replica {
                 self.check_output(&mut session);
+            }
+            if now_ms - session.info.active_ms.load(Relaxed) > QUIET_MS {
+                session.shrink_buffers();
             }
             self.sessions[slot] = Some(session);
         }

@@ -178,3 +178,92 @@ fn filters_of_the_list() {
          CLIENT KILL NOT-TYPE normal SKIPME no => :1",
     );
 }
+
+/// The names of the clients that are connected, but for the one that asks.
+fn others(console: &mut Console) -> Vec<String> {
+    let list = console.ask("a", "CLIENT LIST");
+    let names = list.split(' ').filter_map(|field| field.strip_prefix("name="));
+    names.filter(|name| !name.is_empty()).map(str::to_string).collect()
+}
+
+#[test]
+fn clients_that_hold_too_much_are_cut_off() {
+    let mut console = Console::default();
+    for name in ["small", "big", "spared"] {
+        console.ask(name, &format!("CLIENT SETNAME {name}"));
+    }
+    console.ask("spared", "CLIENT NO-EVICT ON");
+    // Commands that are not complete.
+    console.send("small", format!("*1\r\n$100000\r\n{}", "x".repeat(50_000)).as_bytes());
+    console.send("big", format!("*1\r\n$200000\r\n{}", "x".repeat(100_000)).as_bytes());
+    console.send("spared", format!("*1\r\n$900000\r\n{}", "x".repeat(300_000)).as_bytes());
+    assert_eq!(others(&mut console), ["small", "big", "spared"]);
+    console.check("CONFIG SET maxmemory-clients 450000 => +OK");
+    assert_eq!(others(&mut console), ["small", "spared"], "the biggest that may go has gone");
+    assert!(console.is_closed("big"));
+    // A part of maxmemory, by what a transaction queues.
+    console.check("CONFIG SET maxmemory-clients 50% maxmemory 1mb => +OK");
+    console.check("CONFIG SET maxmemory 100mb => +OK\nCONFIG SET maxmemory-clients 500000 => +OK");
+    console.ask("queue", "MULTI");
+    for _ in 0..3 {
+        console.ask("queue", &format!("SET k {}", "x".repeat(60_000)));
+    }
+    assert!(console.is_closed("queue"));
+    let stats = console.ask("a", "INFO stats");
+    assert!(stats.contains("evicted_clients:2"), "{stats}");
+}
+
+#[test]
+fn what_clients_watch_and_listen_to_counts() {
+    let mut console = Console::new(&[("maxmemory-clients", "200000")]);
+    for round in 0..2000 {
+        if console.is_closed("b") {
+            break;
+        }
+        console.ask("b", &format!("{} name:{round}", if round % 2 == 0 { "WATCH" } else { "SUBSCRIBE" }));
+        console.ask("b", "RESET");
+        console.ask("b", &format!("WATCH name:{round}"));
+    }
+    assert!(!console.is_closed("b"), "what is given up does not count");
+    console.ask("b", "HELLO 3");
+    for round in 0..2000 {
+        if !console.is_closed("b") {
+            console.ask("b", &format!("SUBSCRIBE name:{round}"));
+        }
+    }
+    assert!(console.is_closed("b"));
+}
+
+#[test]
+fn blanks_between_requests_do_not_shift_what_follows() {
+    let mut console = Console::default();
+    console.send("a", b"*1\r\n$4\r\nPING\r\n\n\n*2\r\n$4\r\nECHO\r\n$3\r\na");
+    assert_eq!(console.raw("a"), b"+PONG\r\n");
+    console.send("a", b"bc\r\n\n*1\r\n$4\r\nPI");
+    console.send("a", b"NG\r\n");
+    assert_eq!(console.raw("a"), b"$3\r\nabc\r\n+PONG\r\n");
+}
+
+#[test]
+fn too_much_input_is_not_run_even_if_it_came_at_once() {
+    let mut console = Console::new(&[("client-query-buffer-limit", "1mb")]);
+    console.send("b", format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2000000\r\n{}\r\n", "x".repeat(2_000_000)).as_bytes());
+    assert!(console.is_closed("b"));
+    console.check("EXISTS k => :0");
+}
+
+#[test]
+fn replies_that_nobody_will_get_are_not_written_to_the_end() {
+    let mut console = Console::default();
+    console.check(
+        "HSET h f v => :1
+         SADD s m => :1
+         ZADD z 1 m => :1
+         CONFIG SET client-output-buffer-limit 'normal 100000 0 0' => +OK",
+    );
+    for command in ["HRANDFIELD h -999999999999", "SRANDMEMBER s -999999999999", "ZRANDMEMBER z -999999999999"] {
+        console.ask(command, command);
+        assert!(console.is_closed(command));
+    }
+    console.check("PING => +PONG");
+}

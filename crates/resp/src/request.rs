@@ -149,6 +149,12 @@ pub struct RequestParser {
 }
 
 impl RequestParser {
+    /// How much of the buffer it has taken for arguments of a request that was cut.
+    #[inline]
+    pub fn parsed_bytes(&self) -> usize {
+        self.position
+    }
+
     /// Whether the next byte begins a request.
     #[inline]
     pub fn is_idle(&self) -> bool {

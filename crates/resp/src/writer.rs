@@ -24,12 +24,20 @@ pub struct Writer {
     pub buf: Vec<u8>,
     /// The version to write.
     pub protocol: Protocol,
+    /// How long the buffer may get: when it is longer, nobody will be sent what is in it.
+    pub most: usize,
 }
 
 impl Writer {
     /// An empty buffer.
     pub fn new(protocol: Protocol) -> Self {
-        Writer { buf: Vec::new(), protocol }
+        Writer { buf: Vec::new(), protocol, most: usize::MAX }
+    }
+
+    /// Whether it is too long, so that there is no use in writing more.
+    #[inline]
+    pub fn is_overfull(&self) -> bool {
+        self.buf.len() > self.most
     }
 
     /// Bytes written so far; with [`truncate`](Self::truncate) the mark to roll back to.

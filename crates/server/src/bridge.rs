@@ -10,12 +10,15 @@ use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, Wake};
 use kelda_engine::config::{ConfigHandle, LogLevel, Settings};
 use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
+use kelda_engine::links::Stream;
 use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Makes the worker of each thread.
 pub struct Threads {
@@ -103,6 +106,10 @@ impl Host for Bridge<'_> {
         if self.0.is_stopping() {
             worker.engine.ending.store(true, Relaxed);
         }
+    }
+
+    fn await_others(&mut self, worker: &mut Worker) {
+        self.0.await_others(worker);
     }
 }
 
@@ -240,6 +247,42 @@ impl Platform for Process {
             let _ = std::fs::remove_file(&temporary);
         }
         result
+    }
+
+    fn connect(&self, host: &str, port: u16, timeout: Duration) -> io::Result<Box<dyn Stream>> {
+        let unknown = || io::Error::from(io::ErrorKind::NotFound);
+        let addresses = (host, port).to_socket_addrs().map_err(|_| unknown())?;
+        let mut result = Err(unknown());
+        for address in addresses {
+            result = TcpStream::connect_timeout(&address, timeout);
+            if result.is_ok() {
+                break;
+            }
+        }
+        let stream = result?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        Ok(Box::new(stream))
+    }
+
+    fn in_background(&self, name: &str, work: Box<dyn FnOnce() + Send>) {
+        // `spawn` takes its work even when it fails: what it could not run is run here.
+        let work = Arc::new(Mutex::new(Some(work)));
+        let run = |work: &Mutex<Option<Box<dyn FnOnce() + Send>>>| {
+            let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(work) = work {
+                work();
+            }
+        };
+        let theirs = work.clone();
+        if std::thread::Builder::new().name(name.into()).spawn(move || run(&theirs)).is_err() {
+            run(&work);
+        }
+    }
+
+    fn stand_still(&self, us: u64) {
+        std::thread::sleep(Duration::from_micros(us));
     }
 
     fn in_parallel(&self, threads: usize, work: &(dyn Fn() + Sync)) {

@@ -379,8 +379,18 @@ impl EventLoop {
         if self.executing.contains(&slot) {
             return; // its `serve`, further out, goes on with `flush`, which sees what has come meanwhile
         }
-        if conn.readable && !conn.ended && sessions.fate(slot) == Fate::Open {
+        let mut asked = 0;
+        while let Some(Some(conn)) = self.conns.get_mut(slot)
+            && conn.readable
+            && !conn.ended
+            && sessions.fate(slot) == Fate::Open
+        {
             let hint = sessions.read_hint(slot).max(1);
+            // A second time only for the rest of a big argument, of which the first read brought the beginning.
+            if hint <= asked {
+                break;
+            }
+            asked = if asked == 0 { hint } else { usize::MAX };
             let input = sessions.input(slot);
             input.reserve(hint);
             let room = input.capacity() - input.len();
@@ -450,6 +460,10 @@ impl EventLoop {
 impl<S: Sessions> Others<S> for EventLoop {
     fn serve_others(&mut self, sessions: &mut S) {
         self.turn(sessions, false);
+    }
+
+    fn await_others(&mut self, sessions: &mut S) {
+        self.turn(sessions, true);
     }
 
     fn is_stopping(&self) -> bool {

@@ -11,6 +11,7 @@ mod listen;
 mod log;
 mod maintenance;
 mod memory;
+mod oom;
 mod persistence;
 mod process;
 mod sessions;

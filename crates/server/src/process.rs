@@ -3,6 +3,7 @@
 use crate::event_loop::Shared;
 use crate::listen::{Listener, listen_tcp, reason};
 use crate::log;
+use crate::oom::Oom;
 use kelda_engine::config::{Config, Effects, Settings};
 use rustix::net::Shutdown;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
@@ -81,6 +82,8 @@ pub struct ProcessEffects {
     pub listening: Mutex<Vec<OwnedFd>>,
     /// The event loops, once they exist.
     pub loops: Arc<OnceLock<Arc<Shared>>>,
+    /// What the kernel knows of `oom-score-adj`.
+    pub oom: Oom,
     /// Turns the log on or off, once there is one.
     pub turn_log: Arc<OnceLock<TurnLog>>,
 }
@@ -126,6 +129,9 @@ impl Effects for ProcessEffects {
         if new.maxclients > old.maxclients && possible < new.maxclients {
             let text = "The operating system is not able to handle the specified number of clients, try with";
             return Err(("maxclients", format!("{text} {possible}")));
+        }
+        if (new.oom_score_adj, new.oom_score_adj_values) != (old.oom_score_adj, old.oom_score_adj_values) {
+            self.oom.apply(&new).map_err(|why| ("oom-score-adj", why))?;
         }
         if new.dir != old.dir {
             let dir = change_dir(&new.dir).map_err(|error| ("dir", reason(&error)))?;
@@ -215,8 +221,13 @@ mod tests {
         let listening = Mutex::new(second_descriptors(&listeners).expect("descriptors"));
         assert_eq!(port_of(&listeners[0].fd), port);
         drop(listeners);
-        let effects =
-            Arc::new(ProcessEffects { file: None, listening, loops: Arc::default(), turn_log: Arc::default() });
+        let effects = Arc::new(ProcessEffects {
+            file: None,
+            listening,
+            loops: Arc::default(),
+            oom: Oom::default(),
+            turn_log: Arc::default(),
+        });
         struct Share(Arc<ProcessEffects>);
         impl Effects for Share {
             fn apply(&self, old: &Settings, new: &mut Config) -> Result<(), (&'static str, String)> {

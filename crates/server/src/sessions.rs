@@ -48,6 +48,8 @@ pub trait Sessions: Sized {
 pub trait Others<S> {
     /// Serves the other sessions for one turn, without waiting.
     fn serve_others(&mut self, sessions: &mut S);
+    /// Serves the other sessions for one turn, which begins when there is something to do.
+    fn await_others(&mut self, sessions: &mut S);
     /// Whether the loop is about to end, which a long command holds up.
     fn is_stopping(&self) -> bool;
 }

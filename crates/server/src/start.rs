@@ -5,6 +5,7 @@ use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
 use crate::maintenance;
+use crate::oom::Oom;
 use crate::persistence::describe;
 use crate::process::{
     ProcessEffects, TurnLog, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file,
@@ -16,7 +17,8 @@ use signal_hook::iterator::Signals;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// The version, from Cargo.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -211,8 +213,10 @@ fn serve<M: MakeSessions>(
         file: file.clone(),
         listening: Mutex::new(seconds),
         loops: loops_cell.clone(),
+        oom: Oom::default(),
         turn_log: turn_log.clone(),
     };
+    effects.oom.apply(&settings).map_err(Failure::Start)?;
     let unobeyed = unobeyed(config.kept_lines());
     let handle = Arc::new(ConfigHandle::new(config, Box::new(effects)));
     let (shared, loops) =
@@ -231,8 +235,11 @@ fn serve<M: MakeSessions>(
         log::warning(&format!("Not supported yet, and without effect: the configuration's '{line}'"));
     }
     log::notice("Server initialized");
-    let running = start_threads(loops, &shared, &sessions).map_err(|e| start_error("Cannot start a thread", e))?;
+    let loaded = Arc::new(Latch::default());
+    let running =
+        start_threads(loops, &shared, &sessions, &loaded).map_err(|e| start_error("Cannot start a thread", e))?;
     let started = load(&*sessions, &|| shared.is_stopping());
+    loaded.open();
     let failure = started.err().filter(|_| !shared.is_stopping());
     if let Some(why) = &failure {
         log::warning(&format!("Fatal error loading the DB, check server logs. Exiting. {why}"));
@@ -297,20 +304,46 @@ fn load<M: MakeSessions>(made: &M, stopping: &(dyn Fn() -> bool + Sync)) -> Resu
     })
 }
 
+/// What the loops wait for, for a while.
+#[derive(Default)]
+struct Latch {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Latch {
+    fn open(&self) {
+        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opened.notify_all();
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whether it was opened or the time is over, the loop begins.
+        drop(self.opened.wait_timeout_while(is_open, at_most, |is_open| !*is_open));
+    }
+}
+
+/// For so long the loops wait for the data before they take connections, so that who connects to a server with little of it
+/// is not told that it is loading: Redis, too, loads without looking at its sockets for a while.
+const LOADING_UNSEEN: Duration = Duration::from_millis(500);
+
 type Running = Vec<std::thread::JoinHandle<()>>;
 
 fn start_threads<M: MakeSessions>(
     loops: Vec<EventLoop>,
     shared: &Arc<Shared>,
     make: &Arc<M>,
+    loaded: &Arc<Latch>,
 ) -> std::io::Result<Running> {
     let start = |(index, mut event_loop): (usize, EventLoop)| {
         let mailbox = shared.mailboxes[index].clone(); // there is one for each loop
-        let make = make.clone();
+        let (make, loaded) = (make.clone(), loaded.clone());
         // Scripts nest deeply on a loop's stack.
         let thread = std::thread::Builder::new().name(format!("loop-{index}")).stack_size(STACK_BYTES);
         thread.spawn(move || {
             let mut sessions = make.make(index, Box::new(move || mailbox.wake()));
+            loaded.wait(LOADING_UNSEEN);
             event_loop.run(&mut sessions);
         })
     };

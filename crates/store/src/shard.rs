@@ -464,6 +464,14 @@ impl Keyspace {
         prefetch_to_write(std::ptr::from_ref(&self.shards[shard_of(hash)]).cast());
     }
 
+    /// Has the processor fetch the bucket of a key of database 0, whose shard has been prefetched. A hint: it needs no lock.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        let shard = &self.shards[shard_of(hash)];
+        let array = shard.array.load(Ordering::Relaxed);
+        BucketHint { array, buckets: shard.buckets.load(Ordering::Relaxed) }.prefetch(hash);
+    }
+
     /// Has the processor fetch the buckets and then the entries of up to [`PREFETCH_MAX`] keys; further ones, and those of
     /// shards that are busy, are left out. Their shards have been prefetched.
     ///
@@ -475,11 +483,7 @@ impl Keyspace {
     pub fn prefetch(&self, db: u32, hashes: &[u64]) {
         let hashes = &hashes[..hashes.len().min(PREFETCH_MAX)];
         let shard = |at: usize| &self.shards[shard_of(hashes[at])];
-        for (at, &hash) in hashes.iter().enumerate() {
-            let shard = shard(at);
-            let array = shard.array.load(Ordering::Relaxed);
-            BucketHint { array, buckets: shard.buckets.load(Ordering::Relaxed) }.prefetch(hash);
-        }
+        hashes.iter().for_each(|&hash| self.prefetch_bucket(hash));
         // Bit `at` is for `hashes[at]`.
         let (mut locked, mut held) = (0u64, 0u64);
         for (at, &hash) in hashes.iter().enumerate() {

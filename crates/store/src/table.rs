@@ -321,6 +321,18 @@ impl<T: Item> Table<T> {
         SlotMut { table: self, place: Place { bucket, chunk, slot } }
     }
 
+    /// Makes buckets for so many items in a table that never held any, which then need not be split as it fills. No more than
+    /// lie in one array. O(items).
+    pub fn reserve(&mut self, items: usize) {
+        let buckets = (items.saturating_mul(8) / LOAD_MAX_EIGHTHS).min(ARRAY_BUCKETS);
+        if self.buckets != 0 || buckets < 2 {
+            return;
+        }
+        self.root = allocate(array_layout(buckets)).as_ptr();
+        self.buckets = buckets as u32;
+        (0..buckets).for_each(|index| self.bucket(index).set_word(0));
+    }
+
     /// Takes the item with this key out. O(1): at most two buckets are merged.
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<T> {
         let place = self.find(hash, key)?;

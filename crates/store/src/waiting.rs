@@ -103,6 +103,11 @@ impl Waiters {
         self.len += 1;
     }
 
+    /// The queue of each awaited key, in no order.
+    pub fn queues(&self) -> impl Iterator<Item = &VecDeque<Arc<Waiter>>> {
+        self.queues.values()
+    }
+
     /// Calls `f` with each waiter whose command reaches further keys than this one.
     pub fn for_each_reaching_out(&self, mut f: impl FnMut(&Arc<Waiter>)) {
         if self.reaching_out != 0 {

@@ -158,12 +158,16 @@ struct Part {
 
 impl Part {
     fn parse(args: &Args, first: usize) -> Result<Part> {
-        let start = if args.len() > first { args.int(first)? } else { 0 };
-        let end = if args.len() > first + 1 { Some(args.int(first + 1)?) } else { None };
-        let in_bits = args.is(first + 2, "BIT");
-        if args.len() > first + 3 || args.len() > first + 2 && !in_bits && !args.is(first + 2, "BYTE") {
+        // In this order, as Valkey looks at them.
+        if args.len() > first + 3 {
             return Err(Error::Syntax);
         }
+        let start = if args.len() > first { args.int(first)? } else { 0 };
+        let in_bits = args.is(first + 2, "BIT");
+        if args.len() > first + 2 && !in_bits && !args.is(first + 2, "BYTE") {
+            return Err(Error::Syntax);
+        }
+        let end = if args.len() > first + 1 { Some(args.int(first + 1)?) } else { None };
         Ok(Part { start, end, in_bits })
     }
 
@@ -489,7 +493,8 @@ fn bitfield(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
             continue;
         };
         changed |= grows || new != old;
-        if std::mem::take(&mut grows) {
+        // What reaches to the end makes the string long enough by itself.
+        if std::mem::take(&mut grows) && (new == old || operation.bytes().end != end) {
             txn.set_range(key, end - 1, &[0])?;
         }
         if new != old {

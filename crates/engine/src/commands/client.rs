@@ -271,6 +271,7 @@ fn flags(info: &ClientInfo) -> String {
     let subscribed = info.subscriptions.iter().any(|count| count.load(Relaxed) != 0);
     let shown: String = [
         (info.monitor.load(Relaxed), 'O'),
+        (info.replica.load(Relaxed), 'S'),
         (subscribed, 'P'),
         (info.queued.load(Relaxed) >= 0, 'x'),
         (info.blocked.load(Relaxed), 'b'),
@@ -291,8 +292,6 @@ fn flags(info: &ClientInfo) -> String {
 
 /// A client as CLIENT LIST shows it: the fields of Redis 8.
 pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
-    /// What a session takes besides its buffers, about.
-    const SESSION_BYTES: usize = 1024;
     let labels = info.labels().clone();
     let command = match info.command.load(Relaxed) {
         0 => "NULL",
@@ -302,9 +301,12 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
     let [net_in, net_out, commands] = info.totals.each_ref().map(|count| count.load(Relaxed));
     let (input, output) = (info.input_bytes.load(Relaxed), info.output_bytes.load(Relaxed));
     let seconds = |since_ms: i64| (now_ms - since_ms).max(0) / 1000;
+    /// What Redis keeps of a client's output in a buffer, and in each element of the list behind it.
+    const CHUNK_BYTES: usize = 16 * 1024;
+    let listed = if output > CHUNK_BYTES { output } else { 0 };
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} \
-         watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs={output} rbp={output} obl={output} oll=0 omem=0 tot-mem={} \
+         watch={} qbuf={input} qbuf-free=0 argv-mem={} multi-mem={} rbs={output} rbp={output} obl={output} oll={} omem={} tot-mem={} \
          events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={net_in} \
          tot-net-out={net_out} tot-cmds={commands}",
         info.at.id,
@@ -318,7 +320,11 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
         info.db.load(Relaxed),
         info.queued.load(Relaxed),
         info.watched.load(Relaxed),
-        SESSION_BYTES + input + output,
+        info.argument_bytes.load(Relaxed),
+        info.queued_bytes.load(Relaxed),
+        listed.div_ceil(CHUNK_BYTES),
+        listed,
+        info.memory(),
         labels.user,
         info.redirect.load(Relaxed),
         info.resp.load(Relaxed),

@@ -2,11 +2,11 @@
 
 use super::server::is_local;
 use crate::args::Args;
-use crate::blocking;
 use crate::command::{Command, Flags, Group, Reply, Run};
-use crate::ctx::{Ctx, Origin};
+use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::functions::Libraries;
+use crate::mailbox::Message;
 use crate::rdb;
 use kelda_resp::{Protocol, number};
 use kelda_store::entry::EntryRef;
@@ -14,7 +14,6 @@ use kelda_store::shard::ShardSet;
 use kelda_store::txn::{Key, Ttl, Txn, View};
 use kelda_store::value::ValueRef;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 /// The family. The subcommands are none of their own in COMMAND, as in Redis.
 pub static COMMANDS: &[Command] = &[Command {
@@ -43,9 +42,9 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     ("POPULATE", 3, 5, populate),
     ("HTSTATS", 3, 4, table_stats),
     ("LISTPACK", 3, 3, listpack),
+    ("CONFIG-REWRITE-FORCE-ALL", 2, 2, |ctx, _, reply| super::server::rewrite_config(ctx, true, reply)),
     ("RELOAD", 2, 5, reload),
-    // With the data in memory only there is no log: what would come back from it is what is there.
-    ("LOADAOF", 2, 2, accept),
+    ("LOADAOF", 2, 2, load_log),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SET-DISABLE-DENY-SCRIPTS", 3, 3, set_disable_deny_scripts),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, |_, args, reply| {
@@ -107,19 +106,18 @@ fn accept(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-/// Waits. Only this session: other sessions of the thread go on, but for EXEC, which cannot be left half done.
+/// Has the whole server stand still: what it is for is to see what others do then.
 fn sleep(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     // As strtod reads it: what is no number is 0.
     let seconds = number::parse_f64(&args[2]).unwrap_or(0.0).clamp(0.0, 1e9);
     let us = (seconds * 1e6) as u64;
-    if us == 0 {
-        reply.ok();
-    } else if ctx.origin == Origin::Client && ctx.txn.is_none() {
-        blocking::sleep(ctx.worker, ctx.session, us);
-    } else {
-        std::thread::sleep(Duration::from_micros(us));
-        reply.ok();
-    }
+    let engine = ctx.engine();
+    let this = ctx.worker.index;
+    (0..engine.worker_count()).filter(|index| *index != this).for_each(|index| {
+        engine.post(this, index, Message::StandStill { us });
+    });
+    engine.platform.stand_still(us);
+    reply.ok();
     Ok(())
 }
 
@@ -192,9 +190,22 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
             }
         }
         txn.select(here);
-        rdb::load_functions(&engine, &file.functions).map_err(|error| failed(&error))
+        rdb::load_functions(&engine, &file.functions, merge).map_err(|error| failed(&error))
     })??;
     engine.platform.log(3, "DB reloaded by DEBUG RELOAD");
+    reply.ok();
+    Ok(())
+}
+
+fn load_log(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    if ctx.txn.is_some() {
+        return Err(Error::text("ERR DEBUG LOADAOF does not run inside of a transaction"));
+    }
+    let sink = engine.log.sink().ok_or(Error::text("ERR there is no log"))?;
+    sink.reload()
+        .map_err(|why| Error::owned(format!("ERR Error trying to load the AOF files, check server logs: {why}")))?;
+    engine.platform.log(3, "Append Only File loaded by DEBUG LOADAOF");
     reply.ok();
     Ok(())
 }

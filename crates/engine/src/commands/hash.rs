@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use kelda_resp::{LongDouble, Protocol, parse_i64};
 use kelda_store::Str;
 use kelda_store::hash::{Hash, Live};
-use kelda_store::txn::{EventClasses, Txn, View};
+use kelda_store::txn::{Txn, View};
+use smallvec::SmallVec;
 
 const BASE: Command = Command { group: Group::Hash, since: "2.0.0", ..Command::BASE };
 const FAST: Flags = Flags::FAST;
@@ -215,7 +216,7 @@ fn set_fields(txn: &mut Txn, args: &Args, name: &str) -> Result<usize> {
     for [field, value] in pairs {
         new += usize::from(hash.set(field, value));
     }
-    hash.event(EventClasses::HASH, "hset");
+    hash.field_event("hset", pairs.iter().map(|[field, _]| field));
     Ok(new)
 }
 
@@ -224,7 +225,7 @@ fn hsetnx(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let absent = !hash.contains(&args[2]);
     if absent {
         hash.set(&args[2], &args[3]);
-        hash.event(EventClasses::HASH, "hset");
+        hash.field_event("hset", [&args[2]]);
     }
     reply.int(i64::from(absent));
     Ok(())
@@ -298,16 +299,14 @@ fn hstrlen(view: &View, args: &Args, reply: &mut Reply) -> Result {
 }
 
 fn hdel(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    let mut removed = 0;
+    let mut removed: SmallVec<[&[u8]; 8]> = SmallVec::new();
     if let Some(mut hash) = txn.edit::<Hash>(args.key(1))? {
-        for field in args.from(2) {
-            removed += i64::from(hash.remove(field).is_some());
-        }
-        if removed > 0 {
-            hash.event(EventClasses::HASH, "hdel");
+        removed.extend(args.from(2).iter().copied().filter(|field| hash.remove(field).is_some()));
+        if !removed.is_empty() {
+            hash.field_event("hdel", &removed);
         }
     }
-    reply.int(removed);
+    reply.int(removed.len() as i64);
     Ok(())
 }
 
@@ -321,7 +320,7 @@ fn hincrby(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     };
     let sum = old.checked_add(increment).ok_or(Error::Overflow)?;
     hash.set_keeping_expiry(&args[2], itoa::Buffer::new().format(sum).as_bytes());
-    hash.event(EventClasses::HASH, "hincrby");
+    hash.field_event("hincrby", [&args[2]]);
     reply.int(sum);
     Ok(())
 }
@@ -343,7 +342,7 @@ fn hincrbyfloat(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     }
     let text = sum.format();
     hash.set_keeping_expiry(&args[2], text.as_bytes());
-    hash.event(EventClasses::HASH, "hincrbyfloat");
+    hash.field_event("hincrbyfloat", [&args[2]]);
     reply.bulk(text.as_bytes());
     Ok(())
 }
@@ -378,6 +377,7 @@ fn hrandfield(view: &View, args: &Args, reply: &mut Reply) -> Result {
         if with_values {
             write_str(reply, value);
         }
+        !reply.is_overfull()
     };
     sample(view, count, hash.len(), hash.iter(), |random| hash.random(random), |(field, _)| field, write);
     Ok(())

@@ -17,13 +17,16 @@ mod function;
 mod generic;
 mod geo;
 mod hash;
+mod hotkeys;
 mod hyperloglog;
 mod increx;
 mod lcs;
 mod list;
 mod members;
+mod migrate;
 mod object;
 mod pubsub;
+mod replication;
 mod sample;
 mod scan;
 mod script;
@@ -56,14 +59,17 @@ pub static FAMILIES: &[&[Command]] = &[
     geo::COMMANDS,
     hash::COMMANDS,
     hash::expiry::COMMANDS,
+    hotkeys::COMMANDS,
     hyperloglog::COMMANDS,
     increx::COMMANDS,
     list::COMMANDS,
     members::SET_COMMANDS,
     members::ZSET_COMMANDS,
     list::movem::COMMANDS,
+    migrate::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
+    replication::COMMANDS,
     scan::COMMANDS,
     script::COMMANDS,
     server::COMMANDS,

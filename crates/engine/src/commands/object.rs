@@ -8,6 +8,7 @@ use kelda_store::entry::EntryRef;
 use kelda_store::shard::ShardSet;
 use kelda_store::txn::View;
 use kelda_store::value::ValueRef;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The family.
 pub static COMMANDS: &[Command] = &[
@@ -226,15 +227,7 @@ fn usage(view: &View, args: &Args, reply: &mut Reply) -> Result {
         }
     }
     about(view, args, reply, |entry, reply| {
-        let collection = match entry.value() {
-            ValueRef::String(_) => 0,
-            ValueRef::List(list) => list.memory_bytes(),
-            ValueRef::Set(set) => set.memory_bytes(),
-            ValueRef::ZSet(zset) => zset.memory_bytes(),
-            ValueRef::Hash(hash) => hash.memory_bytes(),
-            ValueRef::Stream(stream) => stream.memory_bytes(),
-        };
-        reply.int((entry.allocated_bytes() + collection) as i64);
+        reply.int((entry.allocated_bytes() + entry.value().collection_bytes()) as i64);
         Ok(())
     })
 }
@@ -298,8 +291,15 @@ fn stats(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
         (dbs, txn.expiry_index_bytes())
     })?;
     let keys: usize = dbs.iter().map(|db| db.keys).sum();
-    let overhead = expiry_bytes + dbs.iter().map(|db| db.table_bytes).sum::<usize>();
+    let engine = ctx.engine();
+    let tables = dbs.iter().map(|db| db.table_bytes).sum::<usize>();
+    let clients: usize = engine.clients.all().iter().map(|info| info.memory()).sum();
+    let (_, scripts) = engine.scripts.size();
+    let log = engine.log.sink().map_or(0, |sink| sink.figures().buffered_bytes as usize);
+    let start = engine.memory_at_start.load(Relaxed).min(used);
+    let overhead = start + expiry_bytes + tables + scripts + log;
     let dataset = used.saturating_sub(overhead);
+    let peak = engine.note_memory();
     let map = reply.defer();
     let mut fields = 0;
     let mut int = |reply: &mut Reply, name: &str, value: usize| {
@@ -307,20 +307,33 @@ fn stats(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
         reply.int(value as i64);
         fields += 1;
     };
+    int(reply, "peak.allocated", peak);
     int(reply, "total.allocated", used);
+    int(reply, "startup.allocated", start);
+    int(reply, "replication.backlog", 0);
+    int(reply, "clients.slaves", 0);
+    int(reply, "clients.normal", clients);
+    int(reply, "cluster.links", 0);
+    int(reply, "aof.buffer", log);
+    int(reply, "lua.caches", scripts);
+    int(reply, "functions.caches", engine.functions.current().bytes());
     for db in &dbs {
         reply.bulk(format!("db.{}", db.db).as_bytes());
         reply.map(1);
         reply.bulk(b"overhead.hashtable.main");
         reply.int(db.table_bytes as i64);
     }
+    int(reply, "overhead.db.hashtable.lut", tables);
+    int(reply, "overhead.db.hashtable.rehashing", 0);
     int(reply, "overhead.expiry.index", expiry_bytes);
     int(reply, "overhead.total", overhead);
+    int(reply, "db.dict.rehashing.count", 0);
     int(reply, "keys.count", keys);
     int(reply, "keys.bytes-per-key", dataset.checked_div(keys).unwrap_or(0));
     int(reply, "dataset.bytes", dataset);
     int(reply, "allocator.allocated", used);
-    let mut doubles = vec![("dataset.percentage", percent(dataset, used))];
+    let mut doubles =
+        vec![("dataset.percentage", percent(dataset, used - start)), ("peak.percentage", percent(used, peak))];
     if let Some(resident) = resident {
         int(reply, "allocator.resident", resident);
         int(reply, "fragmentation.bytes", resident.saturating_sub(used));

@@ -1,6 +1,7 @@
 //! SUBSCRIBE, PUBLISH, PUBSUB and their pattern and shard forms.
 
 use crate::args::Args;
+use crate::client_memory::entry_bytes;
 use crate::command::{Channels, Command, Flags, Group, Keys, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -225,6 +226,7 @@ fn subscribe(ctx: &mut Ctx, args: &Args, reply: &mut Reply, kind: Subscription) 
     let (at, index) = (ctx.session.at, ctx.worker.index);
     for name in args.from(1) {
         if ctx.session.info.subscribed()[kind as usize].insert((*name).into()) {
+            ctx.session.info.kept_bytes.fetch_add(entry_bytes(name), Relaxed);
             // First the local list: a message that is counted must find its receiver.
             ctx.worker.subscribers.add(kind, name, at.slot);
             engine.pubsub.add(kind, name, index);
@@ -274,6 +276,7 @@ fn unsubscribe(ctx: &mut Ctx, args: &Args, reply: &mut Reply, kind: Subscription
 fn drop_subscription(ctx: &mut Ctx, kind: Subscription, name: &[u8]) {
     let removed = ctx.session.info.subscribed()[kind as usize].remove(name);
     if removed {
+        ctx.session.info.kept_bytes.fetch_sub(entry_bytes(name), Relaxed);
         ctx.worker.engine.pubsub.remove(kind, name, ctx.worker.index);
         ctx.worker.subscribers.remove(kind, name, ctx.session.at.slot);
     }
@@ -284,6 +287,7 @@ pub(super) fn drop_all(ctx: &mut Ctx) {
     for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
         let names = std::mem::take(&mut ctx.session.info.subscribed()[kind as usize]);
         for name in names {
+            ctx.session.info.kept_bytes.fetch_sub(entry_bytes(&name), Relaxed);
             ctx.worker.engine.pubsub.remove(kind, &name, ctx.worker.index);
             ctx.worker.subscribers.remove(kind, &name, ctx.session.at.slot);
         }
@@ -301,6 +305,7 @@ fn publish(ctx: &mut Ctx, args: &Args, reply: &mut Reply, audience: Audience) ->
     }
     let receivers =
         engine.pubsub.publish(&engine, ctx.worker.index, audience, &args[1], &args[2], ctx.worker.tellings.told_lsn);
+    ctx.worker.feed_message(ctx.session.db, audience, &args[1], &args[2]);
     reply.int(receivers as i64);
     // Whoever listens to what it publishes gets the message after the reply, as in Redis since 7.2.
     if receivers != 0 && ctx.session.subscription_count != 0 {

@@ -35,7 +35,8 @@ pub(super) fn drawn(count: i64, len: usize) -> usize {
     }
 }
 
-/// Calls `f` with [`drawn`] elements, each as likely as any other. O(drawn), or O(len) where that is about as much.
+/// Calls `f` with [`drawn`] elements, each as likely as any other. O(drawn), or O(len) where that is about as much. Of draws,
+/// of which there may be any number, no more are made once `f` says that it is enough.
 ///
 /// `all` lists the `len` elements, `pick` gives the one that a random number picks, `name` tells elements apart.
 pub(super) fn sample<'a, T: Copy>(
@@ -45,12 +46,12 @@ pub(super) fn sample<'a, T: Copy>(
     all: impl Iterator<Item = T>,
     pick: impl Fn(u64) -> Option<T>,
     name: impl Fn(T) -> Str<'a>,
-    mut f: impl FnMut(T),
+    mut f: impl FnMut(T) -> bool,
 ) {
     let wanted = drawn(count, len);
     let below = |bound: usize| (view.random() % bound as u64) as usize;
     if count >= 0 && wanted == len {
-        all.for_each(f);
+        all.for_each(|element| _ = f(element));
     } else if count >= 0 && (len <= LISTED_MAX || wanted > len / SHARE) {
         // The first steps of a Fisher-Yates shuffle.
         let mut listed: Vec<T> = all.collect();
@@ -70,12 +71,16 @@ pub(super) fn sample<'a, T: Copy>(
     } else if len <= LISTED_MAX && wanted > 1 {
         let listed: Vec<T> = all.collect();
         for _ in 0..wanted {
-            f(listed[below(listed.len())]);
+            if !f(listed[below(listed.len())]) {
+                return;
+            }
         }
     } else {
         for _ in 0..wanted {
             let Some(element) = pick(view.random()) else { return };
-            f(element);
+            if !f(element) {
+                return;
+            }
         }
     }
 }

@@ -91,8 +91,8 @@ pub(super) struct ScanOptions<'a> {
     pub count: usize,
     /// MATCH, unless it is `*`.
     pub pattern: Option<&'a [u8]>,
-    /// TYPE: only keys of this type; `Some(None)` is a type that no key has.
-    pub kind: Option<Option<Kind>>,
+    /// TYPE: only keys of this type.
+    pub kind: Option<Kind>,
     /// NOVALUES of HSCAN.
     pub no_values: bool,
     /// NOSCORES of ZSCAN.
@@ -116,7 +116,7 @@ impl ScanOptions<'_> {
 
     /// Whether SCAN returns this key.
     fn takes(&self, entry: EntryRef) -> bool {
-        self.kind.is_none_or(|kind| kind == Some(entry.kind())) && self.matches(entry.key())
+        self.kind.is_none_or(|kind| kind == entry.kind()) && self.matches(entry.key())
     }
 }
 
@@ -149,7 +149,8 @@ pub(super) fn parse_scan_options<'a>(args: &Args<'a>, first: usize, of: ScanOf) 
         } else if args.is(at, "MATCH") {
             options.pattern = (argument != b"*").then_some(argument);
         } else if args.is(at, "TYPE") && of == ScanOf::Keys {
-            options.kind = Some(kind_of_name(argument));
+            let unknown = || Error::owned(format!("ERR unknown type name '{}'", String::from_utf8_lossy(argument)));
+            options.kind = Some(kind_of_name(argument).ok_or_else(unknown)?);
         } else {
             return Err(Error::Syntax);
         }

@@ -307,9 +307,10 @@ fn graph(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         let name = String::from_utf8_lossy(&args[2]);
         return Err(Error::owned(format!("ERR No samples available for event '{name}'")));
     };
-    let high = series.samples.iter().map(|(_, ms)| *ms).max().unwrap_or(0).max(1);
+    let figures = || series.samples.iter().map(|(_, ms)| *ms);
+    let (high, low) = (figures().max().unwrap_or(0).max(1), figures().min().unwrap_or(0));
     let now = ctx.worker.now_us() / 1_000_000;
-    let mut text = format!("{name} - high {high} ms (all time high {} ms)\n", series.max_ms);
+    let mut text = format!("{name} - high {high} ms, low {low} ms (all time high {} ms)\n", series.max_ms);
     for (at, ms) in &series.samples {
         let bar = "#".repeat((ms * WIDTH / high) as usize);
         text += &format!("{:>8}s ago {ms:>8} ms {bar}\n", now - at);
@@ -325,7 +326,11 @@ fn histogram(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     } else {
         args.from(2)
             .iter()
-            .filter_map(|name| registry::find(name))
+            .filter_map(|name| {
+                let mut words = name.splitn(2, |byte| *byte == b'|');
+                let command = words.next().and_then(registry::find)?;
+                words.next().map_or(Some(command), |name| command.subcommand(name))
+            })
             .flat_map(|command| std::iter::once(command).chain(command.subcommands()))
             .collect()
     };

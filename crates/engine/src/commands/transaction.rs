@@ -1,6 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
 use crate::args::Args;
+use crate::client_memory::entry_bytes;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
@@ -112,6 +113,7 @@ fn watch(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         // The same key may be named twice.
         if !ctx.session.watching.keys.iter().any(|(on, have)| *on == db && **have == *key.bytes) {
             ctx.session.watching.keys.push((db, key.bytes.into()));
+            ctx.session.info.kept_bytes.fetch_add(entry_bytes(key.bytes), Relaxed);
         }
     }
     ctx.session.info.watched.store(ctx.session.watching.keys.len(), Relaxed);

@@ -81,13 +81,13 @@ impl ConfigHandle {
         Ok(())
     }
 
-    /// CONFIG REWRITE; `users` are the lines about them.
+    /// CONFIG REWRITE; `users` are the lines about them. `all`: with every directive.
     ///
     /// # Errors
     /// The text of the error reply.
-    pub fn rewrite(&self, users: &[String]) -> Result<(), String> {
+    pub fn rewrite(&self, users: &[String], all: bool) -> Result<(), String> {
         let held = self.lock();
-        self.effects.rewrite_file(&|old| held.0.rewrite(old, users))
+        self.effects.rewrite_file(&|old| held.0.rewrite(old, users, all))
     }
 
     /// The configuration as it is now.

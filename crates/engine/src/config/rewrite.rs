@@ -11,8 +11,8 @@ impl Config {
     /// Comments, order and lines that already say the right thing are kept. Where the lines of a directive say
     /// something else, the first is replaced and the others go; what differs from its default and was not in the file
     /// comes at the end. `users` stand where `user` lines stood, or at the end. Other lines that are not values (`include`,
-    /// `rename-command`, `loadmodule`) are kept.
-    pub fn rewrite(&self, old_text: &str, users: &[String]) -> String {
+    /// `rename-command`, `loadmodule`) are kept. `all`: says even what is as it is by default.
+    pub fn rewrite(&self, old_text: &str, users: &[String], all: bool) -> String {
         let lines: Vec<&str> = old_text.lines().collect();
         let rows: Vec<Option<usize>> = lines.iter().map(|line| row_of(line)).collect();
 
@@ -49,7 +49,7 @@ impl Config {
         }
         let mut signed = lines.contains(&SIGNATURE);
         for (at, value) in self.values.iter().enumerate() {
-            if said[at].is_none() && *value != DEFAULTS[at] {
+            if said[at].is_none() && (all || *value != DEFAULTS[at]) {
                 if !signed {
                     out.push(SIGNATURE.to_string());
                     signed = true;

@@ -81,6 +81,19 @@ words! {
     }
 }
 words! {
+    /// `oom-score-adj`: whether `oom-score-adj-values` are told to the kernel.
+    OomScore {
+        /// No.
+        No = "no",
+        /// Added to the score from before.
+        Yes = "yes",
+        /// Likewise.
+        Relative = "relative",
+        /// As they are.
+        Absolute = "absolute",
+    }
+}
+words! {
     /// Who may use a guarded feature (`enable-debug-command` and relatives).
     Access {
         /// Nobody.
@@ -157,7 +170,7 @@ pub struct KeyspaceEvents(pub u32);
 
 impl KeyspaceEvents {
     /// The letters, in the order in which they are printed; the position is the bit.
-    pub const LETTERS: &'static [u8] = b"g$lshzxetdKEmn";
+    pub const LETTERS: &'static [u8] = b"g$lshzxetdKEmnocSTIV";
     /// `g`: generic commands, such as DEL and EXPIRE.
     pub const GENERIC: u32 = 1;
     /// `$`: strings.
@@ -186,7 +199,19 @@ impl KeyspaceEvents {
     pub const KEY_MISS: u32 = 1 << 12;
     /// `n`: a key was created.
     pub const NEW: u32 = 1 << 13;
-    /// `A`: every class of event but `m` and `n`.
+    /// `o`: a value was replaced as a whole.
+    pub const OVERWRITTEN: u32 = 1 << 14;
+    /// `c`: a value was replaced by one of another type.
+    pub const TYPE_CHANGED: u32 = 1 << 15;
+    /// `S`: publish on `__subkeyspace@<db>__`.
+    pub const SUBKEYSPACE: u32 = 1 << 16;
+    /// `T`: publish on `__subkeyevent@<db>__`.
+    pub const SUBKEYEVENT: u32 = 1 << 17;
+    /// `I`: publish on `__subkeyspaceitem@<db>__`.
+    pub const SUBKEYSPACEITEM: u32 = 1 << 18;
+    /// `V`: publish on `__subkeyspaceevent@<db>__`.
+    pub const SUBKEYSPACEEVENT: u32 = 1 << 19;
+    /// `A`: every class of event but `m`, `n`, `o` and `c`.
     pub const ALL: u32 = (1 << 10) - 1;
 
     /// Reads letters; `None` if one of them is unknown.
@@ -250,6 +275,9 @@ pub struct Settings {
     pub timeout: u64,
     pub maxclients: usize,
     pub maxmemory_clients: MemoryLimit,
+    pub oom_score_adj: OomScore,
+    /// Of a master, a replica, and a process that saves.
+    pub oom_score_adj_values: [i32; 3],
     pub protected_mode: bool,
     pub requirepass: String,
     pub client_output_buffer_limit: OutputLimits,
@@ -337,6 +365,19 @@ pub struct Settings {
     pub latency_tracking_info_percentiles: Vec<f64>,
     /// Writes are refused with fewer replicas.
     pub min_replicas_to_write: usize,
+    /// Seconds of silence after which a replica does not count.
+    pub min_replicas_max_lag: u64,
+    /// Bytes of what replicas are fed that are kept for those that come back.
+    pub repl_backlog_size: u64,
+    /// Seconds without any replica after which nothing is kept; zero for ever.
+    pub repl_backlog_ttl: u64,
+    pub repl_diskless_sync: bool,
+    /// Seconds that a replica waits for others to share a snapshot with it, unless so many are there (zero: no matter how many).
+    pub repl_diskless_sync_delay: u64,
+    pub repl_diskless_sync_max_replicas: usize,
+    /// Seconds.
+    pub repl_ping_replica_period: u64,
+    pub repl_timeout: u64,
     pub cluster_enabled: bool,
     /// As `host port`; empty for none.
     pub replicaof: String,
@@ -355,6 +396,8 @@ impl Settings {
             timeout: 0,
             maxclients: 0,
             maxmemory_clients: MemoryLimit::Bytes(0),
+            oom_score_adj: OomScore::No,
+            oom_score_adj_values: [0; 3],
             protected_mode: false,
             requirepass: String::new(),
             client_output_buffer_limit: OutputLimits::default(),
@@ -423,6 +466,14 @@ impl Settings {
             latency_tracking: false,
             latency_tracking_info_percentiles: Vec::new(),
             min_replicas_to_write: 0,
+            min_replicas_max_lag: 0,
+            repl_backlog_size: 0,
+            repl_backlog_ttl: 0,
+            repl_diskless_sync: false,
+            repl_diskless_sync_delay: 0,
+            repl_diskless_sync_max_replicas: 0,
+            repl_ping_replica_period: 0,
+            repl_timeout: 0,
             cluster_enabled: false,
             replicaof: String::new(),
         }

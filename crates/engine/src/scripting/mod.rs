@@ -27,6 +27,7 @@ mod tests;
 
 use std::collections::HashMap;
 
+use mlua::state::{GcIncParams, GcMode};
 use mlua::{Function, Lua, Table, Value};
 
 use self::current_host::{Ended, Entry, Guard, Handover, Kept, Place};
@@ -133,8 +134,10 @@ impl Interpreter {
         }
         let library_face = current_host::protect(&lua, &globals, Some(current_host::protect(&lua, &missing, None)?))?;
         current_host::arm_hook(&lua)?;
-        // What building it left behind.
+        // What building it left behind. From then on the collector does not wait until as much again has been used, and is quick:
+        // scripts leave little behind, and it is mostly garbage.
         lua.gc_collect()?;
+        lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(110).step_multiplier(400)));
         if options.memory_limit > 0 {
             lua.set_memory_limit(options.memory_limit)?;
         }

@@ -17,6 +17,9 @@ use crate::disk::{Disk, read_file, replace_file};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Bytes of a line, at least, that no manifest has: Redis reads no longer ones.
+const LINE_MAX: usize = 1024;
+
 /// What a file of the manifest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileType {
@@ -175,25 +178,30 @@ impl Manifest {
         } else if bytes.starts_with(b"#F") || (bytes.starts_with(b"#") && bytes.get(2) == Some(&b':')) {
             return Err(bad(1, "the checksum line is damaged"));
         }
-        let text = std::str::from_utf8(text).map_err(|_| bad(1, "is not text"))?;
+        // Where there are words of Redis's log for what is wrong, they come first: people look for them.
+        let text = std::str::from_utf8(text).map_err(|_| bad(1, "Invalid AOF manifest file format: it is not text"))?;
         let mut manifest = Manifest::default();
         for (at, line) in text.lines().enumerate() {
             let at = at + 1;
+            if line.len() >= LINE_MAX {
+                return Err(bad(at, "The AOF manifest file contains too long line"));
+            }
             if line.starts_with('#') {
                 // In a manifest of another server it would prove nothing.
                 manifest.closed = Closed::parse(line).filter(|_| checked).or(manifest.closed);
                 continue;
             }
-            let words = split(line).ok_or_else(|| bad(at, "unbalanced quotes"))?;
+            let words =
+                split(line).ok_or_else(|| bad(at, "Invalid AOF manifest file format: a quote is not closed"))?;
             if words.is_empty() || words.len() % 2 == 1 {
-                return Err(bad(at, "is not made of keys and values"));
+                return Err(bad(at, "Invalid AOF manifest file format: it is not made of keys and values"));
             }
             let (mut name, mut seq, mut kind) = (None, None, None);
             for pair in words.chunks_exact(2) {
                 let [key, value] = pair else { continue };
                 match key.to_ascii_lowercase().as_str() {
                     "file" if value.contains('/') || value.is_empty() => {
-                        return Err(bad(at, "a file's name must not be a path"));
+                        return Err(bad(at, "File can't be a path, just a filename"));
                     }
                     "file" => name = Some(value.clone()),
                     "seq" => seq = value.parse().ok().filter(|seq| *seq > 0),
@@ -202,30 +210,32 @@ impl Manifest {
                             "b" => Some(FileType::Base),
                             "i" => Some(FileType::Increment),
                             "h" => Some(FileType::History),
-                            _ => return Err(bad(at, "unknown type")),
+                            _ => return Err(bad(at, "Unknown AOF file type")),
                         }
                     }
                     _ => {}
                 }
             }
             let (Some(name), Some(seq), Some(kind)) = (name, seq, kind) else {
-                return Err(bad(at, "lacks a name, a number or a type"));
+                return Err(bad(at, "Invalid AOF manifest file format: a name, a number or a type is missing"));
             };
             let line = FileLine { name, seq, kind };
             match kind {
-                FileType::Base if manifest.base.is_some() => return Err(bad(at, "a second base")),
+                FileType::Base if manifest.base.is_some() => {
+                    return Err(bad(at, "Found duplicate base file information"));
+                }
                 FileType::Base => manifest.base = Some(line),
                 FileType::History => manifest.history.push(line),
                 FileType::Increment => {
                     if manifest.increments.last().is_some_and(|last| last.seq >= seq) {
-                        return Err(bad(at, "increments out of order"));
+                        return Err(bad(at, "Found a non-monotonic sequence number"));
                     }
                     manifest.increments.push(line);
                 }
             }
         }
         if manifest.last_seq() == 0 && manifest.history.is_empty() {
-            return Err(bad(1, "is empty"));
+            return Err(bad(1, "Found an empty AOF manifest"));
         }
         Ok(manifest)
     }

@@ -94,6 +94,11 @@ pub(super) enum Step {
     Mark { ms: u64, durable: Lsn, start: u64 },
 }
 
+/// What is wrong with a file that ends too early. Its first words are those that people look for in the logs of Redis.
+const ENDS_EARLY: &str = "Unexpected end of file reading the append only file";
+/// What is wrong where a command should begin and does not.
+const BAD_FORMAT: &str = "Bad file format reading the append only file: no command begins here";
+
 /// Reads one file of commands, checked or plain, from a place on.
 pub struct FileReader {
     file: Arc<dyn File>,
@@ -151,7 +156,7 @@ impl FileReader {
     }
 
     /// The next entry of a plain file. A file that ends within a transaction is an error, [`Error::Damaged`] with
-    /// `what` "the file ends too early"; [`FileReader::offset`] tells where to cut it (`aof-load-truncated`).
+    /// `what` "Unexpected end of file …"; [`FileReader::offset`] tells where to cut it (`aof-load-truncated`).
     pub fn next_plain(&mut self) -> Result<Option<Entry<'_>>> {
         match self.plain_step()? {
             Ok(step) => Ok(step.map(|step| self.entry(step))),
@@ -183,7 +188,7 @@ impl FileReader {
 
     pub(super) fn damage(&self, bad: Bad) -> Error {
         let what = match bad {
-            Bad::Short => "the file ends too early",
+            Bad::Short => ENDS_EARLY,
             Bad::Spoilt(what) => what,
             Bad::Version(version) => return Error::Version { path: self.path.clone(), version },
         };
@@ -402,7 +407,7 @@ impl FileReader {
                         }
                     }
                     Err(Stop::Short) => short = true,
-                    Err(Stop::Malformed) => return Ok(Err(Bad::Spoilt("no command begins here"))),
+                    Err(Stop::Malformed) => return Ok(Err(Bad::Spoilt(BAD_FORMAT))),
                 },
             }
             if short {

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-/// Classes of keyspace events, one bit each, in the order of the letters `g$lshzxetdKEmn` (`notify-keyspace-events`).
+/// Classes of keyspace events, one bit each, in the order of the letters `g$lshzxetdKEmnocSTIV` (`notify-keyspace-events`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventClasses(pub u32);
 
@@ -32,10 +32,55 @@ impl EventClasses {
     pub const KEYEVENT: EventClasses = EventClasses(1 << 11);
     pub const KEY_MISS: EventClasses = EventClasses(1 << 12);
     pub const NEW: EventClasses = EventClasses(1 << 13);
+    pub const OVERWRITTEN: EventClasses = EventClasses(1 << 14);
+    pub const TYPE_CHANGED: EventClasses = EventClasses(1 << 15);
+    pub const SUBKEYSPACE: EventClasses = EventClasses(1 << 16);
+    pub const SUBKEYEVENT: EventClasses = EventClasses(1 << 17);
+    pub const SUBKEYSPACEITEM: EventClasses = EventClasses(1 << 18);
+    pub const SUBKEYSPACEEVENT: EventClasses = EventClasses(1 << 19);
+    /// Those of which an event tells the parts of its key.
+    pub const SUBKEYS: EventClasses = EventClasses(0b1111 << 16);
 
     /// Whether any of the classes is in this set.
     pub fn has(self, classes: EventClasses) -> bool {
         self.0 & classes.0 != 0
+    }
+}
+
+/// Why a key goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// A command deletes it.
+    Asked,
+    /// Its time is over.
+    Due,
+    /// There is no room for it.
+    Evicted,
+    /// It follows from a command that does something else.
+    Implied,
+}
+
+/// Which removals are told as UNLINK rather than DEL (`lazyfree-lazy-…`): here it is all the same, but not to replicas.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unlinks {
+    /// [`Removal::Due`].
+    pub due: bool,
+    /// [`Removal::Evicted`].
+    pub evicted: bool,
+    /// [`Removal::Implied`].
+    pub implied: bool,
+}
+
+impl Unlinks {
+    /// The command that tells of a removal.
+    pub fn name(self, why: Removal) -> &'static [u8] {
+        let unlinks = match why {
+            Removal::Asked => false,
+            Removal::Due => self.due,
+            Removal::Evicted => self.evicted,
+            Removal::Implied => self.implied,
+        };
+        if unlinks { b"UNLINK" } else { b"DEL" }
     }
 }
 
@@ -70,6 +115,8 @@ pub struct Env {
     pub see_due: bool,
     /// Whether a script runs: what it sees must not depend on the order in which a set happens to lie.
     pub scripted: bool,
+    /// How removals are told.
+    pub unlinks: Unlinks,
     /// Whether a command may not reach for keys that it does not name (SORT's patterns): its user has no right to.
     pub named_keys_only: bool,
 }
@@ -82,6 +129,8 @@ pub struct Event {
     pub name: &'static str,
     pub db: u32,
     pub key: Box<[u8]>,
+    /// The fields that it happened to, if anybody wants to know.
+    pub subkeys: Box<[Box<[u8]>]>,
 }
 
 /// A value or a database that left the keyspace and is to be freed outside the shards.
@@ -258,7 +307,37 @@ impl Context {
     #[inline]
     pub(super) fn event(&mut self, class: EventClasses, name: &'static str, db: u32, key: &[u8]) {
         if self.env.events.has(class) {
-            self.events.push(Event { class, name, db, key: key.into() });
+            self.events.push(Event { class, name, db, key: key.into(), subkeys: Box::default() });
+        }
+    }
+
+    /// An event of some fields of a hash.
+    #[inline]
+    pub(super) fn field_event<F: AsRef<[u8]>>(
+        &mut self,
+        name: &'static str,
+        db: u32,
+        key: &[u8],
+        fields: impl IntoIterator<Item = F>,
+    ) {
+        self.items_event(EventClasses::HASH, name, db, key, fields);
+    }
+
+    /// An event of some fields or members of a collection; only those of hashes are told.
+    #[inline]
+    pub(super) fn items_event<F: AsRef<[u8]>>(
+        &mut self,
+        class: EventClasses,
+        name: &'static str,
+        db: u32,
+        key: &[u8],
+        fields: impl IntoIterator<Item = F>,
+    ) {
+        if self.env.events.has(class) {
+            let wanted = class == EventClasses::HASH && self.env.events.has(EventClasses::SUBKEYS);
+            let fields = wanted.then(|| fields.into_iter().map(|field| field.as_ref().into()).collect());
+            let subkeys = fields.unwrap_or_default();
+            self.events.push(Event { class, name, db, key: key.into(), subkeys });
         }
     }
 

@@ -151,7 +151,7 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
         if self.saving {
             // SAFETY: see the module's head. The element is written and forgotten before anything changes.
             let value = unsafe { self.value.as_ref() };
-            if let Some(mut big) = self.txn.big(self.key) {
+            if let Some(big) = self.txn.big(self.key) {
                 big.before(name, now(value, name));
             }
         }
@@ -436,6 +436,12 @@ impl Edit<'_, '_, Hash> {
         true
     }
 
+    /// Queues a keyspace event for some fields of the hash.
+    pub fn field_event<F: AsRef<[u8]>>(&mut self, name: &'static str, fields: impl IntoIterator<Item = F>) {
+        let db = self.txn.view.db;
+        self.txn.view.cx.field_event(name, db, self.key.bytes, fields);
+    }
+
     /// Removes a live field; its value.
     pub fn remove(&mut self, field: &[u8]) -> Option<Vec<u8>> {
         self.drop_due(field);
@@ -452,7 +458,7 @@ impl Edit<'_, '_, Hash> {
     /// To be called before a field changes, comes or goes.
     #[inline]
     fn before_field(&mut self, field: &[u8]) {
-        self.before(field, |hash, field| Some(Element::Field(Str::Bytes(field), hash.get(field)?)));
+        self.before(field, |hash, field| super::field_element(hash, field));
     }
 
     /// Removes a field that is due: a hash with many keeps some of them past the first look.
@@ -464,7 +470,7 @@ impl Edit<'_, '_, Hash> {
         let old = self.value().remove(field);
         self.record(|| UndoOp::Field { field: field.into(), old });
         self.emit_elements(b"HDEL", &[field]);
-        self.event(EventClasses::HASH, "hexpired");
+        self.field_event("hexpired", [field]);
         self.txn.view.cx.expired_fields += 1;
     }
 }
@@ -559,6 +565,29 @@ impl Edit<'_, '_, ZSet> {
 
     /// Removes the members with ranks from `start` to `end` (exclusive). How many.
     pub fn remove_ranks(&mut self, start: usize, end: usize) -> usize {
+        let gone = self.take_ranks(start, end);
+        for batch in gone.chunks(128) {
+            let members: Vec<&[u8]> = batch.iter().map(|member| &member[..]).collect();
+            self.emit_elements(b"ZREM", &members);
+        }
+        gone.len()
+    }
+
+    /// Removes up to `count` members with the lowest or highest scores. How many.
+    pub fn pop(&mut self, highest: bool, count: usize) -> usize {
+        let count = count.min(self.len());
+        if count != 0 {
+            let start = if highest { self.len() - count } else { 0 };
+            self.take_ranks(start, start + count);
+            let name: &[u8] = if highest { b"ZPOPMAX" } else { b"ZPOPMIN" };
+            self.emit(name, &[itoa::Buffer::new().format(count).as_bytes()]);
+            self.txn.view.cx.dirty += count as u64 - 1;
+        }
+        count
+    }
+
+    /// Removes the members with ranks from `start` to `end` (exclusive), and tells nobody.
+    fn take_ranks(&mut self, start: usize, end: usize) -> Vec<Vec<u8>> {
         if self.saving {
             // SAFETY: see the module's head. Nothing changes before the loop's end.
             let zset = unsafe { self.value.as_ref() };
@@ -577,11 +606,7 @@ impl Edit<'_, '_, ZSet> {
             let old = Some((*score, times.get(index).copied().flatten()));
             self.record(|| UndoOp::Score { member: member[..].into(), old });
         }
-        for batch in gone.chunks(128) {
-            let members: Vec<&[u8]> = batch.iter().map(|(member, _)| &member[..]).collect();
-            self.emit_elements(b"ZREM", &members);
-        }
-        gone.len()
+        gone.into_iter().map(|(member, _)| member).collect()
     }
 }
 

@@ -12,8 +12,8 @@ mod evict;
 mod keyspace_ops;
 mod undo;
 
-pub use changes::{Change, Changes};
-pub use context::{Context, Env, Event, EventClasses, Garbage};
+pub use changes::{Change, Changes, Unit};
+pub use context::{Context, Env, Event, EventClasses, Garbage, Removal, Unlinks};
 pub use edit::{Collection, Edit, EditExpiry, Emit, Expiring, emit_ids};
 pub use evict::{Order, Rule};
 
@@ -25,14 +25,14 @@ use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
 use crate::shard::{Db, Guard, ShardData, ShardSet, shard_of};
-use crate::snapshot::{Element, WritingBig, is_big};
+use crate::snapshot::{Big, Element, is_big};
 use crate::stream::Stream;
 use crate::table::SlotMut;
 use crate::tracking::{Reader, ReaderList};
 use crate::value::{Kind, Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
-use undo::{Undo, UndoOp};
+use undo::{Removed, Undo, UndoOp};
 
 /// Due fields of a hash that a look at it removes, at most.
 const FIELDS_AT_ONCE: usize = 64;
@@ -290,6 +290,12 @@ impl<'k> View<'k> {
     }
 }
 
+/// A field as a snapshot writes it, if the hash has it.
+fn field_element<'a>(hash: &'a Hash, field: &'a [u8]) -> Option<Element<'a>> {
+    let (value, expire_at) = hash.find(field)?;
+    Some(Element::Field(Str::Bytes(field), value, expire_at))
+}
+
 /// A writer's hold on some shards: everything it does becomes visible at once when the shards are given back.
 pub struct Txn<'k> {
     view: View<'k>,
@@ -337,7 +343,10 @@ impl<'k> Txn<'k> {
     }
 
     /// Ends the transaction: gives back the shards, and with them the context that holds its effects.
-    pub fn finish(self) -> Box<Context> {
+    pub fn finish(mut self) -> Box<Context> {
+        for record in self.undo.take().unwrap_or_default() {
+            record.settle(&mut self);
+        }
         self.view.cx
     }
 
@@ -459,9 +468,13 @@ impl<'k> Txn<'k> {
     }
 
     /// Removes the members of the set or sorted set at a key that are due. To be called before a command looks at it: what is
-    /// due is never seen, and readers see all that is there. O(those).
+    /// due is never seen, and readers see all that is there. O(those). While nothing may go by itself (import mode, a pause of
+    /// writes), they stay, and are seen.
     #[inline]
     pub fn settle(&mut self, key: Key) {
+        if self.view.cx.env.keep_due {
+            return;
+        }
         let db = self.view.db;
         let Some(part) = self.view.shard(key).db(db).filter(|part| part.volatile_items != 0) else { return };
         let horizon = self.view.horizon();
@@ -516,30 +529,47 @@ impl<'k> Txn<'k> {
         Some(entry)
     }
 
-    /// Hands an entry that left the table over to a snapshot, if that is still writing it, and gives it back if it is not or if it
-    /// is `kept`. (Then a big value is written to its end at once: the one case in which that takes long.)
-    fn release(&mut self, key: Key, entry: Entry, kept: bool) -> Option<Entry> {
+    /// Takes what a snapshot is writing of a big value whose entry leaves the table, if it is one.
+    fn take_big(&mut self, key: Key) -> Option<Big> {
         let db = self.view.db;
         if !self.shard(key).is_saving() {
-            return Some(entry);
+            return None;
         }
-        match &mut self.shard_mut(key).saving {
-            Some(saving) => saving.release(db, key.bytes, entry, kept),
-            None => Some(entry),
+        self.shard_mut(key).saving.as_mut()?.take_big(db, key.bytes)
+    }
+
+    /// Has a snapshot go on writing a big value that has come to the key.
+    fn place_big(&mut self, key: Key, big: Option<Big>) {
+        let db = self.view.db;
+        if let Some(big) = big {
+            self.shard_mut(key).place_big(key.shard(), db, key, big);
         }
+    }
+
+    /// An entry that left its table, and will not come back, goes to the snapshot that is writing it, or to the garbage.
+    fn let_go(&mut self, key: Key, entry: Entry, big: Option<Big>) {
+        match big {
+            Some(big) => self.shard_mut(key).bury_big(key.shard(), big, entry.into_value()),
+            None => self.view.cx.garbage(entry.into_value()),
+        }
+    }
+
+    /// Whether a change of the key would have a snapshot keep more in memory until it is written.
+    pub fn adds_to_backlog(&self, key: Key) -> bool {
+        self.view.shard(key).adds_to_backlog(self.view.db, key)
     }
 
     /// To be called before fields or members of the collection at a key go.
     fn write_items_early(&mut self, key: Key, names: &[Vec<u8>]) {
         let db = self.view.db;
         if let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
-            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(big) = saving.big(db, key.bytes)
             && let Some(entry) = part.table.get(key.hash, key.bytes)
         {
             for name in names {
                 let text = Str::Bytes(name);
                 let element = match entry.value() {
-                    ValueRef::Hash(hash) => hash.get(name).map(|value| Element::Field(text, value)),
+                    ValueRef::Hash(hash) => field_element(hash, name),
                     ValueRef::Set(set) => set.contains(name).then_some(Element::Member(text)),
                     ValueRef::ZSet(zset) => zset.score(name).map(|score| Element::Scored(text, score)),
                     _ => None,
@@ -551,7 +581,7 @@ impl<'k> Txn<'k> {
 
     /// The big value at a key that a snapshot is writing, if it is one.
     #[inline]
-    fn big(&mut self, key: Key) -> Option<WritingBig<'_>> {
+    fn big(&mut self, key: Key) -> Option<&mut Big> {
         let db = self.view.db;
         if !self.shard(key).is_saving() {
             return None;
@@ -561,11 +591,11 @@ impl<'k> Txn<'k> {
 
     /// Drops an entry that left the table: keeps it for a roll-back, or else has it freed outside the shards.
     fn discard(&mut self, key: Key, entry: Entry) {
-        let Some(entry) = self.release(key, entry, self.undo.is_some()) else { return };
+        let big = self.take_big(key);
         if self.undo.is_some() {
-            self.record(key, || UndoOp::Entry(Some(entry)));
+            self.record(key, || UndoOp::Entry(Some(Removed { entry, big })));
         } else {
-            self.view.cx.garbage(entry.into_value());
+            self.let_go(key, entry, big);
         }
     }
 
@@ -573,7 +603,7 @@ impl<'k> Txn<'k> {
     fn expire(&mut self, key: Key) {
         if let Some(entry) = self.remove(key) {
             self.discard(key, entry);
-            self.emit(&[b"DEL", key.bytes]);
+            self.emit_removal(key, Removal::Due);
             let actor = std::mem::take(&mut self.view.cx.actor);
             self.touched(key);
             self.view.cx.actor = actor;
@@ -603,11 +633,17 @@ impl<'k> Txn<'k> {
             _ => return Some(0),
         };
         if is_over(value, horizon) {
+            let fields: Vec<Vec<u8>> = match value {
+                ValueRef::Hash(hash) if self.view.cx.env.events.has(EventClasses::SUBKEYS) => {
+                    hash.iter().map(|(field, _)| field.to_vec()).collect()
+                }
+                _ => Vec::new(),
+            };
             self.view.cx.expired_fields += len as u64;
             let gone = self.remove(key)?;
             self.discard(key, gone);
-            self.emit(&[b"DEL", key.bytes]);
-            self.event(class, event, key.bytes);
+            self.emit_removal(key, Removal::Due);
+            self.view.cx.items_event(class, event, db, key.bytes, fields);
             self.event(EventClasses::GENERIC, "del", key.bytes);
             self.touched(key);
             return None;
@@ -642,7 +678,7 @@ impl<'k> Txn<'k> {
         }
         if !due.is_empty() {
             self.view.cx.expired_fields += due.len() as u64;
-            self.event(class, event, key.bytes);
+            self.view.cx.items_event(class, event, db, key.bytes, &due);
             self.touched(key);
         }
         Some(due.len())
@@ -650,15 +686,32 @@ impl<'k> Txn<'k> {
 
     /// Removes the due keys that reads of this transaction came across.
     pub fn reap_stale(&mut self) {
+        self.reap(false);
+    }
+
+    /// The same at the end of the transaction, each key on its own: they have nothing to do with what it was for.
+    pub fn reap_stale_apart(&mut self) {
+        self.reap(true);
+    }
+
+    fn reap(&mut self, apart: bool) {
         let stale = self.view.cx.take_stale();
         let before = self.view.db;
         for (db, bytes) in stale {
             let key = Key::new(&bytes);
             self.view.db = db;
+            if apart {
+                self.view.cx.changes.begin_unit();
+            }
             // A look removes it if it is still due.
             let _ = self.slot(key).is_some();
         }
         self.view.db = before;
+    }
+
+    /// Forgets the due keys that reads came across: whoever meets them next removes them.
+    pub fn leave_stale(&mut self) {
+        self.view.cx.take_stale();
     }
 
     /// Removes up to `max` due keys and as many due fields and members of a shard, over all databases. Returns how many keys
@@ -684,6 +737,7 @@ impl<'k> Txn<'k> {
             });
             let Some((bytes, Some(mut at))) = found else { continue };
             let key = Key { bytes: &bytes, hash };
+            self.view.cx.changes.begin_unit();
             if at < now {
                 let Some(removed) = self.expire_part(key, max - fields) else { continue };
                 fields += removed;
@@ -700,36 +754,70 @@ impl<'k> Txn<'k> {
 
     /// Removes a key. Whether it was there.
     pub fn delete(&mut self, key: Key) -> bool {
+        self.delete_as(key, Removal::Asked)
+    }
+
+    /// Removes a key for this reason. Whether it was there.
+    pub fn delete_as(&mut self, key: Key, why: Removal) -> bool {
         if self.slot(key).is_none() {
             return false;
         }
         let Some(entry) = self.remove(key) else { return false };
         self.discard(key, entry);
-        self.emit(&[b"DEL", key.bytes]);
+        self.emit_removal(key, why);
         self.touched(key);
         true
     }
 
-    /// Takes a key's value and expiry time out of the keyspace.
-    pub fn take(&mut self, key: Key) -> Option<(Value, Option<i64>)> {
-        self.slot(key)?;
-        let entry = self.remove(key)?;
-        let entry = self.release(key, entry, true)?;
+    /// Emits that a key goes.
+    fn emit_removal(&mut self, key: Key, why: Removal) {
+        let name = self.view.cx.env.unlinks.name(why);
+        self.emit(&[name, key.bytes]);
+    }
+
+    /// Moves a key's value and expiry time to a key of database `db`, whatever that held before. Whether there was anything to
+    /// move. The two places differ.
+    pub fn relocate(&mut self, from: Key, db: u32, to: Key) -> bool {
+        if self.slot(from).is_none() {
+            return false;
+        }
+        let Some(entry) = self.remove(from) else { return false };
         let at = entry.as_ref().expire_at();
+        let mut big = self.take_big(from);
         let value = if self.undo.is_some() {
             let copy = entry.as_ref().to_value();
-            self.record(key, || UndoOp::Entry(Some(entry)));
+            let big = big.take();
+            self.record(from, || UndoOp::Entry(Some(Removed { entry, big })));
             copy
         } else {
             entry.into_value()
         };
-        self.emit(&[b"DEL", key.bytes]);
-        self.touched(key);
-        Some((value, at))
+        self.emit(&[b"DEL", from.bytes]);
+        self.touched(from);
+        let here = self.select(db);
+        self.delete(to);
+        self.put(to, value, at);
+        self.place_big(to, big);
+        self.select(here);
+        true
+    }
+
+    /// Tells that a key's value is about to be replaced as a whole, if anybody wants to know.
+    #[inline]
+    fn tell_overwritten(&mut self, key: Key, kind: crate::value::Kind) {
+        if !self.view.cx.env.events.has(EventClasses(EventClasses::OVERWRITTEN.0 | EventClasses::TYPE_CHANGED.0)) {
+            return;
+        }
+        let Some(before) = self.view.peek(key).map(|entry| entry.kind()) else { return };
+        self.event(EventClasses::OVERWRITTEN, "overwritten", key.bytes);
+        if before != kind {
+            self.event(EventClasses::TYPE_CHANGED, "type_changed", key.bytes);
+        }
     }
 
     /// Sets a key to a whole value, whatever it held before.
     pub fn put(&mut self, key: Key, value: Value, expire_at: Option<i64>) {
+        self.tell_overwritten(key, value.kind());
         if self.slot(key).is_some()
             && let Some(entry) = self.remove(key)
         {
@@ -747,6 +835,7 @@ impl<'k> Txn<'k> {
 
     /// Sets a key to a string.
     pub fn set_string(&mut self, key: Key, text: &[u8], ttl: Ttl) {
+        self.tell_overwritten(key, crate::value::Kind::String);
         self.write_string(key, ttl, text, |slot| slot.set_string(text, false), || Value::from_text(text));
     }
 
@@ -845,7 +934,7 @@ impl<'k> Txn<'k> {
                 if self.undo.is_some()
                     && let Some(image) = self.slot(key).map(|slot| slot.get().to_owned_entry())
                 {
-                    self.record(key, || UndoOp::Entry(Some(image)));
+                    self.record(key, || UndoOp::Entry(Some(Removed { entry: image, big: None })));
                 }
             }
             Some(_) => return Err(WrongType),
@@ -854,7 +943,7 @@ impl<'k> Txn<'k> {
         if let Some(from) = offset
             && self.shard(key).is_saving()
             && let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
-            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(big) = saving.big(db, key.bytes)
             && let Some(ValueRef::String(Str::Bytes(old))) =
                 part.table.get(key.hash, key.bytes).map(|entry| entry.value())
         {

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use kelda_resp::parse_i64;
 use kelda_store::Str;
 use kelda_store::hash::Hash;
-use kelda_store::txn::{EventClasses, Txn, View};
+use kelda_store::txn::{Txn, View};
+use smallvec::SmallVec;
 
 /// The latest time at which a field may expire, in Unix milliseconds: the year 4199, where Redis draws the line.
 const LATEST_MS: i64 = (1 << 46) - 1;
@@ -179,14 +180,14 @@ fn expire(
     let fields = fields(args, next, Error::text("ERR Parameter `numFields` should be greater than 0"))?;
     let past = is_past(txn, at);
     let mut hash = txn.edit::<Hash>(key)?;
-    let mut changed = false;
+    let mut changed: SmallVec<[&[u8]; 8]> = SmallVec::new();
     reply.array(fields.len());
     for field in fields {
         let old = hash.as_ref().and_then(|hash| hash.find(field)).map(|(_, old)| old);
         reply.int(match (&mut hash, old) {
             (Some(_), Some(old)) if !conditions.hold(old, at) => 0,
             (Some(hash), Some(_)) => {
-                changed = true;
+                changed.push(field);
                 if past {
                     hash.remove(field);
                     2
@@ -199,9 +200,9 @@ fn expire(
         });
     }
     if let Some(mut hash) = hash
-        && changed
+        && !changed.is_empty()
     {
-        hash.event(EventClasses::HASH, if past { "hdel" } else { "hexpire" });
+        hash.field_event(if past { "hdel" } else { "hexpire" }, &changed);
     }
     Ok(())
 }
@@ -230,14 +231,14 @@ fn persist(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     txn.edit::<Hash>(args.key(1))?;
     let fields = fields(args, 2, COUNT_NOT_POSITIVE)?;
     let mut hash = txn.edit::<Hash>(args.key(1))?;
-    let mut changed = false;
+    let mut changed: SmallVec<[&[u8]; 8]> = SmallVec::new();
     reply.array(fields.len());
     for field in fields {
         let at = hash.as_ref().and_then(|hash| hash.find(field)).map(|(_, at)| at);
         reply.int(match (&mut hash, at) {
             (Some(hash), Some(Some(_))) => {
                 hash.set_expiry(field, None);
-                changed = true;
+                changed.push(field);
                 1
             }
             (_, Some(None)) => -1,
@@ -245,9 +246,9 @@ fn persist(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         });
     }
     if let Some(mut hash) = hash
-        && changed
+        && !changed.is_empty()
     {
-        hash.event(EventClasses::HASH, "hpersist");
+        hash.field_event("hpersist", &changed);
     }
     Ok(())
 }
@@ -262,7 +263,7 @@ fn getex(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let fields = fields(args, first, COUNT_NOT_POSITIVE)?;
     let past = at.is_some_and(|at| is_past(txn, at));
     let mut hash = txn.edit::<Hash>(key)?;
-    let mut changed = false;
+    let mut changed: SmallVec<[&[u8]; 8]> = SmallVec::new();
     reply.array(fields.len());
     for field in fields {
         let found = hash.as_ref().and_then(|hash| hash.find(field));
@@ -271,21 +272,21 @@ fn getex(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         let (Some(hash), Some(old)) = (&mut hash, old) else { continue };
         if past {
             hash.remove(field);
-            changed = true;
+            changed.push(field);
         } else if at.is_some() || persists && old.is_some() {
             hash.set_expiry(field, at);
-            changed = true;
+            changed.push(field);
         }
     }
     if let Some(mut hash) = hash
-        && changed
+        && !changed.is_empty()
     {
         let event = match at {
             None => "hpersist",
             Some(_) if past => "hdel",
             Some(_) => "hexpire",
         };
-        hash.event(EventClasses::HASH, event);
+        hash.field_event(event, &changed);
     }
     Ok(())
 }
@@ -369,9 +370,10 @@ fn setex(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
             hash.remove(field);
         }
     }
-    hash.event(EventClasses::HASH, "hset");
+    let fields = || options.pairs.iter().map(|[field, _]| field);
+    hash.field_event("hset", fields());
     if options.expire_at.is_some() {
-        hash.event(EventClasses::HASH, if past { "hdel" } else { "hexpire" });
+        hash.field_event(if past { "hdel" } else { "hexpire" }, fields());
     }
     Ok(())
 }
@@ -381,17 +383,17 @@ fn getdel(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     txn.edit::<Hash>(key)?;
     let fields = fields(args, 2, COUNT_NOT_POSITIVE)?;
     let mut hash = txn.edit::<Hash>(key)?;
-    let mut removed = false;
+    let mut removed: SmallVec<[&[u8]; 8]> = SmallVec::new();
     reply.array(fields.len());
     for field in fields {
         let value = hash.as_mut().and_then(|hash| hash.remove(field));
-        removed |= value.is_some();
+        removed.extend(value.is_some().then_some(*field));
         write_value(reply, value.as_deref().map(Str::Bytes));
     }
     if let Some(mut hash) = hash
-        && removed
+        && !removed.is_empty()
     {
-        hash.event(EventClasses::HASH, "hdel");
+        hash.field_event("hdel", &removed);
     }
     Ok(())
 }

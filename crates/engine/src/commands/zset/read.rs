@@ -119,6 +119,9 @@ pub(super) fn zrandmember(view: &View, args: &Args, reply: &mut Reply) -> Result
             if let Some(pair) = zset.random(view.random()) {
                 write_member(reply, pair, with_scores);
             }
+            if reply.is_overfull() {
+                break;
+            }
         }
     } else if wanted >= zset.len() {
         write_members(reply, zset.len(), zset.iter(), with_scores);
