@@ -19,13 +19,13 @@ use crate::pause;
 use crate::registry::{Names, Registered};
 use crate::saving;
 use crate::session::{ReplyMode, Session};
+use crate::settle::settle;
 use crate::slowlog::Stopwatch;
 use crate::stats::count_error;
 use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::Protocol;
 use kelda_store::shard::ShardSet;
-use kelda_store::timed::any_members_expire;
 use kelda_store::txn::Txn;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -348,29 +348,6 @@ pub(crate) fn shards_of(command: &Registered, args: &Args) -> ShardSet {
         None => command.find_keys(args.words(), &mut |at, _| set.add(args.hash(at))),
     }
     set
-}
-
-/// Removes what is due of the sets and sorted sets at the command's keys, before it looks at them.
-#[inline]
-pub(crate) fn settle(txn: &mut Txn, command: &Registered, args: &Args) {
-    if any_members_expire() {
-        settle_keys(txn, command, args);
-    }
-}
-
-#[cold]
-fn settle_keys(txn: &mut Txn, command: &Registered, args: &Args) {
-    let mut settle = |at: usize| {
-        let key = args.key(at);
-        if txn.holds(key) {
-            txn.settle(key);
-        }
-    };
-    match command.single_key {
-        Some(at) if at < args.len() => settle(at),
-        Some(_) => {}
-        None => command.find_keys(args.words(), &mut |at, _| settle(at)),
-    }
 }
 
 fn dispatch(
