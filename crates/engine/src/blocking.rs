@@ -7,6 +7,7 @@ use crate::acl;
 use crate::acl::log::Context;
 use crate::acl::user::User;
 use crate::args::Args;
+use crate::clients::ClientInfo;
 use crate::command::{Group, Reply, Run, Wait};
 use crate::durability::Lsn;
 use crate::error::{Error, Result};
@@ -56,6 +57,7 @@ pub(crate) struct Served {
 /// What it takes to run a blocked session's command on another thread.
 struct BlockedCommand {
     session: SessionRef,
+    info: Arc<ClientInfo>,
     db: u32,
     protocol: Protocol,
     command: &'static Registered,
@@ -146,6 +148,7 @@ pub fn block(
     command.find_keys(args.words(), &mut |at, _| reaches.push(Key::new(args.words()[at]).hash));
     let payload = BlockedCommand {
         session: session.at,
+        info: session.info.clone(),
         db,
         protocol: session.protocol,
         command,
@@ -164,7 +167,7 @@ pub fn block(
     settle_down(worker, session, Blocked { waiter, deadline_us, log: None });
 }
 
-/// Has a session wait for the log, for `timeout_ms` at most if that is not 0; then it is replied what WAITAOF replies.
+/// Has a session wait for the log or for replicas, for `timeout_ms` at most if that is not 0; then it is replied what WAITAOF replies.
 pub fn await_log(worker: &mut Worker, session: &mut Session, wait: LogWait, timeout_ms: u64) {
     let deadline_us =
         (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
@@ -172,7 +175,10 @@ pub fn await_log(worker: &mut Worker, session: &mut Session, wait: LogWait, time
     settle_down(worker, session, Blocked { waiter, deadline_us, log: Some(wait) });
     worker.awaiting_log.push(session.at);
     worker.engine.log.await_progress(worker.index);
-    worker.sync_wanted = true;
+    worker.sync_wanted |= wait.local;
+    if wait.replicas != 0 {
+        worker.ask_replicas();
+    }
 }
 
 /// Makes a session wait.
@@ -187,11 +193,20 @@ fn settle_down(worker: &mut Worker, session: &mut Session, blocked: Blocked) {
     worker.engine.clients.blocked.fetch_add(1, Relaxed);
 }
 
-/// The reply of WAITAOF: whether the log has what it asked for, and that no replica has.
-pub fn write_log_state(reply: &mut Reply, durable: bool) {
-    reply.array(2);
-    reply.int(durable.into());
-    reply.int(0);
+fn no_longer_blocked(worker: &Worker, info: &ClientInfo) {
+    if info.blocked.swap(false, Relaxed) {
+        worker.engine.clients.blocked.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The reply of WAIT or WAITAOF: how many replicas have what it asked for; before that, of WAITAOF, whether the log has.
+pub fn write_log_state(worker: &Worker, reply: &mut Reply, wait: &LogWait) {
+    let (_, durable, replicas) = worker.log_state(wait);
+    if wait.on_disk {
+        reply.array(2);
+        reply.int(durable.into());
+    }
+    reply.int(replicas as i64);
 }
 
 /// Takes a waiter out of all its queues; the transaction holds its shards.
@@ -220,10 +235,8 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
                 place += 1;
             }
         }
-        // Before the shards are given back: the next transaction may not hold them.
-        if txn.cx().saw_stale() {
-            txn.reap_stale();
-        }
+        // Whoever looks at a key that is due removes it, as in Redis; the next transaction may not hold its shard.
+        txn.leave_stale();
     }
     txn.select(before);
 }
@@ -254,6 +267,7 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     let (ran, started_us) = (allowed.is_ok(), worker.engine.clock.monotonic_us());
     let counter = if ran { &counters.failed } else { &counters.rejected };
     let actor = std::mem::replace(&mut txn.cx().actor, blocked.session.id);
+    txn.cx().changes.begin_unit();
     let result = allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply));
     txn.cx().actor = actor;
     match result {
@@ -275,6 +289,8 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
         tracking::remember(&worker.engine, blocked.session, txn, blocked.command, &words);
     }
     leave_queues(txn, waiter);
+    // Not only when its thread gets to it: whoever counts those that wait counts it no more.
+    no_longer_blocked(worker, &blocked.info);
     // Sent at the commit, which knows its place in the log.
     worker.served.push(Served { session: blocked.session, reply: reply.buf, ran });
     true
@@ -354,10 +370,7 @@ impl Worker {
                         self.stats().by_command[command.id].rejected.add(1);
                     }
                 }
-                Some(wait) => {
-                    let log = &self.engine.log;
-                    write_log_state(&mut reply, log.is_on() && wait.lsn <= log.durable_lsn());
-                }
+                Some(wait) => write_log_state(self, &mut reply, &wait),
                 // It waited for nothing but the time.
                 None if waiter.keys.is_empty() => reply.ok(),
                 None => reply.null_array(),
@@ -392,15 +405,18 @@ impl Worker {
             stats.by_command[command.id].calls.add(1);
             session.info.totals[2].fetch_add(1, Relaxed);
         }
-        session.blocked = None;
-        session.info.blocked.store(false, Relaxed);
-        self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        let blocked = session.blocked.take();
+        no_longer_blocked(self, &session.info);
         let mut output = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
         let mark = output.len();
         output.raw(reply);
         exec::suppress(&mut session, &mut output, mark);
         session.reply = output;
         session.made_lsn = session.made_lsn.max(lsn);
+        if blocked.is_some_and(|blocked| blocked.log.is_none()) {
+            // Its command may have been run by another session.
+            session.fed = self.engine.replication.offset();
+        }
         if self.is_strict(&session) {
             self.hold(&mut session, lsn, mark);
         }
@@ -410,11 +426,10 @@ impl Worker {
 
     /// Lets the sessions go on whose transactions WAITAOF waited for.
     pub(crate) fn serve_log_waits(&mut self) {
-        let durable = self.engine.log.durable_lsn();
         for at in std::mem::take(&mut self.awaiting_log) {
             let Some(session) = self.session_of(at) else { continue };
             let Some(wait) = session.blocked.as_ref().and_then(|blocked| blocked.log) else { continue };
-            if wait.local && wait.lsn <= durable {
+            if self.log_state(&wait).0 {
                 self.give_up(at, false);
             } else {
                 self.awaiting_log.push(at);
@@ -432,7 +447,7 @@ impl Worker {
     /// A session is gone: so is its wait.
     pub(crate) fn end_wait(&mut self, session: &mut Session) {
         let Some(blocked) = session.blocked.take() else { return };
-        self.engine.clients.blocked.fetch_sub(1, Relaxed);
+        no_longer_blocked(self, &session.info);
         // Whoever makes it ready from now on passes it over, even while its shards are busy.
         blocked.waiter.abandon();
         if !blocked.waiter.is_retired() && self.withdraw(&blocked.waiter).is_none() {

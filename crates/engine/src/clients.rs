@@ -75,6 +75,8 @@ pub struct ClientInfo {
     pub redirect: AtomicI64,
     /// which is gone.
     pub redirect_broken: AtomicBool,
+    /// Whether it is a replica.
+    pub replica: AtomicBool,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// CLIENT IMPORT-SOURCE.
@@ -116,6 +118,7 @@ impl ClientInfo {
             broadcast: AtomicBool::new(false),
             redirect: AtomicI64::new(-1),
             redirect_broken: AtomicBool::new(false),
+            replica: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             import_source: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),

@@ -51,6 +51,14 @@ pub trait ChangeSink: Send + Sync {
 
     /// Makes what was committed so far durable, or finds that it cannot be. May take long.
     fn sync_now(&self) {}
+
+    /// Forgets all data and reads it anew from the log: DEBUG LOADAOF. The caller holds no shard. May take long.
+    ///
+    /// # Errors
+    /// Why it is not done, or could not be: then there is no telling what is there.
+    fn reload(&self) -> std::result::Result<(), String> {
+        Err("there is no log".into())
+    }
 }
 
 /// What INFO tells of the log.
@@ -90,6 +98,8 @@ pub(crate) struct Tellings {
     pub told_lsn: Lsn,
     /// The last transaction that it made.
     pub made_lsn: Lsn,
+    /// Where what replicas are fed ended after that.
+    pub fed: u64,
 }
 
 impl Tellings {
@@ -289,7 +299,7 @@ impl Worker {
         let may = |session: &Session| {
             let log = session.blocked.as_ref().and_then(|blocked| blocked.log);
             session.holds.front().is_some_and(|hold| hold.lsn <= durable)
-                || log.is_some_and(|wait| wait.local && wait.lsn <= durable)
+                || log.is_some_and(|wait| self.log_state(&wait).0)
         };
         let mut sessions = self.holding.iter().chain(&self.awaiting_log);
         sessions.any(|at| self.session(at.slot).is_some_and(may))

@@ -14,6 +14,7 @@ use crate::mailbox::{Mailbox, Message};
 use crate::monitor::Monitors;
 use crate::pubsub::PubSub;
 use crate::registry::Names;
+use crate::replication::Replication;
 use crate::running::RunningScripts;
 use crate::saving::Saves;
 use crate::scripts::ScriptCache;
@@ -198,6 +199,8 @@ pub struct Engine {
     mailboxes: Vec<OnceLock<Mailbox>>,
     /// The log.
     pub log: Durability,
+    /// The replicas that follow this server.
+    pub replication: Replication,
     /// Where loading the data at the start is.
     pub loading: Loading,
     seed: u64,
@@ -245,6 +248,7 @@ impl Engine {
             ending: AtomicBool::new(false),
             mailboxes: (0..options.workers).map(|_| OnceLock::new()).collect(),
             log: Durability::new(options.sink, options.workers),
+            replication: Replication::new(options.workers, options.seed ^ started_us as u64, started_us / 1000),
             loading: Loading::default(),
             seed: options.seed,
         });

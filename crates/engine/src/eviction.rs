@@ -99,6 +99,12 @@ impl Worker {
         }
     }
 
+    /// Whether a command may take memory without [`Worker::check_room`].
+    #[inline]
+    pub(crate) fn is_allowed_memory(&self) -> bool {
+        !self.eviction.out_of_memory && self.engine.platform.allocated_here() < self.eviction.allowed_to
+    }
+
     #[cold]
     fn find_room(&mut self) {
         // CLIENT PAUSE: nothing changes, not even to make room.

@@ -14,6 +14,7 @@ use crate::hotkeys;
 use crate::monitor;
 use crate::pause;
 use crate::registry::{Names, Registered};
+use crate::saving;
 use crate::session::{Queue, ReplyMode, Session, Watching};
 use crate::slowlog::Stopwatch;
 use crate::stats::count_error;
@@ -75,7 +76,7 @@ impl Scratch {
 /// Runs what is complete of the session's input.
 pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Host) {
     // Before anything is run, too: what came at once may be too much.
-    check_input(worker, session);
+    worker.check_input(session);
     if session.blocked.is_some() || session.fate != Fate::Open {
         return;
     }
@@ -91,12 +92,13 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
     let mut consumed = 0;
-    let mut fast = FastPath::new(worker, session, input.len());
+    let engine = worker.engine.clone();
+    // Found out when a command needs it, and anew after one that went the long way.
+    let mut fast: Option<FastPath> = None;
     'batches: loop {
         words.clear();
         if worker.follow_users(session) {
-            fast.note(worker, session);
-            fast = FastPath::new(worker, session, input.len());
+            FastPath::end(&mut fast, worker, session);
         }
         // Before AUTH the limits are narrow, and the very next command may lift them.
         let most = if session.authenticated { BATCH } else { 1 };
@@ -112,14 +114,13 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
                 Some(hash) => Args::with_hash(words, 1, hash),
                 None => Args::new(words),
             };
-            if fast.run(worker, session, &args, &mut reply) {
+            let short = fast.get_or_insert_with(|| FastPath::new(&engine, worker, session, input.len()));
+            if short.run(worker, session, &args, &mut reply) {
                 consumed = parsed.consumed;
                 continue;
             }
-            fast.note(worker, session);
-            let flow = execute(worker, session, host, args, &mut reply);
-            fast = FastPath::new(worker, session, input.len());
-            match flow {
+            FastPath::end(&mut fast, worker, session);
+            match execute(worker, session, host, args, &mut reply) {
                 Flow::Next => consumed = parsed.consumed,
                 Flow::Again => {
                     session.parser = Default::default();
@@ -137,7 +138,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             BatchEnd::More if whole => {}
             BatchEnd::More => break,
             BatchEnd::Inline { consumed: bytes, args: own } => {
-                fast.note(worker, session);
+                FastPath::end(&mut fast, worker, session);
                 let own: SmallVec<[&[u8]; 8]> = own.iter().map(|word| &word[..]).collect();
                 match execute(worker, session, host, Args::new(&own), &mut reply) {
                     Flow::Next => consumed = bytes,
@@ -150,7 +151,6 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
                         break;
                     }
                 }
-                fast = FastPath::new(worker, session, input.len());
             }
             BatchEnd::Failure(error) => {
                 reply.error(&format!("ERR Protocol error: {}", error.0));
@@ -160,12 +160,13 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             }
         }
     }
-    fast.note(worker, session);
+    FastPath::end(&mut fast, worker, session);
     scratch.keep_words(words);
     worker.scratch = scratch;
     finish_turn(worker, session, input, consumed, reply);
-    let Tellings { strict, told_lsn, made_lsn } = std::mem::replace(&mut worker.tellings, outer);
+    let Tellings { strict, told_lsn, made_lsn, fed } = std::mem::replace(&mut worker.tellings, outer);
     session.made_lsn = session.made_lsn.max(made_lsn);
+    session.fed = session.fed.max(fed);
     if strict {
         worker.hold(session, told_lsn, start);
     }
@@ -261,17 +262,7 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     stats.reads.add(1);
     session.input = input;
     session.reply = reply;
-    check_input(worker, session);
-}
-
-/// Cuts a session off that sends more than it lets the server consume (`client-query-buffer-limit`).
-fn check_input(worker: &Worker, session: &mut Session) {
-    if session.input.len() > worker.settings.client_query_buffer_limit && session.fate != Fate::Close {
-        session.fate = Fate::Close;
-        worker.stats().query_limit_disconnections.add(1);
-        let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
-        worker.engine.platform.log(3, &text);
-    }
+    worker.check_input(session);
 }
 
 /// Has the memory fetch what the batch's keys need: first all shards, then all buckets, then all entries. Each key's hash is
@@ -516,7 +507,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
         return Err(Error::text("LOADING Redis is loading the dataset in memory"));
     }
-    if session.monitors
+    if (session.monitors || session.replica)
         && (command.writes || command.flags.has(Flags::READONLY) || command.flags.has(Flags::MAY_REPLICATE))
     {
         return Err(Error::text("ERR Replica can't interact with the keyspace"));
@@ -575,13 +566,14 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
 }
 
 /// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
-/// `min-replicas-to-write` asks for: there is none.
+/// `min-replicas-to-write` asks for.
 #[inline]
 pub(crate) fn check_writes(worker: &Worker) -> Result {
     worker.engine.log.check()?;
     worker.engine.saves.check(&worker.settings)?;
     match worker.settings.min_replicas_to_write {
         0 => Ok(()),
+        wanted if worker.engine.replication.good() >= wanted => Ok(()),
         _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
     }
 }
@@ -650,6 +642,10 @@ fn dispatch(
             let Some(mut txn) = worker.begin(&engine.keyspace, shards_of(command, &args), session.db) else {
                 return busy(worker, session, reply);
             };
+            if engine.saves.hold_up(&engine, session, || saving::adds_to_backlog(&txn, command, args.words())) {
+                worker.commit(txn);
+                return Flow::Again;
+            }
             if session.info.no_touch.load(Relaxed) {
                 txn.cx().env.no_touch = true;
             }
@@ -734,6 +730,10 @@ fn run_script(
     loop {
         let whole = set == ShardSet::All;
         let mut txn = worker.begin(&engine.keyspace, set, session.db).ok_or(Error::Again)?;
+        if engine.saves.hold_up(&engine, session, || saving::adds_to_backlog(&txn, command, args.words())) {
+            worker.commit(txn);
+            return Err(Error::Again);
+        }
         if !whole {
             txn.keep_undo();
         }
@@ -865,6 +865,17 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         ctx.session.multi = Some(queue);
         return Err(Error::Again);
     };
+    let adds = || {
+        queue.commands.iter().any(|(command, words)| {
+            let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
+            saving::adds_to_backlog(&txn, command, &words)
+        })
+    };
+    if engine.saves.hold_up(&engine, ctx.session, adds) {
+        ctx.worker.commit(txn);
+        ctx.session.multi = Some(queue);
+        return Err(Error::Again);
+    }
     if !watch_holds(ctx.session, &mut txn) {
         drop_watches(ctx.session, &mut txn);
         ctx.worker.commit(txn);

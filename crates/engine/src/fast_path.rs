@@ -6,6 +6,7 @@
 
 use crate::args::Args;
 use crate::command::{Flags, Reply, Run};
+use crate::engine::Engine;
 use crate::registry::{self, Registered};
 use crate::session::{ReplyMode, Session};
 use crate::slowlog;
@@ -15,19 +16,30 @@ use kelda_store::shard::shard_of;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Whether a session's commands may go the short way, and what those that did have left to be noted.
-pub(crate) struct FastPath {
+pub(crate) struct FastPath<'e> {
+    engine: &'e Engine,
     open: bool,
-    /// Whether commands that need memory may, too.
-    room: bool,
+    /// Whether every command has its own name (`rename-command`).
+    plain: bool,
+    /// Whether `maxmemory` is set, so that commands that need memory have to ask for it.
+    limited: bool,
     /// Replies from this size on belong into the log of large replies.
     reply_bytes_max: usize,
-    ran: u64,
+    /// Whether the thread's context has its settings: no command that goes the short way changes them.
+    prepared: bool,
+    /// The command that ran last,
     last: Option<&'static Registered>,
+    /// how often it has been called by this thread, ever,
+    calls: u64,
+    /// how many of these calls its counter does not have yet,
+    ran: u64,
+    /// and calls of all commands that were not noted yet.
+    total: u64,
 }
 
-impl FastPath {
+impl<'e> FastPath<'e> {
     /// For a session whose unparsed input has so many bytes.
-    pub fn new(worker: &Worker, session: &Session, input_bytes: usize) -> FastPath {
+    pub fn new(engine: &'e Engine, worker: &Worker, session: &Session, input_bytes: usize) -> FastPath<'e> {
         let settings = &worker.settings;
         let limit = |threshold: i64| usize::try_from(threshold).unwrap_or(usize::MAX);
         let open = !session.restricted
@@ -35,21 +47,28 @@ impl FastPath {
             && session.reply_mode == ReplyMode::On
             && session.fate == Fate::Open
             && !session.in_pubsub_mode()
+            && !session.replica
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
-            && worker.engine.observers.load(Relaxed) == 0
+            && engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
-            && worker.engine.saves.check(settings).is_ok()
+            && engine.saves.check(settings).is_ok()
+            && !engine.saves.backlog.is_full()
             && slowlog::sampling(settings)
             && input_bytes < limit(settings.commandlog_request_larger_than)
-            && !worker.engine.pause.holds(worker.now_ms(), || true);
+            && !engine.pause.holds(worker.now_ms(), || true);
         FastPath {
+            engine,
             open,
-            room: settings.maxmemory == 0,
+            plain: engine.names.are_plain(),
+            limited: settings.maxmemory != 0,
             reply_bytes_max: limit(settings.commandlog_reply_larger_than),
-            ran: 0,
+            prepared: false,
             last: None,
+            calls: 0,
+            ran: 0,
+            total: 0,
         }
     }
 
@@ -60,25 +79,35 @@ impl FastPath {
             return false;
         }
         let words = args.words();
-        let names = &worker.engine.names;
-        let command = if names.are_plain() { registry::find_short(words[0]) } else { names.find(words[0]) };
-        let Some(command) = command else { return false };
+        let command = match self.last {
+            Some(last) if self.plain && last.command.name.as_bytes() == words[0] => last,
+            _ => {
+                let name = words[0];
+                let found = if self.plain { registry::find_short(name) } else { self.engine.names.find(name) };
+                let Some(command) = found else { return false };
+                if self.last.is_none_or(|last| last.id != command.id) {
+                    self.note_calls(worker);
+                    self.last = Some(command);
+                    self.calls = worker.stats().by_command[command.id].calls.get();
+                }
+                command
+            }
+        };
         let Some(at) = command.short_way else { return false };
-        let no_room = !self.room && command.flags.has(Flags::DENYOOM);
-        let no_log = command.writes && worker.engine.log.check().is_err();
-        if no_room || no_log || !command.command.takes(words.len()) {
-            return false;
-        }
-        // The calls that are timed go the long way.
-        let calls = worker.stats().by_command[command.id].calls.get();
-        if slowlog::is_sample(calls) {
+        let no_room = self.limited && command.flags.has(Flags::DENYOOM) && !worker.is_allowed_memory();
+        let no_log = command.writes && self.engine.log.check().is_err();
+        // The calls that are timed go the long way, too.
+        if no_room || no_log || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
             return false;
         }
         let hash = args.hash(at);
-        let engine = worker.engine.clone();
-        let Some(guard) = engine.keyspace.lock_one(shard_of(hash) as u16) else { return false };
+        let Some(guard) = self.engine.keyspace.lock_one(shard_of(hash) as u16) else { return false };
         if guard.has_waiters() {
             return false;
+        }
+        if !self.prepared {
+            worker.prepare_context();
+            self.prepared = true;
         }
         let mut txn = worker.transaction(guard, session.db);
         let args = Args::with_hash(words, at, hash);
@@ -90,9 +119,8 @@ impl FastPath {
             Run::Wait(_) | Run::Session(_) | Run::Script(_) | Run::Group(_) => return false,
         };
         worker.commit(txn);
-        worker.stats().by_command[command.id].calls.add(1);
+        self.calls += 1;
         self.ran += 1;
-        self.last = Some(command);
         if let Err(error) = result {
             reply.truncate(mark);
             reply.error(&error.to_string());
@@ -107,14 +135,23 @@ impl FastPath {
         true
     }
 
-    /// Notes in the figures what went the short way so far.
-    pub fn note(&mut self, worker: &Worker, session: &mut Session) {
-        let Some(last) = self.last.take() else { return };
+    /// Notes the calls of the last command.
+    fn note_calls(&mut self, worker: &Worker) {
+        if let Some(last) = self.last {
+            worker.stats().by_command[last.id].calls.add(self.ran);
+        }
+        self.total += std::mem::take(&mut self.ran);
+    }
+
+    /// Ends a run, if there is one: notes in the figures what went the short way.
+    pub fn end(run: &mut Option<FastPath>, worker: &Worker, session: &mut Session) {
+        let Some(mut run) = run.take() else { return };
+        run.note_calls(worker);
+        let Some(last) = run.last.filter(|_| run.total != 0) else { return };
         session.last_command = Some(last);
         session.info.command.store(last.id + 1, Relaxed);
         let commands = &session.info.totals[2];
-        commands.store(commands.load(Relaxed) + self.ran, Relaxed);
-        worker.stats().commands.add(self.ran);
-        self.ran = 0;
+        commands.store(commands.load(Relaxed) + run.total, Relaxed);
+        worker.stats().commands.add(run.total);
     }
 }

@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::pubsub::Subscription;
 use crate::registry;
+use crate::replication::Follower;
 use crate::saving::Kind;
 use crate::stats::{CommandCounters, LATENCY_BUCKETS, Stats};
 use crate::version::{KELDA_VERSION, REDIS_VERSION};
@@ -190,6 +191,7 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
     let (scripts, script_bytes) = engine.scripts.size();
     let (libraries, functions) = engine.functions.current().count();
     let max = settings.maxmemory as usize;
+    let replication = engine.replication.report(0).memory_bytes;
     lines!(text,
         "used_memory": used,
         "used_memory_human": human(used),
@@ -210,8 +212,8 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
         "mem_fragmentation_ratio": format_args!("{:.2}", rss as f64 / used.max(1) as f64),
         "mem_fragmentation_bytes": rss as i64 - used as i64,
         "mem_not_counted_for_evict": 0,
-        "mem_replication_backlog": 0,
-        "mem_total_replication_buffers": 0,
+        "mem_replication_backlog": replication.min(settings.repl_backlog_size as usize),
+        "mem_total_replication_buffers": replication,
         "mem_overhead_db_hashtable_rehashing": 0,
         "mem_clients_slaves": 0,
         "mem_clients_normal": engine.clients.all().iter().map(|info| info.memory()).sum::<usize>(),
@@ -303,9 +305,9 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "instantaneous_input_kbps": format_args!("{:.2}", input as f64 / 1024.0),
         "instantaneous_output_kbps": format_args!("{:.2}", output as f64 / 1024.0),
         "rejected_connections": engine.total(|stats| stats.rejected_connections.get()),
-        "sync_full": 0,
-        "sync_partial_ok": 0,
-        "sync_partial_err": 0,
+        "sync_full": engine.replication.counts[0].load(Relaxed),
+        "sync_partial_ok": engine.replication.counts[1].load(Relaxed),
+        "sync_partial_err": engine.replication.counts[2].load(Relaxed),
         "expired_keys": engine.total(|stats| stats.expired.get()),
         "expired_subkeys": engine.total(|stats| stats.expired_fields.get()),
         "evicted_keys": engine.total(|stats| stats.evicted.get()),
@@ -358,19 +360,32 @@ fn debug(ctx: &mut Ctx, text: &mut String) -> Result {
 
 fn replication(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
-    let process = engine.process.lock().unwrap_or_else(PoisonError::into_inner);
+    let report = engine.replication.report(ctx.worker.now_ms());
     lines!(text,
         "role": "master",
-        "connected_slaves": 0,
+        "connected_slaves": report.followers.len(),
+    );
+    if ctx.worker.settings.min_replicas_to_write != 0 && ctx.worker.settings.min_replicas_max_lag != 0 {
+        lines!(text, "min_slaves_good_slaves": engine.replication.good());
+    }
+    for (index, follower) in report.followers.iter().enumerate() {
+        let Follower { ip, port, state, acked, lag_s } = follower;
+        let _ = write!(text, "slave{index}:ip={ip},port={port},state={state},offset={acked},lag={lag_s}\r\n");
+    }
+    let (first, length) = match report.backlog {
+        true => (report.backlog_start + 1, report.offset - report.backlog_start),
+        false => (0, 0),
+    };
+    lines!(text,
         "master_failover_state": "no-failover",
-        "master_replid": process.run_id,
+        "master_replid": report.id,
         "master_replid2": "0".repeat(40),
-        "master_repl_offset": 0,
+        "master_repl_offset": report.offset,
         "second_repl_offset": -1,
-        "repl_backlog_active": 0,
-        "repl_backlog_size": 0,
-        "repl_backlog_first_byte_offset": 0,
-        "repl_backlog_histlen": 0,
+        "repl_backlog_active": u8::from(report.backlog),
+        "repl_backlog_size": ctx.worker.settings.repl_backlog_size,
+        "repl_backlog_first_byte_offset": first,
+        "repl_backlog_histlen": length,
     );
     Ok(())
 }

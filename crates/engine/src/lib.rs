@@ -33,6 +33,7 @@ pub mod rdb;
 mod redacted;
 pub mod registry;
 pub mod replay;
+pub mod replication;
 pub mod running;
 pub mod saving;
 pub mod scripting;

@@ -295,6 +295,7 @@ pub fn load_keys(
                 }
             };
             drop(held);
+            make_room(engine, &block);
             let counts = load_block(&engine.keyspace, &rules, &block, &mut sorting);
             let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
             held.0.recycle(block);
@@ -326,6 +327,20 @@ fn open<'s>(
         file.ignore_checksum();
     }
     Ok(file)
+}
+
+/// Makes room in the tables for the keys that a file says it has.
+fn make_room(engine: &Engine, block: &Block) {
+    /// Bytes that a key takes in a file, at least: no claim beyond that is believed.
+    const KEY_BYTES: u64 = 4;
+    let most = engine.loading.total_bytes.load(Relaxed) / KEY_BYTES;
+    for &(db, keys, _) in &block.sizes {
+        let Some(db) = u32::try_from(db).ok().filter(|db| *db < engine.keyspace.databases()) else { continue };
+        let share = keys.min(most) as usize / SHARDS;
+        for shard in 0..if share == 0 { 0 } else { SHARDS } {
+            engine.keyspace.lock_patiently(ShardSet::One(shard as u16)).shard_mut(shard).reserve(db, share);
+        }
+    }
 }
 
 /// Memory that a thread needs again for each block.
@@ -365,30 +380,33 @@ fn load_block(
     }
     let mut start = 0;
     for (shard, &end) in ends.iter().enumerate() {
-        let own = &order[std::mem::replace(&mut start, end)..end];
-        if own.is_empty() {
+        let range = std::mem::replace(&mut start, end)..end;
+        if range.is_empty() {
             continue;
         }
         // Another loading thread may be there, or INFO, for a moment.
         let mut guard = keyspace.lock_patiently(ShardSet::One(shard as u16));
         let data = guard.shard_mut(shard);
-        for own in own.chunks(AHEAD) {
-            if let Some(db) = data.db(0) {
-                own.iter().for_each(|&at| db.table.prefetch_bucket(keys[at].0));
+        for next in range {
+            if let Some(&at) = order.get(next + 2 * AHEAD) {
+                keyspace.prefetch_shard(keys[at].0);
             }
-            for &at in own {
-                let (hash, key) = &mut keys[at];
-                let Some((db, entry)) = key.take() else { continue };
-                let result = data.load(rules.clock.now_ms, db, *hash, entry);
-                result.map_err(|entry| FileError::Duplicate(entry.as_ref().key().to_vec()))?;
+            if let Some((hash, Some((_, entry)))) = order.get(next + AHEAD).map(|&at| &keys[at]) {
+                keyspace.prefetch_bucket(*hash);
+                entry.prefetch();
             }
+            let (hash, key) = &mut keys[order[next]];
+            let Some((db, entry)) = key.take() else { continue };
+            let result = data.load(rules.clock.now_ms, db, *hash, entry);
+            result.map_err(|entry| FileError::Duplicate(entry.as_ref().key().to_vec()))?;
         }
     }
     Ok(loaded)
 }
 
-/// Keys whose buckets are fetched from memory together.
-const AHEAD: usize = 32;
+/// How many keys before its own turn a key has its bucket fetched from memory. Its shard, where the bucket is to be learnt,
+/// comes twice as early.
+const AHEAD: usize = 16;
 
 /// Loads the snapshot file, if there is one, when the server starts: keys and functions. Says in the log what it did.
 pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> {

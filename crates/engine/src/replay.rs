@@ -185,9 +185,18 @@ impl Runner {
     }
 }
 
+fn show(word: &[u8]) -> String {
+    word[..word.len().min(64)].escape_ascii().to_string()
+}
+
+/// The words by which people know this from the logs of Redis.
+fn unknown(words: &[&[u8]], error: &Error) -> String {
+    let name = words.first().copied().unwrap_or_default();
+    format!("Unknown command '{}' reading the append only file: {error}", show(name))
+}
+
 fn describe(words: &[&[u8]], error: &Error) -> String {
-    let show = |word: &&[u8]| word[..word.len().min(64)].escape_ascii().to_string();
-    let shown: Vec<String> = words.iter().take(3).map(show).collect();
+    let shown: Vec<String> = words.iter().take(3).map(|word| show(word)).collect();
     format!("'{}' fails: {error}", shown.join(" "))
 }
 
@@ -232,7 +241,7 @@ impl Dealer {
             _ => {
                 // The log has the commands' own names, whatever clients call them.
                 let command =
-                    exec::resolve(&Names::default(), words).map_err(|error| (place, describe(words, &error)))?;
+                    exec::resolve(&Names::default(), words).map_err(|error| (place, unknown(words, &error)))?;
                 let local = matches!(command.command.run, Run::Write(_) | Run::Wait(_));
                 *self.last.insert((command, local))
             }

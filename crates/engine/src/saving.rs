@@ -9,17 +9,21 @@
 
 mod encoder;
 mod file;
+mod replicas;
 
+use crate::command::Run;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::registry::Registered;
+use crate::session::Session;
 pub use encoder::RdbEncoder;
-use file::SnapshotFile;
+use file::{SnapshotFile, Target, put_head};
 use kelda_log::aof::{Log, Rotation};
 use kelda_log::disk::Disk;
-use kelda_store::shard::ShardSet;
-use kelda_store::snapshot::{Piece, Preparation, Progress, Snapshot, Step};
-use kelda_store::txn::Txn;
+use kelda_store::shard::{Guard, ShardSet};
+use kelda_store::snapshot::{Backlog, Piece, Preparation, Progress, Snapshot, Step};
+use kelda_store::txn::{Key, Txn};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -33,6 +37,19 @@ pub enum Kind {
     Rdb,
     /// A new base of the log: BGREWRITEAOF.
     Base,
+    /// Nothing: it is sent to replicas.
+    Replicas,
+}
+
+impl Kind {
+    /// What it is called in the log.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Rdb => "Background saving",
+            Kind::Base => "Background AOF rewrite",
+            Kind::Replicas => "Background RDB transfer",
+        }
+    }
 }
 
 /// How the jobs of one kind have gone so far.
@@ -84,8 +101,10 @@ struct State {
     job: Option<Job>,
     rdb_scheduled: bool,
     base_scheduled: bool,
+    replicas_scheduled: bool,
     rdb: History,
     base: History,
+    replicas: History,
     ending: bool,
     /// Whether a thread serves.
     served: bool,
@@ -96,6 +115,7 @@ impl State {
         match kind {
             Kind::Rdb => &mut self.rdb,
             Kind::Base => &mut self.base,
+            Kind::Replicas => &mut self.replicas,
         }
     }
 }
@@ -130,6 +150,8 @@ pub struct Saves {
     log_bytes: AtomicU64,
     /// Bytes of the log's base.
     base_bytes: AtomicU64,
+    /// What a snapshot keeps in memory because it was changed meanwhile.
+    pub(crate) backlog: Arc<Backlog>,
 }
 
 pub(crate) const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
@@ -144,6 +166,17 @@ fn piece(settings: &Settings) -> Piece {
 }
 
 impl Saves {
+    /// All that a snapshot needs before its instant.
+    fn prepare(&self, engine: &Engine, settings: &Arc<Settings>) -> Preparation {
+        /// Part of the memory in use that changes made meanwhile may take.
+        const SHARE: usize = 32;
+        /// Bytes that they may take in any case.
+        const LEAST: usize = 8 << 20;
+        self.backlog.set_max((engine.platform.used_memory() / SHARE).max(LEAST));
+        let encoder = RdbEncoder::new(settings.clone(), engine.clock.unix_us() / 1000);
+        Preparation::new(Arc::new(encoder), self.backlog.clone())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +184,7 @@ impl Saves {
     /// BGSAVE; what to reply. `txn` is the caller's, with every shard; `None` inside a transaction, where it is scheduled.
     pub(crate) fn bgsave(&self, engine: &Engine, txn: Option<&mut Txn>, schedule: bool) -> Result<&'static str> {
         let settings = engine.config.settings();
-        let preparation = Preparation::new(Arc::new(RdbEncoder::new(settings.clone(), engine.clock.unix_us() / 1000)));
+        let preparation = self.prepare(engine, &settings);
         let mut state = self.lock();
         if !state.served {
             return Err(NO_SAVING);
@@ -249,6 +282,23 @@ impl Saves {
         }
     }
 
+    /// Has the log rewritten once more, after whatever is under way: it was turned on.
+    ///
+    /// # Errors
+    /// Nobody does it.
+    pub fn rewrite_once_more(&self, engine: &Engine) -> Result {
+        let mut state = self.lock();
+        if !state.served {
+            return Err(NO_SAVING);
+        }
+        match state.job {
+            None => self.put(engine, &mut state, Kind::Base, None),
+            // What is under way may have begun before.
+            Some(_) => state.base_scheduled = true,
+        }
+        Ok(())
+    }
+
     fn put(&self, engine: &Engine, state: &mut State, kind: Kind, begun: Option<Box<Begun>>) {
         let since_us = engine.clock.monotonic_us();
         let progress = begun.as_ref().map(|begun| tracked(&begun.snapshot));
@@ -256,8 +306,7 @@ impl Saves {
         let history = state.history(kind);
         history.count += 1;
         history.tried_s = Some(since_us / 1_000_000);
-        let what = if kind == Kind::Rdb { "saving" } else { "append only file rewriting" };
-        engine.platform.log(2, &format!("Background {what} started"));
+        engine.platform.log(2, &format!("{} started", kind.name()));
         self.changed.notify_all();
     }
 
@@ -271,9 +320,12 @@ impl Saves {
         let state = self.lock();
         let now_us = engine.clock.monotonic_us();
         let job = state.job.as_ref().filter(|job| !job.cancelled);
+        // One that was told to have started, though a cancelled one is still being cleared away.
+        let next = state.job.as_ref().filter(|job| job.cancelled && job.kind == Kind::Rdb && state.rdb_scheduled);
+        let next = next.map(|job| (job.kind, 0));
         let progress = job.and_then(|job| job.progress.as_ref());
         Report {
-            running: job.map(|job| (job.kind, (now_us.saturating_sub(job.since_us) / 1_000_000) as i64)),
+            running: job.map(|job| (job.kind, (now_us.saturating_sub(job.since_us) / 1_000_000) as i64)).or(next),
             keys: progress.map_or((0, 0), |(progress, total)| (progress.keys(), *total)),
             waiting_bytes: progress.map_or(0, |(progress, _)| progress.waiting_bytes()),
             rdb_scheduled: state.rdb_scheduled,
@@ -298,6 +350,13 @@ impl Saves {
              snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
              error.",
         ))
+    }
+
+    /// Whether a command had better wait a moment (and be begun anew), because a snapshot keeps as much in memory as it should
+    /// and would have to keep more. None waits for longer than about a millisecond: then memory has to yield.
+    #[inline]
+    pub(crate) fn hold_up(&self, engine: &Engine, session: &mut Session, adds: impl FnOnce() -> bool) -> bool {
+        self.backlog.is_full() && hold_up(engine, session, adds())
     }
 
     /// Notes how a save in the foreground went.
@@ -378,14 +437,21 @@ impl Saves {
         self.changed.notify_all();
     }
 
-    /// Does the jobs, until [`Saves::end`]. `log` is asked for the log whenever it is to be rewritten.
-    pub fn serve(&self, engine: &Engine, disk: &dyn Disk, log: &dyn Fn() -> Option<Arc<Log>>) {
+    /// From now on jobs may be asked for: a thread is about to call [`Saves::serve`]. The data is there.
+    pub fn open(&self, engine: &Engine) {
         self.note_base(engine, engine.log.sink().map_or(0, |sink| sink.figures().base_bytes));
         self.lock().served = true;
+    }
+
+    /// Does the jobs, until [`Saves::end`]. `log` is asked for the log whenever it is to be rewritten.
+    pub fn serve(&self, engine: &Engine, disk: &dyn Disk, log: &dyn Fn() -> Option<Arc<Log>>) {
         while let Some((kind, begun)) = self.next(engine) {
             let log = if kind == Kind::Base { log() } else { None };
             let mut dirty = 0;
-            let result = self.run(engine, disk, kind, begun, log.as_deref(), &mut dirty);
+            let result = match kind {
+                Kind::Replicas => self.send_to_replicas(engine, disk),
+                _ => self.run(engine, disk, kind, begun, log.as_deref(), &mut dirty),
+            };
             self.finish(engine, kind, result, dirty);
         }
     }
@@ -402,6 +468,8 @@ impl Saves {
                     self.put(engine, &mut state, Kind::Base, None);
                 } else if std::mem::take(&mut state.rdb_scheduled) {
                     self.put(engine, &mut state, Kind::Rdb, None);
+                } else if std::mem::take(&mut state.replicas_scheduled) {
+                    self.put(engine, &mut state, Kind::Replicas, None);
                 }
             }
             if let Some(job) = &mut state.job
@@ -416,7 +484,7 @@ impl Saves {
     fn finish(&self, engine: &Engine, kind: Kind, result: io::Result<()>, dirty: u64) {
         let mut state = self.lock();
         let Some(job) = state.job.take() else { return };
-        let what = if kind == Kind::Rdb { "Background saving" } else { "Background AOF rewrite" };
+        let what = kind.name();
         let history = state.history(kind);
         history.last_seconds = (engine.clock.monotonic_us().saturating_sub(job.since_us) / 1_000_000) as i64;
         match &result {
@@ -464,7 +532,8 @@ impl Saves {
             (Some(rotation), Some(log)) => log.base_path(rotation),
             _ => PathBuf::from(&begun.settings.dir).join(&begun.settings.dbfilename),
         };
-        let result = self.write(engine, disk, *begun, target);
+        let file = SnapshotFile::create(disk, target, &begun.settings).map(|file| Box::new(file) as Box<dyn Target>);
+        let result = self.write(engine, *begun, file);
         match (rotation, log) {
             (Some(rotation), Some(log)) => match result {
                 Ok(bytes) => {
@@ -481,25 +550,30 @@ impl Saves {
         }
     }
 
-    /// Takes a job's instant on this thread.
-    fn begin_here(&self, engine: &Engine, kind: Kind, log: Option<&Log>) -> io::Result<Begun> {
-        /// Between two attempts to get every shard.
+    /// Every shard, unless the job is given up first.
+    fn lock_all<'k>(&self, engine: &'k Engine) -> io::Result<Guard<'k>> {
+        /// Between two attempts.
         const RETRY_US: u64 = 100;
-        let settings = engine.config.settings();
-        let prepared = match (kind, log) {
-            (Kind::Rdb, _) => None,
-            (Kind::Base, Some(log)) => Some(log.prepare_rotation(now_ms(engine)).map_err(io::Error::other)?),
-            (Kind::Base, None) => return Err(io::Error::other("there is no log")),
-        };
-        let preparation = Preparation::new(Arc::new(RdbEncoder::new(settings.clone(), engine.clock.unix_us() / 1000)));
-        let mut guard = loop {
+        loop {
             if let Some(guard) = engine.keyspace.lock(ShardSet::All) {
-                break guard;
+                return Ok(guard);
             }
             if !self.pause(RETRY_US) {
                 return Err(cancelled());
             }
+        }
+    }
+
+    /// Takes a job's instant on this thread.
+    fn begin_here(&self, engine: &Engine, kind: Kind, log: Option<&Log>) -> io::Result<Begun> {
+        let settings = engine.config.settings();
+        let prepared = match (kind, log) {
+            (Kind::Rdb | Kind::Replicas, _) => None,
+            (Kind::Base, Some(log)) => Some(log.prepare_rotation(now_ms(engine)).map_err(io::Error::other)?),
+            (Kind::Base, None) => return Err(io::Error::other("there is no log")),
         };
+        let preparation = self.prepare(engine, &settings);
+        let mut guard = self.lock_all(engine)?;
         let rotation = match (prepared, log) {
             (Some(prepared), Some(log)) => {
                 let rotation = log.rotate(prepared, now_ms(engine));
@@ -518,13 +592,11 @@ impl Saves {
         Ok(begun)
     }
 
-    /// Writes a snapshot to a file: beside it first, and in its place when all is on disk. Its length in bytes.
-    fn write(&self, engine: &Engine, disk: &dyn Disk, begun: Begun, target: PathBuf) -> io::Result<u64> {
-        let Begun { mut snapshot, libraries, settings, rotation, .. } = begun;
-        let base = rotation.is_some();
-        let mut file = SnapshotFile::create(disk, target, &settings);
+    /// Writes a snapshot to its end. Its length in bytes.
+    fn write(&self, engine: &Engine, begun: Begun, mut file: io::Result<Box<dyn Target + '_>>) -> io::Result<u64> {
+        let Begun { mut snapshot, libraries, rotation, .. } = begun;
         match &mut file {
-            Ok(file) => file.begin(engine, base, &libraries, snapshot.sizes()),
+            Ok(file) => put_head(file.writer(), engine, rotation.is_some(), &libraries, snapshot.sizes()),
             Err(_) => snapshot.progress().abandon(),
         }
         let mut out = Vec::new();
@@ -568,10 +640,7 @@ impl Saves {
         }
         let mut file = file?;
         match failure {
-            None => file
-                .append(&mut out)
-                .and_then(|()| file.finish())
-                .inspect(|_| engine.platform.log(2, "DB saved on disk")),
+            None => file.append(&mut out).and_then(|()| file.finish()),
             Some(error) => {
                 file.remove();
                 Err(error)
@@ -601,6 +670,29 @@ impl Saves {
             waited += step;
         }
     }
+}
+
+#[cold]
+fn hold_up(engine: &Engine, session: &mut Session, adds: bool) -> bool {
+    const PATIENCE_US: u64 = 800;
+    let now_us = engine.clock.monotonic_us();
+    let since_us = *session.held_up_us.get_or_insert(now_us);
+    let waits = adds && now_us.saturating_sub(since_us) < PATIENCE_US;
+    if !waits {
+        session.held_up_us = None;
+    }
+    waits
+}
+
+/// Whether a command would have a snapshot keep more in memory. `txn` holds its keys.
+pub(crate) fn adds_to_backlog(txn: &Txn, command: &Registered, words: &[&[u8]]) -> bool {
+    let mut adds = false;
+    if command.writes || matches!(command.command.run, Run::Script(_)) {
+        command.find_keys(words, &mut |at, _| {
+            adds |= words.get(at).is_some_and(|key| txn.adds_to_backlog(Key::new(key)));
+        });
+    }
+    adds
 }
 
 /// How long the thread rests when it meets a busy shard.

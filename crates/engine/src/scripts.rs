@@ -1,11 +1,24 @@
 //! The cache of scripts that EVALSHA runs, shared by all workers.
 
+use crate::scripting::shebang::Flags;
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A SHA-1 as 40 lower-case hexadecimal digits.
 pub type Sha = [u8; 40];
+
+/// The script that a thread ran last: most run one again and again, and to compare its text takes less than to hash it.
+pub struct LastScript {
+    /// Its SHA-1.
+    pub sha: Sha,
+    /// Its text.
+    pub body: Arc<[u8]>,
+    /// What its first line declares.
+    pub flags: Flags,
+    /// The cache's generation in which it was put there.
+    pub generation: u64,
+}
 
 /// Scripts by SHA-1.
 #[derive(Default)]
@@ -30,9 +43,9 @@ impl ScriptCache {
         text
     }
 
-    /// Keeps a script.
-    pub fn add(&self, sha: Sha, body: &[u8]) {
-        self.lock().entry(sha).or_insert_with(|| body.into());
+    /// Keeps a script; returns it as it is kept.
+    pub fn add(&self, sha: Sha, body: &[u8]) -> Arc<[u8]> {
+        self.lock().entry(sha).or_insert_with(|| body.into()).clone()
     }
 
     /// The script of this SHA-1 (any case).

@@ -7,6 +7,7 @@ use crate::config::AppendFsync;
 use crate::durability::Lsn;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
+use crate::replication::Announced;
 use crate::tracking::Tracks;
 use crate::worker::Fate;
 use kelda_resp::{Protocol, RequestParser, Writer};
@@ -56,13 +57,19 @@ pub struct Blocked {
     pub log: Option<LogWait>,
 }
 
-/// What WAITAOF waits for.
+/// What WAIT or WAITAOF waits for.
 #[derive(Clone, Copy, Debug)]
 pub struct LogWait {
-    /// The transaction that must be durable.
+    /// Its last transaction,
     pub lsn: Lsn,
-    /// Whether that is enough: there is no replica to wait for.
+    /// which must be durable here if this says so.
     pub local: bool,
+    /// Its place in what replicas are fed,
+    pub offset: u64,
+    /// which so many of them must have,
+    pub replicas: usize,
+    /// on disk: WAITAOF.
+    pub on_disk: bool,
 }
 
 /// CLIENT REPLY.
@@ -119,6 +126,8 @@ pub struct Session {
     pub monitors: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// Since when a snapshot has kept its command waiting, µs of the monotonic clock; see [`crate::saving::Saves`].
+    pub held_up_us: Option<u64>,
     /// Whether the error that the command in hand replies is in the statistics already.
     pub error_counted: bool,
     /// What the event loop is to do with it.
@@ -139,6 +148,12 @@ pub struct Session {
     pub holds: VecDeque<Hold>,
     /// The last transaction in the log that it made.
     pub made_lsn: Lsn,
+    /// Where what replicas are fed ended after its last transaction.
+    pub fed: u64,
+    /// What it said of itself with REPLCONF.
+    pub(crate) announced: Option<Box<Announced>>,
+    /// Whether it is a replica.
+    pub replica: bool,
     /// CLIENT DURABILITY, where it differs from `appendfsync`.
     pub durability: Option<AppendFsync>,
     /// Messages published by the script or transaction that is running, handed on when it commits: a script that is rolled
@@ -169,6 +184,7 @@ impl Session {
             tracking: None,
             monitors: false,
             reply_mode: ReplyMode::On,
+            held_up_us: None,
             error_counted: false,
             fate: Fate::Open,
             put_aside: false,
@@ -179,6 +195,9 @@ impl Session {
             written: 0,
             holds: VecDeque::new(),
             made_lsn: 0,
+            fed: 0,
+            announced: None,
+            replica: false,
             durability: None,
             outbox: Vec::new(),
             over_soft_limit_since_us: None,

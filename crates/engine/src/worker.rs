@@ -14,12 +14,13 @@ use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription, encoded_message};
 use crate::scripting::Interpreter;
+use crate::scripts::LastScript;
 use crate::session::{Published, Session, Watching};
 use crate::stats::Stats;
 use crate::tracking::{self, LocalTracking};
 use kelda_resp::Protocol;
 use kelda_store::shard::{Guard, Keyspace, SHARDS, ShardSet};
-use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn};
+use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn, Unlinks};
 use kelda_store::waiting::Waiter;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -137,6 +138,8 @@ pub struct Worker {
     pub(crate) subscribers: LocalSubscribers,
     pub(crate) eviction: Eviction,
     pub(crate) tracking: LocalTracking,
+    /// Sessions of this worker that are replicas.
+    pub(crate) replicas: Vec<SessionRef>,
     /// Sessions of this worker that monitor,
     pub(crate) monitors: Vec<SessionRef>,
     /// and what they are to be shown at the next commit.
@@ -148,6 +151,8 @@ pub struct Worker {
     /// The Lua interpreter; absent while it runs a script, or before the first.
     pub(crate) interpreter: Option<Box<Interpreter>>,
     pub(crate) interpreter_generation: u64,
+    /// The script that it ran last.
+    pub(crate) last_script: Option<Rc<LastScript>>,
     /// The generation of libraries that the interpreter was last rid of old ones for.
     pub(crate) libraries_generation: u64,
     /// Whether a script is running on this worker.
@@ -161,7 +166,7 @@ pub struct Worker {
     seed: u64,
     now_us: i64,
     /// When the present turn of the event loop began, Unix µs, and how many commands had run; 0 before its first session.
-    turn_began: (i64, u64),
+    pub(crate) turn_began: (i64, u64),
     next_cron_us: u64,
     next_expiry_us: u64,
     next_shard: usize,
@@ -195,12 +200,14 @@ impl Worker {
             subscribers: LocalSubscribers::default(),
             eviction: Eviction::default(),
             tracking: LocalTracking::default(),
+            replicas: Vec::new(),
             monitors: Vec::new(),
             monitored: Vec::new(),
             observed: false,
             current: 0,
             interpreter: None,
             interpreter_generation: 0,
+            last_script: None,
             libraries_generation: 0,
             in_script: false,
             migrating: false,
@@ -255,6 +262,11 @@ impl Worker {
             see_due: false,
             scripted: false,
             named_keys_only: false,
+            unlinks: Unlinks {
+                due: settings.lazyfree_lazy_expire,
+                evicted: settings.lazyfree_lazy_eviction,
+                implied: settings.lazyfree_lazy_server_del,
+            },
         };
         self.eviction.restart(settings.maxmemory != 0);
     }
@@ -322,6 +334,7 @@ impl Worker {
         exec::unwatch(self, &mut session);
         tracking::stop(self, &mut session);
         monitor::stop(self, &mut session);
+        self.stop_following(&session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.info.subscribed()[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
@@ -376,6 +389,10 @@ impl Worker {
             session.reply.buf.drain(..session.written);
             session.holds.iter_mut().for_each(|hold| hold.start -= session.written);
             session.written = 0;
+        }
+        if session.replica {
+            let pending = session.reply.len() - session.written;
+            self.engine.replication.pull(session.at, pending, &mut session.reply.buf, self.now_us / 1000);
         }
     }
 
@@ -490,26 +507,34 @@ impl Worker {
     #[inline]
     pub(crate) fn begin<'k>(&mut self, keyspace: &'k Keyspace, set: ShardSet, db: u32) -> Option<Txn<'k>> {
         let guard = crate::blocking::lock_with_waiters(keyspace, set)?;
+        self.prepare_context();
         Some(self.transaction(guard, db))
     }
 
-    /// A transaction on shards that are held.
+    /// Gives the context the settings of the next transactions.
+    #[inline]
+    pub(crate) fn prepare_context(&mut self) {
+        if let Some(cx) = &mut self.context {
+            cx.env = self.env;
+        }
+    }
+
+    /// A transaction on shards that are held; the context is prepared.
     #[inline(always)]
     pub(crate) fn transaction<'k>(&mut self, guard: Guard<'k>, db: u32) -> Txn<'k> {
-        let mut cx = match self.context.take() {
-            Some(cx) => cx,
-            None => {
-                self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-                Context::new(self.env, self.seed)
-            }
-        };
-        cx.env = self.env;
+        let mut cx = self.context.take().unwrap_or_else(|| self.new_context());
         // Looked at once the shards are held: who turns the log on holds them all, and a session that heard a value from these
         // has had its wish heard before.
-        cx.env.log_changes = self.engine.log.is_on();
+        cx.env.log_changes = self.engine.log.is_on() || self.engine.replication.is_on();
         cx.broadcast = self.engine.tracking.broadcasts();
         cx.actor = self.current;
         Txn::new(guard, db, self.now_us / 1000, cx)
+    }
+
+    #[cold]
+    fn new_context(&mut self) -> Box<Context> {
+        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        Context::new(self.env, self.seed)
     }
 
     /// Ends a transaction: serves whom it made ready, publishes its events, hands its changes to the log, and gives back
@@ -535,7 +560,7 @@ impl Worker {
 
     fn take_effect(&mut self, txn: &mut Txn) {
         if txn.cx().saw_stale() {
-            txn.reap_stale();
+            txn.reap_stale_apart();
         }
         if !txn.cx().ready.is_empty() {
             // As in Redis, a served session hears of what made it ready before its reply.
@@ -559,19 +584,21 @@ impl Worker {
 
     fn hand_on(&mut self, txn: &mut Txn) {
         let cx = txn.cx();
-        let (dirty, expired) = (std::mem::take(&mut cx.dirty), std::mem::take(&mut cx.expired));
-        let expired_fields = std::mem::take(&mut cx.expired_fields);
-        let events = std::mem::take(&mut cx.events);
-        self.stats().dirty.add(dirty);
-        self.stats().expired.add(expired);
-        self.stats().expired_fields.add(expired_fields);
+        let stats = self.stats();
+        stats.dirty.add(std::mem::take(&mut cx.dirty));
+        if cx.expired | cx.expired_fields != 0 {
+            stats.expired.add(std::mem::take(&mut cx.expired));
+            stats.expired_fields.add(std::mem::take(&mut cx.expired_fields));
+        }
         if std::mem::take(&mut txn.cx().flushed_all) {
             self.engine.saves.flushed(&self.settings);
         }
         let mut lsn = 0;
-        if !txn.cx.changes.is_empty() {
+        if self.engine.replication.is_on() {
+            self.feed_transaction(txn);
+        }
+        if !txn.cx.changes.is_empty() && self.engine.log.is_on() {
             lsn = self.engine.log.commit(&txn.cx.changes);
-            txn.cx().changes.clear();
             self.tellings.tell(lsn);
             self.tellings.made_lsn = lsn;
             self.committed = true;
@@ -580,13 +607,21 @@ impl Worker {
                 txn.set_lsn(lsn);
             }
         }
+        txn.cx().changes.clear();
+        if !self.served.is_empty() || !self.outbox.is_empty() || !txn.cx.events.is_empty() {
+            self.tell_others(txn.cx(), lsn);
+        }
+    }
+
+    /// Sends off what sessions get by a transaction.
+    fn tell_others(&mut self, cx: &mut Context, lsn: Lsn) {
         for Served { session, reply, ran } in self.served.drain(..) {
             self.engine.post(self.index, session.worker, Message::Served { session, reply, lsn, ran });
         }
         for Published { audience, channel, payload } in self.outbox.drain(..) {
             self.engine.pubsub.publish(&self.engine, self.index, audience, &channel, &payload, lsn);
         }
-        for event in events {
+        for event in std::mem::take(&mut cx.events) {
             crate::pubsub::publish_event(self, &event, lsn);
         }
     }
@@ -656,26 +691,15 @@ impl Worker {
             self.release_held();
             self.serve_log_waits();
         }
+        if !self.replicas.is_empty() {
+            self.serve_replicas();
+        }
         let (committed, wanted) = (std::mem::take(&mut self.committed), std::mem::take(&mut self.sync_wanted));
         if (committed || wanted)
             && let Some(sink) = self.engine.log.sink()
         {
             sink.get_on(wanted);
         }
-    }
-
-    /// Counts a turn of the event loop. What is done when it wakes counts as one µs: the clock is not read for it.
-    fn end_turn(&mut self, woken_us: i64) {
-        let (began_us, commands) = std::mem::take(&mut self.turn_began);
-        let stats = self.stats();
-        let mut us = 1;
-        if began_us != 0 {
-            us += (woken_us - began_us).max(0) as u64;
-            stats.most_commands.raise(stats.commands.get().saturating_sub(commands));
-        }
-        stats.turns.add(1);
-        stats.turns_us.add(us);
-        stats.longest_turn_us.raise(us);
     }
 
     /// How long the event loop may sleep, in µs; `None` for ever.
@@ -821,21 +845,9 @@ impl Worker {
         bytes
     }
 
-    /// How long a session's output may get before it is cut off.
-    pub(crate) fn longest_output(&self, session: &Session) -> usize {
-        let limits = &self.settings.client_output_buffer_limit;
-        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
-        match limit.hard_bytes {
-            0 => usize::MAX,
-            bytes => session.written.saturating_add(bytes as usize),
-        }
-    }
-
     /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
-    fn check_output(&mut self, session: &mut Session) {
-        let pending = session.reply.len() - session.written;
-        let limits = &self.settings.client_output_buffer_limit;
-        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
+    pub(crate) fn check_output(&mut self, session: &mut Session) {
+        let (limit, pending) = self.output_limit(session);
         session.info.output_bytes.store(pending, Relaxed);
         let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
         let mut cut = over(limit.hard_bytes);
@@ -928,6 +940,7 @@ impl Worker {
             self.engine.links.tidy(self.engine.clock.monotonic_us());
             self.engine.saves.cron(&self.engine, &self.settings);
             self.engine.backups.cron(&self.engine, &self.settings);
+            self.engine.replication.cron(&self.engine, &self.settings);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());
@@ -943,12 +956,13 @@ impl Worker {
                 && session.blocked.is_none()
                 && session.subscription_count == 0
                 && !session.info.monitor.load(Relaxed)
+                && !session.replica
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {
                 session.fate = Fate::Close;
                 self.touched.push(slot);
             }
-            if session.over_soft_limit_since_us.is_some() {
+            if session.over_soft_limit_since_us.is_some() || session.replica {
                 self.check_output(&mut session);
             }
             if now_ms - session.info.active_ms.load(Relaxed) > QUIET_MS {

@@ -165,7 +165,6 @@ fn waiting_for_replicas_and_for_the_disk() {
     Console::default().check(
         r#"
          WAIT 0 0 => :0
-         WAIT 1 10 => :0
          WAIT x 1 => -ERR value is not an integer or out of range
          WAIT 1 x => -ERR timeout is not an integer or out of range
          WAIT 1 -1 => -ERR timeout is negative

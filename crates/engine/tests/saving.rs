@@ -1,88 +1,14 @@
 //! Saving in the background, with a thread that serves and a disk in memory. The replies are those of Redis and Valkey.
 
+mod disk;
+
+use disk::Memory;
 use kelda_engine::saving::Kind;
 use kelda_engine::testing::Console;
-use kelda_log::disk::{Disk, File, Open};
 use kelda_log::rdb::RdbFile;
-use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
-
-#[derive(Clone, Default)]
-struct Bytes(Arc<Mutex<Vec<u8>>>);
-
-impl File for Bytes {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        let mut file = self.0.lock().expect("no panic");
-        let end = offset as usize + bytes.len();
-        let len = file.len().max(end);
-        file.resize(len, 0);
-        file[offset as usize..end].copy_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
-        Err(ErrorKind::Unsupported.into())
-    }
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().expect("no panic").len() as u64)
-    }
-    fn truncate(&self, _: u64) -> io::Result<()> {
-        Err(ErrorKind::Unsupported.into())
-    }
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Files by path. While it is `full` none can be made.
-#[derive(Default)]
-struct Memory {
-    files: Mutex<BTreeMap<String, Bytes>>,
-    full: AtomicBool,
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().expect("a file").to_string_lossy().into_owned()
-}
-
-impl Disk for Memory {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
-        assert_eq!(how, Open::Create);
-        if self.full.load(SeqCst) {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        let file = Bytes::default();
-        self.files.lock().expect("no panic").insert(name(path), file.clone());
-        Ok(Arc::new(file))
-    }
-    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
-        Err(ErrorKind::Unsupported.into())
-    }
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
-        Err(ErrorKind::Unsupported.into())
-    }
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut files = self.files.lock().expect("no panic");
-        let file = files.remove(&name(from)).ok_or(ErrorKind::NotFound)?;
-        files.insert(name(to), file);
-        Ok(())
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.files.lock().expect("no panic").remove(&name(path)).map(drop).ok_or(ErrorKind::NotFound.into())
-    }
-    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
-        Err(ErrorKind::Unsupported.into())
-    }
-    fn lock(&self, _: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        Err(ErrorKind::Unsupported.into())
-    }
-}
 
 struct Scene {
     console: Console,
@@ -94,12 +20,10 @@ impl Scene {
     fn new(settings: &[(&str, &str)]) -> Scene {
         let (console, disk) = (Console::new(settings), Arc::new(Memory::default()));
         let (engine, files) = (console.engine.clone(), disk.clone());
+        engine.saves.open(&engine);
         let saver = std::thread::spawn(move || engine.saves.serve(&engine, &*files, &|| None));
         let mut scene = Scene { console, disk, saver: Some(saver) };
-        // Until the thread serves there is nobody to save.
-        while scene.console.ask("a", "BGSAVE").starts_with("-ERR this server saves nothing") {
-            std::thread::yield_now();
-        }
+        scene.console.ask("a", "BGSAVE");
         scene.wait();
         scene
     }

@@ -22,5 +22,7 @@ mod start;
 static ALLOCATOR: memory::Counting = memory::Counting;
 
 fn main() -> std::process::ExitCode {
+    #[cfg(not(feature = "system-allocator"))]
+    memory::set_up();
     start::main(bridge::Threads::new)
 }

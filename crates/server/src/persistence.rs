@@ -10,14 +10,16 @@ use kelda_engine::backup::BackupFiles;
 use kelda_engine::config::{AppendFsync, ConfigReader, Settings};
 use kelda_engine::durability::{ChangeSink, Figures, Health, Lsn};
 use kelda_engine::engine::Engine;
+use kelda_engine::functions::Libraries;
 use kelda_engine::rdb;
 use kelda_engine::replay::{Dealer, replay};
 use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, State, SyncMode};
+use kelda_log::disk::Disk;
 use kelda_store::shard::ShardSet;
-use kelda_store::txn::Changes;
+use kelda_store::txn::{Changes, Context, Env, Txn};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -46,8 +48,10 @@ pub struct Persistence {
     state: Mutex<State>,
     /// Whether the log waits for a rewrite with which it begins: nothing is to wait for it.
     suspended: AtomicBool,
-    /// Held while the log is turned on or off.
+    /// Held while the log is turned on or off. Who needs shards, too, has them before.
     switching: Mutex<()>,
+    /// Whether it was turned on, not off, the last time.
+    wanted: AtomicBool,
     base_bytes: AtomicU64,
     ending: AtomicBool,
 }
@@ -114,6 +118,37 @@ impl ChangeSink for Persistence {
             log.write(unix_ms());
             log.sync(unix_ms());
         }
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        let engine = self.engine.get().ok_or("the server has not started")?;
+        if self.begins() {
+            return Err("the log has no base yet".into());
+        }
+        let settings = engine.config.settings();
+        let (disk, dir) = log_dir(&settings)?;
+        {
+            let guard = engine.keyspace.lock_patiently(ShardSet::All);
+            if engine.log.is_on() {
+                self.sync_now();
+            }
+            let reader = Reader::open(disk.clone(), &dir, &settings.appendfilename, true);
+            let reader = reader.map_err(|error| error.to_string())?.ok_or("there is no log")?;
+            engine.loading.begin(unix_ms() as i64 / 1000, reader.increment_bytes());
+            let mut txn = Txn::new(guard, 0, unix_ms() as i64, Context::new(Env::default(), 1));
+            (0..txn.databases()).for_each(|db| _ = txn.flush(db));
+            txn.finish();
+        }
+        let cleared = engine.functions.change(|libraries| {
+            *libraries = Libraries::default();
+            Ok(())
+        });
+        let loaded = cleared.map_err(|error| error.to_string()).and_then(|()| {
+            let reader = Reader::open(disk, &dir, &settings.appendfilename, true).map_err(|error| error.to_string())?;
+            self.load(engine, &mut reader.ok_or("there is no log")?, &|| engine.platform.is_ending())
+        });
+        engine.loading.end();
+        loaded
     }
 
     fn figures(&self) -> Figures {
@@ -184,6 +219,12 @@ fn prune(log: &Log, settings: &Settings) {
     }
 }
 
+/// The disk and the directory of the log.
+fn log_dir(settings: &Settings) -> Result<(Arc<dyn Disk>, PathBuf), String> {
+    let dir = std::path::absolute(Path::new(&settings.appenddirname)).map_err(|error| error.to_string())?;
+    Ok((Arc::new(RealDisk), dir))
+}
+
 impl Persistence {
     /// The log, which is not turned off.
     fn live_log(&self) -> Result<&Arc<Log>, String> {
@@ -201,6 +242,7 @@ impl Persistence {
             state: Mutex::new(State::Healthy),
             suspended: AtomicBool::new(false),
             switching: Mutex::new(()),
+            wanted: AtomicBool::new(false),
             base_bytes: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         })
@@ -276,8 +318,7 @@ impl Persistence {
 
     /// Reads the append-only directory, or makes it.
     fn open(&self, engine: &Arc<Engine>, settings: &Settings, stopping: Stopping) -> Result<(), String> {
-        let disk: Arc<dyn kelda_log::disk::Disk> = Arc::new(RealDisk);
-        let dir = std::path::absolute(Path::new(&settings.appenddirname)).map_err(|error| error.to_string())?;
+        let (disk, dir) = log_dir(settings)?;
         let name = &settings.appendfilename;
         let fail = |error: aof::Error| error.to_string();
         let held: DirLock = aof::lock_dir(&*disk, &dir, name).map_err(fail)?;
@@ -323,8 +364,7 @@ impl Persistence {
 
     /// Opens the log of a server that began without one: what was there before is of no use.
     fn open_unread(&self, settings: &Settings) -> Result<(), String> {
-        let disk: Arc<dyn kelda_log::disk::Disk> = Arc::new(RealDisk);
-        let dir = std::path::absolute(Path::new(&settings.appenddirname)).map_err(|error| error.to_string())?;
+        let (disk, dir) = log_dir(settings)?;
         let name = &settings.appendfilename;
         let fail = |error: aof::Error| error.to_string();
         let held: DirLock = aof::lock_dir(&*disk, &dir, name).map_err(fail)?;
@@ -345,6 +385,7 @@ impl Persistence {
         if engine.loading.is_active() {
             return Err("the data is being loaded".into());
         }
+        self.wanted.store(settings.appendonly, Relaxed);
         if !settings.appendonly {
             // Not here: whoever asks may hold shards, and a disk may be slow.
             let (this, engine) = (self.clone(), engine.clone());
@@ -362,17 +403,24 @@ impl Persistence {
             log.suspend();
             self.note_state(log);
         }
-        engine.saves.rewrite(engine, true).map(drop).map_err(|error| error.to_string())
+        engine.saves.rewrite_once_more(engine).map_err(|error| error.to_string())
     }
 
     fn turn_off(&self, engine: &Engine) {
-        let _turn = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
-        let guard = loop {
-            match engine.keyspace.lock(ShardSet::All) {
-                Some(guard) => break guard,
-                None => std::thread::sleep(GATHER),
+        // The shards first: within EXEC who turns the log on again holds them all.
+        let (guard, _turn) = loop {
+            let guard = engine.keyspace.lock_patiently(ShardSet::All);
+            match self.switching.try_lock() {
+                Ok(turn) => break (guard, turn),
+                Err(TryLockError::Poisoned(turn)) => break (guard, turn.into_inner()),
+                Err(TryLockError::WouldBlock) => drop(guard),
             }
+            std::thread::sleep(GATHER);
         };
+        if self.wanted.load(Relaxed) {
+            // It was turned on again meanwhile.
+            return;
+        }
         engine.log.turn(false);
         drop(guard);
         engine.saves.cancel_rewrite();
@@ -402,6 +450,7 @@ impl Persistence {
     }
 
     fn start_saver(self: &Arc<Persistence>, engine: &Arc<Engine>) -> Result<(), String> {
+        engine.saves.open(engine);
         let (this, engine) = (self.clone(), engine.clone());
         let thread = std::thread::Builder::new().name("saver".into());
         let serve = move || engine.saves.serve(&engine, &RealDisk, &|| this.log_to_rewrite(&engine));

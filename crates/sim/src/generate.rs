@@ -289,6 +289,8 @@ const KEYSPACE: &[(How, &str)] = &[
     (E, "RENAMENX $k $k"),
     (E, "COPY $k $k [ DB $d ] [ REPLACE ]"),
     (E, "MOVE $k $d"),
+    (S, "DUMP $k"),
+    (F, "RESTORE $k { 0 | $u | -1 | x } $v [ REPLACE ] [ ABSTTL ] [ { IDLETIME | FREQ } $c ]"),
     (E, "SELECT $d"),
     (E, "ECHO $v"),
     (E, "PING [ $v ]"),
@@ -438,6 +440,12 @@ impl Generator {
     /// A random number below `limit`, from the same source.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.rng.below(limit)
+    }
+
+    /// Two keys that hold values of one type, if they hold any; perhaps the same one twice.
+    pub fn two_keys(&mut self) -> (Vec<u8>, Vec<u8>) {
+        let letter = *self.rng.pick(LETTERS);
+        (self.argument('k', letter), self.argument('k', letter))
     }
 
     /// The next command.

@@ -494,6 +494,12 @@ impl Entry {
         Frame { key, expire_at, access: 0, indexed: false, colour: false }.with_value(value)
     }
 
+    /// Has the processor fetch what a table needs to take the entry in.
+    #[inline]
+    pub fn prefetch(&self) {
+        crate::table::prefetch(self.0.as_ptr());
+    }
+
     /// As [`Entry::new`] with a [`Value::String`], without a vector on the way.
     pub fn from_bytes(key: &[u8], bytes: &[u8], raw: bool, expire_at: Option<i64>) -> Entry {
         let frame = Frame { key, expire_at, access: 0, indexed: false, colour: false };

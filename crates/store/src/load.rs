@@ -4,6 +4,11 @@ use crate::entry::Entry;
 use crate::shard::ShardData;
 
 impl ShardData {
+    /// Makes room for so many keys that are about to come, if the database has had none so far. Takes memory for them at once.
+    pub fn reserve(&mut self, db: u32, keys: usize) {
+        self.db_or_new(db).table.reserve(keys);
+    }
+
     /// Puts in an entry as it is, its access field included.
     ///
     /// # Errors

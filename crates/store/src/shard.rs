@@ -10,7 +10,7 @@ use crate::entry::Entry;
 use crate::expiry::ExpiryIndex;
 use crate::snapshot::Saving;
 use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
-use crate::table::{BucketHint, Table, prefetch};
+use crate::table::{BucketHint, Table, prefetch_to_write};
 use crate::tracking::Readers;
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
@@ -52,18 +52,19 @@ impl Db {
     }
 }
 
-/// What a shard's lock guards. What every command looks at lies in front.
+/// What a shard's lock guards. What every command looks at lies in front, in the cache line of the lock.
 #[repr(C)]
 pub struct ShardData {
-    /// Database 0, which most servers use alone: no pointer on the way to its table.
-    first: Db,
     /// Number in the log of the last transaction that changed a key of the shard, or only held it while it changed others.
     pub lsn: u64,
-    /// What of the shard is still owed to a snapshot, while one is being taken. Behind the keys, beside `watchers`: every
-    /// change looks at both.
-    pub(crate) saving: Option<Box<Saving>>,
+    /// Database 0, which most servers use alone: no pointer on the way to its table.
+    first: Db,
     /// The colour of entries that are not owed; see [`crate::snapshot`].
     pub(crate) colour: bool,
+    /// Whether a change of a key concerns anybody: see [`ShardData::has_company`].
+    company: bool,
+    /// What of the shard is still owed to a snapshot, while one is being taken.
+    pub(crate) saving: Option<Box<Saving>>,
     /// Sessions that keep copies of keys of this shard.
     pub readers: Readers,
     /// Sessions that watch keys of this shard.
@@ -79,16 +80,42 @@ pub struct ShardData {
 impl ShardData {
     fn new() -> ShardData {
         ShardData {
-            first: Db::default(),
-            saving: None,
-            colour: false,
             lsn: 0,
+            first: Db::default(),
+            colour: false,
+            company: false,
+            saving: None,
             readers: Readers::default(),
             watchers: Watchers::default(),
             waiters: Waiters::default(),
             expiry: ExpiryIndex::default(),
             others: Vec::new(),
         }
+    }
+
+    /// Whether a snapshot, a session that waits or watches, or a copy that somebody keeps may be concerned by a change of a key
+    /// of this shard. If not, none is, and who changes the key need not look at the registers, which lie in other cache lines.
+    #[inline]
+    pub fn has_company(&self) -> bool {
+        self.company
+    }
+
+    /// Whether a snapshot is being taken to which something of this shard is owed.
+    #[inline]
+    pub(crate) fn is_saving(&self) -> bool {
+        self.company && self.saving.is_some()
+    }
+
+    /// Whether any session waits for a key of this shard.
+    #[inline]
+    pub fn has_waiters(&self) -> bool {
+        self.company && !self.waiters.is_empty()
+    }
+
+    /// To be called after anything but the keys may have changed.
+    fn note_company(&mut self) {
+        self.company =
+            self.saving.is_some() || !self.readers.is_empty() || !self.watchers.is_empty() || !self.waiters.is_empty();
     }
 
     /// The database's part, if it ever held a key.
@@ -210,20 +237,24 @@ impl ShardData {
     }
 }
 
-/// A shard: its lock and its data, on cache lines of their own. The first line has all that a look at a key needs.
+/// A shard: its lock and its data, on cache lines of their own. The first line has all that a look at a key needs, and all that
+/// a change does which concerns nobody else.
 #[repr(C, align(128))]
 struct Shard {
     /// `FREE`, `HELD` or `HELD_LONG`.
     lock: AtomicU8,
+    /// Where the buckets of database 0 lie, and how many there are; readable without the lock as a hint.
+    buckets: AtomicU32,
+    array: AtomicPtr<u8>,
+    data: UnsafeCell<ShardData>,
     /// When the shard's next key may be due (Unix ms); readable without the lock as a hint.
     due: AtomicI64,
-    /// Where the buckets of database 0 lie; readable without the lock as a hint.
-    array: AtomicPtr<u8>,
-    buckets: AtomicU32,
-    data: UnsafeCell<ShardData>,
 }
 
-const _: () = assert!(cfg!(kelda_model) || std::mem::offset_of!(Shard, data) + size_of::<Db>() <= 64);
+const _: () = assert!(
+    cfg!(kelda_model) || std::mem::offset_of!(Shard, data) + std::mem::offset_of!(ShardData, company) < 64,
+    "one line for what every command looks at"
+);
 
 // SAFETY: `data` is reached only by the holder of `lock` (see `Guard`), and what it holds can move between threads.
 unsafe impl Sync for Shard {}
@@ -267,13 +298,20 @@ impl Shard {
         false
     }
 
-    /// Writes the hints that may be read without the lock.
+    /// Writes the hint where the buckets are.
     #[inline]
-    fn publish(&self, data: &ShardData) {
+    fn publish_keys(&self, data: &ShardData) {
         let hint = data.first.table.hint();
         self.array.store(hint.array.cast_mut(), Ordering::Relaxed);
         self.buckets.store(hint.buckets, Ordering::Relaxed);
+    }
+
+    /// Writes all that follows from the shard's data.
+    #[inline(never)]
+    fn publish(&self, data: &mut ShardData) {
+        self.publish_keys(data);
         self.due.store(data.expiry.next_due().unwrap_or(i64::MAX), Ordering::Relaxed);
+        data.note_company();
     }
 
     #[inline]
@@ -423,8 +461,15 @@ impl Keyspace {
     /// Has the processor fetch the shard of a key, as [`Keyspace::prefetch`] wants it.
     #[inline]
     pub fn prefetch_shard(&self, hash: u64) {
-        let shard = std::ptr::from_ref(&self.shards[shard_of(hash)]).cast::<u8>();
-        (0..size_of::<Shard>()).step_by(64).for_each(|line| prefetch(shard.wrapping_add(line)));
+        prefetch_to_write(std::ptr::from_ref(&self.shards[shard_of(hash)]).cast());
+    }
+
+    /// Has the processor fetch the bucket of a key of database 0, whose shard has been prefetched. A hint: it needs no lock.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        let shard = &self.shards[shard_of(hash)];
+        let array = shard.array.load(Ordering::Relaxed);
+        BucketHint { array, buckets: shard.buckets.load(Ordering::Relaxed) }.prefetch(hash);
     }
 
     /// Has the processor fetch the buckets and then the entries of up to [`PREFETCH_MAX`] keys; further ones, and those of
@@ -438,11 +483,7 @@ impl Keyspace {
     pub fn prefetch(&self, db: u32, hashes: &[u64]) {
         let hashes = &hashes[..hashes.len().min(PREFETCH_MAX)];
         let shard = |at: usize| &self.shards[shard_of(hashes[at])];
-        for (at, &hash) in hashes.iter().enumerate() {
-            let shard = shard(at);
-            let array = shard.array.load(Ordering::Relaxed);
-            BucketHint { array, buckets: shard.buckets.load(Ordering::Relaxed) }.prefetch(hash);
-        }
+        hashes.iter().for_each(|&hash| self.prefetch_bucket(hash));
         // Bit `at` is for `hashes[at]`.
         let (mut locked, mut held) = (0u64, 0u64);
         for (at, &hash) in hashes.iter().enumerate() {
@@ -471,12 +512,21 @@ impl Keyspace {
     }
 }
 
+/// What of a guard's shards may have changed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Borrowed {
+    Nothing,
+    /// The keys of database 0.
+    Keys,
+    Anything,
+}
+
 /// Holds the locks of some shards; gives them back when dropped.
 pub struct Guard<'k> {
     keyspace: &'k Keyspace,
     held: ShardSet,
-    /// Whether anything was borrowed to be changed.
-    changed: bool,
+    /// What was borrowed to be changed.
+    changed: Borrowed,
     /// Entries note their use through shared references: a guard must not be shared between threads.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -484,7 +534,7 @@ pub struct Guard<'k> {
 impl<'k> Guard<'k> {
     /// Who calls this has locked the shards.
     fn new(keyspace: &'k Keyspace, held: ShardSet) -> Guard<'k> {
-        Guard { keyspace, held, changed: false, not_sync: PhantomData }
+        Guard { keyspace, held, changed: Borrowed::Nothing, not_sync: PhantomData }
     }
 
     /// Says that the shards will stay held for long: from now on nobody waits for them.
@@ -510,8 +560,8 @@ impl<'k> Guard<'k> {
     pub fn has_waiters(&self) -> bool {
         match &self.held {
             ShardSet::None | ShardSet::All => false,
-            ShardSet::One(shard) => !self.shard(usize::from(*shard)).waiters.is_empty(),
-            ShardSet::Many(shards) => shards.iter().any(|&shard| !self.shard(usize::from(shard)).waiters.is_empty()),
+            ShardSet::One(shard) => self.shard(usize::from(*shard)).has_waiters(),
+            ShardSet::Many(shards) => shards.iter().any(|&shard| self.shard(usize::from(shard)).has_waiters()),
         }
     }
 
@@ -522,12 +572,9 @@ impl<'k> Guard<'k> {
 
     /// Notes the place in the log of the transaction that is about to end.
     pub fn set_lsn(&mut self, lsn: u64) {
-        if let ShardSet::One(shard) = self.held {
-            self.shard_mut(usize::from(shard)).lsn = lsn;
-            return;
-        }
-        for shard in self.held.clone().iter() {
-            self.shard_mut(shard).lsn = lsn;
+        for shard in self.held.iter() {
+            // SAFETY: the lock is held, and `&mut self` makes this the only reference.
+            unsafe { &mut *self.keyspace.shards[shard].data.get() }.lsn = lsn;
         }
     }
 
@@ -549,9 +596,36 @@ impl<'k> Guard<'k> {
     #[inline]
     pub fn shard_mut(&mut self, index: usize) -> &mut ShardData {
         assert!(self.held.contains(index), "shard {index} is not held");
-        self.changed = true;
+        self.changed = Borrowed::Anything;
         // SAFETY: the lock is held, and `&mut self` makes this the only reference.
-        unsafe { &mut *self.keyspace.shards[index].data.get() }
+        let data = unsafe { &mut *self.keyspace.shards[index].data.get() };
+        // Until the guard is given back, which looks again.
+        data.company = true;
+        data
+    }
+
+    /// A database's part of a held shard, to change its keys, if it ever held one.
+    ///
+    /// # Panics
+    /// When the shard is not held.
+    #[inline]
+    pub fn db_mut(&mut self, index: usize, db: u32) -> Option<&mut Db> {
+        assert!(self.held.contains(index), "shard {index} is not held");
+        self.changed = self.changed.max(Borrowed::Keys);
+        // SAFETY: the lock is held, and `&mut self` makes this the only reference.
+        unsafe { &mut *self.keyspace.shards[index].data.get() }.db_mut(db)
+    }
+
+    /// Puts an entry into a held shard; its key must be absent.
+    ///
+    /// # Panics
+    /// When the shard is not held.
+    #[inline]
+    pub fn insert(&mut self, index: usize, db: u32, hash: u64, entry: Entry) {
+        assert!(self.held.contains(index), "shard {index} is not held");
+        self.changed = self.changed.max(Borrowed::Keys);
+        // SAFETY: the lock is held, and `&mut self` makes this the only reference.
+        unsafe { &mut *self.keyspace.shards[index].data.get() }.insert(db, hash, entry);
     }
 }
 
@@ -559,9 +633,12 @@ impl Guard<'_> {
     #[inline(always)]
     fn give_back(&self, index: usize) {
         let shard = &self.keyspace.shards[index];
-        if self.changed {
+        match self.changed {
+            Borrowed::Nothing => {}
             // SAFETY: the lock is still held and no reference into the shard outlives the guard, which is being dropped.
-            shard.publish(unsafe { &*shard.data.get() });
+            Borrowed::Keys => shard.publish_keys(unsafe { &*shard.data.get() }),
+            // SAFETY: as above.
+            Borrowed::Anything => shard.publish(unsafe { &mut *shard.data.get() }),
         }
         shard.unlock();
     }

@@ -31,8 +31,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::table::SlotMut;
 use crate::txn::Key;
 use crate::value::{Value, ValueMut};
-use big::Big;
-pub(crate) use big::is_big;
+pub(crate) use big::{Big, is_big};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
@@ -44,8 +43,8 @@ pub trait Encoder: Send + Sync {
     fn entry(&self, out: &mut Vec<u8>, entry: EntryRef<'_>);
     /// A key, its expiry time, and the number of the parts of its value that come next, each by [`Encoder::element`].
     fn head(&self, out: &mut Vec<u8>, entry: EntryRef<'_>);
-    /// A part of a value.
-    fn element(&self, out: &mut Vec<u8>, element: Element<'_>);
+    /// A part of a value. `soonest` is when the first field of a hash was due, if any ever was, as its head told.
+    fn element(&self, out: &mut Vec<u8>, element: Element<'_>, soonest: Option<i64>);
 }
 
 /// A part of a big value.
@@ -53,8 +52,8 @@ pub trait Encoder: Send + Sync {
 pub enum Element<'a> {
     /// A member of a set; in no order.
     Member(Str<'a>),
-    /// A field of a hash and its value; in no order.
-    Field(Str<'a>, Str<'a>),
+    /// A field of a hash, its value and when it expires; in no order.
+    Field(Str<'a>, Str<'a>, Option<i64>),
     /// A member of a sorted set and its score; in no order.
     Scored(Str<'a>, f64),
     /// A block of a list, in order.
@@ -91,13 +90,50 @@ impl Images {
     }
 }
 
+/// What snapshots keep in memory until it is written, because somebody changed it: early images, elements and pages of big
+/// values, values that have left the keyspace. One for all snapshots of a keyspace.
+#[derive(Default)]
+pub struct Backlog {
+    bytes: AtomicUsize,
+    max: AtomicUsize,
+}
+
+impl Backlog {
+    /// Sets from how many bytes on it is full.
+    pub fn set_max(&self, bytes: usize) {
+        self.max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether there should be no more of it: who would add something ([`Txn::adds_to_backlog`](crate::txn::Txn)) had better
+    /// wait a moment.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        let bytes = self.bytes();
+        bytes != 0 && bytes >= self.max.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, from: usize, to: usize) {
+        match to.checked_sub(from) {
+            Some(0) => {}
+            Some(more) => _ = self.bytes.fetch_add(more, Ordering::Relaxed),
+            None => _ = self.bytes.fetch_sub(from - to, Ordering::Relaxed),
+        }
+    }
+}
+
 /// What the snapshot and all shards know of each other.
 struct Shared {
     encoder: Arc<dyn Encoder>,
+    backlog: Arc<Backlog>,
     /// Early images that have left their shards, in no order that matters.
     queue: Mutex<Vec<Vec<u8>>>,
-    /// Bytes in `queue`.
-    queued: AtomicUsize,
+    /// Where big values are that have changed their places, by their numbers.
+    places: Mutex<HashMap<usize, usize>>,
     /// Shards in which big values wait that somebody has changed: what they keep grows until they are written.
     urgent: Mutex<Vec<usize>>,
     /// Big values so far.
@@ -114,7 +150,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     fn push(&self, bytes: Vec<u8>) {
-        self.queued.fetch_add(bytes.len(), Ordering::Relaxed);
+        self.backlog.change(0, bytes.len());
         locked(&self.queue).push(bytes);
     }
 
@@ -162,17 +198,25 @@ pub(crate) struct Saving {
     flushed: Vec<(Part, Box<Db>)>,
     /// Big values that the snapshot can write without the shard: frozen ones, and those that left the keyspace.
     gone: Vec<Big>,
+    /// Whether the walk had left the shard behind before this was made, for big values that came here from other places.
+    walked: bool,
 }
 
 impl Saving {
     fn new(shared: &Arc<Shared>, shard: usize) -> Saving {
         let (shared, early) = (shared.clone(), Images::default());
-        Saving { shared, shard, parts: Vec::new(), early, flushed: Vec::new(), gone: Vec::new() }
+        Saving { shared, shard, parts: Vec::new(), early, flushed: Vec::new(), gone: Vec::new(), walked: false }
+    }
+
+    /// For a shard that the walk has left behind.
+    fn late(shared: &Arc<Shared>, shard: usize) -> Box<Saving> {
+        Box::new(Saving { walked: true, ..Saving::new(shared, shard) })
     }
 
     fn part(&mut self, db: u32) -> &mut Part {
         while self.parts.len() <= db as usize {
-            self.parts.push(Part::new(self.parts.len() as u32, Some(0)));
+            let cursor = if self.walked { None } else { Some(0) };
+            self.parts.push(Part::new(self.parts.len() as u32, cursor));
         }
         &mut self.parts[db as usize]
     }
@@ -213,33 +257,30 @@ impl Saving {
 
     /// The big value at a key that is being written, if it is one.
     #[inline]
-    pub(crate) fn big(&mut self, db: u32, key: &[u8]) -> Option<WritingBig<'_>> {
-        let big = self.parts.get_mut(db as usize)?.big.get_mut(key)?;
-        Some(WritingBig { big, shared: &self.shared })
+    pub(crate) fn big(&mut self, db: u32, key: &[u8]) -> Option<&mut Big> {
+        self.parts.get_mut(db as usize)?.big.get_mut(key)
     }
 
-    /// A key's entry leaves the table. If it is a big value that is being written, the snapshot gets it, unless `kept`, for then
-    /// it is written to its end at once. Gives the entry back if it still belongs to the caller.
-    pub(crate) fn release(&mut self, db: u32, key: &[u8], entry: Entry, kept: bool) -> Option<Entry> {
-        const ALL: Piece = Piece { bytes: usize::MAX, entries: usize::MAX };
-        let Some(mut big) = self.parts.get_mut(db as usize).and_then(|part| part.big.remove(key)) else {
-            return Some(entry);
-        };
-        let mut left = Some(entry);
-        if kept {
-            left.iter().for_each(|entry| big.walk(&self.shared, entry.as_ref().value(), ALL));
-        } else {
-            big.value = left.take().map(Entry::into_value);
+    /// Takes what is being written of a big value whose entry leaves the table, if it is one.
+    #[inline]
+    pub(crate) fn take_big(&mut self, db: u32, key: &[u8]) -> Option<Big> {
+        let big = self.parts.get_mut(db as usize)?.big.remove(key)?;
+        if self.walked {
+            // For the snapshot to see that nothing is left here.
+            self.hurry();
         }
-        self.gone.push(big);
-        self.hurry();
-        left
+        Some(big)
     }
 
     /// Begins to write a big value in the table.
     fn begin_big(&mut self, db: u32, slot: &mut SlotMut<'_, Entry>) {
         let number = self.part(db).db;
-        let mut big = Big::new(&self.shared, number, slot.get());
+        let big = Big::new(&self.shared, number, slot.get());
+        self.place(db, slot, big);
+    }
+
+    /// Goes on to write a big value in the table.
+    fn place(&mut self, db: u32, slot: &mut SlotMut<'_, Entry>, mut big: Big) {
         big.value = match slot.value_mut() {
             ValueMut::List(list) => Some(Value::List(list.freeze())),
             ValueMut::Stream(stream) => Some(Value::Stream(Box::new(stream.clone()))),
@@ -251,24 +292,6 @@ impl Saving {
             let key = slot.get().key().into();
             self.part(db).big.insert(key, big);
         }
-    }
-}
-
-/// A big value that is being written while a transaction changes it.
-pub(crate) struct WritingBig<'a> {
-    big: &'a mut Big,
-    shared: &'a Shared,
-}
-
-impl WritingBig<'_> {
-    /// A member or field is about to change or go (`now` is what it is), or to come.
-    pub(crate) fn before(&mut self, name: &[u8], now: Option<Element<'_>>) {
-        self.big.before(self.shared, name, now);
-    }
-
-    /// The bytes of the string `text` from `from` to `to` are about to be overwritten.
-    pub(crate) fn before_overwriting(&mut self, text: &[u8], from: usize, to: usize) {
-        self.big.before_overwriting(text, from, to);
     }
 }
 
@@ -292,18 +315,50 @@ impl ShardData {
         self.saving = Some(saving);
     }
 
-    /// As [`ShardData::save_before`], for an entry that has left the table already and is kept by the caller.
-    pub(crate) fn save_removed(&mut self, db: u32, entry: Entry) -> Entry {
-        let Some(saving) = &mut self.saving else { return entry };
-        if entry.as_ref().colour() != self.colour {
-            saving.write_early(db, entry.as_ref());
-            entry.as_ref().set_colour(self.colour);
+    /// As [`ShardData::save_before`], for an entry that has left the table already and may come back. Of a big value, what is
+    /// being written of it: for the caller to keep with the entry.
+    pub(crate) fn save_removed(&mut self, db: u32, entry: EntryRef<'_>) -> Option<Big> {
+        let saving = self.saving.as_mut()?;
+        if entry.colour() == self.colour {
+            return saving.take_big(db, entry.key());
         }
-        let key: Box<[u8]> = entry.as_ref().key().into();
-        match saving.release(db, &key, entry, true) {
-            Some(entry) => entry,
-            None => unreachable!("an entry that is kept stays the caller's"),
+        entry.set_colour(self.colour);
+        if is_big(entry.value()) && !saving.shared.is_abandoned() {
+            let number = saving.part(db).db;
+            return Some(Big::new(&saving.shared, number, entry));
         }
+        saving.write_early(db, entry);
+        None
+    }
+
+    /// A big value that is being written has come to this place, perhaps of a shard that the walk has left behind.
+    pub(crate) fn place_big(&mut self, shard: usize, db: u32, key: Key, big: Big) {
+        let mut saving = self.saving.take().unwrap_or_else(|| Saving::late(big.shared(), shard));
+        locked(&saving.shared.places).insert(big.id, shard);
+        match self.db_mut(db).and_then(|part| part.table.get_mut(key.hash, key.bytes)) {
+            Some(mut slot) => saving.place(db, &mut slot, big),
+            None => debug_assert!(false, "the entry has just been put there"),
+        }
+        saving.hurry();
+        self.saving = Some(saving);
+    }
+
+    /// A big value that is being written has left the keyspace for good, from this shard.
+    pub(crate) fn bury_big(&mut self, shard: usize, mut big: Big, value: Value) {
+        let saving = self.saving.get_or_insert_with(|| Saving::late(big.shared(), shard));
+        big.take_value(value);
+        saving.gone.push(big);
+        saving.hurry();
+    }
+
+    /// Whether a change of the key would have a snapshot keep something in memory.
+    pub(crate) fn adds_to_backlog(&self, db: u32, key: Key) -> bool {
+        let Some(saving) = &self.saving else { return false };
+        let entry = self.db(db).and_then(|part| part.table.get(key.hash, key.bytes));
+        entry.is_some_and(|entry| {
+            let part = saving.parts.get(db as usize);
+            entry.colour() != self.colour || part.is_some_and(|part| part.big.contains_key(key.bytes))
+        })
     }
 }
 
@@ -359,12 +414,13 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// Prepares a snapshot that `encoder` writes.
-    pub fn new(encoder: Arc<dyn Encoder>) -> Preparation {
+    /// Prepares a snapshot that `encoder` writes. `backlog` counts what is kept for it.
+    pub fn new(encoder: Arc<dyn Encoder>, backlog: Arc<Backlog>) -> Preparation {
         let shared = Arc::new(Shared {
             encoder,
+            backlog,
             queue: Mutex::default(),
-            queued: AtomicUsize::new(0),
+            places: Mutex::default(),
             urgent: Mutex::default(),
             bigs: AtomicUsize::new(0),
             keys: AtomicUsize::new(0),
@@ -445,14 +501,15 @@ impl Snapshot {
         Step::Done
     }
 
-    /// Takes the early images that wait; `false` if there were none.
+    /// Takes some of the early images that wait; `false` if there were none.
     fn take_early(&mut self, out: &mut Vec<u8>) -> bool {
-        if self.shared.queued.load(Ordering::Relaxed) == 0 {
-            return false;
-        }
-        let buffers = std::mem::take(&mut *locked(&self.shared.queue));
-        let bytes = buffers.iter().map(Vec::len).sum();
-        self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+        /// Buffers taken at once: not many more bytes than are written at once.
+        const BUFFERS: usize = 64;
+        let mut queue = locked(&self.shared.queue);
+        let rest = queue.len().saturating_sub(BUFFERS);
+        let buffers = queue.split_off(rest);
+        drop(queue);
+        self.shared.backlog.change(buffers.iter().map(Vec::len).sum(), 0);
         if !self.is_abandoned() {
             buffers.iter().for_each(|buffer| out.extend_from_slice(buffer));
         }
@@ -465,7 +522,7 @@ impl Snapshot {
             let big = &mut self.own[index];
             let value = big.value.take();
             if let Some(value) = &value {
-                big.walk(&self.shared, value.as_ref(), self.piece);
+                big.walk(value.as_ref(), self.piece);
             }
             big.value = value;
             big.take_written(out);
@@ -476,24 +533,29 @@ impl Snapshot {
             }
             return Step::Done;
         }
+        // It may have moved since it was last seen.
+        let shard = locked(&self.shared.places).get(&id).copied().unwrap_or(shard);
         let Some(mut guard) = keyspace.lock(ShardSet::One(shard as u16)) else { return Step::Busy };
         let data = guard.shard_mut(shard);
-        // The shard keeps its record as long as it has a big value.
+        // The shard keeps its record as long as it has a big value. If it has none, the value has just moved on.
         let Some(mut saving) = data.saving.take() else { return Step::Done };
         self.take_over(&mut saving);
         for (db, table) in data.dbs() {
-            let Saving { parts, shared, .. } = &mut *saving;
-            let Some(part) = parts.get_mut(db as usize) else { continue };
+            let Some(part) = saving.parts.get_mut(db as usize) else { continue };
             let Some((key, big)) = part.big.iter_mut().find(|(_, big)| big.id == id) else { continue };
             match table.table.get(Key::new(key).hash, key) {
-                Some(entry) => big.walk(shared, entry.value(), self.piece),
-                None => debug_assert!(false, "a big value leaves its table through `release`"),
+                Some(entry) => big.walk(entry.value(), self.piece),
+                None => debug_assert!(false, "a big value leaves its table with `take_big`"),
             }
             big.take_written(out);
             if big.cursor.is_none() {
                 let key = key.clone();
                 part.big.remove(&key);
                 self.current = None;
+                if saving.walked {
+                    saving.hurry();
+                }
+                break;
             }
         }
         data.saving = Some(saving);
@@ -505,7 +567,9 @@ impl Snapshot {
         self.own.append(&mut saving.gone);
         for (mut part, mut table) in saving.flushed.drain(..) {
             for (key, mut big) in part.big.drain() {
-                big.value = table.table.remove(Key::new(&key).hash, &key).map(Entry::into_value);
+                if let Some(entry) = table.table.remove(Key::new(&key).hash, &key) {
+                    big.take_value(entry.into_value());
+                }
                 self.own.push(big);
             }
             self.flushed.push((part, table));
@@ -524,6 +588,8 @@ impl Snapshot {
         }
         if let Some(big) = saving.parts.iter().flat_map(|part| part.big.values()).next() {
             self.current = Some((big.id, shard));
+        } else if saving.walked {
+            return;
         } else if shard == self.shard {
             self.walk_shard(&mut saving, data, out);
             if !data.dbs().any(|(db, _)| saving.part(db).owes()) {
@@ -564,7 +630,7 @@ impl Snapshot {
         for key in bigs {
             if let Some(entry) = table.table.remove(Key::new(&key).hash, &key) {
                 let mut big = Big::new(&self.shared, part.db, entry.as_ref());
-                big.value = Some(entry.into_value());
+                big.take_value(entry.into_value());
                 self.own.push(big);
             }
         }
@@ -630,9 +696,9 @@ impl Progress {
         self.shared.keys.load(Ordering::Relaxed)
     }
 
-    /// Bytes of early images that wait to be written.
+    /// Bytes that are kept in memory until they are written.
     pub fn waiting_bytes(&self) -> usize {
-        self.shared.queued.load(Ordering::Relaxed)
+        self.shared.backlog.bytes()
     }
 }
 

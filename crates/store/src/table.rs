@@ -173,6 +173,18 @@ pub(crate) fn prefetch(p: *const u8) {
     let _ = p;
 }
 
+/// As [`prefetch`], of a line that will be written: so that another core that has it gives it up now, and not at the write.
+#[inline]
+pub(crate) fn prefetch_to_write(p: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: as above. Processors that do not know the instruction take it for one that does nothing.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) p, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(any(miri, not(target_arch = "x86_64")))]
+    prefetch(p);
+}
+
 /// A hash table of items. See the module's page.
 ///
 /// An empty table has no memory of its own, a table of up to seven items one bucket of 64 bytes.
@@ -307,6 +319,18 @@ impl<T: Item> Table<T> {
         let (chunk, slot) = self.push(self.bucket(bucket), tag_of(hash), pack(item, stored_of(hash, level)));
         self.len += 1;
         SlotMut { table: self, place: Place { bucket, chunk, slot } }
+    }
+
+    /// Makes buckets for so many items in a table that never held any, which then need not be split as it fills. No more than
+    /// lie in one array. O(items).
+    pub fn reserve(&mut self, items: usize) {
+        let buckets = (items.saturating_mul(8) / LOAD_MAX_EIGHTHS).min(ARRAY_BUCKETS);
+        if self.buckets != 0 || buckets < 2 {
+            return;
+        }
+        self.root = allocate(array_layout(buckets)).as_ptr();
+        self.buckets = buckets as u32;
+        (0..buckets).for_each(|index| self.bucket(index).set_word(0));
     }
 
     /// Takes the item with this key out. O(1): at most two buckets are merged.

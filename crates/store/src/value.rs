@@ -52,6 +52,18 @@ impl ValueRef<'_> {
             ValueRef::Stream(_) => Kind::Stream,
         }
     }
+
+    /// Bytes on the heap of a collection; 0 of a string, which lies in its entry. O(nodes) of lists and streams, else O(1).
+    pub fn collection_bytes(&self) -> usize {
+        match self {
+            ValueRef::String(_) => 0,
+            ValueRef::List(list) => list.memory_bytes(),
+            ValueRef::Set(set) => set.memory_bytes(),
+            ValueRef::ZSet(zset) => zset.memory_bytes(),
+            ValueRef::Hash(hash) => hash.memory_bytes(),
+            ValueRef::Stream(stream) => stream.memory_bytes(),
+        }
+    }
 }
 
 /// A mutably borrowed collection. Strings live inside the entry and are replaced through it.

@@ -271,6 +271,7 @@ fn flags(info: &ClientInfo) -> String {
     let subscribed = info.subscriptions.iter().any(|count| count.load(Relaxed) != 0);
     let shown: String = [
         (info.monitor.load(Relaxed), 'O'),
+        (info.replica.load(Relaxed), 'S'),
         (subscribed, 'P'),
         (info.queued.load(Relaxed) >= 0, 'x'),
         (info.blocked.load(Relaxed), 'b'),

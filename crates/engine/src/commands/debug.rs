@@ -44,8 +44,7 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     ("LISTPACK", 3, 3, listpack),
     ("CONFIG-REWRITE-FORCE-ALL", 2, 2, |ctx, _, reply| super::server::rewrite_config(ctx, true, reply)),
     ("RELOAD", 2, 5, reload),
-    // With the data in memory only there is no log: what would come back from it is what is there.
-    ("LOADAOF", 2, 2, accept),
+    ("LOADAOF", 2, 2, load_log),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
     ("SET-DISABLE-DENY-SCRIPTS", 3, 3, set_disable_deny_scripts),
     ("SET-SKIP-CHECKSUM-VALIDATION", 3, 3, |_, args, reply| {
@@ -194,6 +193,19 @@ fn reload(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         rdb::load_functions(&engine, &file.functions, merge).map_err(|error| failed(&error))
     })??;
     engine.platform.log(3, "DB reloaded by DEBUG RELOAD");
+    reply.ok();
+    Ok(())
+}
+
+fn load_log(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    if ctx.txn.is_some() {
+        return Err(Error::text("ERR DEBUG LOADAOF does not run inside of a transaction"));
+    }
+    let sink = engine.log.sink().ok_or(Error::text("ERR there is no log"))?;
+    sink.reload()
+        .map_err(|why| Error::owned(format!("ERR Error trying to load the AOF files, check server logs: {why}")))?;
+    engine.platform.log(3, "Append Only File loaded by DEBUG LOADAOF");
     reply.ok();
     Ok(())
 }

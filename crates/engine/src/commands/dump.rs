@@ -5,7 +5,7 @@ use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::error::{Error, Result};
 use kelda_log::rdb::payload::{self, PayloadError};
 use kelda_log::rdb::{Format, Version};
-use kelda_store::txn::{EventClasses, Txn, View};
+use kelda_store::txn::{EventClasses, Removal, Txn, View};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const RESTORE: Command = Command {
@@ -121,7 +121,7 @@ fn restore(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         ttl => Some(txn.now().saturating_add(ttl)),
     };
     if expire_at.is_some_and(|at| at < txn.now()) && !txn.cx.env.keep_due {
-        txn.delete_with_event(key);
+        txn.delete_with_event_as(key, Removal::Implied);
     } else {
         txn.put(key, value, expire_at);
         let clock = txn.cx.access_clock(txn.now());

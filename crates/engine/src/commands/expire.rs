@@ -3,7 +3,7 @@
 use crate::args::Args;
 use crate::command::{Command, Flags, Keys, Reply, Run};
 use crate::error::{Error, Result};
-use kelda_store::txn::{EventClasses, Key, Txn, View};
+use kelda_store::txn::{EventClasses, Key, Removal, Txn, View};
 
 const SETTER: Command = Command { arity: -3, keys: &[Keys::at(1).update()], flags: Flags::FAST, ..Command::BASE };
 
@@ -140,7 +140,7 @@ pub(super) fn set_or_delete(txn: &mut Txn, key: Key, at: i64) {
     // In import mode the source says when a key goes.
     if at <= txn.now() && !txn.cx.env.keep_due {
         // Valkey counts it among `expired_keys`; Redis does not.
-        txn.cx().expired += u64::from(txn.delete_with_event(key));
+        txn.cx().expired += u64::from(txn.delete_with_event_as(key, Removal::Due));
     } else {
         txn.set_expiry(key, Some(at));
         txn.event(EventClasses::GENERIC, "expire", key.bytes);

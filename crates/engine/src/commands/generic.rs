@@ -1,11 +1,8 @@
 //! Commands on keys of any type and on whole databases.
 
 use crate::args::Args;
-use crate::blocking;
 use crate::command::{Command, Databases, Flags, Group, Keys, Reply, Run};
-use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
-use crate::session::LogWait;
 use kelda_store::txn::{EventClasses, Txn, View};
 
 const BASE: Command = Command::BASE;
@@ -19,9 +16,6 @@ const WHOLE: Command = Command {
     categories: Some(&["keyspace"]),
     ..BASE
 };
-
-/// What WAIT and WAITAOF share.
-const WAITING: Command = Command { flags: Flags::BLOCKING, categories: Some(&["connection"]), ..BASE };
 
 const SAME_OBJECT: Error = Error::text("ERR source and destination objects are the same");
 const NO_SUCH_DB: Error = Error::text("ERR DB index is out of range");
@@ -158,10 +152,7 @@ pub static COMMANDS: &[Command] = &[
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         run: Run::Write(|txn, args, reply| {
             check_flush_mode(args)?;
-            for db in 0..txn.databases() {
-                txn.flush(db);
-            }
-            txn.cx().flushed_all = true;
+            txn.flush_all();
             reply.ok();
             Ok(())
         }),
@@ -178,26 +169,6 @@ pub static COMMANDS: &[Command] = &[
         complexity: "O(N) in the number of clients that watch or wait for keys of them",
         run: Run::Write(swapdb),
         ..WHOLE
-    },
-    Command {
-        name: "WAIT",
-        arity: 3,
-        since: "3.0.0",
-        syntax: "numreplicas timeout/integer",
-        summary: "Waits until replicas have the writes of this connection; tells how many have them.",
-        tips: &["request_policy:all_shards", "response_policy:agg_min"],
-        run: Run::Session(wait),
-        ..WAITING
-    },
-    Command {
-        name: "WAITAOF",
-        arity: 4,
-        since: "7.2.0",
-        syntax: "numlocal numreplicas timeout/integer",
-        summary: "Waits until the writes of this connection are on disk, here and on replicas.",
-        tips: &["request_policy:all_shards", "response_policy:agg_min"],
-        run: Run::Session(waitaof),
-        ..WAITING
     },
 ];
 
@@ -222,9 +193,7 @@ fn rename(txn: &mut Txn, args: &Args, reply: &mut Reply, replace: bool) -> Resul
         return Err(Error::NoSuchKey);
     }
     let renames = from.bytes != to.bytes && (replace || !txn.exists(to));
-    if renames && let Some((value, expire_at)) = txn.take(from) {
-        txn.delete(to);
-        txn.put(to, value, expire_at);
+    if renames && txn.relocate(from, txn.db(), to) {
         txn.event(EventClasses::GENERIC, "rename_from", from.bytes);
         txn.event(EventClasses::GENERIC, "rename_to", to.bytes);
     }
@@ -286,12 +255,9 @@ fn move_(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     txn.select(there);
     let taken = txn.exists(key);
     txn.select(here);
-    let moved = if taken { None } else { txn.take(key) };
-    reply.int(i64::from(moved.is_some()));
-    if let Some((value, expire_at)) = moved {
-        txn.select(there);
-        txn.put(key, value, expire_at);
-        txn.select(here);
+    let moved = !taken && txn.relocate(key, there, key);
+    reply.int(i64::from(moved));
+    if moved {
         txn.event(EventClasses::GENERIC, "move_from", key.bytes);
         txn.select(there);
         txn.event(EventClasses::GENERIC, "move_to", key.bytes);
@@ -318,47 +284,5 @@ fn swapdb(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         txn.swap_databases(a, b);
     }
     reply.ok();
-    Ok(())
-}
-
-/// Checks a timeout of WAIT in milliseconds.
-fn check_timeout(args: &Args, index: usize) -> Result {
-    match args.int(index) {
-        Ok(0..) => Ok(()),
-        Ok(_) => Err(Error::text("ERR timeout is negative")),
-        Err(_) => Err(Error::text("ERR timeout is not an integer or out of range")),
-    }
-}
-
-fn wait(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    args.int(1)?;
-    check_timeout(args, 2)?;
-    // Without replication there is no replica to wait for, whatever the timeout.
-    reply.int(0);
-    Ok(())
-}
-
-fn waitaof(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    let local = args.int(1)?;
-    if !(0..=1).contains(&local) {
-        return Err(Error::text("ERR value is out of range, value must between 0 and 1"));
-    }
-    let Some(replicas) = args.int(2).ok().filter(|replicas| *replicas >= 0) else {
-        return Err(Error::text("ERR value is out of range, must be positive"));
-    };
-    check_timeout(args, 3)?;
-    let log_on = ctx.worker.engine.log.is_on();
-    if local == 1 && !log_on {
-        return Err(Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
-    }
-    // This pipeline's, or of one before.
-    let lsn = ctx.session.made_lsn.max(ctx.worker.tellings.made_lsn);
-    let durable = log_on && lsn <= ctx.worker.engine.log.durable_lsn();
-    if (local == 0 || durable) && replicas == 0 || ctx.origin != Origin::Client {
-        blocking::write_log_state(reply, durable);
-        return Ok(());
-    }
-    let timeout_ms = args.int(3)?.unsigned_abs();
-    blocking::await_log(ctx.worker, ctx.session, LogWait { lsn, local: replicas == 0 }, timeout_ms);
     Ok(())
 }

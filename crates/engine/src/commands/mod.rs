@@ -25,6 +25,7 @@ mod list;
 mod migrate;
 mod object;
 mod pubsub;
+mod replication;
 mod sample;
 mod scan;
 mod script;
@@ -65,6 +66,7 @@ pub static FAMILIES: &[&[Command]] = &[
     migrate::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
+    replication::COMMANDS,
     scan::COMMANDS,
     script::COMMANDS,
     server::COMMANDS,

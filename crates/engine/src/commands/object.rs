@@ -227,15 +227,7 @@ fn usage(view: &View, args: &Args, reply: &mut Reply) -> Result {
         }
     }
     about(view, args, reply, |entry, reply| {
-        let collection = match entry.value() {
-            ValueRef::String(_) => 0,
-            ValueRef::List(list) => list.memory_bytes(),
-            ValueRef::Set(set) => set.memory_bytes(),
-            ValueRef::ZSet(zset) => zset.memory_bytes(),
-            ValueRef::Hash(hash) => hash.memory_bytes(),
-            ValueRef::Stream(stream) => stream.memory_bytes(),
-        };
-        reply.int((entry.allocated_bytes() + collection) as i64);
+        reply.int((entry.allocated_bytes() + entry.value().collection_bytes()) as i64);
         Ok(())
     })
 }

@@ -305,6 +305,7 @@ fn publish(ctx: &mut Ctx, args: &Args, reply: &mut Reply, audience: Audience) ->
     }
     let receivers =
         engine.pubsub.publish(&engine, ctx.worker.index, audience, &args[1], &args[2], ctx.worker.tellings.told_lsn);
+    ctx.worker.feed_message(ctx.session.db, audience, &args[1], &args[2]);
     reply.int(receivers as i64);
     // Whoever listens to what it publishes gets the message after the reply, as in Redis since 7.2.
     if receivers != 0 && ctx.session.subscription_count != 0 {

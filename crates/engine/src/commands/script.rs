@@ -6,8 +6,9 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::running::{self, Code, Job, Kind, Outcome};
 use crate::scripting::shebang;
-use crate::scripts::{ScriptCache, Sha};
+use crate::scripts::{LastScript, ScriptCache, Sha};
 use kelda_store::txn::Txn;
+use std::rc::Rc;
 
 const BASE: Command = Command { group: Group::Scripting, since: "2.6.0", ..Command::BASE };
 const EVAL: Flags = Flags::NOSCRIPT.and(Flags::STALE).and(Flags::SKIP_MONITOR).and(Flags::NO_MANDATORY_KEYS);
@@ -171,32 +172,56 @@ pub(super) fn split_after_numkeys<'a>(args: &Args<'a>, not_a_number: &'static st
 
 fn eval(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, read_only: bool) -> Result {
     let body = &args[1];
-    let sha = ScriptCache::sha(body);
-    run(ctx, txn, args, reply, &sha, body, read_only)
+    let script = match last(ctx).filter(|last| *last.body == *body) {
+        Some(last) => Asked::Last(last),
+        None => Asked::Other(ScriptCache::sha(body), body),
+    };
+    run(ctx, txn, args, reply, script, read_only)
 }
 
 fn evalsha(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, read_only: bool) -> Result {
+    if let Some(last) = last(ctx).filter(|last| last.sha == args[1]) {
+        return run(ctx, txn, args, reply, Asked::Last(last), read_only);
+    }
     let Some((sha, body)) = ctx.worker.engine.scripts.get(&args[1]) else {
         return Err(Error::text("NOSCRIPT No matching script. Please use EVAL."));
     };
-    run(ctx, txn, args, reply, &sha, &body, read_only)
+    run(ctx, txn, args, reply, Asked::Other(sha, &body), read_only)
 }
 
-fn run(
-    ctx: &mut Ctx,
-    txn: &mut Txn,
-    args: &Args,
-    reply: &mut Reply,
-    sha: &Sha,
-    body: &[u8],
-    read_only: bool,
-) -> Result {
+/// Which script is to run.
+enum Asked<'a> {
+    /// The one that this thread ran last.
+    Last(Rc<LastScript>),
+    /// Another one.
+    Other(Sha, &'a [u8]),
+}
+
+/// The script that this thread ran last, if it is still in the cache.
+fn last(ctx: &Ctx) -> Option<Rc<LastScript>> {
+    let generation = ctx.worker.engine.scripts.generation();
+    ctx.worker.last_script.clone().filter(|last| last.generation == generation)
+}
+
+fn run(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, script: Asked, read_only: bool) -> Result {
     let (keys, argv) = split_after_numkeys(args, "ERR value is not an integer or out of range")?;
-    let (flags, _) = shebang::parse(body).map_err(Error::owned)?;
-    running::prepare(ctx, sha, body)?;
-    ctx.worker.engine.scripts.add(*sha, body);
-    let code = Code::Script(std::str::from_utf8(sha).unwrap_or_default());
-    running::run(ctx, txn, Job { code, flags, keys, argv, read_only, words: args.words() }, reply)
+    let script = match script {
+        Asked::Last(script) => {
+            running::prepare(ctx, &script.sha, &script.body)?;
+            script
+        }
+        Asked::Other(sha, body) => {
+            let (flags, _) = shebang::parse(body).map_err(Error::owned)?;
+            running::prepare(ctx, &sha, body)?;
+            let generation = ctx.worker.engine.scripts.generation();
+            let body = ctx.worker.engine.scripts.add(sha, body);
+            let script = Rc::new(LastScript { sha, body, flags, generation });
+            ctx.worker.last_script = Some(script.clone());
+            script
+        }
+    };
+    let code = Code::Script(std::str::from_utf8(&script.sha).unwrap_or_default());
+    running::run(ctx, txn, Job { code, flags: script.flags, keys, argv, read_only, words: args.words() }, reply)
 }
 
 fn load(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {

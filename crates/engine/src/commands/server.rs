@@ -1,5 +1,4 @@
-//! The server as a whole: INFO, CONFIG, TIME, SHUTDOWN, saving, and the answers of a server without replicas, modules
-//! or cluster.
+//! The server as a whole: INFO, CONFIG, TIME, SHUTDOWN, saving, and the answers of a server without modules or cluster.
 
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Reply};
@@ -11,7 +10,6 @@ use crate::rdb;
 use crate::saving::{self, Kind};
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
-use kelda_resp::number;
 use kelda_store::shard::ShardSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
@@ -196,51 +194,6 @@ pub static COMMANDS: &[Command] = &[
         reply.status(ctx.worker.engine.saves.rewrite(&ctx.worker.engine, inside)?);
         Ok(())
     }),
-    BASE.session(
-        "ROLE",
-        1,
-        ANYTIME.and(Flags::FAST).and(Flags::NOSCRIPT).and(Flags::ADMIN_CATEGORY),
-        "2.8.12",
-        "",
-        "Tells the server's part in replication.",
-        |_, _, reply| {
-            reply.array(3);
-            reply.bulk(b"master");
-            reply.int(0);
-            reply.array(0);
-            Ok(())
-        },
-    ),
-    BASE.session(
-        "REPLICAOF",
-        3,
-        OFFLINE.and(Flags::STALE),
-        "5.0.0",
-        "args:<host port | NO ONE>",
-        "Makes the server a replica, or no longer one.",
-        replica_of,
-    ),
-    BASE.session(
-        "SLAVEOF",
-        3,
-        OFFLINE.and(Flags::STALE),
-        "1.0.0",
-        "args:<host port | NO ONE>",
-        "The old name of REPLICAOF.",
-        replica_of,
-    ),
-    BASE.session(
-        "FAILOVER",
-        -1,
-        Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE),
-        "6.2.0",
-        "target:[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
-        "Hands the lead over to a replica.",
-        |_, args, _| match args.from(1) {
-            [word] if word.eq_ignore_ascii_case(b"abort") => Err(Error::text("ERR No failover in progress.")),
-            _ => Err(Error::text("ERR FAILOVER requires connected replicas.")),
-        },
-    ),
     BASE.session(
         "LOLWUT",
         -1,
@@ -525,15 +478,4 @@ fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
     engine.wake_all();
     ctx.session.fate = Fate::Close;
     Ok(())
-}
-
-fn replica_of(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    if args.is(1, "no") && args.is(2, "one") {
-        reply.ok();
-        return Ok(());
-    }
-    match number::parse_i64(&args[2]) {
-        Some(1..=65_535) => Err(Error::text("ERR replication is not available in this server")),
-        _ => Err(Error::text("ERR Invalid master port")),
-    }
 }

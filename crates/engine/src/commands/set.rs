@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use hashbrown::HashSet;
 use kelda_resp::parse_i64;
 use kelda_store::set::Set;
-use kelda_store::txn::{EventClasses, Key, Txn, View};
+use kelda_store::txn::{EventClasses, Key, Removal, Txn, View};
 use kelda_store::value::Value;
 use kelda_store::{Limits, Str};
 use std::borrow::Cow;
@@ -332,7 +332,7 @@ fn spop(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     if len == 0 {
         reply.set(0);
     } else {
-        txn.delete_with_event(key);
+        txn.delete_with_event_as(key, Removal::Implied);
     }
     Ok(())
 }

@@ -365,6 +365,19 @@ pub struct Settings {
     pub latency_tracking_info_percentiles: Vec<f64>,
     /// Writes are refused with fewer replicas.
     pub min_replicas_to_write: usize,
+    /// Seconds of silence after which a replica does not count.
+    pub min_replicas_max_lag: u64,
+    /// Bytes of what replicas are fed that are kept for those that come back.
+    pub repl_backlog_size: u64,
+    /// Seconds without any replica after which nothing is kept; zero for ever.
+    pub repl_backlog_ttl: u64,
+    pub repl_diskless_sync: bool,
+    /// Seconds that a replica waits for others to share a snapshot with it, unless so many are there (zero: no matter how many).
+    pub repl_diskless_sync_delay: u64,
+    pub repl_diskless_sync_max_replicas: usize,
+    /// Seconds.
+    pub repl_ping_replica_period: u64,
+    pub repl_timeout: u64,
     pub cluster_enabled: bool,
     /// As `host port`; empty for none.
     pub replicaof: String,
@@ -453,6 +466,14 @@ impl Settings {
             latency_tracking: false,
             latency_tracking_info_percentiles: Vec::new(),
             min_replicas_to_write: 0,
+            min_replicas_max_lag: 0,
+            repl_backlog_size: 0,
+            repl_backlog_ttl: 0,
+            repl_diskless_sync: false,
+            repl_diskless_sync_delay: 0,
+            repl_diskless_sync_max_replicas: 0,
+            repl_ping_replica_period: 0,
+            repl_timeout: 0,
             cluster_enabled: false,
             replicaof: String::new(),
         }

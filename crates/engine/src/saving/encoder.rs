@@ -3,8 +3,8 @@
 use crate::config::Settings;
 use crate::rdb;
 use kelda_log::rdb::{
-    Access, Format, encode_value, kind, opcode, put_entry, put_entry_head, put_list_block, put_number, put_text,
-    value_kind,
+    Access, Format, encode_value, kind, opcode, put_entry, put_entry_head, put_field, put_hash_head, put_list_block,
+    put_number, put_text, value_kind,
 };
 use kelda_store::entry::EntryRef;
 use kelda_store::snapshot::{Element, Encoder};
@@ -40,28 +40,29 @@ impl Encoder for RdbEncoder {
     }
 
     fn head(&self, out: &mut Vec<u8>, entry: EntryRef<'_>) {
-        let (kind, count) = match entry.value() {
-            ValueRef::String(text) => (kind::STRING, Some(text.len())),
-            ValueRef::List(list) => (kind::LIST_QUICKLIST_2, Some(list.chunk_count())),
-            ValueRef::Set(set) => (kind::SET, Some(set.len())),
-            ValueRef::Hash(hash) => (kind::HASH, Some(hash.len())),
-            ValueRef::ZSet(zset) => (kind::ZSET_2, Some(zset.len())),
-            value @ ValueRef::Stream(_) => (value_kind(value, &self.format), None),
+        let (value, format) = (entry.value(), &self.format);
+        let kind = match value {
+            ValueRef::Set(_) => kind::SET,
+            ValueRef::ZSet(_) => kind::ZSET_2,
+            // The others have the same form whatever their size. (A big hash is never a block.)
+            _ => value_kind(value, format),
         };
-        put_entry_head(entry.key(), entry.expire_at(), self.access(entry), kind, &self.format, out);
-        if let Some(count) = count {
-            put_number(count as u64, out);
+        put_entry_head(entry.key(), entry.expire_at(), self.access(entry), kind, format, out);
+        match value {
+            ValueRef::Hash(hash) => put_hash_head(hash.len(), hash.soonest(), format, out),
+            ValueRef::String(text) => put_number(text.len() as u64, out),
+            ValueRef::List(list) => put_number(list.chunk_count() as u64, out),
+            ValueRef::Set(set) => put_number(set.len() as u64, out),
+            ValueRef::ZSet(zset) => put_number(zset.len() as u64, out),
+            ValueRef::Stream(_) => {}
         }
     }
 
-    fn element(&self, out: &mut Vec<u8>, element: Element<'_>) {
+    fn element(&self, out: &mut Vec<u8>, element: Element<'_>, soonest: Option<i64>) {
         let format = &self.format;
         match element {
             Element::Member(member) => put_text(member, format, out),
-            Element::Field(field, text) => {
-                put_text(field, format, out);
-                put_text(text, format, out);
-            }
+            Element::Field(field, text, at) => put_field(field, text, at, soonest, format, out),
             Element::Scored(member, score) => {
                 put_text(member, format, out);
                 out.extend(score.to_le_bytes());

@@ -14,6 +14,36 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// Bytes after which what was written is forced to the disk, so that the end does not wait for all of it.
 const SYNC_BYTES: u64 = 32 << 20;
 
+/// Where a snapshot is written to.
+pub(super) trait Target {
+    /// Gathers what is written.
+    fn writer(&mut self) -> &mut RdbWriter;
+    /// Appends what a snapshot wrote.
+    fn append(&mut self, bytes: &mut Vec<u8>) -> io::Result<()>;
+    /// All is written: how many bytes. On error it is as if nothing had been.
+    fn finish(self: Box<Self>) -> io::Result<u64>;
+    /// Gives it up.
+    fn remove(&self);
+}
+
+/// Writes all that comes before the keys. `sizes` has the number of keys, and of those with an expiry time, by database.
+pub(super) fn put_head(
+    writer: &mut RdbWriter,
+    engine: &Engine,
+    base: bool,
+    libraries: &[Arc<[u8]>],
+    sizes: &[(usize, usize)],
+) {
+    let facts = rdb::facts(engine, base);
+    writer.header(facts.iter().map(|(name, fact)| (*name, &**fact)));
+    libraries.iter().for_each(|code| writer.function(code));
+    for (db, &(keys, volatile)) in sizes.iter().enumerate() {
+        if keys != 0 {
+            writer.select(db as u32, keys as u64, volatile as u64);
+        }
+    }
+}
+
 /// An RDB file in the making, under a temporary name.
 pub(super) struct SnapshotFile<'d> {
     disk: &'d dyn Disk,
@@ -34,20 +64,24 @@ impl<'d> SnapshotFile<'d> {
         Ok(SnapshotFile { disk, file, temporary, target, writer, offset: 0, synced: 0 })
     }
 
-    /// Writes all that comes before the keys. `sizes` has the number of keys, and of those with an expiry time, by database.
-    pub fn begin(&mut self, engine: &Engine, base: bool, libraries: &[Arc<[u8]>], sizes: &[(usize, usize)]) {
-        let facts = rdb::facts(engine, base);
-        self.writer.header(facts.iter().map(|(name, fact)| (*name, &**fact)));
-        libraries.iter().for_each(|code| self.writer.function(code));
-        for (db, &(keys, volatile)) in sizes.iter().enumerate() {
-            if keys != 0 {
-                self.writer.select(db as u32, keys as u64, volatile as u64);
-            }
-        }
+    fn drain(&mut self) -> io::Result<()> {
+        let (file, offset) = (&*self.file, self.offset);
+        let mut written = 0;
+        self.writer.drain(|bytes| {
+            written = bytes.len() as u64;
+            write_all_at(file, offset, bytes)
+        })?;
+        self.offset += written;
+        Ok(())
+    }
+}
+
+impl Target for SnapshotFile<'_> {
+    fn writer(&mut self) -> &mut RdbWriter {
+        &mut self.writer
     }
 
-    /// Appends what a snapshot wrote.
-    pub fn append(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+    fn append(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         self.writer.append(bytes);
         bytes.clear();
         if self.writer.pending() < WRITE_BYTES {
@@ -61,20 +95,8 @@ impl<'d> SnapshotFile<'d> {
         Ok(())
     }
 
-    fn drain(&mut self) -> io::Result<()> {
-        let (file, offset) = (&*self.file, self.offset);
-        let mut written = 0;
-        self.writer.drain(|bytes| {
-            written = bytes.len() as u64;
-            write_all_at(file, offset, bytes)
-        })?;
-        self.offset += written;
-        Ok(())
-    }
-
-    /// Ends the file, and puts it in its place once it is on disk; its length in bytes. On error what was there before is there
-    /// still.
-    pub fn finish(mut self) -> io::Result<u64> {
+    /// Puts the file in its place once it is on disk. On error what was there before is there still.
+    fn finish(mut self: Box<Self>) -> io::Result<u64> {
         self.writer.end();
         let put = |this: &mut Self| {
             // `end` has included its own bytes in the sum.
@@ -87,8 +109,7 @@ impl<'d> SnapshotFile<'d> {
         put(&mut self).inspect_err(|_| self.remove())
     }
 
-    /// Removes the file.
-    pub fn remove(&self) {
+    fn remove(&self) {
         // Nothing depends on it: the next one takes its name.
         let _ = self.disk.remove(&self.temporary);
     }

@@ -12,10 +12,11 @@ use std::ffi::c_int;
 use std::ptr::NonNull;
 
 use mlua::ffi::{self, lua_State};
-use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
+use mlua::{Function, IntoLua, Lua, LuaOptions, StdLib, Table, Value};
 use smallvec::SmallVec;
 
 use super::number;
+use super::reply::Simple;
 use super::{Interrupt, ScriptHost};
 
 /// Lua instructions between two calls of [`ScriptHost::poll`]: some 100 µs of plain Lua, about 1 ms of a loop of commands.
@@ -142,36 +143,207 @@ pub(super) enum Handover {
     Arguments,
 }
 
-/// Calls `run(script)` with the globals `KEYS` and `ARGV` set, or `run(script, keys, argv)`; answers its two results.
+/// A value that Lua keeps, in its registry, until this is dropped.
+pub(super) struct Kept {
+    /// Keeps the state alive.
+    _lua: Lua,
+    state: *mut lua_State,
+    reference: c_int,
+}
+
+impl Kept {
+    /// Has Lua keep `value`.
+    pub fn new(lua: &Lua, value: impl IntoLua) -> mlua::Result<Kept> {
+        let (mut state, mut reference) = (std::ptr::null_mut(), ffi::LUA_NOREF);
+        // SAFETY: the value is on the stack; the closure owns nothing that needs dropping.
+        unsafe {
+            lua.exec_raw::<()>(value.into_lua(lua)?, |own| {
+                state = own;
+                reference = ffi::luaL_ref(own, ffi::LUA_REGISTRYINDEX);
+            })?;
+        }
+        Ok(Kept { _lua: lua.clone(), state, reference })
+    }
+
+    /// Where in the registry the value is: good as long as this is there.
+    pub fn place(&self) -> Place {
+        Place(self.reference)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // SAFETY: the state is alive, by the `Lua` beside it; giving a place of the registry back allocates nothing and cannot fail.
+        unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, self.reference) }
+    }
+}
+
+/// A place in Lua's registry.
+#[derive(Clone, Copy)]
+pub(super) struct Place(c_int);
+
+impl Place {
+    /// # Safety
+    /// `state` must be live with room for one value.
+    unsafe fn push(self, state: *mut lua_State) {
+        // SAFETY: by the caller's promise; an empty place gives nil.
+        unsafe { ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, self.0.into()) };
+    }
+}
+
+/// What every run of a script needs of Lua.
 ///
-/// All in one protected call: with a memory limit each operation through `mlua` would be one of its own.
-pub(super) fn run(
-    lua: &Lua,
-    globals: &Table,
-    run: &Function,
-    script: &Function,
-    [keys, argv]: [&[&[u8]]; 2],
+/// Scripts are entered through Lua's own functions and not through `mlua`'s, which would make two closures and a handler for
+/// each run: half of what a short script costs.
+pub(super) struct Entry {
+    state: *mut lua_State,
+    start: Kept,
+    globals: Kept,
+    on_error: Kept,
+    /// Where a result is left that is no simple value.
+    result: Kept,
+}
+
+/// What `start` is given.
+struct Run<'a> {
+    words: [&'a [&'a [u8]]; 2],
     handover: Handover,
-) -> mlua::Result<(bool, Value)> {
-    // SAFETY: the three arguments are on the stack in order; the closure owns nothing that needs dropping; it leaves the two
-    // results of `run`.
-    unsafe {
-        lua.exec_raw((globals, run, script), |state| {
-            for (name, texts) in [(c"KEYS", keys), (c"ARGV", argv)] {
-                ffi::lua_createtable(state, texts.len().min(c_int::MAX as usize) as c_int, 0);
-                for (index, text) in (1..).zip(texts) {
-                    push_bytes(state, text);
-                    ffi::lua_rawseti(state, -2, index);
-                }
-                if handover == Handover::Arguments {
-                    ffi::lua_pushnil(state);
-                }
-                // Index 1 is `globals`, whose metatable does not guard writes: the read-only face is another table.
-                ffi::lua_setfield(state, 1, name.as_ptr());
-            }
-            ffi::lua_call(state, ffi::lua_gettop(state) - 2, 2);
-            ffi::lua_remove(state, 1);
+    script: Place,
+    globals: Place,
+    on_error: Place,
+    result: Place,
+}
+
+/// How a run ended.
+pub(super) enum Ended {
+    /// With a simple value, which was handed to `simple`.
+    Simple,
+    /// With another value,
+    Value(Value),
+    /// or with an error.
+    Error(Value),
+}
+
+impl Entry {
+    /// `globals` is the table behind the scripts' globals; `on_error` makes of an error what [`Ended::Error`] is to hold.
+    pub fn new(lua: &Lua, globals: &Table, on_error: Function) -> mlua::Result<Entry> {
+        // SAFETY: `start` follows Lua's C function protocol.
+        let start = Kept::new(lua, unsafe { lua.create_c_function(start)? })?;
+        Ok(Entry {
+            state: start.state,
+            start,
+            globals: Kept::new(lua, globals)?,
+            on_error: Kept::new(lua, on_error)?,
+            result: Kept::new(lua, true)?,
         })
+    }
+
+    /// Runs the function at `script`, with the globals `KEYS` and `ARGV` set or with the two as arguments.
+    ///
+    /// # Errors
+    /// Lua has no memory.
+    pub fn run(
+        &self,
+        lua: &Lua,
+        script: Place,
+        words: [&[&[u8]]; 2],
+        handover: Handover,
+        simple: impl FnOnce(Simple),
+    ) -> mlua::Result<Ended> {
+        let (globals, on_error, result) = (self.globals.place(), self.on_error.place(), self.result.place());
+        let run = Run { words, handover, script, globals, on_error, result };
+        let state = self.state;
+        // SAFETY: no script runs in the state, so that it is at its base, with room for the few values pushed here, and pushing
+        // these allocates nothing. Whatever may raise happens in the protected call. The text of a string is used while it is
+        // on the stack. The place of the result is there already, so that writing to it allocates nothing.
+        unsafe {
+            let top = ffi::lua_gettop(state);
+            self.start.place().push(state);
+            ffi::lua_pushlightuserdata(state, std::ptr::from_ref(&run).cast_mut().cast());
+            if ffi::lua_pcall(state, 1, 2, 0) != ffi::LUA_OK {
+                ffi::lua_settop(state, top);
+                return Err(mlua::Error::MemoryError(String::new()));
+            }
+            let ok = ffi::lua_toboolean(state, -2) != 0;
+            if ok && let Some(value) = simple_value(state) {
+                simple(value);
+                ffi::lua_settop(state, top);
+                return Ok(Ended::Simple);
+            }
+            ffi::lua_settop(state, top);
+            let value = lua.exec_raw::<Value>((), |state| result.push(state));
+            ffi::lua_pushboolean(state, 1);
+            ffi::lua_rawseti(state, ffi::LUA_REGISTRYINDEX, result.0.into());
+            value.map(if ok { Ended::Value } else { Ended::Error })
+        }
+    }
+}
+
+/// The value on top of the stack, if it is a simple one.
+///
+/// # Safety
+/// `state` must be live with a value on top, which stays there for `'a`.
+unsafe fn simple_value<'a>(state: *mut lua_State) -> Option<Simple<'a>> {
+    // SAFETY: by the caller's promise; each value is read as what it is.
+    unsafe {
+        match ffi::lua_type(state, -1) {
+            ffi::LUA_TNIL => Some(Simple::Nil),
+            ffi::LUA_TBOOLEAN => Some(Simple::Boolean(ffi::lua_toboolean(state, -1) != 0)),
+            ffi::LUA_TNUMBER => Some(Simple::Number(ffi::lua_tonumber(state, -1))),
+            ffi::LUA_TSTRING => Some(Simple::String(bytes(state, -1))),
+            _ => None,
+        }
+    }
+}
+
+/// The whole of a run, in one protected call: takes a [`Run`]; returns whether all went well, and the script's first result or its
+/// error, which lies in the place for results too, if it is no simple value.
+unsafe extern "C-unwind" fn start(state: *mut lua_State) -> c_int {
+    // SAFETY: called by `Entry::run` with a `Run` that outlives the call; nothing here needs dropping. Lua gives a C function room
+    // for twenty values.
+    unsafe {
+        let run = &*ffi::lua_touserdata(state, 1).cast::<Run>();
+        ffi::lua_settop(state, 0);
+        run.on_error.push(state);
+        // Its metatable does not guard writes: the read-only face is another table.
+        run.globals.push(state);
+        for (name, texts) in [c"KEYS", c"ARGV"].into_iter().zip(run.words) {
+            match run.handover {
+                Handover::Globals => push_list(state, texts),
+                Handover::Arguments => ffi::lua_pushnil(state),
+            }
+            ffi::lua_setfield(state, 2, name.as_ptr());
+        }
+        ffi::lua_settop(state, 1);
+        run.script.push(state);
+        let mut arguments = 0;
+        if run.handover == Handover::Arguments {
+            run.words.iter().for_each(|texts| push_list(state, texts));
+            arguments = 2;
+        }
+        let ok = ffi::lua_pcall(state, arguments, 1, 1) == ffi::LUA_OK;
+        if !ok || simple_value(state).is_none() {
+            ffi::lua_pushvalue(state, -1);
+            ffi::lua_rawseti(state, ffi::LUA_REGISTRYINDEX, run.result.0.into());
+        }
+        ffi::lua_pushboolean(state, c_int::from(ok));
+        ffi::lua_insert(state, -2);
+        2
+    }
+}
+
+/// Pushes a table of these texts.
+///
+/// # Safety
+/// `state` must be live with room for two values; the caller must own nothing that needs dropping.
+unsafe fn push_list(state: *mut lua_State, texts: &[&[u8]]) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        ffi::lua_createtable(state, texts.len().min(c_int::MAX as usize) as c_int, 0);
+        for (index, text) in (1..).zip(texts) {
+            push_bytes(state, text);
+            ffi::lua_rawseti(state, -2, index);
+        }
     }
 }
 

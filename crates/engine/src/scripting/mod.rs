@@ -30,8 +30,8 @@ use std::collections::HashMap;
 use mlua::state::{GcIncParams, GcMode};
 use mlua::{Function, Lua, Table, Value};
 
-use self::current_host::{Guard, Handover};
-use self::reply::Protocol;
+use self::current_host::{Ended, Entry, Guard, Handover, Kept, Place};
+use self::reply::{Protocol, Simple};
 
 /// Garbage is collected a little after each so many runs, besides what Lua does by itself as it allocates.
 const RUNS_PER_COLLECTION: u32 = 50;
@@ -90,19 +90,17 @@ pub struct Interpreter {
     lua: Lua,
     /// The table behind the read-only globals.
     globals: Table,
-    /// Runs a script with the error handler in place.
-    run: Function,
-    /// Calls a library's function, likewise.
-    call: Function,
+    /// Runs scripts and functions of libraries, with the error handler in place.
+    entry: Entry,
     /// Loads a library, likewise.
     load: Function,
     /// The globals of libraries: those of scripts, but for the time of loading.
     library_face: Table,
     /// What libraries see while they are loaded.
     load_globals: Table,
-    scripts: HashMap<Box<str>, Function>,
+    scripts: HashMap<Box<str>, Kept>,
     /// The functions of each library by name, by the library's id.
-    libraries: HashMap<u64, HashMap<Box<str>, Function>>,
+    libraries: HashMap<u64, HashMap<Box<str>, Kept>>,
     runs: u32,
     memory_limit: usize,
 }
@@ -144,10 +142,9 @@ impl Interpreter {
             lua.set_memory_limit(options.memory_limit)?;
         }
         Ok(Interpreter {
+            entry: Entry::new(&lua, &globals, entry.raw_get("on_error")?)?,
             lua,
             globals,
-            run: entry.raw_get("run")?,
-            call: entry.raw_get("call")?,
             load: entry.raw_get("load")?,
             library_face,
             load_globals,
@@ -170,8 +167,9 @@ impl Interpreter {
             .set_name("@user_script")
             .set_mode(mlua::chunk::ChunkMode::Text)
             .into_function();
+        let script = compiled.and_then(|script| Kept::new(&self.lua, script));
         let script =
-            compiled.map_err(|error| format!("ERR Error compiling script (new function): {}", error_text(&error)))?;
+            script.map_err(|error| format!("ERR Error compiling script (new function): {}", error_text(&error)))?;
         self.scripts.insert(sha.into(), script);
         Ok(())
     }
@@ -192,10 +190,9 @@ impl Interpreter {
         reply: &mut Vec<u8>,
         client_resp3: bool,
     ) -> bool {
-        match self.scripts.get(sha).cloned() {
+        match self.scripts.get(sha).map(Kept::place) {
             Some(script) => {
-                let (run, handover) = (self.run.clone(), Handover::Globals);
-                let code = Code { name: sha, run, script, handover, kill_text: KILL_TEXT };
+                let code = Code { name: sha, script, handover: Handover::Globals, kill_text: KILL_TEXT };
                 self.enter(&code, [keys, argv], host, reply, client_resp3)
             }
             None => {
@@ -217,10 +214,9 @@ impl Interpreter {
         reply: &mut Vec<u8>,
         client_resp3: bool,
     ) -> bool {
-        match self.libraries.get(&library).and_then(|functions| functions.get(name)).cloned() {
+        match self.libraries.get(&library).and_then(|functions| functions.get(name)).map(Kept::place) {
             Some(script) => {
-                let (run, handover) = (self.call.clone(), Handover::Arguments);
-                let code = Code { name, run, script, handover, kill_text: FUNCTION_KILL_TEXT };
+                let code = Code { name, script, handover: Handover::Arguments, kill_text: FUNCTION_KILL_TEXT };
                 self.enter(&code, [keys, argv], host, reply, client_resp3)
             }
             None => {
@@ -263,13 +259,17 @@ impl Interpreter {
         reply: &mut Vec<u8>,
         client_resp3: bool,
     ) -> mlua::Result<bool> {
-        let Code { name, run, script, handover, kill_text } = code;
-        let (ok, value) = current_host::run(&self.lua, &self.globals, run, script, words, *handover)?;
-        if ok {
-            let protocol = Protocol { client_resp3, script_resp3: current_host::resp3() };
-            reply::write(reply, &value, protocol)?;
-            return is_counted(&value);
-        }
+        let Code { name, script, handover, kill_text } = code;
+        let protocol = || Protocol { client_resp3, script_resp3: current_host::resp3() };
+        let simple = |value: Simple| reply::write_simple(reply, value, protocol());
+        let value = match self.entry.run(&self.lua, *script, words, *handover, simple)? {
+            Ended::Simple => return Ok(false),
+            Ended::Value(value) => {
+                reply::write(reply, &value, protocol())?;
+                return is_counted(&value);
+            }
+            Ended::Error(value) => value,
+        };
         match value {
             _ if current_host::killed().is_some() => {
                 write_script_error(reply, kill_text.as_bytes(), name, error_place(&value)?)
@@ -314,14 +314,13 @@ impl Interpreter {
             Ok(registered) => registered,
             Err(error) => Err(format!("ERR {}", error_text(&error))),
         };
-        let (infos, functions): (Vec<_>, HashMap<_, _>) = registered
-            .map_err(|text| format!("ERR Error registering functions: {text}"))?
-            .into_iter()
-            .map(|(info, function)| {
-                let name = info.name.as_str().into();
-                (info, (name, function))
-            })
-            .unzip();
+        let registered = registered.map_err(|text| format!("ERR Error registering functions: {text}"))?;
+        let (mut infos, mut functions) = (Vec::new(), HashMap::new());
+        for (info, function) in registered {
+            let function = Kept::new(&self.lua, function).map_err(|error| format!("ERR {}", error_text(&error)))?;
+            functions.insert(info.name.as_str().into(), function);
+            infos.push(info);
+        }
         if infos.is_empty() {
             return Err("ERR No functions registered".to_string());
         }
@@ -397,8 +396,7 @@ impl Interpreter {
 struct Code<'a> {
     /// What error texts call it.
     name: &'a str,
-    run: Function,
-    script: Function,
+    script: Place,
     handover: Handover,
     kill_text: &'static str,
 }

@@ -24,6 +24,24 @@ pub fn write(out: &mut Vec<u8>, value: &Value, protocol: Protocol) -> mlua::Resu
     Writer { out, protocol }.value(value, 0)
 }
 
+/// A value that holds no others.
+#[derive(Clone, Copy)]
+pub enum Simple<'a> {
+    /// `nil`.
+    Nil,
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A number: Lua 5.1 has one kind.
+    Number(f64),
+    /// A string.
+    String(&'a [u8]),
+}
+
+/// Appends a simple value to `out`.
+pub fn write_simple(out: &mut Vec<u8>, value: Simple, protocol: Protocol) {
+    Writer { out, protocol }.simple(value);
+}
+
 /// Appends an error reply with the text `text`, its line breaks blanked.
 pub fn write_error(out: &mut Vec<u8>, text: &[u8]) {
     write_line(out, b'-', text);
@@ -60,21 +78,33 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> mlua::Result<()> {
         match value {
-            Value::String(text) => write_bulk(self.out, &text.as_bytes()),
+            Value::String(text) => self.simple(Simple::String(&text.as_bytes())),
             Value::Integer(number) => self.integer(*number),
-            // C's cast: what does not fit becomes the least integer.
-            Value::Number(number) if !(-9.3e18..9_223_372_036_854_775_808.0).contains(number) => self.integer(i64::MIN),
-            Value::Number(number) => self.integer(*number as i64),
-            Value::Boolean(value) if self.protocol.script_resp3 => match (self.protocol.client_resp3, value) {
-                (true, true) => self.out.extend_from_slice(b"#t\r\n"),
-                (true, false) => self.out.extend_from_slice(b"#f\r\n"),
-                (false, value) => self.integer((*value).into()),
-            },
-            Value::Boolean(true) => self.integer(1),
+            Value::Number(number) => self.simple(Simple::Number(*number)),
+            Value::Boolean(value) => self.simple(Simple::Boolean(*value)),
             Value::Table(table) => return self.table(table, depth),
             _ => self.null(),
         }
         Ok(())
+    }
+
+    fn simple(&mut self, value: Simple) {
+        match value {
+            Simple::Nil => self.null(),
+            Simple::Boolean(value) if self.protocol.script_resp3 => match (self.protocol.client_resp3, value) {
+                (true, true) => self.out.extend_from_slice(b"#t\r\n"),
+                (true, false) => self.out.extend_from_slice(b"#f\r\n"),
+                (false, value) => self.integer(value.into()),
+            },
+            Simple::Boolean(true) => self.integer(1),
+            Simple::Boolean(false) => self.null(),
+            // C's cast: what does not fit becomes the least integer.
+            Simple::Number(number) if !(-9.3e18..9_223_372_036_854_775_808.0).contains(&number) => {
+                self.integer(i64::MIN)
+            }
+            Simple::Number(number) => self.integer(number as i64),
+            Simple::String(text) => write_bulk(self.out, text),
+        }
     }
 
     fn integer(&mut self, number: i64) {

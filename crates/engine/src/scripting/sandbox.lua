@@ -201,10 +201,7 @@ local function new_load_api(api)
 end
 
 local entry = {
-  run = function(script) return raw_xpcall(script, on_error) end,
-  call = function(callback, keys, argv)
-    return raw_xpcall(function() return callback(keys, argv) end, on_error)
-  end,
+  on_error = on_error,
   load = function(library)
     registered = {}
     local ok, err = raw_xpcall(library, on_error)

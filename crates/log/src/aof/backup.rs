@@ -5,9 +5,9 @@
 //! directory must be on the log's file system; nothing is copied.
 
 use super::log::Files;
-use super::manifest::{FileLine, FileType, Manifest, Names};
+use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
 use super::{Error, Log, Lsn, Result, Rotation};
-use crate::disk::Disk;
+use crate::disk::{Disk, Open};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -99,6 +99,12 @@ impl Log {
             if sealed.needs(line.seq) {
                 sealed.pin(&*self.disk, &self.names, line)?;
             }
+        }
+        if let Some(last) = sealed.manifest.increments.last() {
+            let path = sealed.target.path(&last.name);
+            let len = self.disk.open(&path, Open::Read).and_then(|file| file.len());
+            let len = len.map_err(|error| Error::io("read", &path, error))?;
+            sealed.manifest.closed = Some(Closed { seq: last.seq, len, lsn: rotation.lsn, ms: now_ms });
         }
         sealed.manifest.store(&*self.disk, &sealed.target)?;
         let mut paths = sealed.paths();

@@ -234,6 +234,7 @@ pub fn salvage(disk: &Arc<dyn Disk>, dir: &Path, name: &str, _held: &DirLock) ->
         return Ok(None);
     };
     let mut manifest = Manifest::load(&**disk, &names)?.ok_or(Error::Missing("there is no manifest"))?;
+    manifest.closed = None;
     let later = manifest.increments.split_off(at + 1);
     let mut aside = Vec::new();
     // First the copy, then the cut: a crash in between leaves both.

@@ -1,7 +1,7 @@
 //! Copies of a log as of an earlier moment, and the archive that they are made from.
 
 use super::backup::must_be_empty;
-use super::manifest::{FileLine, FileType, Manifest, Names};
+use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
 use super::reader::{FileReader, Step};
 use super::{Error, Log, Lsn, Result};
 use crate::disk::{Disk, Open, copy_range};
@@ -31,6 +31,7 @@ pub struct Restored {
 
 /// Files of a log by their numbers: those of the manifest, and those in the archive.
 struct Sources {
+    closed: Option<Closed>,
     bases: BTreeMap<u64, PathBuf>,
     increments: BTreeMap<u64, PathBuf>,
 }
@@ -38,7 +39,7 @@ struct Sources {
 impl Sources {
     fn find(disk: &dyn Disk, names: &Names) -> Result<Sources> {
         let manifest = Manifest::load(disk, names)?.ok_or(Error::Missing("there is no manifest in this directory"))?;
-        let mut sources = Sources { bases: BTreeMap::new(), increments: BTreeMap::new() };
+        let mut sources = Sources { closed: manifest.closed, bases: BTreeMap::new(), increments: BTreeMap::new() };
         for (seq, base, path) in archived(disk, names)? {
             match base {
                 true => _ = sources.bases.insert(seq, path),
@@ -220,6 +221,10 @@ fn locate(disk: &dyn Disk, sources: &Sources, seq: u64, from_empty: bool, moment
                     place = Some(Place { seq: *seq, offset: file.offset(), lsn: file.next_lsn() - 1 });
                 }
                 Ok(None) => {
+                    let closed = sources.closed.filter(|closed| closed.ends(here.seq, here.offset));
+                    if closed.is_some_and(|closed| beyond(0, closed.ms)) {
+                        return Ok(place);
+                    }
                     end = Some(here);
                     break;
                 }

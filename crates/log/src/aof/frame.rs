@@ -114,7 +114,7 @@ fn seal(kind: Kind, len: u32, lsn: Lsn, salt: u64, body_crc: u32) -> u32 {
 /// Length of the body of [`header`].
 const HEADER: usize = 76;
 /// Length of the body of [`mark`].
-const MARK: usize = 37;
+pub(super) const MARK: usize = 37;
 
 /// The first frame of an increment.
 pub(super) fn header(seq: u64, lsn: Lsn, salt: u64, now_ms: u64) -> Vec<u8> {

@@ -24,7 +24,7 @@ pub use open::{WriteBase, adopt, lock_dir};
 use super::backup::Backup;
 use super::commands::Select;
 use super::frame::{self, HEAD, Head, Kind};
-use super::manifest::{FileLine, FileType, Manifest, Names};
+use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
 use super::{Error, Lsn, Result};
 use crate::disk::{Disk, File, Open};
 use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
@@ -41,7 +41,9 @@ const CHUNK: usize = 256 << 10;
 const BIG: usize = 32 << 10;
 /// Pieces kept for later.
 const SPARE: usize = 32;
-/// Milliseconds between marks, if there is no batch that one must go with.
+/// Room at the start of a batch for the marks that it may turn out to need: what came before it, and when it began.
+const OPENING: usize = 2 * (HEAD + frame::MARK);
+/// Milliseconds between marks that tell nothing but the time.
 const MARK_EVERY_MS: u64 = 100;
 /// `everysec`: when a sync is due after the last one began. Less than a second, so that the sync itself has some time.
 const EVERYSEC_MS: u64 = 800;
@@ -133,7 +135,8 @@ pub struct Rotation {
 }
 
 enum Piece {
-    Bytes(Vec<u8>),
+    /// Bytes of the file, and where among these they begin: before that is room that was not needed.
+    Bytes(Vec<u8>, usize),
     /// What follows belongs into this increment.
     Switch(Next),
 }
@@ -146,6 +149,10 @@ struct Buffer {
     db: Option<u32>,
     full: VecDeque<Piece>,
     tail: Vec<u8>,
+    /// Where in `tail` the bytes of the file begin.
+    tail_start: usize,
+    /// The batch that gathers here, if there is one.
+    opening: Option<Opening>,
     spare: Vec<Vec<u8>>,
     /// Bytes waiting.
     bytes: usize,
@@ -156,12 +163,23 @@ struct Buffer {
     /// Whether a switch to a new increment is somewhere between here and the writer.
     switching: bool,
     mark: Mark,
+    /// When the last batch was taken: all records before had been appended.
+    taken_ms: u64,
+    /// When the buffer was last seen to be empty: all records since came later.
+    empty_ms: u64,
 }
 
-/// The last mark written.
+/// What stands at the start of a batch: room for [`OPENING`] bytes of marks, or a mark that was written already.
+#[derive(Clone, Copy)]
+enum Opening {
+    /// LSN of the record before, and salt of the file.
+    Room(Lsn, u64),
+    Mark,
+}
+
+/// What the last mark says.
 #[derive(Clone, Copy, Default)]
 struct Mark {
-    lsn: Lsn,
     durable: Lsn,
     ms: u64,
 }
@@ -176,23 +194,74 @@ impl Buffer {
         &mut self.tail
     }
 
+    /// Makes place for the marks that are to stand before the next batch, which follows record `lsn`.
+    #[cold]
+    fn open_batch(&mut self, lsn: Lsn) {
+        // Whoever takes a batch away leaves nothing behind.
+        debug_assert!(self.full.is_empty() && self.tail.is_empty());
+        self.room(OPENING).resize(OPENING, 0);
+        self.tail_start = OPENING;
+        self.opening = Some(Opening::Room(lsn, self.salt));
+    }
+
+    /// Writes marks into the room at the start of the batch, if they tell something new.
+    fn mark_opening(&mut self, durable: Lsn, now_ms: u64) {
+        if let Some(Opening::Room(lsn, salt)) = self.opening.take()
+            && let Some(Piece::Bytes(bytes, start)) = self.full.front_mut()
+        {
+            let (before, begun) = (self.taken_ms, self.empty_ms);
+            let old = self.mark.ms.saturating_add(MARK_EVERY_MS) <= before || before < self.mark.ms;
+            let quiet = before.saturating_add(MARK_EVERY_MS) <= begun;
+            let due = quiet || old || self.mark.durable != durable;
+            // From the end of the room: the later one first.
+            for ms in [quiet.then_some(begun), due.then_some(before)].into_iter().flatten() {
+                let mark = frame::mark(lsn, salt, durable, ms);
+                if let Some(begin) = start.checked_sub(mark.len())
+                    && let Some(room) = bytes.get_mut(begin..*start)
+                {
+                    room.copy_from_slice(&mark);
+                    *start = begin;
+                }
+            }
+            if due {
+                self.mark = Mark { durable, ms: if quiet { begun } else { before } };
+            }
+        }
+        (self.taken_ms, self.empty_ms) = (now_ms, now_ms);
+    }
+
+    /// Forgets what waits.
+    fn discard(&mut self) {
+        self.full.clear();
+        self.tail.clear();
+        self.tail_start = 0;
+        self.opening = None;
+        self.bytes = 0;
+    }
+
     #[cold]
     fn close_tail(&mut self, len: usize) {
+        if self.tail.is_empty() && self.tail.capacity() >= len {
+            return;
+        }
         let next = match self.spare.pop() {
             Some(spare) if spare.capacity() >= len => spare,
             _ => Vec::with_capacity(len.max(CHUNK)),
         };
         let tail = std::mem::replace(&mut self.tail, next);
         if !tail.is_empty() {
-            self.full.push_back(Piece::Bytes(tail));
+            self.full.push_back(Piece::Bytes(tail, self.tail_start));
         }
+        self.tail_start = 0;
     }
 
+    /// Adds the mark that stands behind a file's header.
     fn push_mark(&mut self, durable: Lsn, now_ms: u64) {
         let mark = frame::mark(self.lsn, self.salt, durable, now_ms);
         self.bytes += mark.len();
         self.room(mark.len()).extend_from_slice(&mark);
-        self.mark = Mark { lsn: self.lsn, durable, ms: now_ms };
+        self.mark = Mark { durable, ms: now_ms };
+        self.opening.get_or_insert(Opening::Mark);
     }
 }
 
@@ -320,6 +389,9 @@ impl Log {
         }
         let select = select.text();
         buffer.db = Some(last_db);
+        if buffer.opening.is_none() {
+            buffer.open_batch(lsn - 1);
+        }
         let Ok(len) = u32::try_from(select.len() + around + body.len()) else {
             return self.too_big(buffer);
         };
@@ -348,7 +420,7 @@ impl Log {
                     tail.extend_from_slice(MULTI);
                 }
                 buffer.close_tail(CHUNK);
-                buffer.full.push_back(Piece::Bytes(body));
+                buffer.full.push_back(Piece::Bytes(body, 0));
                 if multi {
                     buffer.tail.extend_from_slice(EXEC);
                 }
@@ -484,11 +556,11 @@ impl Log {
     /// On failure the log's state says why, and the next call tries again.
     pub fn write(&self, now_ms: u64) -> Lsn {
         let mut writer = lock(&self.writer);
-        self.write_locked(&mut writer, now_ms, false);
+        self.write_locked(&mut writer, now_ms);
         self.written()
     }
 
-    fn write_locked(&self, writer: &mut Writer, now_ms: u64, last_mark: bool) {
+    fn write_locked(&self, writer: &mut Writer, now_ms: u64) {
         // First what could not be written the last time: the buffer's limit counts what comes after.
         if !self.write_pending(writer) {
             return;
@@ -496,15 +568,12 @@ impl Log {
         {
             let durable = self.durable();
             let mut buffer = lock(&self.buffer);
-            let clock = buffer.mark.ms.saturating_add(MARK_EVERY_MS) <= now_ms || now_ms < buffer.mark.ms;
-            // If nothing follows for a while, a mark tells all the same when the last record was there, and that it is
-            // durable.
-            let proven = buffer.mark.durable != durable;
-            let due = proven && buffer.bytes > 0 || (proven || buffer.mark.lsn != buffer.lsn) && clock;
-            if (due || last_mark) && !buffer.dropping {
-                buffer.push_mark(durable, now_ms);
+            if buffer.opening.is_none() && buffer.full.is_empty() {
+                buffer.empty_ms = now_ms;
+                return;
             }
             buffer.close_tail(0);
+            buffer.mark_opening(durable, now_ms);
             std::mem::swap(&mut buffer.full, &mut writer.pending);
             buffer.bytes = 0;
             writer.lsn = buffer.lsn;
@@ -522,8 +591,8 @@ impl Log {
             return false;
         }
         while let Some(piece) = writer.pending.front() {
-            let bytes = match piece {
-                Piece::Bytes(bytes) => bytes,
+            let (bytes, start) = match piece {
+                Piece::Bytes(bytes, start) => (bytes, *start),
                 Piece::Switch(next) => {
                     let next = next.clone();
                     if !self.cross(writer, next) {
@@ -533,6 +602,7 @@ impl Log {
                     continue;
                 }
             };
+            writer.done = writer.done.max(start);
             while let Some(rest) = bytes.get(writer.done..)
                 && !rest.is_empty()
             {
@@ -553,7 +623,7 @@ impl Log {
                 }
             }
             writer.done = 0;
-            if let Some(Piece::Bytes(mut bytes)) = writer.pending.pop_front() {
+            if let Some(Piece::Bytes(mut bytes, _)) = writer.pending.pop_front() {
                 bytes.clear();
                 let mut buffer = lock(&self.buffer);
                 if bytes.capacity() == CHUNK && buffer.spare.len() < SPARE {
@@ -650,22 +720,29 @@ impl Log {
         self.durable()
     }
 
-    /// Writes and syncs everything, and marks it as synced, so that later damage of the tail is known as such. True if
-    /// all is durable. For an orderly end; appending goes on to be possible.
+    /// Writes and syncs everything, and notes in the manifest that it is, so that later damage of the tail is known as such.
+    /// True if all is durable. For an orderly end; appending goes on to be possible.
     pub fn close(&self, now_ms: u64) -> bool {
         self.write(now_ms);
         self.sync(now_ms);
-        let durable = self.durable();
-        if durable == self.appended() {
-            self.write_locked(&mut lock(&self.writer), now_ms, true);
-            let _turn = lock(&self.syncing);
-            let file = Arc::clone(&lock(&self.current));
-            // Only the mark is at stake, but what is written later would follow it.
-            if let Err(error) = file.sync() {
-                self.fail(SYNC_FAILED, errno(&error));
+        if self.durable() != self.appended() {
+            return false;
+        }
+        let closed = {
+            let writer = lock(&self.writer);
+            let ms = lock(&self.buffer).taken_ms;
+            Closed { seq: writer.seq, len: writer.offset, lsn: writer.lsn, ms }
+        };
+        let mut files = lock(&self.files);
+        // What is written later may be lost, what the note tells of may not.
+        if closed.lsn <= self.durable() && files.manifest.closed != Some(closed) {
+            let manifest = Manifest { closed: Some(closed), ..files.manifest.clone() };
+            // Only the note is at stake.
+            if manifest.store(&*self.disk, &self.names).is_ok() {
+                files.manifest = manifest;
             }
         }
-        durable == self.appended()
+        true
     }
 
     /// Takes no more, as after a failed sync: nothing that is appended from now on counts before a rewrite has succeeded that is

@@ -5,16 +5,20 @@
 //! file appendonly.aof.3.base.rdb seq 3 type b
 //! file appendonly.aof.3.incr.aof seq 3 type i
 //! file appendonly.aof.2.incr.aof seq 2 type h
+//! #closed seq 3 len 1234 lsn 77 ms 1700000000000
 //! ```
 //!
 //! The frame on the first line covers all that follows. A manifest without it comes from another server, or from a hand.
-//! It is replaced as a whole, in one step. Keys that are not known here are skipped, as Redis does.
+//! It is replaced as a whole, in one step. The last line is there once the log was closed. Keys that are not known here are skipped, as Redis does.
 
 use super::frame::{self, HEAD, Head, Kind};
-use super::{Error, Result};
+use super::{Error, Lsn, Result};
 use crate::disk::{Disk, read_file, replace_file};
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// Bytes of a line, at least, that no manifest has: Redis reads no longer ones.
+const LINE_MAX: usize = 1024;
 
 /// What a file of the manifest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,40 @@ pub struct FileLine {
     pub kind: FileType,
 }
 
+/// A note that all was durable when the log was closed. It stays true when the log goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Number of the last increment.
+    pub seq: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// LSN of the last record.
+    pub lsn: Lsn,
+    /// When that had been appended: Unix time in milliseconds.
+    pub ms: u64,
+}
+
+impl Closed {
+    /// Whether the log was closed where an increment has this length.
+    pub fn ends(&self, seq: u64, len: u64) -> bool {
+        (self.seq, self.len) == (seq, len)
+    }
+
+    fn encode(&self) -> String {
+        let Closed { seq, len, lsn, ms } = self;
+        format!("{CLOSED}seq {seq} len {len} lsn {lsn} ms {ms}\n")
+    }
+
+    fn parse(line: &str) -> Option<Closed> {
+        let words: Vec<&str> = line.strip_prefix(CLOSED)?.split(' ').collect();
+        let ["seq", seq, "len", len, "lsn", lsn, "ms", ms] = words[..] else { return None };
+        Some(Closed { seq: seq.parse().ok()?, len: len.parse().ok()?, lsn: lsn.parse().ok()?, ms: ms.parse().ok()? })
+    }
+}
+
+/// How the line of [`Closed`] begins: others skip it.
+const CLOSED: &str = "#closed ";
+
 /// A whole manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
@@ -47,6 +85,8 @@ pub struct Manifest {
     pub increments: Vec<FileLine>,
     /// Files that are no longer needed.
     pub history: Vec<FileLine>,
+    /// Up to where the log was durable when it was last closed.
+    pub closed: Option<Closed>,
 }
 
 /// The names of a log's files: those that Redis gives them.
@@ -119,6 +159,7 @@ impl Manifest {
             };
             text.push_str(&format!("file {} seq {} type {kind}\n", quote(&line.name), line.seq));
         }
+        text.extend(self.closed.as_ref().map(Closed::encode));
         // The body is far below 4 GiB: a line for each file.
         frame::encode(Kind::Manifest, 0, 0, text.as_bytes()).unwrap_or_default()
     }
@@ -127,31 +168,40 @@ impl Manifest {
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Manifest> {
         let bad = |line: usize, what| Error::Manifest { path: path.to_path_buf(), line, what };
         let mut text = bytes;
+        let mut checked = false;
         if let Some(head) = Head::decode(bytes) {
             text = bytes.get(HEAD..).unwrap_or_default();
             if head.kind != Kind::Manifest || !head.fits(text, 0) {
                 return Err(bad(1, "the checksum does not fit"));
             }
+            checked = true;
         } else if bytes.starts_with(b"#F") || (bytes.starts_with(b"#") && bytes.get(2) == Some(&b':')) {
             return Err(bad(1, "the checksum line is damaged"));
         }
-        let text = std::str::from_utf8(text).map_err(|_| bad(1, "is not text"))?;
+        // Where there are words of Redis's log for what is wrong, they come first: people look for them.
+        let text = std::str::from_utf8(text).map_err(|_| bad(1, "Invalid AOF manifest file format: it is not text"))?;
         let mut manifest = Manifest::default();
         for (at, line) in text.lines().enumerate() {
             let at = at + 1;
+            if line.len() >= LINE_MAX {
+                return Err(bad(at, "The AOF manifest file contains too long line"));
+            }
             if line.starts_with('#') {
+                // In a manifest of another server it would prove nothing.
+                manifest.closed = Closed::parse(line).filter(|_| checked).or(manifest.closed);
                 continue;
             }
-            let words = split(line).ok_or_else(|| bad(at, "unbalanced quotes"))?;
+            let words =
+                split(line).ok_or_else(|| bad(at, "Invalid AOF manifest file format: a quote is not closed"))?;
             if words.is_empty() || words.len() % 2 == 1 {
-                return Err(bad(at, "is not made of keys and values"));
+                return Err(bad(at, "Invalid AOF manifest file format: it is not made of keys and values"));
             }
             let (mut name, mut seq, mut kind) = (None, None, None);
             for pair in words.chunks_exact(2) {
                 let [key, value] = pair else { continue };
                 match key.to_ascii_lowercase().as_str() {
                     "file" if value.contains('/') || value.is_empty() => {
-                        return Err(bad(at, "a file's name must not be a path"));
+                        return Err(bad(at, "File can't be a path, just a filename"));
                     }
                     "file" => name = Some(value.clone()),
                     "seq" => seq = value.parse().ok().filter(|seq| *seq > 0),
@@ -160,30 +210,32 @@ impl Manifest {
                             "b" => Some(FileType::Base),
                             "i" => Some(FileType::Increment),
                             "h" => Some(FileType::History),
-                            _ => return Err(bad(at, "unknown type")),
+                            _ => return Err(bad(at, "Unknown AOF file type")),
                         }
                     }
                     _ => {}
                 }
             }
             let (Some(name), Some(seq), Some(kind)) = (name, seq, kind) else {
-                return Err(bad(at, "lacks a name, a number or a type"));
+                return Err(bad(at, "Invalid AOF manifest file format: a name, a number or a type is missing"));
             };
             let line = FileLine { name, seq, kind };
             match kind {
-                FileType::Base if manifest.base.is_some() => return Err(bad(at, "a second base")),
+                FileType::Base if manifest.base.is_some() => {
+                    return Err(bad(at, "Found duplicate base file information"));
+                }
                 FileType::Base => manifest.base = Some(line),
                 FileType::History => manifest.history.push(line),
                 FileType::Increment => {
                     if manifest.increments.last().is_some_and(|last| last.seq >= seq) {
-                        return Err(bad(at, "increments out of order"));
+                        return Err(bad(at, "Found a non-monotonic sequence number"));
                     }
                     manifest.increments.push(line);
                 }
             }
         }
-        if manifest == Manifest::default() {
-            return Err(bad(1, "is empty"));
+        if manifest.last_seq() == 0 && manifest.history.is_empty() {
+            return Err(bad(1, "Found an empty AOF manifest"));
         }
         Ok(manifest)
     }

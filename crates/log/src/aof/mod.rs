@@ -104,7 +104,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Io { what, path, source } => write!(f, "cannot {what} {}: {source}", path.display()),
+            Error::Io { what, path, source } => write!(f, "cannot {what} {} ({source})", path.display()),
             Error::Damaged(damage) => damage.fmt(f),
             Error::Manifest { path, line, what } => write!(f, "{}: line {line}: {what}", path.display()),
             Error::Locked(path) => write!(f, "{}: another server uses this directory", path.display()),

@@ -5,11 +5,12 @@
 //! A power cut may lose any part of what was written after the last sync, in any order. So the last increment that has
 //! any bytes may stop making sense somewhere, and may make sense again behind. It is cut there, unless something behind
 //! proves that the place had been synced: then it is damage, as it is in every file before the last. The proof is a mark
-//! ([`Kind::Mark`]) whose durable LSN is not below the record that is missing.
+//! ([`Kind::Mark`]) whose durable LSN is not below the record that is missing, or that the log was closed behind it
+//! ([`Closed`]), unless the file is shorter than it was then: that somebody has cut it off is what `aof-load-truncated` is for.
 
 use super::commands::{self, Commands, Stop};
 use super::frame::{self, HEAD, Head, Header, Kind};
-use super::manifest::{FileLine, Manifest, Names};
+use super::manifest::{Closed, FileLine, Manifest, Names};
 use super::{Damage, Error, FORMAT, Lsn, Result};
 use crate::disk::{Cursor, Disk, File, Open, read_full_at};
 use crate::rdb::RdbFile;
@@ -93,6 +94,11 @@ pub(super) enum Step {
     Mark { ms: u64, durable: Lsn, start: u64 },
 }
 
+/// What is wrong with a file that ends too early. Its first words are those that people look for in the logs of Redis.
+const ENDS_EARLY: &str = "Unexpected end of file reading the append only file";
+/// What is wrong where a command should begin and does not.
+const BAD_FORMAT: &str = "Bad file format reading the append only file: no command begins here";
+
 /// Reads one file of commands, checked or plain, from a place on.
 pub struct FileReader {
     file: Arc<dyn File>,
@@ -150,7 +156,7 @@ impl FileReader {
     }
 
     /// The next entry of a plain file. A file that ends within a transaction is an error, [`Error::Damaged`] with
-    /// `what` "the file ends too early"; [`FileReader::offset`] tells where to cut it (`aof-load-truncated`).
+    /// `what` "Unexpected end of file …"; [`FileReader::offset`] tells where to cut it (`aof-load-truncated`).
     pub fn next_plain(&mut self) -> Result<Option<Entry<'_>>> {
         match self.plain_step()? {
             Ok(step) => Ok(step.map(|step| self.entry(step))),
@@ -182,7 +188,7 @@ impl FileReader {
 
     pub(super) fn damage(&self, bad: Bad) -> Error {
         let what = match bad {
-            Bad::Short => "the file ends too early",
+            Bad::Short => ENDS_EARLY,
             Bad::Spoilt(what) => what,
             Bad::Version(version) => return Error::Version { path: self.path.clone(), version },
         };
@@ -401,7 +407,7 @@ impl FileReader {
                         }
                     }
                     Err(Stop::Short) => short = true,
-                    Err(Stop::Malformed) => return Ok(Err(Bad::Spoilt("no command begins here"))),
+                    Err(Stop::Malformed) => return Ok(Err(Bad::Spoilt(BAD_FORMAT))),
                 },
             }
             if short {
@@ -453,6 +459,12 @@ impl FileReader {
             }
         }
     }
+}
+
+/// Whether a file once was closed behind the place where the reader is, and is as long as it was then.
+fn closed_behind(closed: Option<Closed>, file: &FileReader) -> bool {
+    let seq = file.header().map(|header| header.seq);
+    closed.is_some_and(|closed| Some(closed.seq) == seq && file.next_lsn() <= closed.lsn && file.len() >= closed.len)
 }
 
 /// The database after a record. Only the first command of a record of one change can be SELECT, so that such a record
@@ -643,9 +655,15 @@ impl Reader {
     /// Reads what is left without looking at it, and tells what the log consists of.
     pub fn finish(mut self) -> Result<Recovered> {
         while self.next()?.is_some() {}
-        let Reader { last_lsn, records, cut, manifest, mut parts, proven, .. } = self;
+        let Reader { last_lsn, records, cut, manifest, mut parts, mut proven, .. } = self;
         // From the last one that has records on; those behind it may only seem to have none.
         let last = parts.iter().rposition(|part| part.content);
+        if let (Some(closed), Some(part)) = (manifest.closed, last.and_then(|last| parts.get(last)))
+            && part.header.is_some_and(|header| header.seq == closed.seq)
+            && part.len >= closed.len
+        {
+            proven = proven.max(closed.len);
+        }
         let from = parts.iter().enumerate().skip(last.unwrap_or(0));
         let unproven = from.filter(|(at, part)| Some(*at) == last || part.header.is_some()).map(|(at, part)| {
             let end = cut.as_ref().filter(|cut| cut.path == part.path).map_or(part.len, |cut| cut.offset);
@@ -700,7 +718,7 @@ impl Reader {
             Bad::Version(_) => false,
             Bad::Short if self.plain => true,
             Bad::Spoilt(_) if self.plain => false,
-            Bad::Short | Bad::Spoilt(_) => last && !file.was_synced()?,
+            Bad::Short | Bad::Spoilt(_) => last && !closed_behind(self.manifest.closed, file) && !file.was_synced()?,
         };
         if !(torn && last && self.load_truncated) {
             return Err(file.damage(bad));

@@ -107,14 +107,6 @@ pub fn encode_value(value: ValueRef<'_>, format: &Format, out: &mut Vec<u8>) {
             }
             put_listpack_blob(&block, format, out);
         }
-        ValueRef::Hash(hash) if kind == kind::VALKEY_HASH_2 => {
-            put_number(hash.len() as u64, out);
-            for (field, value, at) in hash.iter_with_expiry() {
-                put_text(field, format, out);
-                put_text(value, format, out);
-                out.extend(at.unwrap_or(NEVER).to_le_bytes());
-            }
-        }
         ValueRef::Hash(hash) if kind == kind::HASH_LISTPACK_EX => {
             let mut fields: Vec<_> = hash.iter_with_expiry().collect();
             // Those that do not expire come last.
@@ -128,25 +120,43 @@ pub fn encode_value(value: ValueRef<'_>, format: &Format, out: &mut Vec<u8>) {
             out.extend(hash.soonest().unwrap_or(0).to_le_bytes());
             put_listpack_blob(&block, format, out);
         }
-        ValueRef::Hash(hash) if kind == kind::HASH_METADATA => {
-            let soonest = hash.soonest().unwrap_or(0);
-            out.extend(soonest.to_le_bytes());
-            put_number(hash.len() as u64, out);
-            for (field, value, at) in hash.iter_with_expiry() {
-                // No field expires before the soonest.
-                put_number(at.map_or(0, |at| at.wrapping_sub(soonest) as u64 + 1), out);
-                put_text(field, format, out);
-                put_text(value, format, out);
-            }
-        }
         ValueRef::Hash(hash) => {
-            put_number(hash.len() as u64, out);
-            for (field, value) in hash.iter() {
-                put_text(field, format, out);
-                put_text(value, format, out);
+            put_hash_head(hash.len(), hash.soonest(), format, out);
+            for (field, value, at) in hash.iter_with_expiry() {
+                put_field(field, value, at, hash.soonest(), format, out);
             }
         }
         ValueRef::Stream(stream) => stream::encode(stream, kind, format, out),
+    }
+}
+
+/// Begins a hash that is written field by field ([`kind::HASH`], or, if fields expire, [`kind::HASH_METADATA`] or
+/// [`kind::VALKEY_HASH_2`]): how many fields there are, and when the first of them is due (Unix ms), if any ever is.
+pub fn put_hash_head(len: usize, soonest: Option<i64>, format: &Format, out: &mut Vec<u8>) {
+    if let (Some(soonest), Dialect::Redis) = (soonest, format.version.dialect()) {
+        out.extend(soonest.to_le_bytes());
+    }
+    put_number(len as u64, out);
+}
+
+/// Appends a field of a hash that [`put_hash_head`] has begun.
+pub fn put_field(
+    field: Str<'_>,
+    value: Str<'_>,
+    at: Option<i64>,
+    soonest: Option<i64>,
+    format: &Format,
+    out: &mut Vec<u8>,
+) {
+    let timed = soonest.map(|soonest| (soonest, format.version.dialect()));
+    if let Some((soonest, Dialect::Redis)) = timed {
+        // No field expires before the soonest.
+        put_number(at.map_or(0, |at| at.wrapping_sub(soonest) as u64 + 1), out);
+    }
+    put_text(field, format, out);
+    put_text(value, format, out);
+    if let Some((_, Dialect::Valkey)) = timed {
+        out.extend(at.unwrap_or(NEVER).to_le_bytes());
     }
 }
 

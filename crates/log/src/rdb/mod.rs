@@ -18,7 +18,7 @@ mod writer;
 
 pub use crc64::crc64;
 pub use decode::{decode_value, skip_value};
-pub use encode::{Format, encode_value, put_list_block, put_number, put_text, value_kind};
+pub use encode::{Format, encode_value, put_field, put_hash_head, put_list_block, put_number, put_text, value_kind};
 pub use file::{Block, FileError, RawEntry, RdbFile};
 pub use reader::{Reader, Text};
 pub use types::{Dialect, Version, kind, opcode};

@@ -23,6 +23,8 @@ const REMEMBERED: usize = 100_000;
 /// Commands shown as the context of a mismatch.
 const SHOWN: usize = 25;
 const DATABASES: u32 = 3;
+/// One batch in so many is followed by an exchange of a value.
+const EXCHANGE_IN: u64 = 3;
 
 #[derive(Clone, Debug)]
 struct Options {
@@ -103,6 +105,11 @@ fn fuzz(options: &Options) -> io::Result<u64> {
         Client::connect(address)?.words("FLUSHALL")?;
         Client::connect(address)?.words("SCRIPT FLUSH")?;
     }
+    // Payloads that Valkey 9 reads whatever is in them; older oracles take those of RDB version 10.
+    let about = Client::connect(&options.oracle)?.words("INFO server")?;
+    if about.bytes().is_some_and(|text| text.windows(16).any(|part| part == b"valkey_version:9")) {
+        Client::connect(&options.server)?.words("CONFIG SET rdb-version 80")?;
+    }
     if options.threads == 1 {
         return Run::new(options, 0)?.run();
     }
@@ -158,6 +165,9 @@ impl<'a> Run<'a> {
             let size = 1 + self.generator.below(60).min(total - done - 1);
             self.batch(turn, size)?;
             done += size;
+            if self.pairs[turn].until_exec.is_none() && self.generator.below(EXCHANGE_IN) == 0 {
+                self.exchange(turn)?;
+            }
             if done >= next_state {
                 next_state += self.options.state_every;
                 self.compare_states()?;
@@ -226,6 +236,44 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Has each side restore what the other one dumped of a key. From then on it must be the same there as any other value.
+    fn exchange(&mut self, turn: usize) -> io::Result<()> {
+        let (from, to) = self.generator.two_keys();
+        let pair = &mut self.pairs[turn];
+        let dump = [b"DUMP".to_vec(), from.clone()];
+        let (server, oracle) = (pair.server.call(&dump)?, pair.oracle.call(&dump)?);
+        self.history.push_back((turn, dump.to_vec()));
+        let (Some(of_server), Some(of_oracle)) = (server.bytes(), oracle.bytes()) else {
+            if server != oracle {
+                self.report(&server, &oracle);
+            }
+            return Ok(());
+        };
+        let restore = |payload: &[u8]| {
+            let words: [&[u8]; 5] = [b"RESTORE", &to, b"0", payload, b"REPLACE"];
+            words.map(<[u8]>::to_vec)
+        };
+        let (for_server, for_oracle) = (restore(of_oracle), restore(of_server));
+        let (server, oracle) = (pair.server.call(&for_server)?, pair.oracle.call(&for_oracle)?);
+        self.history.push_back((turn, for_server.to_vec()));
+        if !alike(How::Exactly, &server, &oracle) || matches!(server, Value::Error(_)) {
+            println!("the server's payload, for the oracle: {}", command_line(&for_oracle));
+            self.report(&server, &oracle);
+            return Ok(());
+        }
+        let pair = &mut self.pairs[turn];
+        let server = contents(&mut pair.server, &to)?;
+        let oracle = contents(&mut pair.oracle, &to)?;
+        if !server.iter().zip(&oracle).all(|((_, how, a), (_, _, b))| alike(*how, a, b)) {
+            self.mismatches += 1;
+            println!("--- restored from {} to {}", notation::quote(&from), notation::quote(&to));
+            self.show_facts("server", &server);
+            self.show_facts("oracle", &oracle);
+            self.show_history(&[&from, &to]);
+        }
+        Ok(())
+    }
+
     /// Prints the last command's replies and what was done to its keys before.
     fn report(&mut self, server: &Value, oracle: &Value) {
         self.mismatches += 1;
@@ -279,7 +327,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn show_facts(&self, who: &str, facts: &[(&'static str, How, Value)]) {
+    fn show_facts(&self, who: &str, facts: &[Fact]) {
         for (name, _, value) in facts {
             print!("{who} {name}: {}", notation::format_value(value));
         }
@@ -317,7 +365,23 @@ fn command_line(args: &[Vec<u8>]) -> String {
     line
 }
 
-type State = BTreeMap<(u32, Vec<u8>), Vec<(&'static str, How, Value)>>;
+/// What, how it is compared, and the reply.
+type Fact = (&'static str, How, Value);
+type State = BTreeMap<(u32, Vec<u8>), Vec<Fact>>;
+
+/// Type and value of a key.
+fn contents(client: &mut Client, key: &[u8]) -> io::Result<Vec<Fact>> {
+    let kind = client.call(&[b"TYPE", key])?;
+    let (how, command): (How, &[&[u8]]) = match kind.bytes().unwrap_or_default() {
+        b"string" => (How::Exactly, &[b"GET", key]),
+        b"list" => (How::Exactly, &[b"LRANGE", key, b"0", b"-1"]),
+        b"hash" => (How::Unordered, &[b"HGETALL", key]),
+        b"set" => (How::Unordered, &[b"SMEMBERS", key]),
+        b"stream" => (How::Exactly, &[b"XRANGE", key, b"-", b"+"]),
+        _ => (How::Exactly, &[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]),
+    };
+    Ok(vec![("type", How::Exactly, kind.clone()), ("contents", how, client.call(command)?)])
+}
 
 /// All that can be known of every key with the prefix.
 fn state(address: &str, prefix: &str, encoding: bool) -> io::Result<State> {
@@ -327,16 +391,8 @@ fn state(address: &str, prefix: &str, encoding: bool) -> io::Result<State> {
         client.words(&format!("SELECT {database}"))?;
         let reply = client.words(&format!("KEYS {prefix}*"))?;
         for key in reply.elements().unwrap_or_default().iter().filter_map(Value::bytes) {
-            let kind = client.call(&[b"TYPE", key])?;
-            let (how, contents): (How, &[&[u8]]) = match kind.bytes().unwrap_or_default() {
-                b"string" => (How::Exactly, &[b"GET", key]),
-                b"list" => (How::Exactly, &[b"LRANGE", key, b"0", b"-1"]),
-                b"hash" => (How::Unordered, &[b"HGETALL", key]),
-                b"set" => (How::Unordered, &[b"SMEMBERS", key]),
-                b"stream" => (How::Exactly, &[b"XRANGE", key, b"-", b"+"]),
-                _ => (How::Exactly, &[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]),
-            };
-            let mut facts = vec![("type", How::Exactly, kind.clone()), ("contents", how, client.call(contents)?)];
+            let mut facts = contents(&mut client, key)?;
+            let kind = facts[0].2.clone();
             facts.push(("expires at", How::Near(3000), client.call(&[b"PEXPIRETIME", key])?));
             // How it keeps a string is the server's own affair.
             if encoding && kind.bytes() != Some(b"string") {

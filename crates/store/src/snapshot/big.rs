@@ -6,7 +6,8 @@
 //! | string | page by page: one that is about to be overwritten is kept aside |
 //! | list, stream | frozen: a copy that shares blocks with the value; a shared block is copied when it is changed |
 //!
-//! A value that leaves the keyspace before it is written moves to the snapshot.
+//! A value that leaves the keyspace before it is written moves to the snapshot; one that changes its place takes what is being
+//! written of it along.
 //!
 //! Invariant: what the encoder needs about the whole (expiry time, number of elements) is written when the value is first
 //! touched after the instant, and nothing of it has changed before.
@@ -19,6 +20,7 @@ use crate::member::Members;
 use crate::table::is_before;
 use crate::value::{Value, ValueRef};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Elements past which a collection is big. Few in tests.
 const ELEMENTS: usize = if cfg!(test) { 6 } else { 4096 };
@@ -32,16 +34,14 @@ const PAGE: usize = if cfg!(test) { 16 } else { 64 * 1024 };
 /// Bytes of elements written early that are kept together.
 const BUFFER: usize = 64 * 1024;
 
-/// Whether the value is written in parts. O(1). A hash whose fields expire is not: its form needs a look at all of them first.
+/// Whether the value is written in parts. O(1).
 pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
     match value {
         ValueRef::String(text) => text.len() > BYTES,
         ValueRef::List(list) => list.chunk_count() > BLOCKS,
         ValueRef::Stream(stream) => stream.len() > ELEMENTS as u64,
         ValueRef::Hash(hash) => {
-            hash.encoding() == "hashtable"
-                && hash.soonest().is_none()
-                && (hash.len() > ELEMENTS || hash.memory_bytes() > BYTES)
+            hash.encoding() == "hashtable" && (hash.len() > ELEMENTS || hash.memory_bytes() > BYTES)
         }
         ValueRef::Set(set) => set.encoding() == "hashtable" && (set.len() > ELEMENTS || set.memory_bytes() > BYTES),
         ValueRef::ZSet(zset) => zset.encoding() == "skiplist" && (zset.len() > ELEMENTS || zset.memory_bytes() > BYTES),
@@ -51,6 +51,11 @@ pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
 /// A big value that is being written.
 pub(crate) struct Big {
     pub(super) id: usize,
+    shared: Arc<Shared>,
+    /// What the snapshot's backlog knows of `memory`.
+    counted: usize,
+    /// Bytes in `full`.
+    full_bytes: usize,
     /// What is written and not yet taken by the snapshot, behind what is in `full`. Begins with the database and the value's
     /// head.
     bytes: Vec<u8>,
@@ -66,21 +71,35 @@ pub(crate) struct Big {
     pages: BTreeMap<u64, Box<[u8]>>,
     /// Length of a string at the instant.
     len: usize,
+    /// When the first field of a hash was due at the instant.
+    soonest: Option<i64>,
+    /// Bytes of the value, if it is kept for the snapshot alone.
+    alone: usize,
+}
+
+impl Drop for Big {
+    fn drop(&mut self) {
+        self.shared.backlog.change(self.counted, 0);
+    }
 }
 
 impl Big {
     /// Begins to write an entry that belongs to database `db`.
-    pub(super) fn new(shared: &Shared, db: u32, entry: EntryRef<'_>) -> Big {
-        let (mut bytes, value) = (Vec::new(), entry.value());
-        let len = match value {
-            ValueRef::String(text) => text.len(),
-            _ => 0,
+    pub(super) fn new(shared: &Arc<Shared>, db: u32, entry: EntryRef<'_>) -> Big {
+        let mut bytes = Vec::new();
+        let (len, soonest) = match entry.value() {
+            ValueRef::String(text) => (text.len(), None),
+            ValueRef::Hash(hash) => (0, hash.soonest()),
+            _ => (0, None),
         };
         shared.encoder.database(&mut bytes, db);
         shared.encoder.head(&mut bytes, entry);
         shared.count_key();
         Big {
             id: shared.next_id(),
+            shared: shared.clone(),
+            counted: 0,
+            full_bytes: 0,
             bytes,
             full: Vec::new(),
             cursor: Some(0),
@@ -88,67 +107,96 @@ impl Big {
             noted: Members::new(),
             pages: BTreeMap::new(),
             len,
+            soonest,
+            alone: 0,
         }
+    }
+
+    /// What the snapshot and the shards know of each other.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The value has left the keyspace.
+    pub(super) fn take_value(&mut self, value: Value) {
+        self.alone = match value.as_ref() {
+            ValueRef::String(text) => text.len(),
+            collection => collection.collection_bytes(),
+        };
+        self.value = Some(value);
+        self.count();
+    }
+
+    /// Tells the backlog what is kept by now.
+    fn count(&mut self) {
+        let aside = self.noted.memory_bytes() + self.pages.len() * PAGE;
+        let now = self.bytes.len() + self.full_bytes + aside + self.alone;
+        self.shared.backlog.change(std::mem::replace(&mut self.counted, now), now);
     }
 
     /// Takes what is written.
     pub(super) fn take_written(&mut self, out: &mut Vec<u8>) {
         self.full.drain(..).for_each(|buffer| out.extend_from_slice(&buffer));
+        self.full_bytes = 0;
         out.append(&mut self.bytes);
+        self.count();
     }
 
     /// A member or field is about to change or go (`now` is what it is), or to come. Writes and notes it unless that was
     /// done, or the walk has passed it.
-    pub(super) fn before(&mut self, shared: &Shared, name: &[u8], now: Option<Element<'_>>) {
+    pub(crate) fn before(&mut self, name: &[u8], now: Option<Element<'_>>) {
         if self.cursor.is_none_or(|cursor| is_before(hash(name), cursor)) || !self.noted.insert(name) {
             return;
         }
         if let Some(element) = now {
-            shared.encoder.element(&mut self.bytes, element);
+            self.shared.encoder.element(&mut self.bytes, element, self.soonest);
             if self.bytes.len() >= BUFFER {
+                self.full_bytes += self.bytes.len();
                 self.full.push(std::mem::take(&mut self.bytes));
             }
         }
+        self.count();
     }
 
     /// The bytes of the string `text` from `from` to `to` are about to be overwritten.
-    pub(super) fn before_overwriting(&mut self, text: &[u8], from: usize, to: usize) {
+    pub(crate) fn before_overwriting(&mut self, text: &[u8], from: usize, to: usize) {
         let Some(cursor) = self.cursor else { return };
         let text = text.get(..self.len).unwrap_or(text);
         let first = ((from / PAGE) as u64).max(cursor);
         for page in first..to.min(text.len()).div_ceil(PAGE) as u64 {
             self.pages.entry(page).or_insert_with(|| page_of(text, page).into());
         }
+        self.count();
     }
 
     /// Writes the next part of the value.
-    pub(super) fn walk(&mut self, shared: &Shared, value: ValueRef<'_>, piece: Piece) {
+    pub(super) fn walk(&mut self, value: ValueRef<'_>, piece: Piece) {
         let (mut left, start) = (piece.entries, self.bytes.len());
         while let Some(cursor) = self.cursor
             && left != 0
             && self.bytes.len() - start < piece.bytes
         {
             left -= 1;
-            let next = self.walk_on(shared, value, cursor, &mut left);
+            let next = self.walk_on(value, cursor, &mut left);
             self.cursor = (next != 0).then_some(next);
         }
     }
 
     /// Writes what lies at a place; the next place, 0 at the end.
-    fn walk_on(&mut self, shared: &Shared, value: ValueRef<'_>, cursor: u64, left: &mut usize) -> u64 {
-        let Big { bytes, noted, pages, len, .. } = self;
-        let encoder = &*shared.encoder;
+    fn walk_on(&mut self, value: ValueRef<'_>, cursor: u64, left: &mut usize) -> u64 {
+        let Big { shared, bytes, noted, pages, len, soonest, .. } = self;
+        let (encoder, soonest) = (&*shared.encoder, *soonest);
         let mut element = |name: Str<'_>, element: Element<'_>| {
             *left = left.saturating_sub(1);
             // A merge of buckets shows elements once more that were seen before the cursor.
             let passed = name.with_bytes(|name| is_before(hash(name), cursor) || noted.remove(name).is_some());
             if !passed {
-                encoder.element(bytes, element);
+                encoder.element(bytes, element, soonest);
             }
         };
         match value {
             ValueRef::Hash(hash) => {
-                hash.scan(cursor, 1, |(field, text, _)| element(field, Element::Field(field, text)))
+                hash.scan(cursor, 1, |(field, text, at)| element(field, Element::Field(field, text, at)))
             }
             ValueRef::Set(set) => set.scan(cursor, 1, |member| element(member, Element::Member(member))),
             ValueRef::ZSet(zset) => {
@@ -156,18 +204,19 @@ impl Big {
             }
             ValueRef::List(list) => {
                 if let Some(block) = list.block(cursor as usize) {
-                    encoder.element(bytes, Element::Block(block));
+                    encoder.element(bytes, Element::Block(block), None);
                 }
                 (cursor + 1) % list.chunk_count() as u64
             }
             ValueRef::Stream(stream) => {
-                encoder.element(bytes, Element::Stream(stream));
+                encoder.element(bytes, Element::Stream(stream), None);
                 0
             }
             ValueRef::String(text) => {
-                text.with_bytes(|text| match pages.remove(&cursor) {
-                    Some(page) => encoder.element(bytes, Element::Bytes(&page)),
-                    None => encoder.element(bytes, Element::Bytes(page_of(text.get(..*len).unwrap_or(text), cursor))),
+                text.with_bytes(|text| {
+                    let kept = pages.remove(&cursor);
+                    let page = kept.as_deref().unwrap_or(page_of(text.get(..*len).unwrap_or(text), cursor));
+                    encoder.element(bytes, Element::Bytes(page), None);
                 });
                 (cursor + 1) % len.div_ceil(PAGE) as u64
             }

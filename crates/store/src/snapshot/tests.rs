@@ -39,10 +39,16 @@ impl Encoder for Lines {
         out.extend_from_slice(format!("head {count} {}\n", name(entry)).as_bytes());
     }
 
-    fn element(&self, out: &mut Vec<u8>, element: Element<'_>) {
+    fn element(&self, out: &mut Vec<u8>, element: Element<'_>, soonest: Option<i64>) {
         let items = match element {
             Element::Member(member) => format!("{:?}", member.to_vec()),
-            Element::Field(field, text) => format!("{:?}={:?}", field.to_vec(), text.to_vec()),
+            Element::Field(field, text, at) => {
+                assert!(
+                    at.is_none_or(|at| soonest.is_some_and(|soonest| soonest <= at)),
+                    "no field is due before the soonest"
+                );
+                field_text(field, text, at)
+            }
             Element::Scored(member, score) => format!("{:?}={score}", member.to_vec()),
             Element::Block(block) => {
                 block.iter().map(|item| format!("{:?}", item.to_vec())).collect::<Vec<_>>().join(",")
@@ -64,17 +70,16 @@ fn describe(entry: EntryRef<'_>) -> String {
     format!("{} {}", name(entry), items(entry.value()).join(","))
 }
 
+fn field_text(field: Str<'_>, text: Str<'_>, at: Option<i64>) -> String {
+    format!("{:?}={:?}{}", field.to_vec(), text.to_vec(), at.map_or(String::new(), |at| format!(" until {at}")))
+}
+
 fn items(value: ValueRef<'_>) -> Vec<String> {
     let mut items: Vec<String> = match value {
         ValueRef::String(text) => vec![format!("{:?}", text.to_vec())],
         ValueRef::List(list) => list.iter().map(|item| format!("{:?}", item.to_vec())).collect(),
         ValueRef::Set(set) => set.iter().map(|item| format!("{:?}", item.to_vec())).collect(),
-        ValueRef::Hash(hash) => hash
-            .iter_with_expiry()
-            .map(|(f, v, at)| {
-                format!("{:?}={:?}{}", f.to_vec(), v.to_vec(), at.map_or(String::new(), |at| format!(" until {at}")))
-            })
-            .collect(),
+        ValueRef::Hash(hash) => hash.iter_with_expiry().map(|(field, text, at)| field_text(field, text, at)).collect(),
         ValueRef::ZSet(zset) => zset.iter().map(|(m, s)| format!("{:?}={s}", m.to_vec())).collect(),
         ValueRef::Stream(stream) => stream.rebuild_commands(b"s").into_iter().map(|argv| format!("{argv:?}")).collect(),
     };
@@ -163,10 +168,18 @@ enum Op {
     ExpireDue,
 }
 
+/// Whether a transaction notes how it can be undone, and is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Undoing {
+    No,
+    Possible,
+    Done,
+}
+
 #[derive(Clone, Debug)]
 enum Act {
-    /// Operations of one transaction on a database, each on a key; whether it is rolled back.
-    Transaction(u32, Vec<(u8, Op)>, bool),
+    /// Operations of one transaction on a database, each on a key.
+    Transaction(u32, Vec<(u8, Op)>, Undoing),
     /// So many steps of the snapshot.
     Steps(usize),
 }
@@ -203,8 +216,9 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn act() -> impl Strategy<Value = Act> {
     let ops = prop::collection::vec((any::<u8>(), op()), 1..6);
+    let undoing = prop_oneof![3 => Just(Undoing::No), 1 => Just(Undoing::Possible), 1 => Just(Undoing::Done)];
     prop_oneof![
-        3 => (0..3u32, ops, prop::bool::weighted(0.2)).prop_map(|(db, ops, back)| Act::Transaction(db, ops, back)),
+        3 => (0..3u32, ops, undoing).prop_map(|(db, ops, undoing)| Act::Transaction(db, ops, undoing)),
         1 => prop_oneof![1..4usize, 1..300usize].prop_map(Act::Steps),
     ]
 }
@@ -247,7 +261,7 @@ fn fill(txn: &mut Txn<'_>, key: Key, kind: u8, count: u8) {
     }
 }
 
-fn run(txn: &mut Txn<'_>, now: &mut i64, key: u8, op: &Op, rolled_back: bool) {
+fn run(txn: &mut Txn<'_>, now: &mut i64, key: u8, op: &Op, undoing: Undoing) {
     let name = [b'k', key % 24];
     let key = Key::new(&name);
     match op {
@@ -324,24 +338,20 @@ fn run(txn: &mut Txn<'_>, now: &mut i64, key: u8, op: &Op, rolled_back: bool) {
         Op::Expire(ttl) => _ = txn.set_expiry(key, ttl.map(|ttl| *now + ttl)),
         Op::Rename(to) => {
             let to = [b'k', to % 24];
-            if to != name
-                && let Some((value, at)) = txn.take(key)
-            {
-                txn.put(Key::new(&to), value, at);
+            if to != name {
+                txn.relocate(key, txn.db(), Key::new(&to));
             }
         }
         Op::Move(to) => {
             let from = txn.select(*to);
             let taken = txn.exists(key);
             txn.select(from);
-            if !taken && let Some((value, at)) = txn.take(key) {
-                txn.select(*to);
-                txn.put(key, value, at);
-                txn.select(from);
+            if !taken {
+                txn.relocate(key, *to, key);
             }
         }
         Op::Flush => _ = txn.flush(txn.db()),
-        Op::Swap(other) if !rolled_back => {
+        Op::Swap(other) if undoing == Undoing::No => {
             let db = txn.db();
             txn.swap_databases(db, *other);
         }
@@ -368,18 +378,18 @@ impl World {
         self.keyspace.lock(ShardSet::All).expect("nobody else is there")
     }
 
-    fn transaction(&mut self, db: u32, ops: &[(u8, Op)], rolled_back: bool) {
+    fn transaction(&mut self, db: u32, ops: &[(u8, Op)], undoing: Undoing) {
         let keyspace = &self.keyspace;
         let guard = keyspace.lock(ShardSet::All).expect("nobody else is there");
         let mut now = self.now;
         let mut txn = Txn::new(guard, db, now, Context::new(env(), 1));
-        if rolled_back {
+        if undoing != Undoing::No {
             txn.keep_undo();
         }
         for (key, op) in ops {
-            run(&mut txn, &mut now, *key, op, rolled_back);
+            run(&mut txn, &mut now, *key, op, undoing);
         }
-        if rolled_back {
+        if undoing == Undoing::Done {
             txn.roll_back();
         }
         drop(txn.finish());
@@ -389,7 +399,11 @@ impl World {
     fn begin(&self, entries: usize) -> (Snapshot, State) {
         let mut guard = self.guard();
         let before = state(&guard);
-        let snapshot = Snapshot::begin(Preparation::new(Arc::new(Lines)), &mut guard, Piece { bytes: 200, entries });
+        let snapshot = Snapshot::begin(
+            Preparation::new(Arc::new(Lines), Arc::default()),
+            &mut guard,
+            Piece { bytes: 200, entries },
+        );
         (snapshot, before)
     }
 }
@@ -402,7 +416,7 @@ fn play(world: &mut World, acts: &[Act], entries: usize) -> (State, State) {
     let mut out = Vec::new();
     for act in acts {
         match act {
-            Act::Transaction(db, ops, back) => world.transaction(*db, ops, *back),
+            Act::Transaction(db, ops, undoing) => world.transaction(*db, ops, *undoing),
             Act::Steps(count) => (0..*count).for_each(|_| _ = snapshot.step(&world.keyspace, &mut out)),
         }
     }
@@ -412,6 +426,10 @@ fn play(world: &mut World, acts: &[Act], entries: usize) -> (State, State) {
     for (_, part) in (0..SHARDS).flat_map(|shard| guard.shard(shard).dbs()) {
         assert!(part.table.iter().all(|entry| entry.colour() == snapshot.colour), "all keys end up with one colour");
     }
+    for shard in 0..SHARDS {
+        assert!(guard.shard(shard).saving.is_none(), "nothing of the snapshot is left");
+    }
+    assert_eq!(snapshot.progress().waiting_bytes(), 0);
     (read(&out), before)
 }
 
@@ -425,7 +443,7 @@ proptest! {
     ) {
         let mut world = World::new();
         for (db, ops) in &before {
-            world.transaction(*db, ops, false);
+            world.transaction(*db, ops, Undoing::No);
         }
         for (acts, entries) in &rounds {
             let (written, expected) = play(&mut world, acts, *entries);
@@ -438,16 +456,16 @@ proptest! {
 fn an_abandoned_snapshot_leaves_the_next_one_whole() {
     let mut world = World::new();
     let ops: Vec<(u8, Op)> = (0..24).map(|key| (key, Op::SetString(vec![key], None))).collect();
-    world.transaction(0, &ops, false);
+    world.transaction(0, &ops, Undoing::No);
     let (mut snapshot, _) = world.begin(1);
     let mut out = Vec::new();
     (0..500).for_each(|_| _ = snapshot.step(&world.keyspace, &mut out));
     snapshot.progress().abandon();
-    world.transaction(0, &ops, false);
+    world.transaction(0, &ops, Undoing::No);
     out.clear();
     while snapshot.step(&world.keyspace, &mut out) != Step::Complete {}
     assert!(out.is_empty());
-    let (written, expected) = play(&mut world, &[Act::Transaction(0, ops, false)], 10);
+    let (written, expected) = play(&mut world, &[Act::Transaction(0, ops, Undoing::No)], 10);
     assert_eq!(written, expected);
 }
 
@@ -465,16 +483,16 @@ fn a_busy_shard_is_tried_again() {
 fn early_images_do_not_gather_in_the_shards() {
     let mut world = World::new();
     let ops: Vec<(u8, Op)> = (0..24).map(|key| (key, Op::SetString(vec![b'x'; 40], None))).collect();
-    world.transaction(0, &ops, false);
+    world.transaction(0, &ops, Undoing::No);
     let (mut snapshot, expected) = world.begin(10);
-    world.transaction(0, &[(0, Op::Flush)], false);
-    world.transaction(0, &ops, false);
+    world.transaction(0, &[(0, Op::Flush)], Undoing::No);
+    world.transaction(0, &ops, Undoing::No);
     assert_eq!(snapshot.progress().waiting_bytes(), 0, "a flushed database is handed over, not copied");
     let mut out = Vec::new();
     while snapshot.step(&world.keyspace, &mut out) != Step::Complete {}
     assert_eq!(read(&out), expected);
     let (mut snapshot, expected) = world.begin(10);
-    world.transaction(0, &ops, false);
+    world.transaction(0, &ops, Undoing::No);
     assert!(snapshot.progress().waiting_bytes() > 24 * 40);
     snapshot.step(&world.keyspace, &mut out);
     assert_eq!(snapshot.progress().waiting_bytes(), 0);
@@ -504,4 +522,28 @@ fn a_big_value_that_shrinks_is_written_once() {
         while snapshot.step(&world.keyspace, &mut out) != Step::Complete {}
         assert_eq!(read(&out), expected);
     }
+}
+
+/// What a change adds to the backlog is known before it is made.
+#[test]
+fn who_adds_to_the_backlog_is_known_before() {
+    let mut world = World::new();
+    let small: Vec<(u8, Op)> = (0..8).map(|key| (key, Op::SetString(vec![b'x'; 30], None))).collect();
+    world.transaction(0, &small, Undoing::No);
+    world.transaction(0, &[(9, Op::Fill(4, 60)), (10, Op::SetString(vec![b'x'; 100], None))], Undoing::No);
+    let (mut snapshot, _) = world.begin(10);
+    let adds = |world: &World, key: u8| {
+        let txn = Txn::new(world.guard(), 0, NOW, Context::new(env(), 1));
+        txn.adds_to_backlog(Key::new(&[b'k', key]))
+    };
+    assert!((0..=10).filter(|key| *key != 8).all(|key| adds(&world, key)));
+    assert!(!adds(&world, 8), "a key that is not there");
+    world.transaction(0, &small, Undoing::No);
+    assert!((0..8).all(|key| !adds(&world, key)), "what is written already");
+    // Its members go one by one; the string went as a whole.
+    world.transaction(0, &[(9, Op::Score(1, 5)), (10, Op::SetString(vec![b'y'], None))], Undoing::No);
+    assert!(adds(&world, 9) && !adds(&world, 10));
+    assert!(snapshot.progress().waiting_bytes() > 100);
+    while snapshot.step(&world.keyspace, &mut Vec::new()) != Step::Complete {}
+    assert_eq!(snapshot.progress().waiting_bytes(), 0);
 }

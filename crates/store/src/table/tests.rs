@@ -127,6 +127,34 @@ fn short_and_long_keys_are_compared_whole() {
 }
 
 #[test]
+fn a_table_that_was_given_room_is_as_any_other() {
+    const ITEMS: u64 = 600;
+    let live = std::rc::Rc::new(());
+    let hash = |n: u64| Hashes::Good.of(n);
+    for room in [0, 5, 13, 14, 100, 600, 1000, usize::MAX] {
+        let mut table = Table::new();
+        table.reserve(room);
+        let reserved = table.buckets;
+        assert!(reserved as usize <= ARRAY_BUCKETS);
+        assert!(table.is_empty() && table.iter().next().is_none() && table.random(1).is_none());
+        for n in 0..ITEMS {
+            table.insert(hash(n), Cell::new(hash(n), n, n, &live));
+            check(&table);
+        }
+        assert!(room < ITEMS as usize || reserved as usize == ARRAY_BUCKETS || table.buckets == reserved);
+        table.reserve(10_000);
+        for n in 0..ITEMS {
+            assert!(table.remove(hash(n), &n.to_le_bytes()).is_some());
+            check(&table);
+        }
+    }
+    let mut table: Table<Box<Cell>> = Table::new();
+    table.reserve(100);
+    assert!(table.pop_any().is_none());
+    assert_eq!(std::rc::Rc::strong_count(&live), 1);
+}
+
+#[test]
 fn small_tables_are_small() {
     let live = std::rc::Rc::new(());
     let mut table = Table::new();

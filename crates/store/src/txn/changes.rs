@@ -34,6 +34,33 @@ pub struct Changes {
     last_db: u32,
     /// The last command, if elements may still be added to it.
     open: Option<Open>,
+    /// Where units begin, but for the first.
+    units: SmallVec<[Start; 1]>,
+}
+
+/// Where a unit begins.
+#[derive(Clone, Copy, Default)]
+struct Start {
+    /// In the text.
+    at: usize,
+    /// How many changes come before it.
+    len: usize,
+    /// The database that those before leave the reader in.
+    db: u32,
+}
+
+/// Changes that replicas and readers of the log must see together: what one client's command, script or EXEC did. A transaction
+/// has several if it served blocked clients, or removed keys that were due, each on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit<'a> {
+    /// The text.
+    pub body: &'a [u8],
+    /// Number of changes.
+    pub len: usize,
+    /// The database that the reader must be in.
+    pub first_db: u32,
+    /// The database that the reader is in afterwards.
+    pub last_db: u32,
 }
 
 /// A command about elements of a key, the last of the text.
@@ -151,6 +178,29 @@ impl Changes {
         self.bytes.extend_from_slice(b"\r\n");
     }
 
+    /// What follows belongs to another unit.
+    pub fn begin_unit(&mut self) {
+        let last = self.units.last().map_or(0, |start| start.len);
+        if self.len != last {
+            self.open = None;
+            self.units.push(Start { at: self.bytes.len(), len: self.len, db: self.last_db });
+        }
+    }
+
+    /// The units that have changes, in order.
+    pub fn units(&self) -> impl Iterator<Item = Unit<'_>> {
+        let first = Start { db: self.first_db, ..Start::default() };
+        let end = Start { at: self.bytes.len(), len: self.len, db: self.last_db };
+        let starts = std::iter::once(first).chain(self.units.iter().copied());
+        let ends = self.units.iter().copied().chain(std::iter::once(end));
+        starts.zip(ends).filter(|(start, end)| end.len != start.len).map(|(start, end)| Unit {
+            body: self.bytes.get(start.at..end.at).unwrap_or_default(),
+            len: end.len - start.len,
+            first_db: start.db,
+            last_db: end.db,
+        })
+    }
+
     /// Number of changes; elements of a key that were changed one after the other count as one.
     pub fn len(&self) -> usize {
         self.len
@@ -191,6 +241,7 @@ impl Changes {
             self.bytes.clear();
             self.len = 0;
             self.open = None;
+            self.units.clear();
         }
     }
 }
@@ -303,6 +354,30 @@ mod tests {
         }
         assert_eq!(changes.iter().map(|change| change.argv.len() - 2).sum::<usize>(), 2 * WORDS_MAX);
         assert_eq!(changes.len(), 3);
+    }
+
+    #[test]
+    fn units_are_told_apart() {
+        let mut changes = Changes::default();
+        changes.begin_unit();
+        changes.push_elements(1, b"SADD", b"k", &[b"a"]);
+        changes.push(1, &[b"DEL", b"x"]);
+        changes.begin_unit();
+        changes.begin_unit();
+        changes.push_elements(1, b"SADD", b"k", &[b"a"]);
+        changes.begin_unit();
+        changes.push_elements(2, b"SADD", b"k", &[b"a"]);
+        changes.begin_unit();
+        let units: Vec<_> = changes.units().map(|unit| (unit.len, unit.first_db, unit.last_db)).collect();
+        assert_eq!(units, [(2, 1, 1), (1, 1, 1), (1, 1, 2)]);
+        let joined: Vec<u8> = changes.units().flat_map(|unit| unit.body.to_vec()).collect();
+        assert_eq!(joined, changes.body());
+        changes.clear();
+        changes.push(3, &[b"DEL", b"x"]);
+        assert_eq!(
+            changes.units().map(|unit| (unit.len, unit.first_db, unit.last_db)).collect::<Vec<_>>(),
+            [(1, 3, 3)]
+        );
     }
 
     type Pushed = (u32, bool, Vec<Vec<u8>>);

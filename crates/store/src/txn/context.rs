@@ -47,6 +47,43 @@ impl EventClasses {
     }
 }
 
+/// Why a key goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// A command deletes it.
+    Asked,
+    /// Its time is over.
+    Due,
+    /// There is no room for it.
+    Evicted,
+    /// It follows from a command that does something else.
+    Implied,
+}
+
+/// Which removals are told as UNLINK rather than DEL (`lazyfree-lazy-…`): here it is all the same, but not to replicas.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unlinks {
+    /// [`Removal::Due`].
+    pub due: bool,
+    /// [`Removal::Evicted`].
+    pub evicted: bool,
+    /// [`Removal::Implied`].
+    pub implied: bool,
+}
+
+impl Unlinks {
+    /// The command that tells of a removal.
+    pub fn name(self, why: Removal) -> &'static [u8] {
+        let unlinks = match why {
+            Removal::Asked => false,
+            Removal::Due => self.due,
+            Removal::Evicted => self.evicted,
+            Removal::Implied => self.implied,
+        };
+        if unlinks { b"UNLINK" } else { b"DEL" }
+    }
+}
+
 /// The settings that hold for one transaction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Env {
@@ -78,6 +115,8 @@ pub struct Env {
     pub see_due: bool,
     /// Whether a script runs: what it sees must not depend on the order in which a set happens to lie.
     pub scripted: bool,
+    /// How removals are told.
+    pub unlinks: Unlinks,
     /// Whether a command may not reach for keys that it does not name (SORT's patterns): its user has no right to.
     pub named_keys_only: bool,
 }

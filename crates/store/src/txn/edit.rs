@@ -137,7 +137,7 @@ impl<'k, T: Collection> Edit<'_, 'k, T> {
         if self.saving {
             // SAFETY: see the module's head. The element is written and forgotten before anything changes.
             let value = unsafe { self.value.as_ref() };
-            if let Some(mut big) = self.txn.big(self.key) {
+            if let Some(big) = self.txn.big(self.key) {
                 big.before(name, now(value, name));
             }
         }
@@ -444,7 +444,7 @@ impl Edit<'_, '_, Hash> {
     /// To be called before a field changes, comes or goes.
     #[inline]
     fn before_field(&mut self, field: &[u8]) {
-        self.before(field, |hash, field| Some(Element::Field(Str::Bytes(field), hash.get(field)?)));
+        self.before(field, |hash, field| super::field_element(hash, field));
     }
 
     /// Removes a field that is due: a hash with many keeps some of them past the first look.
@@ -520,6 +520,29 @@ impl Edit<'_, '_, ZSet> {
 
     /// Removes the members with ranks from `start` to `end` (exclusive). How many.
     pub fn remove_ranks(&mut self, start: usize, end: usize) -> usize {
+        let gone = self.take_ranks(start, end);
+        for batch in gone.chunks(128) {
+            let members: Vec<&[u8]> = batch.iter().map(|member| &member[..]).collect();
+            self.emit_elements(b"ZREM", &members);
+        }
+        gone.len()
+    }
+
+    /// Removes up to `count` members with the lowest or highest scores. How many.
+    pub fn pop(&mut self, highest: bool, count: usize) -> usize {
+        let count = count.min(self.len());
+        if count != 0 {
+            let start = if highest { self.len() - count } else { 0 };
+            self.take_ranks(start, start + count);
+            let name: &[u8] = if highest { b"ZPOPMAX" } else { b"ZPOPMIN" };
+            self.emit(name, &[itoa::Buffer::new().format(count).as_bytes()]);
+            self.txn.view.cx.dirty += count as u64 - 1;
+        }
+        count
+    }
+
+    /// Removes the members with ranks from `start` to `end` (exclusive), and tells nobody.
+    fn take_ranks(&mut self, start: usize, end: usize) -> Vec<Vec<u8>> {
         if self.saving {
             // SAFETY: see the module's head. Nothing changes before the loop's end.
             let zset = unsafe { self.value.as_ref() };
@@ -534,11 +557,7 @@ impl Edit<'_, '_, ZSet> {
         for (member, score) in &gone {
             self.record(|| UndoOp::Score { member: member[..].into(), old: Some(*score) });
         }
-        for batch in gone.chunks(128) {
-            let members: Vec<&[u8]> = batch.iter().map(|(member, _)| &member[..]).collect();
-            self.emit_elements(b"ZREM", &members);
-        }
-        gone.len()
+        gone.into_iter().map(|(member, _)| member).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Eviction: which keys may go when memory is short, how much each is worth keeping, and their removal.
 
-use super::{EventClasses, Key, Txn, View};
+use super::{EventClasses, Key, Removal, Txn, View};
 use crate::entry::EntryRef;
 use crate::shard::Db;
 
@@ -139,7 +139,7 @@ impl Txn<'_> {
         let Some(entry) = self.remove(key) else { return false };
         self.discard(key, entry);
         self.shard_mut(key).drop_unused_expiry();
-        self.emit(&[b"DEL", key.bytes]);
+        self.emit_removal(key, Removal::Evicted);
         let actor = std::mem::take(&mut self.view.cx.actor);
         self.touched(key);
         self.view.cx.actor = actor;

@@ -1,7 +1,7 @@
 //! Operations over whole databases. All but the single-shard steps need every shard.
 
 use super::context::Garbage;
-use super::{EventClasses, Key, Txn, View};
+use super::{EventClasses, Key, Removal, Txn, View};
 use crate::entry::EntryRef;
 use crate::shard::SHARDS;
 use crate::snapshot::{Piece, Preparation, Snapshot};
@@ -93,11 +93,11 @@ impl View<'_> {
             for shard in self.held_shards() {
                 let Some(db) = self.guard.shard(shard).db(self.db) else { continue };
                 if rank < db.table.len() as u64 {
-                    if let Some(entry) = db.table.random(self.random())
-                        && !self.is_due(entry)
-                    {
+                    let Some(entry) = db.table.random(self.random()) else { break };
+                    if !self.is_due(entry) {
                         return Some(entry.key().to_vec());
                     }
+                    self.cx.note_stale(self.db, entry.key());
                     break;
                 }
                 rank -= db.table.len() as u64;
@@ -112,8 +112,26 @@ impl View<'_> {
 }
 
 impl Txn<'_> {
+    /// Removes all keys of all databases. Needs every shard.
+    pub fn flush_all(&mut self) {
+        (0..self.databases()).for_each(|db| _ = self.empty(db));
+        self.view.cx.dirty += 1;
+        self.view.cx.flushed_all = true;
+        self.emit(&[b"FLUSHALL"]);
+    }
+
     /// Removes all keys of a database. Needs every shard. How many were there.
     pub fn flush(&mut self, db: u32) -> usize {
+        let count = self.empty(db);
+        // Replicas flush even what is empty here, as in Redis.
+        self.view.cx.dirty += u64::from(count == 0);
+        let before = self.select(db);
+        self.emit(&[b"FLUSHDB"]);
+        self.select(before);
+        count
+    }
+
+    fn empty(&mut self, db: u32) -> usize {
         let mut count = 0;
         for shard in 0..SHARDS {
             let data = self.view.guard.shard_mut(shard);
@@ -132,11 +150,6 @@ impl Txn<'_> {
         }
         self.view.cx.all_invalid = true;
         self.view.cx.dirty += count as u64;
-        if count != 0 {
-            let before = self.select(db);
-            self.emit(&[b"FLUSHDB"]);
-            self.select(before);
-        }
         count
     }
 
@@ -153,9 +166,9 @@ impl Txn<'_> {
         };
         let mut part = part;
         while let Some(entry) = part.table.pop_any() {
-            let entry = data.save_removed(db, entry);
+            let big = data.save_removed(db, entry.as_ref());
             let key = entry.as_ref().key().into();
-            undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(entry)) });
+            undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(super::Removed { entry, big })) });
         }
     }
 
@@ -214,7 +227,12 @@ impl Txn<'_> {
 
     /// Deletes a key on behalf of a command that names the event `del`. Whether it was there.
     pub fn delete_with_event(&mut self, key: Key) -> bool {
-        let gone = self.delete(key);
+        self.delete_with_event_as(key, Removal::Asked)
+    }
+
+    /// The same for another reason.
+    pub fn delete_with_event_as(&mut self, key: Key, why: Removal) -> bool {
+        let gone = self.delete_as(key, why);
         if gone {
             self.event(EventClasses::GENERIC, "del", key.bytes);
         }

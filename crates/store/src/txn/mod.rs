@@ -12,8 +12,8 @@ mod evict;
 mod keyspace_ops;
 mod undo;
 
-pub use changes::{Change, Changes};
-pub use context::{Context, Env, Event, EventClasses, Garbage};
+pub use changes::{Change, Changes, Unit};
+pub use context::{Context, Env, Event, EventClasses, Garbage, Removal, Unlinks};
 pub use edit::{Collection, Edit};
 pub use evict::{Order, Rule};
 
@@ -24,15 +24,15 @@ use crate::hash::{Hash, Live};
 use crate::hasher;
 use crate::list::List;
 use crate::set::Set;
-use crate::shard::{Guard, ShardData, ShardSet, shard_of};
-use crate::snapshot::{Element, WritingBig, is_big};
+use crate::shard::{Db, Guard, ShardData, ShardSet, shard_of};
+use crate::snapshot::{Big, Element, is_big};
 use crate::stream::Stream;
 use crate::table::SlotMut;
 use crate::tracking::{Reader, ReaderList};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
-use undo::{Undo, UndoOp};
+use undo::{Removed, Undo, UndoOp};
 
 /// Due fields of a hash that a look at it removes, at most.
 const FIELDS_AT_ONCE: usize = 64;
@@ -279,6 +279,12 @@ impl<'k> View<'k> {
     }
 }
 
+/// A field as a snapshot writes it, if the hash has it.
+fn field_element<'a>(hash: &'a Hash, field: &'a [u8]) -> Option<Element<'a>> {
+    let (value, expire_at) = hash.find(field)?;
+    Some(Element::Field(Str::Bytes(field), value, expire_at))
+}
+
 /// A writer's hold on some shards: everything it does becomes visible at once when the shards are given back.
 pub struct Txn<'k> {
     view: View<'k>,
@@ -326,7 +332,10 @@ impl<'k> Txn<'k> {
     }
 
     /// Ends the transaction: gives back the shards, and with them the context that holds its effects.
-    pub fn finish(self) -> Box<Context> {
+    pub fn finish(mut self) -> Box<Context> {
+        for record in self.undo.take().unwrap_or_default() {
+            record.settle(&mut self);
+        }
         self.view.cx
     }
 
@@ -351,13 +360,12 @@ impl<'k> Txn<'k> {
 
     /// The shard of a key that is about to be changed or removed: what of it is owed to a snapshot is written first.
     #[inline]
-    fn shard_to_change(&mut self, key: Key) -> &mut ShardData {
+    fn db_to_change(&mut self, key: Key) -> Option<&mut Db> {
         let db = self.view.db;
-        let shard = self.shard_mut(key);
-        if shard.saving.is_some() {
-            shard.save_before(db, key);
+        if self.shard(key).is_saving() {
+            self.shard_mut(key).save_before(db, key);
         }
-        shard
+        self.view.guard.db_mut(key.shard(), db)
     }
 
     fn record(&mut self, key: Key, op: impl FnOnce() -> UndoOp) {
@@ -369,8 +377,15 @@ impl<'k> Txn<'k> {
 
     /// Tells watches and those who keep copies that the key changed, and counts the change.
     fn changed(&mut self, key: Key) {
-        let db = self.view.db;
         self.view.cx.dirty += 1;
+        if self.shard(key).has_company() || self.view.cx.broadcast {
+            self.tell_company(key);
+        }
+    }
+
+    #[cold]
+    fn tell_company(&mut self, key: Key) {
+        let db = self.view.db;
         let shard = self.view.guard.shard(key.shard());
         if !shard.watchers.is_empty() {
             shard.watchers.touch(db, key.bytes);
@@ -416,7 +431,7 @@ impl<'k> Txn<'k> {
     fn wake(&mut self, key: Key) {
         let db = self.view.db;
         let shard = self.view.guard.shard(key.shard());
-        if shard.waiters.awaits(db, key.bytes) {
+        if shard.has_company() && shard.waiters.awaits(db, key.bytes) {
             self.view.cx.ready.push_back((db, key.bytes.into()));
         }
     }
@@ -451,7 +466,7 @@ impl<'k> Txn<'k> {
                 return None;
             }
         }
-        self.shard_to_change(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)
+        self.db_to_change(key)?.table.get_mut(key.hash, key.bytes)
     }
 
     /// Puts an entry in; the key must be absent.
@@ -464,12 +479,12 @@ impl<'k> Txn<'k> {
             (entry.expire_at().is_some(), entry.field_due().is_some(), entry.next_due())
         };
         entry.as_ref().set_indexed(due.is_some());
-        let shard = self.shard_mut(key);
-        shard.insert(db, key.hash, entry);
-        let part = shard.db_or_new(db);
-        part.volatile += u32::from(expires);
-        part.volatile_hashes += u32::from(timed);
+        self.view.guard.insert(key.shard(), db, key.hash, entry);
         if let Some(at) = due {
+            let shard = self.shard_mut(key);
+            let part = shard.db_or_new(db);
+            part.volatile += u32::from(expires);
+            part.volatile_hashes += u32::from(timed);
             shard.expiry.add(now, key.hash, db, at);
             shard.tidy_expiry(now);
         }
@@ -478,51 +493,73 @@ impl<'k> Txn<'k> {
 
     /// Takes the entry of a key out, due or not.
     fn remove(&mut self, key: Key) -> Option<Entry> {
-        let db = self.view.db;
-        let part = self.shard_to_change(key).db_mut(db)?;
+        let part = self.db_to_change(key)?;
         let entry = part.table.remove(key.hash, key.bytes)?;
         part.volatile -= u32::from(entry.as_ref().expire_at().is_some());
         part.volatile_hashes -= u32::from(entry.as_ref().field_due().is_some());
         Some(entry)
     }
 
-    /// Hands an entry that left the table over to a snapshot, if that is still writing it, and gives it back if it is not or if it
-    /// is `kept`. (Then a big value is written to its end at once: the one case in which that takes long.)
-    fn release(&mut self, key: Key, entry: Entry, kept: bool) -> Option<Entry> {
+    /// Takes what a snapshot is writing of a big value whose entry leaves the table, if it is one.
+    fn take_big(&mut self, key: Key) -> Option<Big> {
         let db = self.view.db;
-        match &mut self.shard_mut(key).saving {
-            Some(saving) => saving.release(db, key.bytes, entry, kept),
-            None => Some(entry),
+        if !self.shard(key).is_saving() {
+            return None;
         }
+        self.shard_mut(key).saving.as_mut()?.take_big(db, key.bytes)
+    }
+
+    /// Has a snapshot go on writing a big value that has come to the key.
+    fn place_big(&mut self, key: Key, big: Option<Big>) {
+        let db = self.view.db;
+        if let Some(big) = big {
+            self.shard_mut(key).place_big(key.shard(), db, key, big);
+        }
+    }
+
+    /// An entry that left its table, and will not come back, goes to the snapshot that is writing it, or to the garbage.
+    fn let_go(&mut self, key: Key, entry: Entry, big: Option<Big>) {
+        match big {
+            Some(big) => self.shard_mut(key).bury_big(key.shard(), big, entry.into_value()),
+            None => self.view.cx.garbage(entry.into_value()),
+        }
+    }
+
+    /// Whether a change of the key would have a snapshot keep more in memory until it is written.
+    pub fn adds_to_backlog(&self, key: Key) -> bool {
+        self.view.shard(key).adds_to_backlog(self.view.db, key)
     }
 
     /// To be called before fields of the hash at a key go.
     fn write_fields_early(&mut self, key: Key, fields: &[Vec<u8>]) {
         let db = self.view.db;
         if let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
-            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(big) = saving.big(db, key.bytes)
             && let Some(ValueRef::Hash(hash)) = part.table.get(key.hash, key.bytes).map(|entry| entry.value())
         {
             for field in fields {
-                big.before(field, hash.get(field).map(|value| Element::Field(Str::Bytes(field), value)));
+                big.before(field, field_element(hash, field));
             }
         }
     }
 
     /// The big value at a key that a snapshot is writing, if it is one.
     #[inline]
-    fn big(&mut self, key: Key) -> Option<WritingBig<'_>> {
+    fn big(&mut self, key: Key) -> Option<&mut Big> {
         let db = self.view.db;
+        if !self.shard(key).is_saving() {
+            return None;
+        }
         self.shard_mut(key).saving.as_mut()?.big(db, key.bytes)
     }
 
     /// Drops an entry that left the table: keeps it for a roll-back, or else has it freed outside the shards.
     fn discard(&mut self, key: Key, entry: Entry) {
-        let Some(entry) = self.release(key, entry, self.undo.is_some()) else { return };
+        let big = self.take_big(key);
         if self.undo.is_some() {
-            self.record(key, || UndoOp::Entry(Some(entry)));
+            self.record(key, || UndoOp::Entry(Some(Removed { entry, big })));
         } else {
-            self.view.cx.garbage(entry.into_value());
+            self.let_go(key, entry, big);
         }
     }
 
@@ -530,7 +567,7 @@ impl<'k> Txn<'k> {
     fn expire(&mut self, key: Key) {
         if let Some(entry) = self.remove(key) {
             self.discard(key, entry);
-            self.emit(&[b"DEL", key.bytes]);
+            self.emit_removal(key, Removal::Due);
             let actor = std::mem::take(&mut self.view.cx.actor);
             self.touched(key);
             self.view.cx.actor = actor;
@@ -558,14 +595,14 @@ impl<'k> Txn<'k> {
             self.view.cx.expired_fields += count;
             let gone = self.remove(key)?;
             self.discard(key, gone);
-            self.emit(&[b"DEL", key.bytes]);
+            self.emit_removal(key, Removal::Due);
             self.view.cx.field_event("hexpired", db, key.bytes, fields);
             self.event(EventClasses::GENERIC, "del", key.bytes);
             self.touched(key);
             return None;
         }
         let due = hash.due_fields(horizon, max);
-        self.shard_to_change(key);
+        self.db_to_change(key)?;
         self.write_fields_early(key, &due);
         let mut slot = self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)?;
         let ValueMut::Hash(hash) = slot.value_mut() else { return Some(0) };
@@ -587,15 +624,32 @@ impl<'k> Txn<'k> {
 
     /// Removes the due keys that reads of this transaction came across.
     pub fn reap_stale(&mut self) {
+        self.reap(false);
+    }
+
+    /// The same at the end of the transaction, each key on its own: they have nothing to do with what it was for.
+    pub fn reap_stale_apart(&mut self) {
+        self.reap(true);
+    }
+
+    fn reap(&mut self, apart: bool) {
         let stale = self.view.cx.take_stale();
         let before = self.view.db;
         for (db, bytes) in stale {
             let key = Key::new(&bytes);
             self.view.db = db;
+            if apart {
+                self.view.cx.changes.begin_unit();
+            }
             // A look removes it if it is still due.
             let _ = self.slot(key).is_some();
         }
         self.view.db = before;
+    }
+
+    /// Forgets the due keys that reads came across: whoever meets them next removes them.
+    pub fn leave_stale(&mut self) {
+        self.view.cx.take_stale();
     }
 
     /// Removes up to `max` due keys and as many due fields of hashes of a shard, over all databases. Returns how many keys
@@ -621,6 +675,7 @@ impl<'k> Txn<'k> {
             });
             let Some((bytes, Some(mut at))) = found else { continue };
             let key = Key { bytes: &bytes, hash };
+            self.view.cx.changes.begin_unit();
             if at < now {
                 let Some(removed) = self.expire_part(key, max - fields) else { continue };
                 fields += removed;
@@ -637,32 +692,52 @@ impl<'k> Txn<'k> {
 
     /// Removes a key. Whether it was there.
     pub fn delete(&mut self, key: Key) -> bool {
+        self.delete_as(key, Removal::Asked)
+    }
+
+    /// Removes a key for this reason. Whether it was there.
+    pub fn delete_as(&mut self, key: Key, why: Removal) -> bool {
         if self.slot(key).is_none() {
             return false;
         }
         let Some(entry) = self.remove(key) else { return false };
         self.discard(key, entry);
-        self.emit(&[b"DEL", key.bytes]);
+        self.emit_removal(key, why);
         self.touched(key);
         true
     }
 
-    /// Takes a key's value and expiry time out of the keyspace.
-    pub fn take(&mut self, key: Key) -> Option<(Value, Option<i64>)> {
-        self.slot(key)?;
-        let entry = self.remove(key)?;
-        let entry = self.release(key, entry, true)?;
+    /// Emits that a key goes.
+    fn emit_removal(&mut self, key: Key, why: Removal) {
+        let name = self.view.cx.env.unlinks.name(why);
+        self.emit(&[name, key.bytes]);
+    }
+
+    /// Moves a key's value and expiry time to a key of database `db`, whatever that held before. Whether there was anything to
+    /// move. The two places differ.
+    pub fn relocate(&mut self, from: Key, db: u32, to: Key) -> bool {
+        if self.slot(from).is_none() {
+            return false;
+        }
+        let Some(entry) = self.remove(from) else { return false };
         let at = entry.as_ref().expire_at();
+        let mut big = self.take_big(from);
         let value = if self.undo.is_some() {
             let copy = entry.as_ref().to_value();
-            self.record(key, || UndoOp::Entry(Some(entry)));
+            let big = big.take();
+            self.record(from, || UndoOp::Entry(Some(Removed { entry, big })));
             copy
         } else {
             entry.into_value()
         };
-        self.emit(&[b"DEL", key.bytes]);
-        self.touched(key);
-        Some((value, at))
+        self.emit(&[b"DEL", from.bytes]);
+        self.touched(from);
+        let here = self.select(db);
+        self.delete(to);
+        self.put(to, value, at);
+        self.place_big(to, big);
+        self.select(here);
+        true
     }
 
     /// Tells that a key's value is about to be replaced as a whole, if anybody wants to know.
@@ -720,7 +795,7 @@ impl<'k> Txn<'k> {
         let clock = self.view.cx.access_clock(self.view.now_ms);
         let random = if clock.lfu { self.view.random() } else { 0 };
         let (undoable, mut in_place, mut old_at) = (self.undo.is_some(), false, None);
-        let saving = self.view.shard(key).saving.is_some();
+        let saving = self.view.shard(key).is_saving();
         let found = match self.slot(key) {
             Some(mut slot) => {
                 let entry = slot.get();
@@ -797,15 +872,16 @@ impl<'k> Txn<'k> {
                 if self.undo.is_some()
                     && let Some(image) = self.slot(key).map(|slot| slot.get().to_owned_entry())
                 {
-                    self.record(key, || UndoOp::Entry(Some(image)));
+                    self.record(key, || UndoOp::Entry(Some(Removed { entry: image, big: None })));
                 }
             }
             Some(_) => return Err(WrongType),
         }
         let db = self.view.db;
         if let Some(from) = offset
+            && self.shard(key).is_saving()
             && let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
-            && let Some(mut big) = saving.big(db, key.bytes)
+            && let Some(big) = saving.big(db, key.bytes)
             && let Some(ValueRef::String(Str::Bytes(old))) =
                 part.table.get(key.hash, key.bytes).map(|entry| entry.value())
         {
@@ -849,7 +925,7 @@ impl<'k> Txn<'k> {
     /// The bookkeeping of an expiry time: entry, count and index.
     fn write_expiry(&mut self, key: Key, at: Option<i64>) {
         let db = self.view.db;
-        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
+        let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return };
         let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
         let (old, old_due) = (slot.get().expire_at(), slot.get().next_due());
         slot.set_expire_at(at);
@@ -865,7 +941,7 @@ impl<'k> Txn<'k> {
     /// The bookkeeping of a hash whose soonest field was due at `old` before a change.
     fn note_field_due(&mut self, key: Key, old: Option<i64>) {
         let db = self.view.db;
-        let Some(part) = self.shard_mut(key).db_mut(db) else { return };
+        let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return };
         let Some(entry) = part.table.get(key.hash, key.bytes) else { return };
         match (old, entry.field_due()) {
             (None, Some(_)) => part.volatile_hashes += 1,
@@ -882,13 +958,15 @@ impl<'k> Txn<'k> {
     /// Registers a key whose [`EntryRef::next_due`] was `old` before a change, if the expiry index needs to know.
     fn register(&mut self, key: Key, old: Option<i64>) {
         let (db, now) = (self.view.db, self.view.now_ms);
-        let data = self.view.guard.shard_mut(key.shard());
-        let Some(entry) = data.db(db).and_then(|part| part.table.get(key.hash, key.bytes)) else { return };
+        let Some(entry) = self.view.shard(key).db(db).and_then(|part| part.table.get(key.hash, key.bytes)) else {
+            return;
+        };
         let Some(at) = entry.next_due() else { return };
         // A registration at or before the key's time is enough: when it fires it moves on to the true time.
         let registered = is_covered(entry.is_indexed(), old, at);
         entry.set_indexed(true);
         if !registered {
+            let data = self.view.guard.shard_mut(key.shard());
             data.expiry.add(now, key.hash, db, at);
             data.tidy_expiry(now);
         }

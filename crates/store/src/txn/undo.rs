@@ -7,6 +7,7 @@ use super::{Key, Txn};
 use crate::entry::Entry;
 use crate::hash::Old;
 use crate::list::End;
+use crate::snapshot::Big;
 use crate::stream::{Stream, StreamId};
 use crate::value::ValueMut;
 
@@ -17,10 +18,17 @@ pub(super) struct Undo {
     pub op: UndoOp,
 }
 
+/// An entry that left its table and may come back.
+pub(super) struct Removed {
+    pub entry: Entry,
+    /// What a snapshot is writing of it, if its value is big.
+    pub big: Option<Big>,
+}
+
 /// The inverse of one primitive change of the key.
 pub(super) enum UndoOp {
     /// Put this entry in the key's place; `None` removes the key.
-    Entry(Option<Entry>),
+    Entry(Option<Removed>),
     /// Give the key this expiry time.
     Expiry(Option<i64>),
     /// Take these elements out of the list.
@@ -42,6 +50,13 @@ pub(super) enum UndoOp {
 }
 
 impl Undo {
+    /// The transaction ends, and will not be undone.
+    pub(super) fn settle(self, txn: &mut Txn) {
+        if let UndoOp::Entry(Some(Removed { entry, big })) = self.op {
+            txn.let_go(Key::new(&self.key), entry, big);
+        }
+    }
+
     pub(super) fn apply(self, txn: &mut Txn) {
         let key = Key::new(&self.key);
         txn.view.db = self.db;
@@ -51,12 +66,13 @@ impl Undo {
                 if let Some(entry) = txn.remove(key) {
                     txn.discard(key, entry);
                 }
-                if let Some(entry) = image {
+                if let Some(Removed { entry, big }) = image {
                     let access = entry.as_ref().access();
                     txn.insert(key, entry);
                     if let Some(entry) = txn.view.peek(key) {
                         entry.set_access(access);
                     }
+                    txn.place_big(key, big);
                 }
                 return;
             }

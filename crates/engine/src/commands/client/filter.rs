@@ -232,5 +232,10 @@ fn kind_named(word: &[u8]) -> Result<&'static str> {
 }
 
 fn kind_of(info: &ClientInfo) -> &'static str {
-    if info.subscriptions.iter().any(|count| count.load(Relaxed) != 0) { "pubsub" } else { "normal" }
+    let subscribed = info.subscriptions.iter().any(|count| count.load(Relaxed) != 0);
+    match () {
+        () if info.replica.load(Relaxed) => "replica",
+        () if subscribed => "pubsub",
+        () => "normal",
+    }
 }

@@ -32,12 +32,7 @@ impl Side {
 /// Pops up to `count` members and writes them, each as an array of member and score if `nested`. The array around them
 /// is the caller's.
 fn pop(zset: &mut Edit<ZSet>, side: Side, count: usize, nested: bool, reply: &mut Reply) {
-    let len = zset.len();
-    let count = count.min(len);
-    let (start, first) = match side {
-        Side::Min => (0, 0),
-        Side::Max => (len - count, len.saturating_sub(1)),
-    };
+    let first = if side == Side::Min { 0 } else { zset.len().saturating_sub(1) };
     for (member, score) in zset.iter_from_rank(first, side == Side::Max).take(count) {
         if nested {
             reply.array(2);
@@ -45,7 +40,7 @@ fn pop(zset: &mut Edit<ZSet>, side: Side, count: usize, nested: bool, reply: &mu
         write_str(reply, member);
         reply.double(score);
     }
-    if zset.remove_ranks(start, start + count) != 0 {
+    if zset.pop(side == Side::Max, count) != 0 {
         zset.event(EventClasses::ZSET, if side == Side::Min { "zpopmin" } else { "zpopmax" });
     }
 }

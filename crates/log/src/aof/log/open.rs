@@ -153,6 +153,11 @@ impl Log {
         for (path, range) in unproven {
             make_durable(&*disk, &path, range).map_err(|error| Error::io("sync", &path, error))?;
         }
+        if manifest.closed.is_some_and(|closed| closed.lsn > last_lsn) {
+            // Somebody has cut off what it tells of. Its LSNs are given anew.
+            manifest.closed = None;
+            manifest.store(&*disk, &names)?;
+        }
         let mut salt = options.salt;
         let last = manifest.increments.last();
         let begun = !matches!(tail, Some((_, Some(_))));
@@ -174,6 +179,9 @@ impl Log {
                 (file, seq, len, new_salt)
             }
         };
+        // When the records before were appended; unless they were closed, all that is known is that they were before now.
+        let closed = manifest.closed.filter(|closed| closed.ends(seq, len));
+        let taken_ms = closed.map_or(now_ms, |closed| closed.ms);
         let mut bytes = len;
         for line in manifest.increments.iter().rev().skip(1) {
             let path = names.path(&line.name);
@@ -188,12 +196,16 @@ impl Log {
                 db: None,
                 full: VecDeque::new(),
                 tail: Vec::new(),
+                tail_start: 0,
+                opening: None,
                 spare: Vec::new(),
                 bytes: 0,
                 dropping: false,
                 hole: 0,
                 switching: false,
                 mark: Mark::default(),
+                taken_ms,
+                empty_ms: now_ms,
             }),
             writer: Mutex::new(Writer {
                 file: Arc::clone(&file),

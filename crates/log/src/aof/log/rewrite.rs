@@ -66,7 +66,7 @@ impl Log {
             .and_then(|()| self.disk.sync_dir(&self.names.dir))
             .map_err(|error| Error::io("sync", &path, error))?;
         let mut writer = lock(&self.writer);
-        self.write_locked(&mut writer, now_ms, false);
+        self.write_locked(&mut writer, now_ms);
         let skip = match writer.seq >= rotation.seq {
             true => {
                 // Nobody is to wait for the manifest.
@@ -123,6 +123,7 @@ impl Log {
         let mut buffer = lock(&self.buffer);
         buffer.close_tail(0);
         writer.pending.append(&mut buffer.full);
+        buffer.opening = None;
         buffer.bytes = 0;
         writer.lsn = buffer.lsn;
         let found = writer.pending.iter().find_map(|piece| match piece {
@@ -152,16 +153,14 @@ impl Log {
             buffer.dropping = true;
             buffer.switching = false;
             buffer.hole = buffer.lsn;
-            buffer.full.clear();
-            buffer.tail.clear();
-            buffer.bytes = 0;
+            buffer.discard();
         }
     }
 
     /// Writes up to a rotation, so that the increments before it are complete and durable.
     pub(in crate::aof) fn cross_to(&self, rotation: Rotation, now_ms: u64) -> Result<()> {
         let mut writer = lock(&self.writer);
-        self.write_locked(&mut writer, now_ms, false);
+        self.write_locked(&mut writer, now_ms);
         match writer.seq >= rotation.seq && self.gate.load(Ordering::Relaxed) & SYNC_FAILED == 0 {
             true => Ok(()),
             false => Err(Error::Missing("the log cannot be written at this time")),

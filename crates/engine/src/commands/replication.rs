@@ -1,0 +1,270 @@
+//! Replication: SYNC, PSYNC and REPLCONF of those who follow; ROLE, WAIT, WAITAOF, FAILOVER; REPLICAOF, which this server
+//! cannot do yet.
+
+use crate::args::Args;
+use crate::blocking;
+use crate::command::{Command, Flags, Group, Reply};
+use crate::ctx::{Ctx, Origin};
+use crate::error::{Error, Result};
+use crate::session::LogWait;
+use kelda_resp::number;
+
+const BASE: Command = Command { group: Group::Server, ..Command::BASE };
+/// What WAIT and WAITAOF share.
+const WAITING: Command = Command { flags: Flags::BLOCKING, categories: Some(&["connection"]), ..Command::BASE };
+const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT);
+const OFFLINE: Flags = ADMIN.and(Flags::NO_ASYNC_LOADING);
+
+/// The family.
+pub static COMMANDS: &[Command] = &[
+    BASE.session(
+        "SYNC",
+        1,
+        OFFLINE.and(Flags::NO_MULTI),
+        "1.0.0",
+        "",
+        "Makes the connection a replica, by the protocol of old: it gets a snapshot and then all writes.",
+        |ctx, _, reply| follow(ctx, None, reply),
+    ),
+    BASE.session(
+        "PSYNC",
+        -3,
+        OFFLINE.and(Flags::NO_MULTI),
+        "2.8.0",
+        "replicationid offset/integer",
+        "Makes the connection a replica, which goes on where it stopped if it can.",
+        |ctx, args, reply| {
+            let first = args.int(2)?;
+            follow(ctx, Some((args[1].as_ref(), first)), reply)
+        },
+    ),
+    BASE.session(
+        "REPLCONF",
+        -1,
+        ADMIN.and(Flags::LOADING).and(Flags::STALE).and(Flags::ALLOW_BUSY),
+        "3.0.0",
+        "",
+        "What replica and master tell each other.",
+        replconf,
+    ),
+    BASE.session(
+        "ROLE",
+        1,
+        Flags::LOADING.and(Flags::STALE).and(Flags::FAST).and(Flags::NOSCRIPT).and(Flags::ADMIN_CATEGORY),
+        "2.8.12",
+        "",
+        "Tells the server's part in replication.",
+        role,
+    ),
+    BASE.session(
+        "REPLICAOF",
+        3,
+        OFFLINE.and(Flags::STALE),
+        "5.0.0",
+        "args:<host port | NO ONE>",
+        "Makes the server a replica, or no longer one.",
+        replica_of,
+    ),
+    BASE.session(
+        "SLAVEOF",
+        3,
+        OFFLINE.and(Flags::STALE),
+        "1.0.0",
+        "args:<host port | NO ONE>",
+        "The old name of REPLICAOF.",
+        replica_of,
+    ),
+    BASE.session(
+        "FAILOVER",
+        -1,
+        ADMIN.and(Flags::STALE),
+        "6.2.0",
+        "target:[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
+        "Hands the lead over to a replica.",
+        |ctx, args, _| match args.from(1) {
+            [word] if word.eq_ignore_ascii_case(b"abort") => Err(Error::text("ERR No failover in progress.")),
+            _ if ctx.worker.engine.replication.report(0).followers.is_empty() => {
+                Err(Error::text("ERR FAILOVER requires connected replicas."))
+            }
+            _ => Err(Error::text("ERR FAILOVER is not available: this server cannot become a replica")),
+        },
+    ),
+    Command {
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
+        ..WAITING.session(
+            "WAIT",
+            3,
+            WAITING.flags,
+            "3.0.0",
+            "numreplicas timeout/integer",
+            "Waits until replicas have the writes of this connection; tells how many have them.",
+            wait,
+        )
+    },
+    Command {
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
+        ..WAITING.session(
+            "WAITAOF",
+            4,
+            WAITING.flags,
+            "7.2.0",
+            "numlocal numreplicas timeout/integer",
+            "Waits until the writes of this connection are on disk, here and on replicas.",
+            waitaof,
+        )
+    },
+];
+
+/// SYNC and PSYNC: the session becomes a replica.
+fn follow(ctx: &mut Ctx, wants: Option<(&[u8], i64)>, reply: &mut Reply) -> Result {
+    if ctx.session.replica {
+        return Ok(());
+    }
+    if reply.len() > ctx.session.written {
+        return Err(Error::text("ERR SYNC and PSYNC are invalid with pending output"));
+    }
+    ctx.worker.follow(ctx.session, wants, reply);
+    Ok(())
+}
+
+fn replconf(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if args.len() % 2 == 0 {
+        return Err(Error::Syntax);
+    }
+    for at in (1..args.len()).step_by(2) {
+        let value = &args[at + 1];
+        let engine = ctx.engine();
+        if args.is(at, "ack") {
+            // Of a replica, which wants no reply.
+            let Some(has) = number(value).filter(|_| ctx.session.replica) else { return Ok(()) };
+            let on_disk = (args.is(at + 2, "fack")).then(|| args.get(at + 3).and_then(number)).flatten();
+            engine.replication.acknowledge(ctx.session.at, has, on_disk, ctx.worker.now_ms());
+            engine.log_progressed();
+            return Ok(());
+        }
+        if args.is(at, "getack") {
+            // What a master asks a replica.
+            return Ok(());
+        }
+        let announced = ctx.session.announced.get_or_insert_default();
+        if args.is(at, "listening-port") {
+            announced.port = u16::try_from(args.int(at + 1)?).unwrap_or(0);
+        } else if args.is(at, "ip-address") {
+            /// Longest name of a host.
+            const LONGEST: usize = 255;
+            if value.len() > LONGEST {
+                return Err(Error::owned(format!(
+                    "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
+                    value.len()
+                )));
+            }
+            announced.ip = String::from_utf8_lossy(value).into_owned();
+        } else if args.is(at, "capa") {
+            // Those that are not known are passed over.
+            announced.eof |= value.eq_ignore_ascii_case(b"eof");
+            announced.psync2 |= value.eq_ignore_ascii_case(b"psync2");
+        } else if args.is(at, "version") {
+            let text = String::from_utf8_lossy(value);
+            let mut parts = text.split('.').map(|part| part.parse::<u32>().ok());
+            announced.version = parts
+                .next()
+                .flatten()
+                .filter(|_| parts.all(|part| part.is_some()))
+                .ok_or_else(|| Error::owned(format!("ERR Unrecognized version format: {text}")))?;
+        } else if args.is(at, "rdb-only") {
+            announced.rdb_only = match args.int(at + 1)? {
+                0 => false,
+                1 => true,
+                _ => return Err(Error::text("ERR value is out of range, value must between 0 and 1")),
+            };
+        } else if args.is(at, "rdb-filter-only") && !value.is_empty() {
+            let text = String::from_utf8_lossy(value);
+            return Err(Error::owned(format!("ERR Unsupported rdb-filter-only option: {text}")));
+        } else if !args.is(at, "rdb-filter-only") {
+            let option = String::from_utf8_lossy(&args[at]).into_owned();
+            return Err(Error::owned(format!("ERR Unrecognized REPLCONF option: {option}")));
+        }
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn number(word: &[u8]) -> Option<u64> {
+    number::parse_i64(word).and_then(|number| u64::try_from(number).ok())
+}
+
+fn role(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    let report = ctx.worker.engine.replication.report(ctx.worker.now_ms());
+    let online: Vec<_> = report.followers.iter().filter(|follower| follower.state == "online").collect();
+    reply.array(3);
+    reply.bulk(b"master");
+    reply.int(report.offset as i64);
+    reply.array(online.len());
+    for follower in online {
+        reply.array(3);
+        reply.bulk(follower.ip.as_bytes());
+        reply.bulk_int(follower.port.into());
+        reply.bulk_int(follower.acked as i64);
+    }
+    Ok(())
+}
+
+fn replica_of(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if args.is(1, "no") && args.is(2, "one") {
+        reply.ok();
+        return Ok(());
+    }
+    match number::parse_i64(&args[2]) {
+        Some(1..=65_535) => Err(Error::text("ERR following another server is not available in this server")),
+        _ => Err(Error::text("ERR Invalid master port")),
+    }
+}
+
+/// A timeout of WAIT in milliseconds.
+fn timeout_ms(ctx: &Ctx, args: &Args, index: usize) -> Result<u64> {
+    match args.int(index) {
+        Ok(ms @ 0..) if ctx.worker.now_ms().checked_add(ms).is_some() => Ok(ms as u64),
+        Ok(0..) => Err(Error::text("ERR timeout is out of range")),
+        Ok(_) => Err(Error::text("ERR timeout is negative")),
+        Err(_) => Err(Error::text("ERR timeout is not an integer or out of range")),
+    }
+}
+
+fn wait(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let replicas = usize::try_from(args.int(1)?.max(0)).unwrap_or(usize::MAX);
+    let timeout_ms = timeout_ms(ctx, args, 2)?;
+    let wait = LogWait { local: false, replicas, on_disk: false, ..what_was_made(ctx) };
+    wait_for(ctx, wait, timeout_ms, reply)
+}
+
+fn waitaof(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let local = args.int(1)?;
+    if !(0..=1).contains(&local) {
+        return Err(Error::text("ERR value is out of range, value must between 0 and 1"));
+    }
+    let Some(replicas) = args.int(2).ok().and_then(|replicas| usize::try_from(replicas).ok()) else {
+        return Err(Error::text("ERR value is out of range, must be positive"));
+    };
+    let timeout_ms = timeout_ms(ctx, args, 3)?;
+    if local == 1 && !ctx.worker.engine.log.is_on() {
+        return Err(Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
+    }
+    let wait = LogWait { local: local == 1, replicas, on_disk: true, ..what_was_made(ctx) };
+    wait_for(ctx, wait, timeout_ms, reply)
+}
+
+/// A wait for what the session made in this pipeline, or in one before.
+fn what_was_made(ctx: &Ctx) -> LogWait {
+    let (session, tellings) = (&ctx.session, &ctx.worker.tellings);
+    let (lsn, offset) = (session.made_lsn.max(tellings.made_lsn), session.fed.max(tellings.fed));
+    LogWait { lsn, local: false, offset, replicas: 0, on_disk: false }
+}
+
+fn wait_for(ctx: &mut Ctx, wait: LogWait, timeout_ms: u64, reply: &mut Reply) -> Result {
+    if ctx.worker.log_state(&wait).0 || ctx.origin != Origin::Client {
+        blocking::write_log_state(ctx.worker, reply, &wait);
+    } else {
+        blocking::await_log(ctx.worker, ctx.session, wait, timeout_ms);
+    }
+    Ok(())
+}
