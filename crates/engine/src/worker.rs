@@ -644,7 +644,7 @@ impl Worker {
 
     /// Bytes that this worker's Lua interpreter holds.
     pub fn lua_bytes(&self) -> usize {
-        self.interpreter.as_ref().map_or(0, |interpreter| interpreter.used_memory())
+        self.interpreter.as_ref().map_or(0, |interpreter| interpreter.live_memory())
     }
 
     /// Values waiting to be freed.
