@@ -87,8 +87,8 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     // What is being run is no longer waiting: CLIENT LIST shows its own connection's buffer as empty.
     session.info.input_bytes.store(0, Relaxed);
     session.info.argument_bytes.store(0, Relaxed);
+    session.reply.most = worker.longest_output(session);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
-    reply.most = worker.longest_output(session);
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
     let mut consumed = 0;
