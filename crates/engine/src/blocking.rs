@@ -39,6 +39,11 @@ pub struct Timer {
 }
 
 impl Timer {
+    fn of(session: SessionRef, at_us: u64) -> Timer {
+        let SessionRef { worker, slot, id } = session;
+        Timer { at_us, worker, slot, id }
+    }
+
     fn session(&self) -> SessionRef {
         SessionRef { worker: self.worker, slot: self.slot, id: self.id }
     }
@@ -127,8 +132,12 @@ pub fn block(
     args: &Args,
     wait: Wait,
 ) {
+    let (again_us, wait) = match wait {
+        Wait::Again { after_ms, wait } => (Some(in_ms(worker, after_ms)), *wait),
+        wait => (None, wait),
+    };
     let (first, count, timeout_ms, errors_end_it) = match wait {
-        Wait::Done => return,
+        Wait::Done | Wait::Again { .. } => return,
         Wait::On { keys: (first, count), timeout_ms, otherwise: _, errors_end_it } => {
             (first, count, timeout_ms, errors_end_it)
         }
@@ -162,17 +171,20 @@ pub fn block(
     for (db, key) in &waiter.keys {
         txn.shard_data(Key::new(key).shard()).waiters.add(*db, key, waiter.clone());
     }
-    let deadline_us =
-        (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
-    settle_down(worker, session, Blocked { waiter, deadline_us, log: None });
+    let deadline_us = (timeout_ms != 0).then(|| in_ms(worker, timeout_ms));
+    settle_down(worker, session, Blocked { waiter, deadline_us, again_us, log: None });
+}
+
+/// In so many ms, on the worker's monotonic clock.
+fn in_ms(worker: &Worker, ms: u64) -> u64 {
+    worker.engine.clock.monotonic_us().saturating_add(ms.saturating_mul(1000))
 }
 
 /// Has a session wait for the log or for replicas, for `timeout_ms` at most if that is not 0; then it is replied what WAITAOF replies.
 pub fn await_log(worker: &mut Worker, session: &mut Session, wait: LogWait, timeout_ms: u64) {
-    let deadline_us =
-        (timeout_ms != 0).then(|| worker.engine.clock.monotonic_us().saturating_add(timeout_ms.saturating_mul(1000)));
+    let deadline_us = (timeout_ms != 0).then(|| in_ms(worker, timeout_ms));
     let waiter = Waiter::new(Vec::new(), Vec::new(), Arc::new(()));
-    settle_down(worker, session, Blocked { waiter, deadline_us, log: Some(wait) });
+    settle_down(worker, session, Blocked { waiter, deadline_us, again_us: None, log: Some(wait) });
     worker.awaiting_log.push(session.at);
     worker.engine.log.await_progress(worker.index);
     worker.sync_wanted |= wait.local;
@@ -183,10 +195,9 @@ pub fn await_log(worker: &mut Worker, session: &mut Session, wait: LogWait, time
 
 /// Makes a session wait.
 fn settle_down(worker: &mut Worker, session: &mut Session, blocked: Blocked) {
-    if let Some(at_us) = blocked.deadline_us {
+    if let Some(at_us) = blocked.timer_us() {
         worker.tidy_timers();
-        let SessionRef { worker: index, slot, id } = session.at;
-        worker.timers.push(Reverse(Timer { at_us, worker: index, slot, id }));
+        worker.timers.push(Reverse(Timer::of(session.at, at_us)));
     }
     session.blocked = Some(blocked);
     session.info.blocked.store(true, Relaxed);
@@ -228,7 +239,7 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
         txn.select(db);
         let mut there = txn.exists(Key::new(&key));
         while let Some(waiter) = txn.shard_data(shard).waiters.get(db, &key, place) {
-            if serve(worker, txn, Key::new(&key), &waiter, there) {
+            if serve(worker, txn, Key::new(&key), &waiter, there) == Outcome::Left {
                 txn.select(db);
                 there = txn.exists(Key::new(&key));
             } else {
@@ -241,24 +252,32 @@ pub fn serve_ready(worker: &mut Worker, txn: &mut Txn) {
     txn.select(before);
 }
 
-/// Runs a blocked session's command again, as `ready` changed. Whether it left its queues, served or with an error.
-/// `there`: whether the key that changed exists.
-fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, there: bool) -> bool {
+/// What became of a session whose command was run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It left its queues, served or with an error.
+    Left,
+    /// It waits on, until a key changes or, if that is told, until so many ms are over.
+    Waits(Option<u64>),
+}
+
+/// Runs a blocked session's command again, as `ready` changed. `there`: whether the key that changed exists.
+fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, there: bool) -> Outcome {
     if waiter.is_abandoned() {
         leave_queues(txn, waiter);
-        return true;
+        return Outcome::Left;
     }
-    let Some(blocked) = waiter.payload.downcast_ref::<BlockedCommand>() else { return false };
+    let Some(blocked) = waiter.payload.downcast_ref::<BlockedCommand>() else { return Outcome::Waits(None) };
     // Nothing is to be had from a key that is not there, but for an error: the queue may be long.
     if !there && !blocked.errors_end_it {
-        return false;
+        return Outcome::Waits(None);
     }
-    let Run::Wait(run) = blocked.command.command.run else { return false };
+    let Run::Wait(run) = blocked.command.command.run else { return Outcome::Waits(None) };
     txn.select(blocked.db);
     // A key of another type is none that the command waits for.
     let kind = txn.peek(ready).map(|entry| entry.kind());
     if !blocked.errors_end_it && kind != awaited_kind(blocked.command.command.group) {
-        return false;
+        return Outcome::Waits(None);
     }
     let mut reply = Writer::new(blocked.protocol);
     let words: Vec<&[u8]> = blocked.words.iter().map(|word| &**word).collect();
@@ -268,11 +287,13 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     let counter = if ran { &counters.failed } else { &counters.rejected };
     let actor = std::mem::replace(&mut txn.cx().actor, blocked.session.id);
     txn.cx().changes.begin_unit();
+    exec::settle(txn, blocked.command, &Args::new(&words));
     let result = allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply));
     txn.cx().actor = actor;
     match result {
         Ok(Wait::Done) => {}
-        Ok(Wait::On { .. } | Wait::Resolved(..)) => return false,
+        Ok(Wait::On { .. } | Wait::Resolved(..)) => return Outcome::Waits(None),
+        Ok(Wait::Again { after_ms, .. }) => return Outcome::Waits(Some(after_ms)),
         Err(error) => {
             reply.truncate(0);
             reply.error(&error.to_string());
@@ -293,7 +314,7 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     no_longer_blocked(worker, &blocked.info);
     // Sent at the commit, which knows its place in the log.
     worker.served.push(Served { session: blocked.session, reply: reply.buf, ran });
-    true
+    Outcome::Left
 }
 
 /// The type of value that the blocking commands of a group wait for.
@@ -318,7 +339,7 @@ impl Worker {
         timers.retain(|Reverse(timer)| {
             let blocked = self.session_of(timer.session()).and_then(|session| session.blocked.as_ref());
             // A timer that met a busy shard is later than its deadline.
-            blocked.and_then(|blocked| blocked.deadline_us).is_some_and(|deadline| deadline <= timer.at_us)
+            blocked.and_then(Blocked::timer_us).is_some_and(|due| due <= timer.at_us)
         });
         self.timers_tidied = 2 * timers.len();
         self.timers = timers;
@@ -332,15 +353,48 @@ impl Worker {
             }
             self.timers.pop();
             let at = timer.session();
-            let due = self
-                .session_of(at)
-                .and_then(|session| session.blocked.as_ref())
-                .is_some_and(|blocked| blocked.deadline_us.is_some_and(|deadline| deadline <= now_us));
-            if due && !self.give_up(at, false) {
+            let Some(blocked) = self.session_of(at).and_then(|session| session.blocked.as_ref()) else { continue };
+            let is_due = |due: Option<u64>| due.is_some_and(|due| due <= now_us);
+            let done = if is_due(blocked.deadline_us) {
+                self.give_up(at, false)
+            } else if is_due(blocked.again_us) {
+                self.look_again(at)
+            } else {
+                true
+            };
+            if !done {
                 // After all that are due, so this loop ends.
                 self.timers.push(Reverse(Timer { at_us: now_us + 1000, ..timer }));
             }
         }
+    }
+
+    /// Runs a blocked session's command again, as it waits for time to pass too. `false` when its shards are busy.
+    fn look_again(&mut self, at: SessionRef) -> bool {
+        let Some(session) = self.session_of(at) else { return true };
+        let Some(waiter) = session.blocked.as_ref().map(|blocked| blocked.waiter.clone()) else { return true };
+        let mut set = ShardSet::None;
+        waiter.reaches.iter().for_each(|hash| set.add(*hash));
+        let engine = self.engine.clone();
+        let Some(mut txn) = self.begin(&engine.keyspace, set, 0) else { return false };
+        let mut outcome = Outcome::Left;
+        // If it was served before, its reply is in the mail.
+        if let Some((db, key)) = waiter.keys.first().filter(|_| !waiter.is_retired()) {
+            let key = Key::new(key);
+            txn.select(*db);
+            let there = txn.exists(key);
+            outcome = serve(self, &mut txn, key, &waiter, there);
+        }
+        self.commit(txn);
+        if let Outcome::Waits(after_ms) = outcome {
+            let again_us = after_ms.map(|after_ms| in_ms(self, after_ms));
+            if let Some(blocked) = self.session_of(at).and_then(|session| session.blocked.as_mut()) {
+                blocked.again_us = again_us;
+                let due = blocked.timer_us();
+                self.timers.extend(due.map(|at_us| Reverse(Timer::of(at, at_us))));
+            }
+        }
+        true
     }
 
     /// Takes a session out of its queues and replies, if not with an error, what its command replies when its time is over.

@@ -123,6 +123,13 @@ pub enum Wait {
     /// As the wait says, but these words are run again instead of the command's own: what was relative to now (the id `$`
     /// of XREAD) is absolute in them.
     Resolved(Vec<Vec<u8>>, Box<Wait>),
+    /// As the wait says, and run again after a time in any case: it waits for time to pass too (XREADGROUP with CLAIM).
+    Again {
+        /// When, in ms from now.
+        after_ms: u64,
+        /// The wait.
+        wait: Box<Wait>,
+    },
 }
 
 impl Wait {
@@ -131,7 +138,7 @@ impl Wait {
         match self {
             Wait::Done => None,
             Wait::On { otherwise, .. } => Some(*otherwise),
-            Wait::Resolved(_, wait) => wait.otherwise(),
+            Wait::Resolved(_, wait) | Wait::Again { wait, .. } => wait.otherwise(),
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::worker::{Host, Worker};
 use kelda_store::shard::ShardSet;
+use kelda_store::timed::any_members_expire;
 use kelda_store::txn::{Key, Txn};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,6 +61,11 @@ impl Ctx<'_, '_> {
     pub fn with_keys<R>(&mut self, keys: &[Key], work: impl FnOnce(&mut Txn) -> R) -> Result<R> {
         let mut set = ShardSet::None;
         keys.iter().for_each(|key| set.add(key.hash));
-        self.with_shards(set, work)
+        self.with_shards(set, |txn| {
+            if any_members_expire() {
+                keys.iter().for_each(|key| txn.settle(*key));
+            }
+            work(txn)
+        })
     }
 }

@@ -53,8 +53,17 @@ pub struct Blocked {
     pub waiter: Arc<Waiter>,
     /// When its time is over, in the worker's monotonic µs.
     pub deadline_us: Option<u64>,
+    /// When its command is to be run again in any case, likewise.
+    pub again_us: Option<u64>,
     /// What it waits for if it is no key.
     pub log: Option<LogWait>,
+}
+
+impl Blocked {
+    /// When something is to be done about it, in the worker's monotonic µs.
+    pub fn timer_us(&self) -> Option<u64> {
+        self.deadline_us.into_iter().chain(self.again_us).min()
+    }
 }
 
 /// What WAIT or WAITAOF waits for.

@@ -146,13 +146,24 @@ const COMMANDS: &[&str] = &[
     "ZINTERSTORE $Z 2 $Z $Z AGGREGATE MAX",
     "ZUNIONSTORE $Z 2 $Z $T WEIGHTS 2 $f AGGREGATE COUNT",
     "ZDIFFSTORE $Z 2 $Z $Z",
+    "ZEXPIRE $Z 1 MEMBERS 2 $m $m",
+    "ZPEXPIRE $Z $t MEMBERS 3 $m $m $m",
+    "ZPEXPIRE $Z $t GT MEMBERS 2 $m $m",
+    "ZEXPIREAT $Z 1 MEMBERS 1 $m",
+    "ZPERSIST $Z MEMBERS 2 $m $m",
+    "SEXPIRE $T 1 MEMBERS 2 $m $i",
+    "SPEXPIRE $T $t MEMBERS 3 $m $i $m",
+    "SPEXPIRE $T $t NX MEMBERS 2 $m $i",
+    "SPEXPIREAT $T 1 MEMBERS 1 $m",
+    "SPERSIST $T MEMBERS 2 $m $i",
     "GEOADD $Z 13.36 38.11 $m",
     "GEOSEARCHSTORE $Z $Z FROMLONLAT 0 0 BYRADIUS 20000 km",
     "GEORADIUS $Z 13 38 500 km STOREDIST $Z",
 ];
 
 /// What is asked about each key.
-const QUESTIONS: &[&str] = &["GET", "HGETALL", "HPEXPIRETIME", "SMEMBERS", "LRANGE", "ZRANGE", "PEXPIRETIME"];
+const QUESTIONS: &[&str] =
+    &["GET", "HGETALL", "HPEXPIRETIME", "SMEMBERS", "SPEXPIRETIME", "LRANGE", "ZRANGE", "ZPEXPIRETIME", "PEXPIRETIME"];
 
 const KEYS: &[&str] = &["s1", "s2", "s3", "h1", "h2", "t1", "t2", "t3", "l1", "l2", "z1", "z2", "y1", "y2"];
 
@@ -249,6 +260,10 @@ fn dump(console: &mut Console) -> Vec<String> {
                     let fields = &MEMBERS[..6];
                     words.extend(["FIELDS", "6"]);
                     words.extend(fields);
+                }
+                "SPEXPIRETIME" | "ZPEXPIRETIME" => {
+                    words.extend(["MEMBERS", "7"]);
+                    words.extend(&MEMBERS[..7]);
                 }
                 "ZRANGE" => words.extend(["0", "-1", "WITHSCORES"]),
                 _ => {}
@@ -485,6 +500,40 @@ fn a_change_is_absolute() {
         ("ZINCRBY z1 1 a", &["ZADD z1 2 a"]),
         ("ZREMRANGEBYRANK z1 0 1", &["ZREM z1 c a"]),
         ("ZMPOP 1 z1 MAX COUNT 2", &["ZPOPMAX z1 2"]),
+        ("XADD x1 1-1 f v", &["XADD x1 1-1 f v"]),
+        ("XADD x1 2-1 f v", &["XADD x1 2-1 f v"]),
+        (
+            "XADD x1 IDMP p 1 MAXLEN 2 * f v",
+            &[
+                "XADD x1 1767225600000-0 f v",
+                "XCFGSET x1 IDMP-DURATION 100 IDMP-MAXSIZE 100",
+                "XIDMPRECORD x1 p 1 1767225600000-0",
+                "XTRIM x1 MINID = 2-1",
+            ],
+        ),
+        ("XADD x1 IDMP p 1 * f w", &[]),
+        ("XCFGSET x1 IDMP-MAXSIZE 5", &["XCFGSET x1 IDMP-DURATION 100 IDMP-MAXSIZE 5"]),
+        ("XGROUP CREATE x1 g 0", &["XGROUP CREATE x1 g 0-0 ENTRIESREAD -1"]),
+        ("XNACK x1 g SILENT IDS 1 2-1 FORCE", &["XNACK x1 g FAIL IDS 1 2-1 RETRYCOUNT 0 FORCE"]),
+        (
+            "XREADGROUP GROUP g c COUNT 1 CLAIM 5 STREAMS x1 >",
+            &["XGROUP CREATECONSUMER x1 g c", "XCLAIM x1 g c 0 2-1 TIME 1767225600000 RETRYCOUNT 1 FORCE JUSTID"],
+        ),
+        ("XDELEX x1 ACKED IDS 1 2-1", &[]),
+        ("XDELEX x1 DELREF IDS 2 2-1 9-9", &["XDEL x1 2-1", "XACK x1 g 2-1"]),
+        ("ZADD z2 1 a 2 b", &["ZADD z2 1 a 2 b"]),
+        ("ZPEXPIRE z2 5000 MEMBERS 2 a none", &["ZPEXPIREAT z2 1767225605000 MEMBERS 1 a"]),
+        ("ZINCRBY z2 1 a", &["ZADD z2 2 a", "ZPEXPIREAT z2 1767225605000 MEMBERS 1 a"]),
+        ("COPY z2 z3", &["ZADD z3 2 a 2 b", "ZPEXPIREAT z3 1767225605000 MEMBERS 1 a"]),
+        ("ZADD z2 2 a", &["ZADD z2 2 a"]),
+        ("ZADD z2 2 a", &[]),
+        ("ZPERSIST z3 MEMBERS 1 a", &["ZPERSIST z3 MEMBERS 1 a"]),
+        ("ZEXPIRE z3 0 MEMBERS 1 a", &["ZREM z3 a"]),
+        ("SADD t9 a 1", &["SADD t9 a 1"]),
+        ("SEXPIRE t9 5 MEMBERS 2 1 2", &["SPEXPIREAT t9 1767225605000 MEMBERS 1 1"]),
+        ("SADD t9 1", &[]),
+        ("RENAME t9 t8", &["DEL t9", "SADD t8 a 1", "SPEXPIREAT t8 1767225605000 MEMBERS 1 1"]),
+        ("SPERSIST t8 MEMBERS 1 1", &["SPERSIST t8 MEMBERS 1 1"]),
         ("FLUSHDB", &["FLUSHDB"]),
         ("FLUSHALL", &["FLUSHALL"]),
         ("SWAPDB 0 1", &["SWAPDB 0 1"]),

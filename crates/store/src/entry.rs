@@ -261,14 +261,21 @@ impl<'a> EntryRef<'a> {
         (self.flags() & EXPIRES != 0).then(|| unsafe { self.0.add(HEADER).cast::<i64>().read() })
     }
 
-    /// When the first field of a hash expires, in Unix milliseconds.
+    /// When the first field of a hash, or member of a set or sorted set, expires, in Unix milliseconds.
     #[inline]
     pub fn field_due(self) -> Option<i64> {
-        // SAFETY: the type that the encoding stands for.
-        (self.encoding() == Encoding::Hash).then(|| unsafe { self.fixed::<Hash>() }.soonest())?
+        // SAFETY: the types that the encodings stand for.
+        unsafe {
+            match self.encoding() {
+                Encoding::Hash => self.fixed::<Hash>().soonest(),
+                Encoding::Set => self.fixed::<Set>().soonest(),
+                Encoding::ZSet => self.fixed::<ZSet>().soonest(),
+                _ => None,
+            }
+        }
     }
 
-    /// When there is something to expire: the key, or a field of the hash.
+    /// When there is something to expire: the key, or a field or member of it.
     #[inline]
     pub fn next_due(self) -> Option<i64> {
         match (self.expire_at(), self.field_due()) {

@@ -14,9 +14,10 @@ pub use live::Live;
 
 use crate::member::{MemberRef, Members};
 use crate::packed::Packed;
+use crate::timed::TimedTable;
 use crate::{Limits, Str};
 use std::iter;
-use timed::{TimedPacked, TimedTable};
+use timed::TimedPacked;
 
 /// What a field was: its value, and when it would have expired (Unix ms).
 pub use crate::member::Old;

@@ -22,6 +22,7 @@ pub mod sync;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod timed;
 pub mod tracking;
 pub mod txn;
 pub mod value;

@@ -23,6 +23,10 @@ pub struct Limits {
     pub stream_node_bytes_max: usize,
     /// `stream-node-max-entries`: entries of one packed node of a stream, at most; 0 for no limit.
     pub stream_node_entries_max: usize,
+    /// `stream-idmp-duration`: seconds for which a producer's mark on an entry counts, in streams not configured themselves.
+    pub stream_mark_seconds: u64,
+    /// `stream-idmp-maxsize`: how many marks of one producer count, likewise.
+    pub stream_marks_max: u64,
     /// `hll-sparse-max-bytes`: bytes of a HyperLogLog in its sparse form, at most.
     pub hll_sparse_bytes_max: usize,
 }
@@ -40,6 +44,8 @@ impl Default for Limits {
             zset_value_bytes_max: 64,
             stream_node_bytes_max: 4096,
             stream_node_entries_max: 100,
+            stream_mark_seconds: 100,
+            stream_marks_max: 100,
             hll_sparse_bytes_max: 3000,
         }
     }

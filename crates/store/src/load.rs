@@ -25,7 +25,7 @@ impl ShardData {
         self.insert(db, hash, entry);
         let part = self.db_or_new(db);
         part.volatile += u32::from(expires);
-        part.volatile_hashes += u32::from(timed);
+        part.volatile_items += u32::from(timed);
         if let Some(at) = due {
             self.expiry.add(now_ms, hash, db, at);
         }

@@ -1,13 +1,15 @@
 //! The set type: integers in a sorted array, or members packed while small, then in a table.
 //!
 //! The rules by which the form changes are those of Redis 7.2 and later: a set starts with the form that its first member
-//! and [`Limits`] allow, goes only from integers to packed to table, and never back.
+//! and [`Limits`] allow, goes only from integers to packed to table, and never back. The first expiry time that a member gets
+//! makes it a table that can keep one for each member; sets without pay nothing for it.
 
 mod int_set;
 
 use crate::member::Members;
 use crate::packed::Packed;
 use crate::str::parse_int;
+use crate::timed::{TimedTable, members_expire};
 use crate::{Limits, Str};
 use int_set::IntSet;
 
@@ -22,6 +24,7 @@ enum Form {
     Ints(IntSet),
     Packed(Packed),
     Table(Box<Members>),
+    Timed(Box<TimedTable>),
 }
 
 impl Set {
@@ -50,6 +53,7 @@ impl Set {
             Form::Ints(ints) => ints.len(),
             Form::Packed(packed) => packed.len(),
             Form::Table(table) => table.len(),
+            Form::Timed(timed) => timed.table().len(),
         }
     }
 
@@ -63,7 +67,7 @@ impl Set {
         match &self.form {
             Form::Ints(_) => "intset",
             Form::Packed(_) => "listpack",
-            Form::Table(_) => "hashtable",
+            Form::Table(_) | Form::Timed(_) => "hashtable",
         }
     }
 
@@ -73,7 +77,49 @@ impl Set {
             Form::Ints(ints) => parse_int(member).is_some_and(|n| ints.contains(n)),
             Form::Packed(packed) => packed.find(member, 0).is_some(),
             Form::Table(table) => table.get(member).is_some(),
+            Form::Timed(timed) => timed.table().get(member).is_some(),
         }
+    }
+
+    /// When a member expires (Unix ms), if it is there and ever does.
+    pub fn expiry(&self, member: &[u8]) -> Option<i64> {
+        match &self.form {
+            Form::Timed(timed) => timed.table().get(member)?.expire_at,
+            _ => None,
+        }
+    }
+
+    /// Has a member, which is there, expire at a Unix time in ms, or live for ever; when it would have expired before.
+    pub fn set_expiry(&mut self, member: &[u8], expire_at: Option<i64>) -> Option<i64> {
+        if expire_at.is_none() && !matches!(self.form, Form::Timed(_)) || !self.contains(member) {
+            return None;
+        }
+        self.timed().set(member, b"", expire_at).and_then(|(_, at)| at)
+    }
+
+    /// When the first member expires (Unix ms), if any ever does. O(log n).
+    pub fn soonest(&self) -> Option<i64> {
+        if let Form::Timed(timed) = &self.form { timed.soonest() } else { None }
+    }
+
+    /// Whether every member is due. O(log n).
+    pub fn is_over(&self, now_ms: i64) -> bool {
+        if let Form::Timed(timed) = &self.form { timed.is_over(now_ms) } else { self.is_empty() }
+    }
+
+    /// The members that are due, the longest due first; up to `max`.
+    pub fn due_members(&self, now_ms: i64, max: usize) -> Vec<Vec<u8>> {
+        match &self.form {
+            Form::Timed(timed) => timed.due(now_ms).take(max).map(|member| member.key.to_vec()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The members that expire, and when (Unix ms).
+    pub fn times(&self) -> impl Iterator<Item = (&[u8], i64)> {
+        let timed = if let Form::Timed(timed) = &self.form { Some(timed) } else { None };
+        let members = timed.into_iter().flat_map(|timed| timed.table().iter());
+        members.filter_map(|member| Some((member.key, member.expire_at?)))
     }
 
     /// Announces that a command adds `count` members, `first` being the first, even if they are not all different: an
@@ -143,6 +189,7 @@ impl Set {
                 }
             }
             Form::Table(table) => table.insert(member),
+            Form::Timed(timed) => timed.table().get(member).is_none() && timed.set(member, b"", None).is_none(),
         }
     }
 
@@ -158,6 +205,7 @@ impl Set {
                 None => false,
             },
             Form::Table(table) => table.remove(member).is_some(),
+            Form::Timed(timed) => timed.remove(member).is_some(),
         }
     }
 
@@ -166,7 +214,8 @@ impl Set {
         let (ints, packed, table) = match &self.form {
             Form::Ints(ints) => (Some(ints), None, None),
             Form::Packed(packed) => (None, Some(packed), None),
-            Form::Table(table) => (None, None, Some(table)),
+            Form::Table(table) => (None, None, Some(&**table)),
+            Form::Timed(timed) => (None, None, Some(timed.table())),
         };
         let ints = ints.into_iter().flat_map(|ints| ints.iter()).map(Str::Int);
         let packed = packed.into_iter().flatten();
@@ -181,6 +230,7 @@ impl Set {
             Form::Ints(ints) => ints.get(index).map(Str::Int),
             Form::Packed(packed) => packed.get(index),
             Form::Table(table) => table.random(random).map(|member| Str::Bytes(member.key)),
+            Form::Timed(timed) => timed.table().random(random).map(|member| Str::Bytes(member.key)),
         }
     }
 
@@ -193,6 +243,7 @@ impl Set {
                 0
             }
             Form::Table(table) => table.scan(cursor, count, |member| f(Str::Bytes(member.key))),
+            Form::Timed(timed) => timed.table().scan(cursor, count, |member| f(Str::Bytes(member.key))),
         }
     }
 
@@ -202,6 +253,7 @@ impl Set {
             Form::Ints(ints) => ints.memory_bytes(),
             Form::Packed(packed) => packed.memory_bytes(),
             Form::Table(table) => table.memory_bytes(),
+            Form::Timed(timed) => timed.memory_bytes(),
         }
     }
 
@@ -209,6 +261,7 @@ impl Set {
     pub fn free_some(&mut self, count: usize) -> bool {
         match &mut self.form {
             Form::Table(table) => table.free_some(count),
+            Form::Timed(timed) => timed.free_some(count),
             form => {
                 *form = Form::Ints(IntSet::new());
                 true
@@ -216,7 +269,20 @@ impl Set {
         }
     }
 
-    /// The table, which any other form is changed into.
+    /// The table that keeps expiry times, which any other form is changed into.
+    fn timed(&mut self) -> &mut TimedTable {
+        if !matches!(self.form, Form::Timed(_)) {
+            members_expire();
+            let table = std::mem::replace(self.table(), Members::new());
+            self.form = Form::Timed(Box::new(TimedTable::new(table)));
+        }
+        match &mut self.form {
+            Form::Timed(timed) => timed,
+            _ => unreachable!("the set was just changed"),
+        }
+    }
+
+    /// The table, which any other form but that with expiry times is changed into.
     fn table(&mut self) -> &mut Members {
         if !matches!(self.form, Form::Table(_)) {
             let mut table = Box::new(Members::new());

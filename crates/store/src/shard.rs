@@ -35,20 +35,20 @@ pub struct Db {
     pub table: Table<Entry>,
     /// How many of them have an expiry time.
     pub volatile: u32,
-    /// How many of them are hashes with fields that have one.
-    pub volatile_hashes: u32,
+    /// How many of them are hashes, sets and sorted sets with fields or members that have one.
+    pub volatile_items: u32,
 }
 
 impl Db {
-    /// Whether any key, or field of a hash, has an expiry time.
+    /// Whether any key, field or member has an expiry time.
     #[inline]
     pub fn any_volatile(&self) -> bool {
-        (self.volatile | self.volatile_hashes) != 0
+        (self.volatile | self.volatile_items) != 0
     }
 
     /// How many keys need a registration in the expiry index, at most.
     fn registered_max(&self) -> usize {
-        self.volatile as usize + self.volatile_hashes as usize
+        self.volatile as usize + self.volatile_items as usize
     }
 }
 

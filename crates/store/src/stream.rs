@@ -7,12 +7,16 @@
 
 mod group;
 mod node;
+mod producers;
 mod rebuild;
 #[cfg(test)]
 mod tests;
+mod trim;
 
-pub use group::{Actor, Claim, Claimed, Consumer, Group, Pending};
+pub use group::{Actor, Claim, Claimed, Consumer, Group, Holder, Pending};
 pub use node::{Entry, Fields};
+pub use producers::{Mark, Producers};
+pub use trim::{Keep, References, Trim, Trimmed};
 
 use crate::Limits;
 use node::Node;
@@ -63,26 +67,6 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// What trimming keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// The newest so many entries.
-    MaxLen(u64),
-    /// The entries with this id or a higher one.
-    MinId(StreamId),
-}
-
-/// How to trim a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trim {
-    /// What stays.
-    pub keep: Keep,
-    /// Removes only whole nodes (`~`).
-    pub approximate: bool,
-    /// Entries to remove at most (LIMIT), whole nodes only; `None` for no limit.
-    pub limit: Option<u64>,
-}
-
 /// Nodes by the id with which each began, which is not above any entry's in it.
 type Nodes = BTreeMap<StreamId, Arc<Node>>;
 
@@ -104,6 +88,7 @@ pub struct Stream {
     max_deleted_id: StreamId,
     entries_added: u64,
     groups: BTreeMap<Box<[u8]>, Arc<Group>>,
+    producers: Option<Arc<Producers>>,
 }
 
 const _: () = {
@@ -250,39 +235,14 @@ impl Stream {
         true
     }
 
-    /// Removes the oldest entries; how many.
-    pub fn trim(&mut self, trim: &Trim) -> u64 {
-        let mut removed = 0;
-        while let Some(mut first) = self.nodes.first_entry() {
-            let base = *first.key();
-            let entries = first.get().len();
-            let excess = match trim.keep {
-                Keep::MaxLen(max) => self.len.saturating_sub(max).min(entries),
-                Keep::MinId(min) => first.get().count_below(base, min),
-            };
-            if excess == 0 || trim.limit.is_some_and(|limit| removed + entries > limit) {
-                break;
-            }
-            if excess < entries {
-                if !trim.approximate {
-                    Arc::make_mut(first.get_mut()).remove_first(excess);
-                    self.len -= excess;
-                    removed += excess;
-                }
-                break;
-            }
-            first.remove();
-            self.len -= entries;
-            removed += entries;
-        }
-        removed
-    }
-
     /// Bytes on the heap; of groups an estimate. O(n / 100).
     pub fn memory_bytes(&self) -> usize {
         let node = |node: &Arc<Node>| node.memory_bytes() + size_of::<(StreamId, Node)>() + 3 * size_of::<usize>();
         let group = |(name, group): (&[u8], &Group)| name.len() + size_of::<Group>() + group.memory_bytes();
-        size_of::<Stream>() + self.nodes.values().map(node).sum::<usize>() + self.groups().map(group).sum::<usize>()
+        size_of::<Stream>()
+            + self.nodes.values().map(node).sum::<usize>()
+            + self.groups().map(group).sum::<usize>()
+            + self.producers.as_ref().map_or(0, |producers| producers.memory_bytes())
     }
 
     /// Frees about `n` entries or pending entries of a stream that is to be dropped, so that a large one goes in small

@@ -1,7 +1,7 @@
 //! The sorted-set type: members with scores, ordered by score and, among equal scores, by the members' bytes.
 //!
 //! Small sets are one packed block (`packed`), larger ones a hash table and a counted B+tree (`tree`, `btree`); a set
-//! that has grown stays so. Everything about ranges is arithmetic on ranks: `rank_range` and `lex_rank_range` turn a
+//! that has grown stays so. One with members that expire has grown. Everything about ranges is arithmetic on ranks: `rank_range` and `lex_rank_range` turn a
 //! range into ranks, `iter_from_rank` and `remove_rank_range` take ranks. Ranks are 0-based and ascending.
 
 mod btree;
@@ -12,6 +12,7 @@ mod tests;
 mod tree;
 
 use crate::packed::are_distinct;
+use crate::timed::TimedTable;
 use crate::{Limits, Str};
 use packed::Packed;
 use std::cmp::Ordering;
@@ -128,6 +129,51 @@ impl ZSet {
             Form::Packed(packed) => packed.score(member),
             Form::Tree(tree) => tree.score(member),
         }
+    }
+
+    /// When a member expires (Unix ms), if it is there and ever does.
+    pub fn expiry(&self, member: &[u8]) -> Option<i64> {
+        self.times_table()?.table().get(member)?.expire_at
+    }
+
+    fn times_table(&self) -> Option<&TimedTable> {
+        if let Form::Tree(tree) = &self.0 { tree.times() } else { None }
+    }
+
+    /// Has a member, which is there, expire at a Unix time in ms, or live for ever; when it would have expired before.
+    pub fn set_expiry(&mut self, member: &[u8], expire_at: Option<i64>) -> Option<i64> {
+        if expire_at.is_none() && self.times_table().is_none() || self.score(member).is_none() {
+            return None;
+        }
+        if let Form::Packed(packed) = &self.0 {
+            self.0 = Form::Tree(Box::new(build_tree(packed.iter(0, false))));
+        }
+        match &mut self.0 {
+            Form::Tree(tree) => tree.set_expiry(member, expire_at),
+            Form::Packed(_) => unreachable!("it was just made a tree"),
+        }
+    }
+
+    /// When the first member expires (Unix ms), if any ever does. O(log n).
+    pub fn soonest(&self) -> Option<i64> {
+        self.times_table()?.soonest()
+    }
+
+    /// Whether every member is due. O(log n).
+    pub fn is_over(&self, now_ms: i64) -> bool {
+        self.times_table().map_or(self.is_empty(), |times| times.table().len() == self.len() && times.is_over(now_ms))
+    }
+
+    /// The members that are due, the longest due first; up to `max`.
+    pub fn due_members(&self, now_ms: i64, max: usize) -> Vec<Vec<u8>> {
+        let due = self.times_table().into_iter().flat_map(|times| times.due(now_ms));
+        due.take(max).map(|member| member.key.to_vec()).collect()
+    }
+
+    /// The members that expire, and when (Unix ms).
+    pub fn times(&self) -> impl Iterator<Item = (&[u8], i64)> {
+        let members = self.times_table().into_iter().flat_map(|times| times.table().iter());
+        members.filter_map(|member| Some((member.key, member.expire_at?)))
     }
 
     /// Adds `member`, or gives it a new score; its old score. `score` is not NaN. A score equal to the old one changes
@@ -323,7 +369,13 @@ impl Clone for Form {
     fn clone(&self) -> Form {
         match self {
             Form::Packed(packed) => Form::Packed(packed.clone()),
-            Form::Tree(tree) => Form::Tree(Box::new(build_tree(tree.iter(0, false)))),
+            Form::Tree(tree) => {
+                let mut copy = build_tree(tree.iter(0, false));
+                for member in tree.times().into_iter().flat_map(|times| times.table().iter()) {
+                    copy.set_expiry(member.key, member.expire_at);
+                }
+                Form::Tree(Box::new(copy))
+            }
         }
     }
 }

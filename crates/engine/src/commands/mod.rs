@@ -22,6 +22,7 @@ mod hyperloglog;
 mod increx;
 mod lcs;
 mod list;
+mod members;
 mod migrate;
 mod object;
 mod pubsub;
@@ -62,6 +63,8 @@ pub static FAMILIES: &[&[Command]] = &[
     hyperloglog::COMMANDS,
     increx::COMMANDS,
     list::COMMANDS,
+    members::SET_COMMANDS,
+    members::ZSET_COMMANDS,
     list::movem::COMMANDS,
     migrate::COMMANDS,
     object::COMMANDS,

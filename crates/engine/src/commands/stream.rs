@@ -4,9 +4,11 @@
 //! really holds a pending entry with which time and count. Replaying the changes in order gives an equal stream; only the
 //! times at which consumers were last seen are not kept.
 
+mod delete;
 mod entries;
 mod groups;
 mod id;
+mod idempotent;
 mod info;
 mod pending;
 mod read;
@@ -28,7 +30,9 @@ pub static COMMANDS: &[Command] = &[
         arity: -5,
         keys: &[KEY.update()],
         flags: Flags::DENYOOM.and(Flags::FAST),
-        syntax: "key [NOMKSTREAM] trim:[strategy:<MAXLEN | MINID> operator:[equal:= | approximately:~] threshold/string [LIMIT count]] \
+        syntax: "key [NOMKSTREAM] condition:[KEEPREF | DELREF | ACKED] \
+                 idmp:[IDMPAUTO producer-id | idmp:(IDMP producer-id idempotent-id)] \
+                 trim:[strategy:<MAXLEN | MINID> operator:[equal:= | approximately:~] threshold/string [LIMIT count]] \
                  id-selector:<auto-id:* | id> field value [field value ...]",
         summary: "Adds an entry to a stream, which is made if it is not there.",
         complexity: "O(1), and O(N) in the number of entries trimmed",
@@ -78,10 +82,22 @@ pub static COMMANDS: &[Command] = &[
         ..BASE
     },
     Command {
+        name: "XDELEX",
+        arity: -5,
+        keys: &[KEY.delete()],
+        flags: Flags::FAST,
+        since: "8.2.0",
+        syntax: "key condition:[KEEPREF | DELREF | ACKED] ids:(IDS numids id [id ...])",
+        summary: "Removes entries from a stream, and from what groups have pending, or only those that all groups acknowledged.",
+        complexity: "O(1) for every id and group",
+        run: Run::Write(delete::xdelex),
+        ..BASE
+    },
+    Command {
         name: "XTRIM",
         arity: -4,
         keys: &[KEY.delete()],
-        syntax: "key trim:(strategy:<MAXLEN | MINID> operator:[equal:= | approximately:~] threshold/string [LIMIT count])",
+        syntax: "key trim:(strategy:<MAXLEN | MINID> operator:[equal:= | approximately:~] threshold/string [LIMIT count]) condition:[KEEPREF | DELREF | ACKED]",
         summary: "Removes the oldest entries of a stream.",
         complexity: "O(N) in the number of entries removed",
         tips: &["nondeterministic_output"],
@@ -104,7 +120,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::keyword("STREAMS", 1, 2).read()],
         find_keys: Some(|words, f| read::find_keys(words, false, f)),
         flags: Flags::READONLY,
-        syntax: "[COUNT count] [BLOCK milliseconds] streams:(STREAMS key [key ...] id [id ...])",
+        syntax: "[COUNT count] [MAXCOUNT maxcount] [MAXSIZE maxsize] [BLOCK milliseconds] streams:(STREAMS key [key ...] id [id ...])",
         summary: "Returns the entries of streams after given ids, and waits for one if there is none.",
         complexity: "O(N) in the number of entries returned",
         run: Run::Wait(read::xread),
@@ -115,7 +131,8 @@ pub static COMMANDS: &[Command] = &[
         arity: -7,
         keys: &[Keys::keyword("STREAMS", 4, 2).read()],
         find_keys: Some(|words, f| read::find_keys(words, true, f)),
-        syntax: "group-block:(GROUP group consumer) [COUNT count] [BLOCK milliseconds] [NOACK] streams:(STREAMS key [key ...] id [id ...])",
+        syntax: "group-block:(GROUP group consumer) [COUNT count] [MAXCOUNT maxcount] [MAXSIZE maxsize] [BLOCK milliseconds] \
+                 [CLAIM min-idle-time] [NOACK] streams:(STREAMS key [key ...] id [id ...])",
         summary: "Delivers entries to a consumer of a group that nobody in the group got yet, or those it has not acknowledged.",
         complexity: "O(N) in the number of entries returned",
         run: Run::Wait(read::xreadgroup),
@@ -130,6 +147,52 @@ pub static COMMANDS: &[Command] = &[
         summary: "Acknowledges entries that a group delivered.",
         complexity: "O(1) for every id",
         run: Run::Write(pending::xack),
+        ..BASE
+    },
+    Command {
+        name: "XACKDEL",
+        arity: -6,
+        keys: &[KEY.with(Access::RW.and(Access::DELETE).and(Access::UPDATE))],
+        flags: Flags::FAST,
+        since: "8.2.0",
+        syntax: "key group condition:[KEEPREF | DELREF | ACKED] ids:(IDS numids id [id ...])",
+        summary: "Acknowledges entries that a group delivered and removes them from the stream.",
+        complexity: "O(1) for every id and group",
+        run: Run::Write(delete::xackdel),
+        ..BASE
+    },
+    Command {
+        name: "XNACK",
+        arity: -7,
+        keys: &[KEY.update()],
+        flags: Flags::FAST,
+        since: "8.8.0",
+        syntax: "key group mode:<SILENT | FAIL | FATAL> ids:(IDS numids id [id ...]) [RETRYCOUNT count] [FORCE]",
+        summary: "Gives pending entries back to their group, for others to claim at once.",
+        complexity: "O(log N) for every id, N being the group's pending entries",
+        run: Run::Write(pending::xnack),
+        ..BASE
+    },
+    Command {
+        name: "XCFGSET",
+        arity: -2,
+        keys: &[KEY.update()],
+        flags: Flags::FAST,
+        since: "8.6.0",
+        syntax: "key [IDMP-DURATION idmp-duration] [IDMP-MAXSIZE idmp-maxsize]",
+        summary: "Sets for how long a stream remembers which entries its producers sent, and how many of each.",
+        run: Run::Write(idempotent::xcfgset),
+        ..BASE
+    },
+    Command {
+        name: "XIDMPRECORD",
+        arity: 5,
+        keys: &[KEY.update()],
+        flags: Flags::DENYOOM.and(Flags::FAST),
+        since: "8.8.0",
+        syntax: "key pid iid stream-id",
+        summary: "Notes under which id of its own a producer sent an entry. For the log.",
+        run: Run::Write(idempotent::xidmprecord),
         ..BASE
     },
     Command {
@@ -330,6 +393,11 @@ fn write_id(reply: &mut Reply, id: StreamId) {
 /// Writes an entry: its id, then its fields and values in one array.
 fn write_entry(reply: &mut Reply, entry: Entry) {
     reply.array(2);
+    write_entry_parts(reply, entry);
+}
+
+/// Writes an entry as two values.
+fn write_entry_parts(reply: &mut Reply, entry: Entry) {
     write_id(reply, entry.id);
     reply.array(entry.fields.len() * 2);
     for (field, value) in entry.fields {

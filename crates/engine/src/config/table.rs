@@ -303,6 +303,8 @@ pub static TABLE: &[Row] = &[
     row("slowlog-max-len", Int(0, i64::MAX), "128").alias("commandlog-slow-execution-max-len").to(|s, v| s.slowlog_max_len = v.int() as usize),
     row("socket-mark-id", Int(0, UINT_MAX), "0").immutable(),
     row("stop-writes-on-bgsave-error", YesNo, "yes").to(|s, v| s.stop_writes_on_bgsave_error = v.yes()),
+    row("stream-idmp-duration", Int(1, 86400), "100").to(|s, v| s.limits.stream_mark_seconds = v.int() as u64),
+    row("stream-idmp-maxsize", Int(1, 10000), "100").to(|s, v| s.limits.stream_marks_max = v.int() as u64),
     row("stream-node-max-bytes", ANY_SIZE, "4096").to(|s, v| s.limits.stream_node_bytes_max = v.size() as usize),
     row("stream-node-max-entries", Int(0, i64::MAX), "100").to(|s, v| s.limits.stream_node_entries_max = v.int() as usize),
     row("supervised", Choice(&["upstart", "systemd", "auto", "no"]), "no").immutable(),

@@ -56,8 +56,7 @@ pub fn value_kind(value: ValueRef<'_>, format: &Format) -> u8 {
             "listpack" | "listpackex" if hash.memory_bytes() <= PACKED_BYTES_MAX => kind::HASH_LISTPACK,
             _ => kind::HASH,
         },
-        ValueRef::Stream(_) if newer => kind::STREAM_LISTPACKS_3,
-        ValueRef::Stream(_) => kind::STREAM_LISTPACKS_2,
+        ValueRef::Stream(stream) => stream::kind_of(stream, format),
     }
 }
 

@@ -7,7 +7,7 @@
 use super::decode::{decode_value, module_name, skip_value};
 use super::types::{Dialect, Version, kind, opcode};
 use super::writer::Access;
-use super::{RdbError, Reader, Text, crc64};
+use super::{RdbError, Reader, Text, crc64, times};
 use kelda_store::Limits;
 use kelda_store::value::Value;
 use std::fmt;
@@ -110,6 +110,8 @@ struct Record {
     kind: u8,
     start: usize,
     end: usize,
+    /// When its members expire, if that stands before it.
+    times: Option<Vec<u8>>,
 }
 
 /// A key of a block.
@@ -124,6 +126,7 @@ pub struct RawEntry<'a> {
     dialect: Dialect,
     bytes: &'a [u8],
     offset: u64,
+    times: Option<&'a [u8]>,
 }
 
 /// What [`RdbFile::scan`] found.
@@ -313,7 +316,7 @@ impl<R: Read> RdbFile<R> {
 /// Finds the end of the record that begins at `reader`, which is `at` bytes into the block.
 fn scan(reader: &mut Reader<'_>, at: usize, db: &mut u64, block: &mut Block) -> Result<Found, RdbError> {
     let all = reader.remaining();
-    let mut record = Record { db: *db, expire_at: None, access: None, kind: 0, start: 0, end: 0 };
+    let mut record = Record { db: *db, expire_at: None, access: None, kind: 0, start: 0, end: 0, times: None };
     loop {
         match reader.byte()? {
             opcode::EXPIRE_TIME_MS => record.expire_at = Some(reader.i64_le()?),
@@ -330,8 +333,13 @@ fn scan(reader: &mut Reader<'_>, at: usize, db: &mut u64, block: &mut Block) -> 
                 return Ok(Found::Other);
             }
             opcode::AUX => {
-                let fact = (reader.text()?.into_vec(), reader.text()?.into_vec());
-                block.facts.push(fact);
+                let (name, fact) = (reader.text()?.into_vec(), reader.text()?.into_vec());
+                if name == times::NAME {
+                    // It belongs to the key that follows.
+                    record.times = Some(fact);
+                    continue;
+                }
+                block.facts.push((name, fact));
                 return Ok(Found::Other);
             }
             opcode::FUNCTION2 => {
@@ -391,6 +399,7 @@ impl Block {
             // The range was found in these bytes.
             bytes: self.bytes.get(record.start..record.end).unwrap_or_default(),
             offset: self.offset + record.start as u64,
+            times: record.times.as_deref(),
         })
     }
 
@@ -425,7 +434,10 @@ impl<'a> RawEntry<'a> {
             Ok(_) if !reader.is_empty() => {
                 Err(error(Some(key.into_vec()), RdbError::Corrupt("a value that ends before its end")))
             }
-            Ok(value) => Ok((key, Some(value))),
+            Ok(mut value) => match self.times.map_or(Ok(()), |times| times::apply(&mut value, times)) {
+                Ok(()) => Ok((key, Some(value))),
+                Err(why) => Err(error(Some(key.into_vec()), why)),
+            },
             Err(RdbError::Empty) => Ok((key, None)),
             // The record was found to be whole: its inside lies.
             Err(RdbError::Truncated) => {

@@ -13,6 +13,7 @@ mod packed;
 pub mod payload;
 mod reader;
 mod stream;
+mod times;
 mod types;
 mod writer;
 

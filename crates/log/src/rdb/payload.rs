@@ -1,7 +1,8 @@
 //! The payload of DUMP and RESTORE: type, value, RDB version (2 bytes), CRC-64 of all before it (8 bytes); both lowest byte first.
+//! Behind a set or sorted set with members that expire stands when ([`times`]).
 
 use super::types::{Dialect, Version, opcode};
-use super::{Format, RdbError, Reader, crc64, decode_value, encode_value, value_kind};
+use super::{Format, RdbError, Reader, crc64, decode_value, encode_value, times, value_kind};
 use kelda_store::Limits;
 use kelda_store::value::{Value, ValueRef};
 
@@ -19,6 +20,7 @@ pub fn dump(value: ValueRef<'_>, format: &Format) -> Vec<u8> {
     let kind = value_kind(value, format);
     let mut out = vec![kind];
     encode_value(value, format, &mut out);
+    times::put(value, format, &mut out);
     seal(&mut out, format.version.max(Version::of_kind(kind)));
     out
 }
@@ -33,7 +35,10 @@ pub fn restore(payload: &[u8], limits: &Limits, trusted: bool) -> Result<Value, 
             reader.skip_key_meta()?;
             kind = reader.byte()?;
         }
-        let value = decode_value(kind, version.dialect(), &mut reader, limits)?;
+        let mut value = decode_value(kind, version.dialect(), &mut reader, limits)?;
+        if !reader.is_empty() {
+            times::apply(&mut value, &times::read(&mut reader)?)?;
+        }
         if reader.is_empty() { Ok(value) } else { Err(RdbError::Corrupt("more than one value")) }
     };
     read().map_err(PayloadError::Value)

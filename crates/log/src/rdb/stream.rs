@@ -6,10 +6,10 @@
 
 use super::encode::{Format, put_blob, put_listpack_blob, put_number, put_text};
 use super::packed::Elements;
-use super::types::kind;
+use super::types::{Version, kind};
 use super::{RdbError, Reader};
 use kelda_store::packed::Packed;
-use kelda_store::stream::{Entry, Group, Stream, StreamId};
+use kelda_store::stream::{Entry, Group, Mark, Producers, Stream, StreamId};
 use kelda_store::{Limits, Str};
 use std::collections::BTreeMap;
 
@@ -93,7 +93,12 @@ pub(super) fn decode(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Resu
         decode_group(parts, reader, group)?;
     }
     if parts >= Parts::Producers {
-        skip_producers(reader)?;
+        let producers = decode_producers(reader)?;
+        // Redis tells the settings of every stream. Where they are this server's and nothing was marked, that says nothing.
+        let unused = Producers::new(limits.stream_mark_seconds, limits.stream_marks_max);
+        if producers != unused {
+            stream.set_producers(producers);
+        }
     }
     Ok(stream)
 }
@@ -123,14 +128,33 @@ fn decode_group(parts: Parts, reader: &mut Reader<'_>, group: &mut Group) -> Res
             group.set_pending(id, &name, delivery_time, delivery_count);
         }
     }
-    if parts >= Parts::GivenBack && reader.number()? != 0 {
-        return Err(RdbError::Unsupported("entries of a stream that a consumer gave back (XNACK)"));
+    if parts >= Parts::GivenBack {
+        for _ in 0..reader.count(16)? {
+            let id = stream_id(reader.array()?);
+            let given_back = pending.remove(&id).ok_or(RdbError::Corrupt("what was given back is not pending"))?;
+            group.give_back(id, given_back.1);
+        }
     }
     if pending.is_empty() { Ok(()) } else { Err(RdbError::Corrupt("a pending entry without a consumer")) }
 }
 
-/// Passes over what makes producers idempotent: settings, the ids that each one used lately, counters. It only matters to entries
-/// that are sent twice, within seconds.
+/// Reads what makes producers idempotent: settings, the marks that each one made, counters.
+fn decode_producers(reader: &mut Reader<'_>) -> Result<Producers, RdbError> {
+    let (seconds, max) = (reader.number()?, reader.number()?);
+    let mut producers = Producers::new(seconds, max);
+    for _ in 0..reader.count(2)? {
+        let name = reader.text()?.into_vec();
+        for _ in 0..reader.count(3)? {
+            let id = reader.text()?.into_vec();
+            let entry = number_id(reader)?;
+            // What does not count any more is as good as not there: the time does not matter.
+            producers.insert(Mark { producer: &name, id: &id }, entry, 0);
+        }
+    }
+    producers.set_counters(reader.number()?, reader.number()?);
+    Ok(producers)
+}
+
 fn skip_producers(reader: &mut Reader<'_>) -> Result<(), RdbError> {
     number_id(reader)?;
     for _ in 0..reader.count(2)? {
@@ -258,6 +282,19 @@ fn put_id(id: StreamId, out: &mut Vec<u8>) {
 const NODE_ENTRIES_MAX: usize = 100;
 const NODE_BYTES_MAX: usize = 4096;
 
+/// The type under which a stream is written: the oldest that can tell all of it, and no older than `format` would have it.
+pub(super) fn kind_of(stream: &Stream, format: &Format) -> u8 {
+    if stream.groups().any(|(_, group)| group.given_back().len() != 0) {
+        kind::STREAM_LISTPACKS_5
+    } else if stream.producers().is_some() {
+        kind::STREAM_LISTPACKS_4
+    } else if format.version >= Version::REDIS_7_2 {
+        kind::STREAM_LISTPACKS_3
+    } else {
+        kind::STREAM_LISTPACKS_2
+    }
+}
+
 /// Writes a stream.
 pub(super) fn encode(stream: &Stream, kind: u8, format: &Format, out: &mut Vec<u8>) {
     let mut nodes = Vec::new();
@@ -297,13 +334,43 @@ pub(super) fn encode(stream: &Stream, kind: u8, format: &Format, out: &mut Vec<u
         for (name, consumer) in group.consumers() {
             put_text(Str::Bytes(name), format, out);
             out.extend(consumer.seen_time.to_le_bytes());
-            if kind == kind::STREAM_LISTPACKS_3 {
+            if kind >= kind::STREAM_LISTPACKS_3 {
                 out.extend(consumer.active_time.unwrap_or(-1).to_le_bytes());
             }
             put_number(consumer.pending().len() as u64, out);
             consumer.pending().for_each(|id| out.extend(id_bytes(id)));
         }
+        if kind >= kind::STREAM_LISTPACKS_5 {
+            put_number(group.given_back().len() as u64, out);
+            group.given_back().for_each(|id| out.extend(id_bytes(id)));
+        }
     }
+    if kind >= kind::STREAM_LISTPACKS_4 {
+        encode_producers(stream.producers().unwrap_or(&Producers::new(SECONDS, MARKS_MAX)), format, out);
+    }
+}
+
+/// Redis's defaults for streams whose producers are not idempotent.
+const SECONDS: u64 = 100;
+const MARKS_MAX: u64 = 100;
+
+fn encode_producers(producers: &Producers, format: &Format, out: &mut Vec<u8>) {
+    put_number(producers.seconds(), out);
+    put_number(producers.max(), out);
+    // All that there are.
+    const ALWAYS: i64 = 0;
+    put_number(producers.iter(ALWAYS).count() as u64, out);
+    for (name, marks) in producers.iter(ALWAYS) {
+        let marks: Vec<_> = marks.collect();
+        put_text(Str::Bytes(name), format, out);
+        put_number(marks.len() as u64, out);
+        for (entry, mark) in marks {
+            put_text(Str::Bytes(mark), format, out);
+            put_id(entry, out);
+        }
+    }
+    put_number(producers.added(), out);
+    put_number(producers.duplicates(), out);
 }
 
 fn put_node(entries: &[Entry<'_>], format: &Format, out: &mut Vec<u8>) {

@@ -20,7 +20,11 @@ impl Version {
     pub const REDIS_7_2: Version = Version(11);
     /// Redis 7.4 and 8: expiry times of hash fields.
     pub const REDIS_7_4: Version = Version(12);
-    /// Valkey 9: its own form of those.
+    /// Redis 8.6: what makes the producers of a stream idempotent.
+    pub const REDIS_8_6: Version = Version(13);
+    /// Redis 8.8: entries that consumers of a stream gave back.
+    pub const REDIS_8_8: Version = Version(14);
+    /// Valkey 9: its own form of the expiry times of hash fields.
     pub const VALKEY_9: Version = Version(80);
 
     /// The highest version of Redis that is read. Its numbers end where Valkey's begin.
@@ -32,6 +36,8 @@ impl Version {
         match kind {
             kind::SET_LISTPACK | kind::STREAM_LISTPACKS_3 => Version::REDIS_7_2,
             kind::HASH_METADATA | kind::HASH_LISTPACK_EX => Version::REDIS_7_4,
+            kind::STREAM_LISTPACKS_4 => Version::REDIS_8_6,
+            kind::STREAM_LISTPACKS_5 => Version::REDIS_8_8,
             kind::VALKEY_HASH_2 => Version::VALKEY_9,
             _ => Version::REDIS_7_0,
         }

@@ -2,9 +2,9 @@
 //!
 //! Parts in order: header and facts; functions; for each database its number, sizes and keys; the end with the checksum.
 
-use super::crc64;
 use super::encode::{Format, encode_value, put_blob, put_number, put_text, value_kind};
 use super::types::{Dialect, opcode};
+use super::{crc64, times};
 use kelda_store::Str;
 use kelda_store::value::ValueRef;
 
@@ -124,6 +124,7 @@ pub fn put_entry(
     format: &Format,
     out: &mut Vec<u8>,
 ) {
+    times::put(value, format, out);
     put_entry_head(key, expire_at, access, value_kind(value, format), format, out);
     encode_value(value, format, out);
 }

@@ -1,11 +1,9 @@
-//! The forms of hashes whose fields may have expiry times.
+//! The form of small hashes whose fields may have expiry times.
 
 use super::Field;
 use crate::Str;
-use crate::hasher::hash;
-use crate::member::{MemberRef, Members, Old};
+use crate::member::Old;
 use crate::packed::Packed;
-use std::collections::BTreeSet;
 use std::iter;
 
 /// A small hash: field, value, expiry time (an integer, or nothing for ever) one after another, as the fields came.
@@ -126,80 +124,5 @@ impl TimedPacked {
 
     pub fn memory_bytes(&self) -> usize {
         size_of::<TimedPacked>() + self.triples.memory_bytes()
-    }
-}
-
-/// A big hash, and its fields that expire in the order of their times.
-#[derive(Clone)]
-pub(super) struct TimedTable {
-    table: Members,
-    /// Expiry time and hash of each field that has one. Fields that have both in common share a place.
-    by_time: BTreeSet<(i64, u64)>,
-}
-
-impl TimedTable {
-    /// The fields of a hash without expiry times.
-    pub fn new(table: Members) -> TimedTable {
-        TimedTable { table, by_time: BTreeSet::new() }
-    }
-
-    pub fn table(&self) -> &Members {
-        &self.table
-    }
-
-    pub fn soonest(&self) -> Option<i64> {
-        self.by_time.first().map(|(at, _)| *at)
-    }
-
-    /// The fields that are due, the longest due first.
-    pub fn due(&self, now_ms: i64) -> impl Iterator<Item = MemberRef<'_>> {
-        let due = self.by_time.range(..(now_ms, 0));
-        due.filter_map(|&(at, hash)| self.table.find_by_hash(hash, |member| member.expire_at == Some(at)))
-    }
-
-    /// Whether every field is due. Where fields share a place, perhaps not until one of them is gone.
-    pub fn is_over(&self, now_ms: i64) -> bool {
-        self.by_time.len() == self.table.len() && self.by_time.last().is_none_or(|(at, _)| *at < now_ms)
-    }
-
-    pub fn set(&mut self, field: &[u8], value: &[u8], expire_at: Option<i64>) -> Option<Old> {
-        let old = self.table.set(field, value, expire_at);
-        let old_at = old.as_ref().and_then(|(_, at)| *at);
-        if old_at != expire_at {
-            self.forget(field, old_at);
-            self.by_time.extend(expire_at.map(|at| (at, hash(field))));
-        }
-        old
-    }
-
-    pub fn remove(&mut self, field: &[u8]) -> Option<Old> {
-        let old = self.table.remove(field)?;
-        self.forget(field, old.1);
-        Some(old)
-    }
-
-    /// Forgets the time of a field that has it no more, unless another shares its place.
-    fn forget(&mut self, field: &[u8], at: Option<i64>) {
-        let Some(at) = at else { return };
-        let hash = hash(field);
-        if self.table.find_by_hash(hash, |member| member.expire_at == Some(at)).is_none() {
-            self.by_time.remove(&(at, hash));
-        }
-    }
-
-    /// Frees about `count` fields; `true` once none is left.
-    pub fn free_some(&mut self, count: usize) -> bool {
-        for _ in 0..count {
-            if self.by_time.pop_first().is_none() {
-                return self.table.free_some(count);
-            }
-        }
-        false
-    }
-
-    /// Heap in use, in bytes; of the order by time (nodes of eleven, two thirds full) an estimate.
-    pub fn memory_bytes(&self) -> usize {
-        const PLACE: usize = size_of::<(i64, u64)>() * 3 / 2 + 2;
-        size_of::<TimedTable>() - size_of::<Members>() + self.table.memory_bytes() + self.by_time.len() * PLACE
     }
 }

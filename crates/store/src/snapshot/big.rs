@@ -34,7 +34,8 @@ const PAGE: usize = if cfg!(test) { 16 } else { 64 * 1024 };
 /// Bytes of elements written early that are kept together.
 const BUFFER: usize = 64 * 1024;
 
-/// Whether the value is written in parts. O(1).
+/// Whether the value is written in parts. O(1). A set or sorted set with members that expire is not: its form needs a
+/// look at all of them first.
 pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
     match value {
         ValueRef::String(text) => text.len() > BYTES,
@@ -43,8 +44,16 @@ pub(crate) fn is_big(value: ValueRef<'_>) -> bool {
         ValueRef::Hash(hash) => {
             hash.encoding() == "hashtable" && (hash.len() > ELEMENTS || hash.memory_bytes() > BYTES)
         }
-        ValueRef::Set(set) => set.encoding() == "hashtable" && (set.len() > ELEMENTS || set.memory_bytes() > BYTES),
-        ValueRef::ZSet(zset) => zset.encoding() == "skiplist" && (zset.len() > ELEMENTS || zset.memory_bytes() > BYTES),
+        ValueRef::Set(set) => {
+            set.encoding() == "hashtable"
+                && set.soonest().is_none()
+                && (set.len() > ELEMENTS || set.memory_bytes() > BYTES)
+        }
+        ValueRef::ZSet(zset) => {
+            zset.encoding() == "skiplist"
+                && zset.soonest().is_none()
+                && (zset.len() > ELEMENTS || zset.memory_bytes() > BYTES)
+        }
     }
 }
 

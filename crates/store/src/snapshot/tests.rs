@@ -250,7 +250,7 @@ fn fill(txn: &mut Txn<'_>, key: Key, kind: u8, count: u8) {
                 stream
                     .map(|mut stream| {
                         let id = StreamId::new(stream.last_id().ms + 1, 0);
-                        stream.append(id, &[b"f", &[n]], None);
+                        stream.append(id, &[b"f", &[n]], None, None);
                     })
                     .is_ok()
             }
@@ -331,7 +331,7 @@ fn run(txn: &mut Txn<'_>, now: &mut i64, key: u8, op: &Op, undoing: Undoing) {
         Op::StreamAdd(text) => {
             if let Ok(mut stream) = txn.edit_or_new::<Stream>(key) {
                 let id = StreamId::new(stream.last_id().ms + 1, 0);
-                stream.append(id, &[b"f", text], None);
+                stream.append(id, &[b"f", text], None, None);
             }
         }
         Op::Delete => _ = txn.delete(key),

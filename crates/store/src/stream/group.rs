@@ -1,12 +1,14 @@
 //! Consumer groups: what was delivered to whom and is not acknowledged yet.
 //!
-//! Invariant: an id is in a group's pending map with consumer `c` exactly if it is in the pending set of `c`, and `c` is one
-//! of the group's consumers.
+//! Invariants: an id is in a group's pending map with consumer `c` exactly if it is in the pending set of `c`, and `c` is one
+//! of the group's consumers; it is there without a consumer exactly if it stands in the line of those that were given back.
+//! Where there is an index by delivery time, it holds exactly the pending entries that have a consumer.
 
 use super::{Counters, Entry, Stream, StreamId, range};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// A consumer group.
@@ -16,17 +18,50 @@ pub struct Group {
     entries_read: Option<u64>,
     pending: BTreeMap<StreamId, Pending>,
     consumers: BTreeMap<Arc<[u8]>, Consumer>,
+    /// What consumers gave back (XNACK), by its place in the line.
+    given_back: BTreeMap<u64, StreamId>,
+    /// Delivery times, where somebody asked for the longest idle entries once (XREADGROUP with CLAIM).
+    by_time: Option<BTreeSet<(i64, StreamId)>>,
 }
 
 /// An entry that was delivered and is not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// The consumer's name.
-    pub consumer: Arc<[u8]>,
-    /// When it was delivered last.
+    /// Who has it.
+    pub holder: Holder,
+    /// When it was delivered last; 0 if it was given back.
     pub delivery_time: i64,
     /// How often it was delivered.
     pub delivery_count: u64,
+}
+
+/// Who has a pending entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The consumer of that name.
+    Consumer(Arc<[u8]>),
+    /// Nobody: a consumer gave it back. Its place in the line of those.
+    Nobody(u64),
+}
+
+impl Pending {
+    /// The name of the consumer that has it; empty if nobody has.
+    pub fn consumer(&self) -> &[u8] {
+        match &self.holder {
+            Holder::Consumer(name) => name,
+            Holder::Nobody(_) => b"",
+        }
+    }
+
+    /// Whether a consumer gave it back.
+    pub fn is_given_back(&self) -> bool {
+        matches!(self.holder, Holder::Nobody(_))
+    }
+
+    /// For how long (ms) it has been waiting at `now`. What was given back waits for ever.
+    pub fn idle(&self, now: i64) -> i64 {
+        now.saturating_sub(self.delivery_time).max(0)
+    }
 }
 
 /// A consumer of a group.
@@ -158,7 +193,9 @@ impl Group {
     pub fn delete_consumer(&mut self, name: &[u8]) -> Option<usize> {
         let consumer = self.consumers.remove(name)?;
         for id in &consumer.pending {
-            self.pending.remove(id);
+            if let (Some(pending), Some(by_time)) = (self.pending.remove(id), &mut self.by_time) {
+                by_time.remove(&(pending.delivery_time, *id));
+            }
         }
         Some(consumer.pending.len())
     }
@@ -168,10 +205,25 @@ impl Group {
         let Some(pending) = self.pending.remove(&id) else {
             return false;
         };
-        if let Some(consumer) = self.consumers.get_mut(&pending.consumer) {
-            consumer.pending.remove(&id);
-        }
+        self.unlink(id, &pending);
         true
+    }
+
+    /// Forgets where else a pending entry is noted than among the pending ones.
+    fn unlink(&mut self, id: StreamId, pending: &Pending) {
+        match &pending.holder {
+            Holder::Nobody(place) => {
+                self.given_back.remove(place);
+            }
+            Holder::Consumer(name) => {
+                if let Some(consumer) = self.consumers.get_mut(name) {
+                    consumer.pending.remove(&id);
+                }
+                if let Some(by_time) = &mut self.by_time {
+                    by_time.remove(&(pending.delivery_time, id));
+                }
+            }
+        }
     }
 
     /// Makes `id` pending for `consumer`, whoever had it before; false, and nothing changes, if there is no such consumer.
@@ -179,27 +231,53 @@ impl Group {
         let Some((name, _)) = self.consumers.get_key_value(consumer) else {
             return false;
         };
-        let pending = Pending { consumer: name.clone(), delivery_time, delivery_count };
-        if let Some(old) = self.pending.insert(id, pending)
-            && let Some(owner) = self.consumers.get_mut(&old.consumer)
-        {
-            owner.pending.remove(&id);
+        let pending = Pending { holder: Holder::Consumer(name.clone()), delivery_time, delivery_count };
+        if let Some(old) = self.pending.insert(id, pending) {
+            self.unlink(id, &old);
         }
         if let Some(owner) = self.consumers.get_mut(consumer) {
             owner.pending.insert(id);
         }
+        if let Some(by_time) = &mut self.by_time {
+            by_time.insert((delivery_time, id));
+        }
         true
+    }
+
+    /// Takes the pending entry `id` from its consumer, if it has one, and puts it at the end of the line of those that were
+    /// given back, with this count of deliveries. One that is not pending becomes so.
+    pub fn give_back(&mut self, id: StreamId, delivery_count: u64) {
+        let place = self.given_back.last_key_value().map_or(0, |(place, _)| place + 1);
+        let pending = Pending { holder: Holder::Nobody(place), delivery_time: 0, delivery_count };
+        if let Some(old) = self.pending.insert(id, pending) {
+            self.unlink(id, &old);
+        }
+        self.given_back.insert(place, id);
+    }
+
+    /// What was given back, in the order in which it was.
+    pub fn given_back(&self) -> impl ExactSizeIterator<Item = StreamId> {
+        self.given_back.values().copied()
+    }
+
+    /// The index by delivery time, which is made if it is not there. O(n log n) the first time.
+    fn by_time(&mut self) -> &BTreeSet<(i64, StreamId)> {
+        let Group { by_time, pending, .. } = self;
+        by_time.get_or_insert_with(|| {
+            let owned = pending.iter().filter(|(_, pending)| !pending.is_given_back());
+            owned.map(|(id, pending)| (pending.delivery_time, *id)).collect()
+        })
     }
 
     /// Claims `id`, an entry of the stream, for `consumer`, which exists; whether it did.
     fn claim(&mut self, id: StreamId, actor: &Actor<'_>, claim: &Claim) -> bool {
         let deliveries = match self.pending.get(&id) {
-            Some(pending) if claim.min_idle > 0 && actor.now - pending.delivery_time < claim.min_idle => return false,
+            Some(pending) if claim.min_idle > 0 && pending.idle(actor.now) < claim.min_idle => return false,
             Some(pending) => pending.delivery_count,
             None if claim.force => 1,
             None => return false,
         };
-        let count = claim.delivery_count.unwrap_or(deliveries + u64::from(!claim.just_id));
+        let count = claim.delivery_count.unwrap_or(counted(deliveries, u64::from(!claim.just_id)));
         let claimed = self.set_pending(id, actor.consumer, claim.delivery_time, count);
         if let Some(consumer) = self.consumers.get_mut(actor.consumer) {
             consumer.active_time = Some(actor.now);
@@ -211,7 +289,9 @@ impl Group {
     pub(super) fn memory_bytes(&self) -> usize {
         let pending = size_of::<(StreamId, Pending)>() + size_of::<StreamId>();
         let consumers = self.consumers.keys().map(|name| name.len() + size_of::<(Arc<[u8]>, Consumer)>());
-        self.pending.len() * pending * 3 / 2 + consumers.sum::<usize>()
+        let by_time = self.by_time.as_ref().map_or(0, BTreeSet::len) * size_of::<(i64, StreamId)>();
+        let given_back = self.given_back.len() * size_of::<(u64, StreamId)>();
+        (self.pending.len() * pending + by_time + given_back) * 3 / 2 + consumers.sum::<usize>()
     }
 
     /// Frees up to `n` pending entries; how many.
@@ -246,8 +326,8 @@ impl Stream {
     pub fn create_group(&mut self, name: &[u8], last_delivered: StreamId, entries_read: Option<u64>) -> bool {
         let new = !self.groups.contains_key(name);
         if new {
-            let (pending, consumers) = (BTreeMap::new(), BTreeMap::new());
-            let group = Group { last_delivered, entries_read, pending, consumers };
+            let (pending, consumers, given_back) = Default::default();
+            let group = Group { last_delivered, entries_read, pending, consumers, given_back, by_time: None };
             self.groups.insert(name.into(), Arc::new(group));
         }
         new
@@ -277,14 +357,19 @@ impl Stream {
         Some(counters.entries_added.wrapping_sub(read) as i64)
     }
 
-    /// XREADGROUP with `>`: shows up to `count` entries that the group has not seen to `each` and moves the group on.
-    /// Unless `no_ack`, they become pending for the actor. How many entries.
+    /// Whether a group still needs the entry `id`: has not got it yet, or has it pending. O(groups · log n).
+    pub fn is_referenced(&self, id: StreamId) -> bool {
+        self.groups.values().any(|group| id > group.last_delivered || group.pending.contains_key(&id))
+    }
+
+    /// XREADGROUP with `>`: shows up to `count` entries that the group has not seen to `each`, which may end it by not taking
+    /// one, and moves the group on. Unless `no_ack`, they become pending for the actor. How many entries.
     pub fn read_new(
         &mut self,
         actor: &Actor<'_>,
         count: usize,
         no_ack: bool,
-        mut each: impl FnMut(Entry<'_>),
+        mut each: impl FnMut(Entry<'_>) -> ControlFlow<()>,
     ) -> usize {
         let counters = self.counters();
         let Some(group) = self.groups.get_mut(actor.group).map(Arc::make_mut) else {
@@ -295,16 +380,19 @@ impl Stream {
         };
         let mut read = 0;
         for entry in range(&self.nodes, start, StreamId::MAX, false).take(count) {
+            let id = entry.id;
+            if each(entry).is_break() {
+                break;
+            }
             let last = group.last_delivered;
             group.entries_read = match group.entries_read {
                 Some(read) if last >= counters.first_id && !counters.deleted_from(last) => Some(read + 1),
-                _ => counters.added_up_to(entry.id),
+                _ => counters.added_up_to(id),
             };
-            group.last_delivered = entry.id;
+            group.last_delivered = id;
             if !no_ack {
-                group.set_pending(entry.id, actor.consumer, actor.now, 1);
+                group.set_pending(id, actor.consumer, actor.now, 1);
             }
-            each(entry);
             read += 1;
         }
         if let Some(consumer) = group.consumers.get_mut(actor.consumer)
@@ -317,30 +405,80 @@ impl Stream {
     }
 
     /// XREADGROUP with an id: shows up to `count` pending entries of the consumer above `after` to `each`, with `None` for
-    /// one that is no longer in the stream, and counts one more delivery of the others.
+    /// one that is no longer in the stream, and counts one more delivery of the others. `each` may end it by not taking one.
     pub fn read_pending(
         &mut self,
         actor: &Actor<'_>,
         after: StreamId,
         count: usize,
-        mut each: impl FnMut(StreamId, Option<Entry<'_>>),
+        mut each: impl FnMut(StreamId, Option<Entry<'_>>) -> ControlFlow<()>,
     ) {
-        let Some(Group { pending, consumers, .. }) = self.groups.get_mut(actor.group).map(Arc::make_mut) else {
+        let Some(group) = self.groups.get_mut(actor.group).map(Arc::make_mut) else {
             return;
         };
-        let Some(consumer) = consumers.get(actor.consumer) else {
+        let Some(consumer) = group.consumers.get(actor.consumer) else {
             return;
         };
-        for &id in consumer.pending.range((Excluded(after), Unbounded)).take(count) {
+        let ids: Vec<StreamId> = consumer.pending.range((Excluded(after), Unbounded)).take(count).copied().collect();
+        for id in ids {
             let entry = range(&self.nodes, id, id, false).next();
-            if let Some(pending) = pending.get_mut(&id)
-                && entry.is_some()
-            {
-                pending.delivery_time = actor.now;
-                pending.delivery_count += 1;
+            let there = entry.is_some();
+            if each(id, entry).is_break() {
+                return;
             }
-            each(id, entry);
+            if let Some(pending) = group.pending.get_mut(&id)
+                && there
+            {
+                if let Some(by_time) = &mut group.by_time {
+                    by_time.remove(&(pending.delivery_time, id));
+                    by_time.insert((actor.now, id));
+                }
+                pending.delivery_time = actor.now;
+                pending.delivery_count = counted(pending.delivery_count, 1);
+            }
         }
+    }
+
+    /// XREADGROUP with CLAIM: claims for the actor up to `count` pending entries that have been waiting for `min_idle` ms:
+    /// what was given back first, then what has been waiting longest. Each is shown to `each`, which may end it by not
+    /// taking one, as it was before. Entries that are no longer in the stream stay pending. How many were claimed.
+    pub fn claim_idle(
+        &mut self,
+        actor: &Actor<'_>,
+        min_idle: i64,
+        count: usize,
+        mut each: impl FnMut(Entry<'_>, &Pending) -> ControlFlow<()>,
+    ) -> usize {
+        let Some(group) = self.groups.get_mut(actor.group).map(Arc::make_mut) else {
+            return 0;
+        };
+        let nodes = &self.nodes;
+        let there = |id: &StreamId| range(nodes, *id, *id, false).next().is_some();
+        let mut ids: Vec<StreamId> = group.given_back().filter(&there).take(count).collect();
+        let latest = (actor.now.saturating_sub(min_idle), StreamId::MAX);
+        let idle = group.by_time().range(..=latest).map(|(_, id)| *id).filter(&there);
+        ids.extend(idle.take(count - ids.len()));
+        let claim = Claim { min_idle: 0, delivery_time: actor.now, delivery_count: None, force: false, just_id: false };
+        let mut claimed = 0;
+        for id in ids {
+            let (Some(entry), Some(pending)) = (range(nodes, id, id, false).next(), group.pending.get(&id)) else {
+                continue;
+            };
+            if each(entry, pending).is_break() {
+                break;
+            }
+            group.claim(id, actor, &claim);
+            claimed += 1;
+        }
+        claimed
+    }
+
+    /// When (Unix ms) the next pending entry of a group will have been waiting for `min_idle` ms that has not yet at `now`.
+    pub fn next_idle(&mut self, group: &[u8], min_idle: i64, now: i64) -> Option<i64> {
+        let group = self.groups.get_mut(group).map(Arc::make_mut)?;
+        let after = (now.saturating_sub(min_idle), StreamId::MAX);
+        let (time, _) = group.by_time().range((Excluded(after), Unbounded)).next()?;
+        Some(time.saturating_add(min_idle))
     }
 
     /// XCLAIM of one entry for the actor. A pending entry that is no longer in the stream is acknowledged.
@@ -390,6 +528,11 @@ impl Stream {
         }
         StreamId::MIN
     }
+}
+
+/// A count of deliveries and some more, never above the highest that Redis has.
+fn counted(deliveries: u64, more: u64) -> u64 {
+    deliveries.saturating_add(more).min(i64::MAX as u64)
 }
 
 /// What became of an entry that was to be claimed.

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::ops::ControlFlow;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 type Model = BTreeMap<StreamId, Pairs>;
@@ -121,7 +122,7 @@ proptest! {
                         Keep::MaxLen(max) => model.len().saturating_sub(max as usize),
                         Keep::MinId(min) => model.range(..min).count(),
                     };
-                    let removed = stream.trim(&Trim { keep, approximate, limit }) as usize;
+                    let removed = stream.trim(&Trim { keep, approximate, limit, references: References::Keep }).count as usize;
                     if approximate {
                         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
                         prop_assert!(removed <= excess.min(limit));
@@ -194,7 +195,10 @@ proptest! {
                     stream.group_mut(b"g").unwrap().touch_consumer(consumer, now);
                     exists[who] = true;
                     let mut got = Vec::new();
-                    let read = stream.read_new(&actor, count, flag, |entry| got.push(entry.id.ms));
+                    let read = stream.read_new(&actor, count, flag, |entry| {
+                        got.push(entry.id.ms);
+                        ControlFlow::Continue(())
+                    });
                     let want: Vec<u64> = entries.range(delivered + 1..).take(count).copied().collect();
                     prop_assert_eq!(&got, &want);
                     prop_assert_eq!(read, want.len());
@@ -209,7 +213,10 @@ proptest! {
                 }
                 3 => {
                     let mut got = Vec::new();
-                    stream.read_pending(&actor, id, count, |id, entry| got.push((id.ms, entry.is_some())));
+                    stream.read_pending(&actor, id, count, |id, entry| {
+                        got.push((id.ms, entry.is_some()));
+                        ControlFlow::Continue(())
+                    });
                     let mut want = Vec::new();
                     for (&pending_ms, entry) in pending.range_mut(ms + 1..).filter(|(_, p)| p.0 == who).take(count) {
                         let there = entries.contains(&pending_ms);
@@ -282,7 +289,7 @@ proptest! {
             let got: Vec<_> = group.pending_range(StreamId::MIN, StreamId::MAX).collect();
             for ((id, p), (want_ms, want)) in got.iter().zip(&pending) {
                 prop_assert_eq!(id.ms, *want_ms);
-                prop_assert_eq!((&*p.consumer, p.delivery_time, p.delivery_count), (names[want.0], want.1, want.2));
+                prop_assert_eq!((p.consumer(), p.delivery_time, p.delivery_count), (names[want.0], want.1, want.2));
             }
             for (i, name) in names.iter().enumerate() {
                 let mine: Vec<u64> = pending.iter().filter(|(_, p)| p.0 == i).map(|(ms, _)| *ms).collect();
@@ -333,7 +340,7 @@ fn approximate_trimming_takes_whole_nodes() {
     let limits = Limits { stream_node_entries_max: 10, ..Limits::default() };
     let trim = |keep, limit| {
         let mut stream = numbered(100, &limits);
-        let removed = stream.trim(&Trim { keep, approximate: true, limit });
+        let removed = stream.trim(&Trim { keep, approximate: true, limit, references: References::Keep }).count;
         assert_eq!(ids(&stream), (removed + 1..=100).collect::<Vec<_>>());
         removed
     };
@@ -353,7 +360,7 @@ fn groups_know_how_far_they_are() {
     let limits = Limits::default();
     let actor = Actor { group: b"g", consumer: b"c", now: 0 };
     let trim = |stream: &mut Stream, len| {
-        stream.trim(&Trim { keep: Keep::MaxLen(len), approximate: false, limit: None });
+        stream.trim(&Trim { keep: Keep::MaxLen(len), approximate: false, limit: None, references: References::Keep });
     };
     let state = |stream: &Stream| {
         let group = stream.group(b"g").unwrap();
@@ -370,21 +377,21 @@ fn groups_know_how_far_they_are() {
     assert_eq!(state(&fresh(5, None)), (0, None, Some(5)));
 
     let mut stream = fresh(5, Some(0));
-    stream.read_new(&actor, 2, false, |_| ());
+    stream.read_new(&actor, 2, false, |_| ControlFlow::Continue(()));
     assert_eq!(state(&stream), (2, Some(2), Some(3)));
     // A hole ahead: nobody knows; behind the group: known again at the end.
     stream.delete(StreamId::new(4, 0));
     assert_eq!(state(&stream), (2, Some(2), None));
-    stream.read_new(&actor, 1, false, |_| ());
+    stream.read_new(&actor, 1, false, |_| ControlFlow::Continue(()));
     assert_eq!(state(&stream), (3, None, None));
-    stream.read_new(&actor, 9, false, |_| ());
+    stream.read_new(&actor, 9, false, |_| ControlFlow::Continue(()));
     assert_eq!(state(&stream), (5, Some(5), Some(0)));
 
     let mut stream = fresh(5, Some(0));
-    stream.read_new(&actor, 1, false, |_| ());
+    stream.read_new(&actor, 1, false, |_| ControlFlow::Continue(()));
     trim(&mut stream, 2);
     assert_eq!(state(&stream), (1, Some(1), Some(2)));
-    stream.read_new(&actor, 1, false, |_| ());
+    stream.read_new(&actor, 1, false, |_| ControlFlow::Continue(()));
     assert_eq!(state(&stream), (4, Some(4), Some(1)));
     trim(&mut stream, 0);
     assert_eq!(state(&stream), (4, Some(4), Some(0)));

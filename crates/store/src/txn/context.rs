@@ -320,11 +320,24 @@ impl Context {
         key: &[u8],
         fields: impl IntoIterator<Item = F>,
     ) {
-        if self.env.events.has(EventClasses::HASH) {
-            let wanted = self.env.events.has(EventClasses::SUBKEYS);
+        self.items_event(EventClasses::HASH, name, db, key, fields);
+    }
+
+    /// An event of some fields or members of a collection; only those of hashes are told.
+    #[inline]
+    pub(super) fn items_event<F: AsRef<[u8]>>(
+        &mut self,
+        class: EventClasses,
+        name: &'static str,
+        db: u32,
+        key: &[u8],
+        fields: impl IntoIterator<Item = F>,
+    ) {
+        if self.env.events.has(class) {
+            let wanted = class == EventClasses::HASH && self.env.events.has(EventClasses::SUBKEYS);
             let fields = wanted.then(|| fields.into_iter().map(|field| field.as_ref().into()).collect());
             let subkeys = fields.unwrap_or_default();
-            self.events.push(Event { class: EventClasses::HASH, name, db, key: key.into(), subkeys });
+            self.events.push(Event { class, name, db, key: key.into(), subkeys });
         }
     }
 
@@ -361,11 +374,21 @@ impl Context {
             Value::Set(set) => {
                 let mut push = |member: &[u8]| changes.push_elements(db, b"SADD", key, &[member]);
                 set.iter().for_each(|member| member.with_bytes(&mut push));
+                for (member, at) in set.times() {
+                    let mut buffer = itoa::Buffer::new();
+                    let at = buffer.format(at).as_bytes();
+                    changes.push(db, &[b"SPEXPIREAT", key, at, b"MEMBERS", b"1", member]);
+                }
             }
             Value::ZSet(zset) => {
                 for (member, score) in zset.iter() {
                     let score = score_text(score);
                     member.with_bytes(|member| changes.push_elements(db, b"ZADD", key, &[&score, member]));
+                }
+                for (member, at) in zset.times() {
+                    let mut buffer = itoa::Buffer::new();
+                    let at = buffer.format(at).as_bytes();
+                    changes.push(db, &[b"ZPEXPIREAT", key, at, b"MEMBERS", b"1", member]);
                 }
             }
             Value::Hash(hash) => {

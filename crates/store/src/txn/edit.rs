@@ -13,7 +13,7 @@ use crate::hash::Hash;
 use crate::list::{End, List};
 use crate::set::Set;
 use crate::snapshot::Element;
-use crate::stream::{Stream, StreamId, Trim};
+use crate::stream::{Mark, References, Stream, StreamId, Trim};
 use crate::value::{Value, ValueMut, ValueRef};
 use crate::zset::ZSet;
 use smallvec::SmallVec;
@@ -73,8 +73,22 @@ collection!(
         Hash::soonest(self)
     }
 );
-collection!(Set, Value::Set(Set::new()), false);
-collection!(ZSet, Value::ZSet(ZSet::new()), false);
+collection!(
+    Set,
+    Value::Set(Set::new()),
+    false,
+    fn soonest(&self) -> Option<i64> {
+        Set::soonest(self)
+    }
+);
+collection!(
+    ZSet,
+    Value::ZSet(ZSet::new()),
+    false,
+    fn soonest(&self) -> Option<i64> {
+        ZSet::soonest(self)
+    }
+);
 collection!(Stream, Value::Stream(Box::new(Stream::new())), true);
 
 /// Exclusive access to one collection within a transaction. Dropping it removes a collection left empty.
@@ -468,13 +482,13 @@ impl Edit<'_, '_, Set> {
         self.value().reserve(first, count, &limits);
     }
 
-    /// Adds a member. Whether it is new.
+    /// Adds a member, which then lives for ever; one that is there stays as it is. Whether it is new.
     pub fn add(&mut self, member: &[u8]) -> bool {
         let limits = self.txn.view.cx.env.limits;
-        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
+        self.before_member(member);
         let new = self.value().insert(member, &limits);
         if new {
-            self.record(|| UndoOp::Member { member: member.into(), present: false });
+            self.record(|| UndoOp::Member { member: member.into(), old: None });
             self.emit_elements(b"SADD", &[member]);
         }
         new
@@ -482,13 +496,20 @@ impl Edit<'_, '_, Set> {
 
     /// Removes a member. Whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
-        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
+        self.before_member(member);
+        let at = self.expiry(member);
         let had = self.value().remove(member);
         if had {
-            self.record(|| UndoOp::Member { member: member.into(), present: true });
+            self.record(|| UndoOp::Member { member: member.into(), old: Some(at) });
             self.emit_elements(b"SREM", &[member]);
         }
         had
+    }
+
+    /// To be called before a member changes, comes or goes.
+    #[inline]
+    fn before_member(&mut self, member: &[u8]) {
+        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
     }
 
     /// Takes a random member out.
@@ -499,23 +520,47 @@ impl Edit<'_, '_, Set> {
 }
 
 impl Edit<'_, '_, ZSet> {
-    /// Gives a member a score; its old score.
+    /// Gives a member a score, and has it live for ever; its old score.
     pub fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
+        let at = self.expiry(member);
+        self.put_with_expiry(member, score, at, None)
+    }
+
+    /// Gives a member a score; when it expires stays as it is. Its old score.
+    pub fn put_keeping_expiry(&mut self, member: &[u8], score: f64) -> Option<f64> {
+        let at = self.expiry(member);
+        self.put_with_expiry(member, score, at, at)
+    }
+
+    fn put_with_expiry(&mut self, member: &[u8], score: f64, old_at: Option<i64>, at: Option<i64>) -> Option<f64> {
         let limits = self.txn.view.cx.env.limits;
-        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
+        self.before_member(member);
         let old = self.value().insert(member, score, &limits);
-        self.record(|| UndoOp::Score { member: member.into(), old });
+        if old_at != at {
+            self.value().set_expiry(member, at);
+        }
+        self.record(|| UndoOp::Score { member: member.into(), old: old.map(|old| (old, old_at)) });
         self.emit_elements(b"ZADD", &[&score_text(score), member]);
+        if let Some(at) = at {
+            self.emit_change(b"ZPEXPIREAT", &[itoa::Buffer::new().format(at).as_bytes(), b"MEMBERS", b"1", member]);
+        }
         old
     }
 
     /// Removes a member; its score.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
+        self.before_member(member);
+        let at = self.expiry(member);
         let old = self.value().remove(member)?;
-        self.record(|| UndoOp::Score { member: member.into(), old: Some(old) });
+        self.record(|| UndoOp::Score { member: member.into(), old: Some((old, at)) });
         self.emit_elements(b"ZREM", &[member]);
         Some(old)
+    }
+
+    /// To be called before a member changes, comes or goes.
+    #[inline]
+    fn before_member(&mut self, member: &[u8]) {
+        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
     }
 
     /// Removes the members with ranks from `start` to `end` (exclusive). How many.
@@ -547,17 +592,87 @@ impl Edit<'_, '_, ZSet> {
             // SAFETY: see the module's head. Nothing changes before the loop's end.
             let zset = unsafe { self.value.as_ref() };
             for (member, _) in zset.iter_from_rank(start, false).take(end - start) {
-                member.with_bytes(|member| {
-                    self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
-                });
+                member.with_bytes(|member| self.before_member(member));
             }
+        }
+        let mut times = Vec::new();
+        if self.undoable() && ZSet::soonest(self).is_some() {
+            let at = |(member, _): (Str<'_>, f64)| member.with_bytes(|member| self.expiry(member));
+            times.extend(self.iter_from_rank(start, false).take(end - start).map(at));
         }
         let mut gone = Vec::new();
         self.value().remove_rank_range(start, end, |(member, score)| gone.push((member.to_vec(), score)));
-        for (member, score) in &gone {
-            self.record(|| UndoOp::Score { member: member[..].into(), old: Some(*score) });
+        for (index, (member, score)) in gone.iter().enumerate() {
+            let old = Some((*score, times.get(index).copied().flatten()));
+            self.record(|| UndoOp::Score { member: member[..].into(), old });
         }
         gone.into_iter().map(|(member, _)| member).collect()
+    }
+}
+
+/// A collection whose members may expire.
+pub trait Expiring: Collection {
+    /// When a member expires (Unix ms), if it is there: `Some(None)` for never.
+    fn find(&self, member: &[u8]) -> Option<Option<i64>>;
+}
+
+impl Expiring for Set {
+    fn find(&self, member: &[u8]) -> Option<Option<i64>> {
+        self.contains(member).then(|| self.expiry(member))
+    }
+}
+
+impl Expiring for ZSet {
+    fn find(&self, member: &[u8]) -> Option<Option<i64>> {
+        self.score(member).map(|_| self.expiry(member))
+    }
+}
+
+/// What the commands about expiry times do to a member.
+pub trait EditExpiry {
+    /// Has a member expire at a Unix time in ms, or live for ever. Whether it is there.
+    fn set_expiry(&mut self, member: &[u8], expire_at: Option<i64>) -> bool;
+    /// Removes a member. Whether it was there.
+    fn remove_member(&mut self, member: &[u8]) -> bool;
+}
+
+impl EditExpiry for Edit<'_, '_, Set> {
+    fn set_expiry(&mut self, member: &[u8], expire_at: Option<i64>) -> bool {
+        let Some(old) = (**self).find(member) else { return false };
+        self.before_member(member);
+        self.value().set_expiry(member, expire_at);
+        self.record(|| UndoOp::Member { member: member.into(), old: Some(old) });
+        self.emit_expiry([b"SPEXPIREAT", b"SPERSIST"], member, expire_at);
+        true
+    }
+
+    fn remove_member(&mut self, member: &[u8]) -> bool {
+        self.remove(member)
+    }
+}
+
+impl EditExpiry for Edit<'_, '_, ZSet> {
+    fn set_expiry(&mut self, member: &[u8], expire_at: Option<i64>) -> bool {
+        let (Some(score), old_at) = (self.score(member), self.expiry(member)) else { return false };
+        self.before_member(member);
+        self.value().set_expiry(member, expire_at);
+        self.record(|| UndoOp::Score { member: member.into(), old: Some((score, old_at)) });
+        self.emit_expiry([b"ZPEXPIREAT", b"ZPERSIST"], member, expire_at);
+        true
+    }
+
+    fn remove_member(&mut self, member: &[u8]) -> bool {
+        self.remove(member).is_some()
+    }
+}
+
+impl<T: Expiring> Edit<'_, '_, T> {
+    /// Emits that a member expires at a time, or lives for ever.
+    fn emit_expiry(&mut self, names: [&[u8]; 2], member: &[u8], expire_at: Option<i64>) {
+        match expire_at {
+            Some(at) => self.emit(names[0], &[at.to_string().as_bytes(), b"MEMBERS", b"1", member]),
+            None => self.emit(names[1], &[b"MEMBERS", b"1", member]),
+        }
     }
 }
 
@@ -573,6 +688,19 @@ fn trimmed_to(stream: &Stream) -> [String; 3] {
         Some(first) => ["MINID".into(), "=".into(), first.id.to_string()],
         None => ["MAXLEN".into(), "=".into(), "0".into()],
     }
+}
+
+/// Takes the commands that a change of a stream stands for: `name, args` of `name key args…`.
+pub type Emit<'a> = dyn FnMut(&[u8], &[&[u8]]) + 'a;
+
+/// Emits `name [group] id…`; nothing without ids.
+pub fn emit_ids(emit: &mut Emit, name: &[u8], group: Option<&[u8]>, ids: &[StreamId]) {
+    if ids.is_empty() {
+        return;
+    }
+    let ids: Vec<String> = ids.iter().map(StreamId::to_string).collect();
+    let words: Vec<&[u8]> = group.into_iter().chain(ids.iter().map(|id| id.as_bytes())).collect();
+    emit(name, &words);
 }
 
 impl Edit<'_, '_, Stream> {
@@ -593,12 +721,12 @@ impl Edit<'_, '_, Stream> {
         result
     }
 
-    /// Adds an entry, whose id must be above the last, of fields and values by turns; then trims. How many entries were
-    /// trimmed.
-    pub fn append(&mut self, id: StreamId, words: &[&[u8]], trim: Option<&Trim>) -> u64 {
+    /// Adds an entry, whose id must be above the last, of fields and values by turns, with the mark of a producer if there is
+    /// one; then trims. How many entries were trimmed.
+    pub fn append(&mut self, id: StreamId, words: &[&[u8]], mark: Option<Mark<'_>>, trim: Option<&Trim>) -> u64 {
         let limits = self.txn.view.cx.env.limits;
         let last_id = self.last_id();
-        let image = (self.undoable() && trim.is_some()).then(|| Box::new((**self).clone()));
+        let image = (self.undoable() && (trim.is_some() || mark.is_some())).then(|| Box::new((**self).clone()));
         self.record(|| match image {
             Some(image) => UndoOp::Stream(image),
             None => UndoOp::StreamAppended { last_id },
@@ -606,21 +734,50 @@ impl Edit<'_, '_, Stream> {
         let stream = self.value();
         let added = stream.append(id, words.chunks_exact(2).map(|pair| (pair[0], pair[1])), &limits);
         debug_assert!(added, "the id is above the last");
-        let trimmed = trim.map_or(0, |trim| stream.trim(trim));
-        let (id, kept) = (id.to_string(), trimmed_to(stream));
+        let plain = mark.is_none() && trim.is_none_or(|trim| trim.references == References::Keep);
+        let trimmed = if plain { trim.map_or(0, |trim| stream.trim(trim).count) } else { 0 };
+        let (id_text, kept) = (id.to_string(), trimmed_to(stream));
         let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
         if trimmed != 0 {
             args.extend(kept.iter().map(|word| word.as_bytes()));
         }
-        args.push(id.as_bytes());
+        args.push(id_text.as_bytes());
         args.extend_from_slice(words);
         self.emit(b"XADD", &args);
-        trimmed
+        if plain {
+            return trimmed;
+        }
+        // One change says no more than one ordinary command can.
+        if let Some(mark) = mark {
+            self.mark(id, mark);
+        }
+        trim.map_or(0, |trim| self.trim(trim))
+    }
+
+    /// Notes the mark of a producer on an entry.
+    pub fn mark(&mut self, id: StreamId, mark: Mark<'_>) {
+        let (limits, now) = (self.txn.view.cx.env.limits, self.now());
+        self.apply_quietly(|stream, emit| {
+            let first = stream.producers().is_none();
+            let producers = stream.producers_mut(&limits);
+            producers.insert(mark, id, now);
+            if first {
+                // The settings may be others where this is read.
+                let (seconds, max) = (producers.seconds().to_string(), producers.max().to_string());
+                emit(b"XCFGSET", &[b"IDMP-DURATION", seconds.as_bytes(), b"IDMP-MAXSIZE", max.as_bytes()]);
+            }
+            emit(b"XIDMPRECORD", &[mark.producer, mark.id, id.to_string().as_bytes()]);
+        });
+    }
+
+    /// Wakes those who wait for the key: there may be something to read though no entry came.
+    pub fn wake(&mut self) {
+        self.txn.wake(self.key);
     }
 
     /// Changes the stream by `operation`, which tells itself for which commands that stands (as `name, args` of `name key
     /// args…`; none if nothing changed). Wakes nobody: for changes that bring nothing to read.
-    pub fn apply_quietly<R>(&mut self, operation: impl FnOnce(&mut Stream, &mut dyn FnMut(&[u8], &[&[u8]])) -> R) -> R {
+    pub fn apply_quietly<R>(&mut self, operation: impl FnOnce(&mut Stream, &mut Emit) -> R) -> R {
         if self.undoable() {
             let image = Box::new((**self).clone());
             self.record(|| UndoOp::Stream(image));
@@ -642,10 +799,15 @@ impl Edit<'_, '_, Stream> {
     pub fn trim(&mut self, trim: &Trim) -> u64 {
         self.apply_quietly(|stream, emit| {
             let trimmed = stream.trim(trim);
-            if trimmed != 0 {
+            if !trimmed.deleted.is_empty() {
+                emit_ids(emit, b"XDEL", None, &trimmed.deleted);
+            } else if trimmed.count != 0 {
                 emit(b"XTRIM", &trimmed_to(stream).each_ref().map(|word| word.as_bytes()));
             }
-            trimmed
+            for (group, ids) in &trimmed.released {
+                emit_ids(emit, b"XACK", Some(group), ids);
+            }
+            trimmed.count
         })
     }
 

@@ -20,7 +20,7 @@ impl View<'_> {
     /// Number of hashes with fields that have an expiry time. O(shards).
     pub fn volatile_hash_count(&self) -> usize {
         let parts = self.held_shards().filter_map(|shard| self.guard.shard(shard).db(self.db));
-        parts.map(|db| db.volatile_hashes as usize).sum()
+        parts.map(|db| db.volatile_items as usize).sum()
     }
 
     /// Memory of the hash tables of the database, in bytes, without the keys and values. O(shards).

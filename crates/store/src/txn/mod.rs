@@ -9,17 +9,17 @@ pub mod changes;
 mod context;
 mod edit;
 mod evict;
+mod expiry;
 mod keyspace_ops;
 mod undo;
 
 pub use changes::{Change, Changes, Unit};
 pub use context::{Context, Env, Event, EventClasses, Garbage, Removal, Unlinks};
-pub use edit::{Collection, Edit};
+pub use edit::{Collection, Edit, EditExpiry, Emit, Expiring, emit_ids};
 pub use evict::{Order, Rule};
 
 use crate::Str;
 use crate::entry::{Entry, EntryRef};
-use crate::expiry::is_covered;
 use crate::hash::{Hash, Live};
 use crate::hasher;
 use crate::list::List;
@@ -29,13 +29,25 @@ use crate::snapshot::{Big, Element, is_big};
 use crate::stream::Stream;
 use crate::table::SlotMut;
 use crate::tracking::{Reader, ReaderList};
-use crate::value::{Value, ValueMut, ValueRef};
+use crate::value::{Kind, Value, ValueRef};
 use crate::zset::ZSet;
 use std::ops::Deref;
 use undo::{Removed, Undo, UndoOp};
 
 /// Due fields of a hash that a look at it removes, at most.
 const FIELDS_AT_ONCE: usize = 64;
+/// Fields or members that one change tells to be gone, at most.
+const ITEMS_A_CHANGE: usize = 128;
+
+/// Whether every field or member of a collection is due.
+fn is_over(value: ValueRef<'_>, horizon: i64) -> bool {
+    match value {
+        ValueRef::Hash(hash) => hash.is_over(horizon),
+        ValueRef::Set(set) => set.is_over(horizon),
+        ValueRef::ZSet(zset) => zset.is_over(horizon),
+        _ => false,
+    }
+}
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -148,8 +160,7 @@ impl<'k> View<'k> {
     fn is_due(&self, entry: EntryRef) -> bool {
         let horizon = self.horizon();
         entry.expire_at().is_some_and(|at| at < horizon)
-            || entry.field_due().is_some_and(|at| at < horizon)
-                && matches!(entry.value(), ValueRef::Hash(hash) if hash.is_over(horizon))
+            || entry.field_due().is_some_and(|at| at < horizon) && is_over(entry.value(), horizon)
     }
 
     /// Whether the key or some of its fields are due.
@@ -456,13 +467,27 @@ impl<'k> Txn<'k> {
         self.emit(argv);
     }
 
+    /// Removes the members of the set or sorted set at a key that are due. To be called before a command looks at it: what is
+    /// due is never seen, and readers see all that is there. O(those).
+    #[inline]
+    pub fn settle(&mut self, key: Key) {
+        let db = self.view.db;
+        let Some(part) = self.view.shard(key).db(db).filter(|part| part.volatile_items != 0) else { return };
+        let horizon = self.view.horizon();
+        let due = |entry: EntryRef| entry.kind() != Kind::Hash && entry.field_due().is_some_and(|at| at < horizon);
+        if part.table.get(key.hash, key.bytes).is_some_and(due) {
+            self.expire_part(key, usize::MAX);
+        }
+    }
+
     /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are.
     fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
         let db = self.view.db;
         let part = self.view.shard(key).db(db)?;
         if part.any_volatile() {
             let entry = part.table.get(key.hash, key.bytes)?;
-            if self.view.has_due(entry) && self.expire_part(key, FIELDS_AT_ONCE).is_none() {
+            let max = if entry.kind() == Kind::Hash { FIELDS_AT_ONCE } else { usize::MAX };
+            if self.view.has_due(entry) && self.expire_part(key, max).is_none() {
                 return None;
             }
         }
@@ -484,7 +509,7 @@ impl<'k> Txn<'k> {
             let shard = self.shard_mut(key);
             let part = shard.db_or_new(db);
             part.volatile += u32::from(expires);
-            part.volatile_hashes += u32::from(timed);
+            part.volatile_items += u32::from(timed);
             shard.expiry.add(now, key.hash, db, at);
             shard.tidy_expiry(now);
         }
@@ -496,7 +521,7 @@ impl<'k> Txn<'k> {
         let part = self.db_to_change(key)?;
         let entry = part.table.remove(key.hash, key.bytes)?;
         part.volatile -= u32::from(entry.as_ref().expire_at().is_some());
-        part.volatile_hashes -= u32::from(entry.as_ref().field_due().is_some());
+        part.volatile_items -= u32::from(entry.as_ref().field_due().is_some());
         Some(entry)
     }
 
@@ -530,15 +555,22 @@ impl<'k> Txn<'k> {
         self.view.shard(key).adds_to_backlog(self.view.db, key)
     }
 
-    /// To be called before fields of the hash at a key go.
-    fn write_fields_early(&mut self, key: Key, fields: &[Vec<u8>]) {
+    /// To be called before fields or members of the collection at a key go.
+    fn write_items_early(&mut self, key: Key, names: &[Vec<u8>]) {
         let db = self.view.db;
         if let (Some(saving), Some(part)) = self.shard_mut(key).saving_and_db(db)
             && let Some(big) = saving.big(db, key.bytes)
-            && let Some(ValueRef::Hash(hash)) = part.table.get(key.hash, key.bytes).map(|entry| entry.value())
+            && let Some(entry) = part.table.get(key.hash, key.bytes)
         {
-            for field in fields {
-                big.before(field, field_element(hash, field));
+            for name in names {
+                let text = Str::Bytes(name);
+                let element = match entry.value() {
+                    ValueRef::Hash(hash) => field_element(hash, name),
+                    ValueRef::Set(set) => set.contains(name).then_some(Element::Member(text)),
+                    ValueRef::ZSet(zset) => zset.score(name).map(|score| Element::Scored(text, score)),
+                    _ => None,
+                };
+                big.before(name, element);
             }
         }
     }
@@ -561,133 +593,6 @@ impl<'k> Txn<'k> {
         } else {
             self.let_go(key, entry, big);
         }
-    }
-
-    /// Removes a key that is due, as active expiry and every look at it do.
-    fn expire(&mut self, key: Key) {
-        if let Some(entry) = self.remove(key) {
-            self.discard(key, entry);
-            self.emit_removal(key, Removal::Due);
-            let actor = std::mem::take(&mut self.view.cx.actor);
-            self.touched(key);
-            self.view.cx.actor = actor;
-            self.view.cx.expired += 1;
-            self.event(EventClasses::EXPIRED, "expired", key.bytes);
-        }
-    }
-
-    /// Removes what is due of a key: all of it, or up to `max` fields of a hash. How many those were; `None` if the key is
-    /// gone.
-    fn expire_part(&mut self, key: Key, max: usize) -> Option<usize> {
-        let (db, horizon) = (self.view.db, self.view.horizon());
-        let entry = self.view.shard(key).db(db)?.table.get(key.hash, key.bytes)?;
-        if entry.expire_at().is_some_and(|at| at < horizon) {
-            self.expire(key);
-            return None;
-        }
-        let (field_due, ValueRef::Hash(hash)) = (entry.field_due(), entry.value()) else { return Some(0) };
-        if hash.is_over(horizon) {
-            let fields: Vec<Vec<u8>> = match self.view.cx.env.events.has(EventClasses::SUBKEYS) {
-                true => hash.iter().map(|(field, _)| field.to_vec()).collect(),
-                false => Vec::new(),
-            };
-            let count = hash.len() as u64;
-            self.view.cx.expired_fields += count;
-            let gone = self.remove(key)?;
-            self.discard(key, gone);
-            self.emit_removal(key, Removal::Due);
-            self.view.cx.field_event("hexpired", db, key.bytes, fields);
-            self.event(EventClasses::GENERIC, "del", key.bytes);
-            self.touched(key);
-            return None;
-        }
-        let due = hash.due_fields(horizon, max);
-        self.db_to_change(key)?;
-        self.write_fields_early(key, &due);
-        let mut slot = self.shard_mut(key).db_mut(db)?.table.get_mut(key.hash, key.bytes)?;
-        let ValueMut::Hash(hash) = slot.value_mut() else { return Some(0) };
-        let old: Vec<_> = due.iter().map(|field| hash.remove(field)).collect();
-        self.note_field_due(key, field_due);
-        for (field, old) in due.iter().zip(old) {
-            self.record(key, || UndoOp::Field { field: field[..].into(), old });
-        }
-        if !due.is_empty() {
-            self.view.cx.expired_fields += due.len() as u64;
-            let mut argv: Vec<&[u8]> = vec![b"HDEL", key.bytes];
-            argv.extend(due.iter().map(|field| &field[..]));
-            self.emit(&argv);
-            self.view.cx.field_event("hexpired", db, key.bytes, &due);
-            self.touched(key);
-        }
-        Some(due.len())
-    }
-
-    /// Removes the due keys that reads of this transaction came across.
-    pub fn reap_stale(&mut self) {
-        self.reap(false);
-    }
-
-    /// The same at the end of the transaction, each key on its own: they have nothing to do with what it was for.
-    pub fn reap_stale_apart(&mut self) {
-        self.reap(true);
-    }
-
-    fn reap(&mut self, apart: bool) {
-        let stale = self.view.cx.take_stale();
-        let before = self.view.db;
-        for (db, bytes) in stale {
-            let key = Key::new(&bytes);
-            self.view.db = db;
-            if apart {
-                self.view.cx.changes.begin_unit();
-            }
-            // A look removes it if it is still due.
-            let _ = self.slot(key).is_some();
-        }
-        self.view.db = before;
-    }
-
-    /// Forgets the due keys that reads came across: whoever meets them next removes them.
-    pub fn leave_stale(&mut self) {
-        self.view.cx.take_stale();
-    }
-
-    /// Removes up to `max` due keys and as many due fields of hashes of a shard, over all databases. Returns how many keys
-    /// were looked at, or fields removed: fewer than `max` means that nothing more is due.
-    pub fn expire_due(&mut self, shard: usize, max: usize) -> usize {
-        let mut due = Vec::new();
-        let now = self.view.now_ms;
-        self.view.guard.shard_mut(shard).expiry.take_due(now, max, &mut due);
-        let (before, taken) = (self.view.db, due.len());
-        let mut fields = 0;
-        for (db, hash) in due {
-            self.view.db = db;
-            let data = self.view.guard.shard_mut(shard);
-            let Some(part) = data.db(db) else { continue };
-            // The registration is a hint: the key may be gone, or live longer by now.
-            let mut found = None;
-            part.table.find_by_hash(hash, |entry| {
-                let at = entry.next_due();
-                if at.is_some() && entry.is_indexed() {
-                    found = Some((Box::<[u8]>::from(entry.key()), at));
-                }
-                found.is_some()
-            });
-            let Some((bytes, Some(mut at))) = found else { continue };
-            let key = Key { bytes: &bytes, hash };
-            self.view.cx.changes.begin_unit();
-            if at < now {
-                let Some(removed) = self.expire_part(key, max - fields) else { continue };
-                fields += removed;
-                match self.view.peek_even_due(key).and_then(EntryRef::next_due) {
-                    Some(next) => at = next,
-                    None => continue,
-                }
-            }
-            self.view.guard.shard_mut(shard).expiry.add(now, hash, db, at);
-        }
-        self.view.db = before;
-        taken.max(fields)
     }
 
     /// Removes a key. Whether it was there.
@@ -906,69 +811,5 @@ impl<'k> Txn<'k> {
         }
         self.touched(key);
         Ok(length)
-    }
-
-    /// Sets or clears the expiry time of a key; `false` when the key is not there.
-    pub fn set_expiry(&mut self, key: Key, at: Option<i64>) -> bool {
-        if self.slot(key).is_none() {
-            return false;
-        }
-        self.write_expiry(key, at);
-        match at {
-            Some(at) => self.emit(&[b"PEXPIREAT", key.bytes, itoa::Buffer::new().format(at).as_bytes()]),
-            None => self.emit(&[b"PERSIST", key.bytes]),
-        }
-        self.touched(key);
-        true
-    }
-
-    /// The bookkeeping of an expiry time: entry, count and index.
-    fn write_expiry(&mut self, key: Key, at: Option<i64>) {
-        let db = self.view.db;
-        let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return };
-        let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
-        let (old, old_due) = (slot.get().expire_at(), slot.get().next_due());
-        slot.set_expire_at(at);
-        match (old, at) {
-            (None, Some(_)) => part.volatile += 1,
-            (Some(_), None) => part.volatile -= 1,
-            _ => {}
-        }
-        self.register(key, old_due);
-        self.record(key, || UndoOp::Expiry(old));
-    }
-
-    /// The bookkeeping of a hash whose soonest field was due at `old` before a change.
-    fn note_field_due(&mut self, key: Key, old: Option<i64>) {
-        let db = self.view.db;
-        let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return };
-        let Some(entry) = part.table.get(key.hash, key.bytes) else { return };
-        match (old, entry.field_due()) {
-            (None, Some(_)) => part.volatile_hashes += 1,
-            (Some(_), None) => part.volatile_hashes -= 1,
-            _ => {}
-        }
-        let old_due = match (old, entry.expire_at()) {
-            (Some(field), Some(key)) => Some(field.min(key)),
-            (field, key) => field.or(key),
-        };
-        self.register(key, old_due);
-    }
-
-    /// Registers a key whose [`EntryRef::next_due`] was `old` before a change, if the expiry index needs to know.
-    fn register(&mut self, key: Key, old: Option<i64>) {
-        let (db, now) = (self.view.db, self.view.now_ms);
-        let Some(entry) = self.view.shard(key).db(db).and_then(|part| part.table.get(key.hash, key.bytes)) else {
-            return;
-        };
-        let Some(at) = entry.next_due() else { return };
-        // A registration at or before the key's time is enough: when it fires it moves on to the true time.
-        let registered = is_covered(entry.is_indexed(), old, at);
-        entry.set_indexed(true);
-        if !registered {
-            let data = self.view.guard.shard_mut(key.shard());
-            data.expiry.add(now, key.hash, db, at);
-            data.tidy_expiry(now);
-        }
     }
 }

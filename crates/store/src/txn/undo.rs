@@ -39,10 +39,10 @@ pub(super) enum UndoOp {
     ListReplaced { index: usize, item: Vec<u8> },
     /// Give the field its old value and expiry time; `None` removes it.
     Field { field: Box<[u8]>, old: Option<Old> },
-    /// Add or remove the member.
-    Member { member: Box<[u8]>, present: bool },
-    /// Give the member its old score; `None` removes it.
-    Score { member: Box<[u8]>, old: Option<f64> },
+    /// Add the member, with its old expiry time, or remove it.
+    Member { member: Box<[u8]>, old: Option<Option<i64>> },
+    /// Give the member its old score and expiry time; `None` removes it.
+    Score { member: Box<[u8]>, old: Option<(f64, Option<i64>)> },
     /// Take the last entry off the stream, whose last id was this before it.
     StreamAppended { last_id: StreamId },
     /// The stream as it was.
@@ -105,14 +105,16 @@ impl Undo {
             (UndoOp::Field { field, old: None }, ValueMut::Hash(hash)) => {
                 hash.remove(&field);
             }
-            (UndoOp::Member { member, present: true }, ValueMut::Set(set)) => {
+            (UndoOp::Member { member, old: Some(at) }, ValueMut::Set(set)) => {
                 set.insert(&member, &limits);
+                set.set_expiry(&member, at);
             }
-            (UndoOp::Member { member, present: false }, ValueMut::Set(set)) => {
+            (UndoOp::Member { member, old: None }, ValueMut::Set(set)) => {
                 set.remove(&member);
             }
-            (UndoOp::Score { member, old: Some(score) }, ValueMut::ZSet(zset)) => {
+            (UndoOp::Score { member, old: Some((score, at)) }, ValueMut::ZSet(zset)) => {
                 zset.insert(&member, score, &limits);
+                zset.set_expiry(&member, at);
             }
             (UndoOp::Score { member, old: None }, ValueMut::ZSet(zset)) => {
                 zset.remove(&member);

@@ -15,7 +15,9 @@ use super::{
 use crate::{
     Str,
     hasher::hash,
+    member::Members,
     table::{Item, Table},
+    timed::{TimedTable, members_expire},
 };
 use std::{
     alloc::{self, Layout},
@@ -30,6 +32,8 @@ pub(super) struct Tree {
     order: CountedTree<Key>,
     /// Bytes of the members' allocations.
     member_bytes: usize,
+    /// The members that expire; none if there never was one.
+    times: Option<Box<TimedTable>>,
 }
 
 /// A member in the tree: 48 bits of its score, which order as scores do, and the 48 bits of its address.
@@ -97,7 +101,7 @@ impl Key {
 
 impl Tree {
     pub(super) fn new() -> Tree {
-        Tree { members: Table::new(), order: CountedTree::new(), member_bytes: 0 }
+        Tree { members: Table::new(), order: CountedTree::new(), member_bytes: 0, times: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -105,7 +109,23 @@ impl Tree {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of::<Tree>() + self.members.memory_bytes() + self.order.memory_bytes() + self.member_bytes
+        let times = self.times.as_ref().map_or(0, |times| times.memory_bytes());
+        size_of::<Tree>() + self.members.memory_bytes() + self.order.memory_bytes() + self.member_bytes + times
+    }
+
+    /// The members that expire, with empty values.
+    pub(super) fn times(&self) -> Option<&TimedTable> {
+        self.times.as_deref()
+    }
+
+    /// Has a member, which is there, expire at a Unix time in ms, or live for ever; when it would have expired before.
+    pub(super) fn set_expiry(&mut self, member: &[u8], expire_at: Option<i64>) -> Option<i64> {
+        if expire_at.is_none() {
+            return self.times.as_mut()?.remove(member)?.1;
+        }
+        members_expire();
+        let times = self.times.get_or_insert_with(|| Box::new(TimedTable::new(Members::new())));
+        times.set(member, b"", expire_at)?.1
     }
 
     pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
@@ -164,7 +184,14 @@ impl Tree {
         if let Some(removed) = self.members.remove(hash, member) {
             self.member_bytes -= removed.size();
         }
+        self.forget_time(member);
         Some(score)
+    }
+
+    fn forget_time(&mut self, member: &[u8]) {
+        if let Some(times) = &mut self.times {
+            times.remove(member);
+        }
     }
 
     /// Removes the pairs of ranks `start` to `end` and shows each to `each`.
@@ -177,6 +204,7 @@ impl Tree {
             let (member, score) = unsafe { (key.member().bytes(), key.member().score()) };
             let removed = self.members.remove(hash(member), member);
             self.member_bytes -= removed.as_ref().map_or(0, Member::size);
+            self.forget_time(member);
             each((Str::Bytes(member), score));
             drop(removed);
         }

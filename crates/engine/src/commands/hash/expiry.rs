@@ -146,7 +146,7 @@ fn fields<'a>(args: &Args<'a>, at: usize, bad_count: Error) -> Result<&'a [&'a [
 }
 
 /// The time that an argument names, in Unix milliseconds.
-fn time(arg: ExpireArg, args: &Args, now_ms: i64, command: &str) -> Result<i64> {
+pub(in crate::commands) fn time(arg: ExpireArg, args: &Args, now_ms: i64, command: &str) -> Result<i64> {
     if args.int(arg.at)? < 0 {
         return Err(Error::text("ERR invalid expire time, must be >= 0"));
     }
@@ -154,8 +154,8 @@ fn time(arg: ExpireArg, args: &Args, now_ms: i64, command: &str) -> Result<i64> 
     if at > LATEST_MS { Err(invalid(command)) } else { Ok(at) }
 }
 
-/// Whether a field that is to expire at this time goes at once. In import mode the source says when it goes.
-fn is_past(txn: &Txn, at: i64) -> bool {
+/// Whether a field or member that is to expire at this time goes at once. In import mode the source says when it goes.
+pub(in crate::commands) fn is_past(txn: &Txn, at: i64) -> bool {
     at <= txn.now() && !txn.cx.env.keep_due
 }
 
@@ -223,7 +223,7 @@ fn ttl(view: &View, args: &Args, reply: &mut Reply, show: fn(i64, i64) -> i64) -
 }
 
 /// Milliseconds as seconds, rounded up.
-fn seconds(ms: i64) -> i64 {
+pub(in crate::commands) fn seconds(ms: i64) -> i64 {
     ms / 1000 + i64::from(ms % 1000 > 0)
 }
 

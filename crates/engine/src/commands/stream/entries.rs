@@ -1,24 +1,27 @@
 //! Entries: XADD, XLEN, XRANGE, XREVRANGE, XDEL, XTRIM, XSETID.
 
 use super::id::{self, NewId};
-use super::{write_entry, write_id};
+use super::idempotent::{self, Marking};
+use super::{delete, write_entry, write_id};
 use crate::args::Args;
 use crate::command::Reply;
 use crate::error::{Error, Result};
-use kelda_store::stream::{Keep, Stream, StreamId, Trim};
-use kelda_store::txn::{Edit, EventClasses, Txn, View};
+use kelda_store::stream::{Keep, Mark, Stream, StreamId, Trim};
+use kelda_store::txn::{Edit, EventClasses, Txn, View, emit_ids};
 
 /// The options of XADD and XTRIM.
-struct TrimOptions {
+struct Options<'a> {
     trim: Option<Trim>,
     make_stream: bool,
+    marking: Option<Marking<'a>>,
     /// The first word after the options.
     next: usize,
 }
 
 /// Reads the options from word 2 on. XADD's end at the id, XTRIM's with the words.
-fn trim_options(args: &Args, xadd: bool, node_entries_max: usize) -> Result<TrimOptions> {
+fn options<'a>(args: &Args<'a>, xadd: bool, node_entries_max: usize) -> Result<Options<'a>> {
     let (mut keep, mut approximate, mut limit, mut make_stream) = (None, false, None, true);
+    let (mut references, mut marking) = (None, None);
     let mut at = 2;
     while at < args.len() {
         let more = args.len() - 1 - at;
@@ -43,8 +46,17 @@ fn trim_options(args: &Args, xadd: bool, node_entries_max: usize) -> Result<Trim
             at += 1;
             let max = u64::try_from(args.int(at)?);
             limit = Some(max.map_err(|_| Error::text("ERR The LIMIT argument must be >= 0."))?);
+        } else if let Some(word) = delete::references(args, at) {
+            if references.replace(word).is_some() {
+                return Err(Error::Syntax);
+            }
         } else if xadd && args.is(at, "NOMKSTREAM") {
             make_stream = false;
+        } else if xadd && let Some((given, last)) = Marking::parse(args, at)? {
+            if marking.replace(given).is_some() {
+                return Err(Error::text("ERR IDMP/IDMPAUTO specified multiple times"));
+            }
+            at = last;
         } else if xadd {
             break;
         } else {
@@ -68,7 +80,9 @@ fn trim_options(args: &Args, xadd: bool, node_entries_max: usize) -> Result<Trim
         None if approximate => Some(default_limit(node_entries_max)),
         None => None,
     };
-    Ok(TrimOptions { trim: keep.map(|keep| Trim { keep, approximate, limit }), make_stream, next: at })
+    let references = references.unwrap_or_default();
+    let trim = keep.map(|keep| Trim { keep, approximate, limit, references });
+    Ok(Options { trim, make_stream, marking, next: at })
 }
 
 /// Entries that `~` removes at most where no LIMIT is given: a hundred nodes, within bounds.
@@ -82,12 +96,15 @@ fn default_limit(node_entries_max: usize) -> u64 {
 
 pub(super) fn xadd(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let limits = txn.cx.env.limits;
-    let TrimOptions { trim, make_stream, next } = trim_options(args, true, limits.stream_node_entries_max)?;
+    let Options { trim, make_stream, marking, next } = options(args, true, limits.stream_node_entries_max)?;
     let arity = || Error::Arity("xadd".to_string());
     let new_id = NewId::parse(args.get(next).ok_or_else(arity)?)?;
     let words = args.from(next + 1);
     if words.is_empty() || !words.len().is_multiple_of(2) {
         return Err(arity());
+    }
+    if marking.is_some() && new_id != NewId::Auto {
+        return Err(Error::text("ERR IDMP/IDMPAUTO can be used only with auto-generated IDs"));
     }
     if new_id == NewId::Given(StreamId::MIN) {
         return Err(Error::text("ERR The ID specified in XADD must be greater than 0-0"));
@@ -101,6 +118,19 @@ pub(super) fn xadd(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         reply.null();
         return Ok(());
     }
+    let id_of_mark;
+    let mark = match marking {
+        None => None,
+        Some(Marking::Given(mark)) => Some(mark),
+        Some(Marking::Content { producer }) => {
+            id_of_mark = idempotent::content_id(words);
+            Some(Mark { producer, id: &id_of_mark })
+        }
+    };
+    if let Some(entry) = idempotent::find(txn, key, mark)? {
+        write_id(reply, entry);
+        return Ok(());
+    }
     if last == StreamId::MAX {
         return Err(Error::text("ERR The stream has exhausted the last possible ID, unable to add more items"));
     }
@@ -108,7 +138,7 @@ pub(super) fn xadd(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         .after(last, txn.now())
         .ok_or(Error::text("ERR The ID specified in XADD is equal or smaller than the target stream top item"))?;
     let mut edit: Edit<Stream> = txn.edit_or_new(key)?;
-    let trimmed = edit.append(id, words, trim.as_ref());
+    let trimmed = edit.append(id, words, mark, trim.as_ref());
     edit.event(EventClasses::STREAM, "xadd");
     if trimmed != 0 {
         edit.event(EventClasses::STREAM, "xtrim");
@@ -161,10 +191,8 @@ pub(super) fn xdel(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         return Ok(());
     };
     let deleted = edit.apply_quietly(|stream, emit| {
-        let gone: Vec<String> = ids.iter().filter(|id| stream.delete(**id)).map(|id| id.to_string()).collect();
-        if !gone.is_empty() {
-            emit(b"XDEL", &gone.iter().map(|id| id.as_bytes()).collect::<Vec<_>>());
-        }
+        let gone: Vec<StreamId> = ids.into_iter().filter(|id| stream.delete(*id)).collect();
+        emit_ids(emit, b"XDEL", None, &gone);
         gone.len()
     });
     if deleted != 0 {
@@ -180,7 +208,7 @@ pub(super) fn parse_ids(words: &[&[u8]]) -> Result<Vec<StreamId>> {
 }
 
 pub(super) fn xtrim(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    let options = trim_options(args, false, txn.cx.env.limits.stream_node_entries_max)?;
+    let options = options(args, false, txn.cx.env.limits.stream_node_entries_max)?;
     let (Some(trim), Some(mut edit)) = (options.trim, txn.edit::<Stream>(args.key(1))?) else {
         reply.int(0);
         return Ok(());

@@ -4,7 +4,7 @@ use super::{write_entry, write_id};
 use crate::args::Args;
 use crate::command::Reply;
 use crate::error::{Error, Result};
-use kelda_store::stream::{Consumer, Group, Stream, StreamId};
+use kelda_store::stream::{Consumer, Group, Producers, Stream, StreamId};
 use kelda_store::txn::View;
 
 fn find<'a>(view: &'a View, args: &Args) -> Result<&'a Stream> {
@@ -30,8 +30,13 @@ pub(super) fn stream(view: &View, args: &Args, reply: &mut Reply) -> Result {
         }
     };
     let stream = find(view, args)?;
-    reply.map(if full { 9 } else { 10 });
+    // Redis's tools and Valkey's do not expect one form of the full description: what is never used is left out of it.
+    let with_producers = !full || stream.producers().is_some();
+    reply.map(if full { 9 } else { 10 } + if with_producers { 6 } else { 0 });
     write_counters(stream, reply);
+    if with_producers {
+        write_producers(view, stream, reply);
+    }
     if full {
         reply.bulk(b"entries");
         let header = reply.defer();
@@ -69,6 +74,20 @@ fn write_counters(stream: &Stream, reply: &mut Reply) {
     id_field(reply, "recorded-first-entry-id", stream.first_id());
 }
 
+/// What makes producers idempotent.
+fn write_producers(view: &View, stream: &Stream, reply: &mut Reply) {
+    let limits = view.cx.env.limits;
+    let none = Producers::new(limits.stream_mark_seconds, limits.stream_marks_max);
+    let producers = stream.producers().unwrap_or(&none);
+    let (names, marks) = producers.counts(view.now());
+    int_field(reply, "idmp-duration", producers.seconds() as i64);
+    int_field(reply, "idmp-maxsize", producers.max() as i64);
+    int_field(reply, "pids-tracked", names as i64);
+    int_field(reply, "iids-tracked", marks as i64);
+    int_field(reply, "iids-added", producers.added() as i64);
+    int_field(reply, "iids-duplicates", producers.duplicates() as i64);
+}
+
 fn int_field(reply: &mut Reply, name: &str, value: i64) {
     reply.bulk(name.as_bytes());
     reply.int(value);
@@ -98,7 +117,7 @@ fn write_position(stream: &Stream, group: &Group, reply: &mut Reply) {
 }
 
 fn write_full_group(stream: &Stream, name: &[u8], group: &Group, count: usize, reply: &mut Reply) {
-    reply.map(7);
+    reply.map(8);
     name_field(reply, name);
     write_position(stream, group, reply);
     int_field(reply, "pel-count", group.pending_len() as i64);
@@ -107,7 +126,7 @@ fn write_full_group(stream: &Stream, name: &[u8], group: &Group, count: usize, r
     for (id, pending) in group.pending_range(StreamId::MIN, StreamId::MAX).take(count) {
         reply.array(4);
         write_id(reply, *id);
-        reply.bulk(&pending.consumer);
+        reply.bulk(pending.consumer());
         reply.int(pending.delivery_time);
         reply.int(pending.delivery_count as i64);
     }
@@ -116,6 +135,7 @@ fn write_full_group(stream: &Stream, name: &[u8], group: &Group, count: usize, r
     for (name, consumer) in group.consumers() {
         write_full_consumer(group, name, consumer, count, reply);
     }
+    int_field(reply, "nacked-count", group.given_back().len() as i64);
 }
 
 fn write_full_consumer(group: &Group, name: &[u8], consumer: &Consumer, count: usize, reply: &mut Reply) {

@@ -1,14 +1,14 @@
-//! What was delivered and not acknowledged: XACK, XPENDING, XCLAIM, XAUTOCLAIM.
+//! What was delivered and not acknowledged: XACK, XNACK, XPENDING, XCLAIM, XAUTOCLAIM.
 
 use super::entries::parse_ids;
 use super::id;
-use super::read::{Emit, emit_pending, emit_position, see_consumer};
+use super::read::{emit_pending, emit_position, see_consumer};
 use super::{write_entry, write_id};
 use crate::args::Args;
 use crate::command::Reply;
 use crate::error::{Error, Result};
 use kelda_store::stream::{Actor, Claim, Claimed, Group, Pending, Stream, StreamId};
-use kelda_store::txn::{Edit, Txn, View};
+use kelda_store::txn::{Edit, Txn, View, emit_ids};
 
 fn no_group(args: &Args) -> Error {
     let (key, group) = (String::from_utf8_lossy(&args[1]), String::from_utf8_lossy(&args[2]));
@@ -28,21 +28,108 @@ pub(super) fn xack(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let acknowledged = edit.apply_quietly(|stream, emit| {
         let Some(group) = stream.group_mut(name) else { return 0 };
         let done: Vec<StreamId> = ids.into_iter().filter(|id| group.ack(*id)).collect();
-        emit_acks(emit, name, &done);
+        emit_ids(emit, b"XACK", Some(name), &done);
         done.len()
     });
     reply.int(acknowledged as i64);
     Ok(())
 }
 
-fn emit_acks(emit: &mut Emit, group: &[u8], ids: &[StreamId]) {
-    if ids.is_empty() {
-        return;
+/// What XNACK makes of the count of deliveries.
+#[derive(Clone, Copy)]
+enum Count {
+    /// One less.
+    Undo,
+    /// It stays.
+    Keep,
+    /// The highest: nobody should try again.
+    Max,
+}
+
+/// The options of XNACK.
+struct NackOptions {
+    count: Count,
+    ids: Vec<StreamId>,
+    delivery_count: Option<u64>,
+    force: bool,
+}
+
+impl NackOptions {
+    fn parse(args: &Args) -> Result<NackOptions> {
+        const MODES: [(&str, Count); 3] = [("SILENT", Count::Undo), ("FAIL", Count::Keep), ("FATAL", Count::Max)];
+        let (_, count) = MODES
+            .into_iter()
+            .find(|(word, _)| args.is(3, word))
+            .ok_or(Error::text("ERR mode must be SILENT, FAIL, or FATAL"))?;
+        let (mut ids, mut delivery_count, mut force) = (None, None, false);
+        let mut at = 4;
+        while at < args.len() {
+            let more = at + 1 < args.len();
+            if args.is(at, "FORCE") {
+                force = true;
+                at += 1;
+            } else if args.is(at, "RETRYCOUNT") && more {
+                let given = u64::try_from(args.int(at + 1)?);
+                delivery_count = Some(given.map_err(|_| Error::text("ERR Invalid RETRYCOUNT value, must be >= 0"))?);
+                at += 2;
+            } else if args.is(at, "IDS") && more && ids.is_none() {
+                let len = args.int(at + 1).ok().and_then(|len| usize::try_from(len).ok()).filter(|len| *len != 0);
+                let len = len.ok_or(Error::text("ERR numids must be a positive integer"))?;
+                let words = args.from(at + 2).get(..len);
+                ids = Some(parse_ids(words.ok_or(Error::text("ERR number of IDs doesn't match numids"))?)?);
+                at += 2 + len;
+            } else {
+                let option = String::from_utf8_lossy(&args[at]);
+                return Err(Error::owned(format!("ERR Unrecognized XNACK option '{option}'")));
+            }
+        }
+        let ids = ids.ok_or(Error::text("ERR syntax error, expected IDS keyword"))?;
+        Ok(NackOptions { count, ids, delivery_count, force })
     }
-    let ids: Vec<String> = ids.iter().map(StreamId::to_string).collect();
-    let mut words = vec![group];
-    words.extend(ids.iter().map(|id| id.as_bytes()));
-    emit(b"XACK", &words);
+
+    /// The count of deliveries that an entry gets which had this one; `None` if it was not pending.
+    fn counted(&self, deliveries: Option<u64>) -> u64 {
+        self.delivery_count.unwrap_or(match self.count {
+            Count::Undo => deliveries.unwrap_or(0).saturating_sub(1),
+            Count::Keep => deliveries.unwrap_or(0),
+            Count::Max => i64::MAX as u64,
+        })
+    }
+}
+
+pub(super) fn xnack(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
+    let mut edit = edit_group(txn, args)?;
+    let options = NackOptions::parse(args)?;
+    let name = &args[2];
+    let given_back = edit.apply_quietly(|stream, emit| {
+        let mut done: Vec<(StreamId, u64)> = Vec::new();
+        for id in &options.ids {
+            let there = options.force && stream.get(*id).is_some();
+            let Some(group) = stream.group_mut(name) else { continue };
+            let deliveries = group.pending(*id).map(|pending| pending.delivery_count);
+            if deliveries.is_none() && !there {
+                continue;
+            }
+            let count = options.counted(deliveries);
+            group.give_back(*id, count);
+            done.push((*id, count));
+        }
+        for batch in done.chunk_by(|(_, a), (_, b)| a == b) {
+            let (len, count) = (batch.len().to_string(), batch[0].1.to_string());
+            let ids: Vec<String> = batch.iter().map(|(id, _)| id.to_string()).collect();
+            let mut words: Vec<&[u8]> = vec![name, b"FAIL", b"IDS", len.as_bytes()];
+            words.extend(ids.iter().map(|id| id.as_bytes()));
+            words.extend_from_slice(&[b"RETRYCOUNT", count.as_bytes(), b"FORCE"]);
+            emit(b"XNACK", &words);
+        }
+        done.len()
+    });
+    if given_back != 0 {
+        // Those who wait to claim get them at once.
+        edit.wake();
+    }
+    reply.int(given_back as i64);
+    Ok(())
 }
 
 pub(super) fn xpending(view: &View, args: &Args, reply: &mut Reply) -> Result {
@@ -117,12 +204,11 @@ fn write_pending<'a>(
 ) {
     let header = reply.defer();
     let mut shown = 0;
-    let idle = |pending: &Pending| view.now().saturating_sub(pending.delivery_time).max(0);
-    for (id, pending) in pending.filter(|(_, pending)| idle(pending) >= min_idle).take(count) {
+    for (id, pending) in pending.filter(|(_, pending)| pending.idle(view.now()) >= min_idle).take(count) {
         reply.array(4);
         write_id(reply, id);
-        reply.bulk(&pending.consumer);
-        reply.int(idle(pending));
+        reply.bulk(pending.consumer());
+        reply.int(if pending.is_given_back() { -1 } else { pending.idle(view.now()) });
         reply.int(pending.delivery_count as i64);
         shown += 1;
     }
@@ -218,7 +304,7 @@ pub(super) fn xclaim(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
                     shown += 1;
                     emit_pending(emit, stream, actor.group, id);
                 }
-                Claimed::Deleted => emit_acks(emit, actor.group, &[id]),
+                Claimed::Deleted => emit_ids(emit, b"XACK", Some(actor.group), &[id]),
                 Claimed::No => {}
             }
         }
@@ -270,7 +356,7 @@ pub(super) fn xautoclaim(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Resul
         for id in &claimed {
             emit_pending(emit, stream, actor.group, *id);
         }
-        emit_acks(emit, actor.group, &deleted);
+        emit_ids(emit, b"XACK", Some(actor.group), &deleted);
         (cursor, claimed.len(), deleted)
     });
     reply.end_array(header, claimed);

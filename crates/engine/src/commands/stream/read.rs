@@ -6,8 +6,9 @@ use crate::args::Args;
 use crate::command::{Access, Nothing, Reply, Wait};
 use crate::error::{Error, Result};
 use kelda_resp::{Deferred, Protocol};
-use kelda_store::stream::{Actor, Stream, StreamId};
-use kelda_store::txn::{Edit, Txn};
+use kelda_store::stream::{Actor, Entry, Stream, StreamId};
+use kelda_store::txn::{Edit, Emit, Txn};
+use std::ops::ControlFlow;
 
 /// What precedes the ids.
 struct Options<'a> {
@@ -17,6 +18,10 @@ struct Options<'a> {
     /// For how long to wait, in ms; 0 for ever.
     block_ms: Option<u64>,
     no_ack: bool,
+    /// Claims what has been pending for so many ms before it reads what is new.
+    claim_ms: Option<i64>,
+    /// Entries in all, at most, and bytes of the reply.
+    max: (usize, usize),
     /// The word that is the first key.
     first: usize,
     /// How many keys there are, and as many ids after them.
@@ -25,8 +30,16 @@ struct Options<'a> {
 
 impl<'a> Options<'a> {
     fn parse(args: &Args<'a>, of_group: bool) -> Result<Options<'a>> {
-        let mut options =
-            Options { group: None, count: usize::MAX, block_ms: None, no_ack: false, first: 0, streams: 0 };
+        let mut options = Options {
+            group: None,
+            count: usize::MAX,
+            block_ms: None,
+            no_ack: false,
+            claim_ms: None,
+            max: (usize::MAX, usize::MAX),
+            first: 0,
+            streams: 0,
+        };
         let words = args.words();
         let mut at = 1;
         while at < words.len() {
@@ -40,6 +53,25 @@ impl<'a> Options<'a> {
                 at += 1;
                 // 0 and below mean all.
                 options.count = usize::try_from(args.int(at)?).ok().filter(|count| *count != 0).unwrap_or(usize::MAX);
+            } else if args.is(at, "MAXCOUNT") && more > 0 {
+                at += 1;
+                options.max.0 = positive(args, at, "ERR MAXCOUNT must be a positive integer")?;
+            } else if args.is(at, "MAXSIZE") && more > 0 {
+                at += 1;
+                options.max.1 = positive(args, at, "ERR MAXSIZE must be a positive integer")?;
+            } else if args.is(at, "CLAIM") && more > 0 {
+                if !of_group {
+                    return Err(Error::text(
+                        "ERR The CLAIM option is only supported by XREADGROUP. You called XREAD instead.",
+                    ));
+                }
+                at += 1;
+                let ms =
+                    args.int(at).map_err(|_| Error::text("ERR min-idle-time is not an integer or out of range"))?;
+                if ms < 0 {
+                    return Err(Error::text("ERR min-idle-time is negative"));
+                }
+                options.claim_ms = Some(ms);
             } else if args.is(at, "STREAMS") && more > 0 {
                 if !more.is_multiple_of(2) {
                     let (name, sign) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
@@ -75,6 +107,9 @@ impl<'a> Options<'a> {
         if of_group && options.group.is_none() {
             return Err(Error::text("ERR Missing GROUP option for XREADGROUP"));
         }
+        if options.count != usize::MAX && options.max.0 < options.count {
+            return Err(Error::text("ERR MAXCOUNT must be greater than or equal to COUNT"));
+        }
         Ok(options)
     }
 
@@ -86,6 +121,11 @@ impl<'a> Options<'a> {
         };
         Wait::On { keys: (self.first, self.streams), timeout_ms, otherwise: Nothing::NullArray, errors_end_it }
     }
+}
+
+fn positive(args: &Args, at: usize, error: &'static str) -> Result<usize> {
+    let given = args.int(at).ok().and_then(|n| usize::try_from(n).ok()).filter(|n| *n != 0);
+    given.ok_or(Error::text(error))
 }
 
 /// The keys among the words.
@@ -102,20 +142,59 @@ struct Streams {
     mark: usize,
     header: Deferred,
     count: usize,
+    /// Entries so far, and at most; bytes at most.
+    shown: usize,
+    max: (usize, usize),
 }
 
 impl Streams {
-    fn begin(reply: &mut Reply) -> Streams {
-        Streams { mark: reply.len(), header: reply.defer(), count: 0 }
+    fn begin(reply: &mut Reply, options: &Options) -> Streams {
+        Streams { mark: reply.len(), header: reply.defer(), count: 0, shown: 0, max: options.max }
     }
 
-    /// Begins the next stream; its entries follow as an array.
-    fn add(&mut self, reply: &mut Reply, key: &[u8]) {
+    /// Adds a stream with the entries that `write` shows; how many it says they are. One without entries is left out, unless
+    /// `even_empty`.
+    fn add(
+        &mut self,
+        reply: &mut Reply,
+        key: &[u8],
+        even_empty: bool,
+        write: impl FnOnce(&mut Streams, &mut Reply) -> usize,
+    ) {
+        if self.shown == self.max.0 {
+            return;
+        }
+        let mark = reply.len();
         if reply.protocol == Protocol::Resp2 {
             reply.array(2);
         }
         reply.bulk(key);
+        let header = reply.defer();
+        let full_before = self.max.1;
+        let shown = write(self, reply);
+        // An empty list would say that there is nothing, where only the room was too small.
+        if shown == 0 && (!even_empty || self.max.1 != full_before) {
+            reply.truncate(mark);
+            return;
+        }
+        reply.end_array(header, shown);
         self.count += 1;
+    }
+
+    /// Shows an entry, unless the reply would become too large: then nothing more is shown.
+    fn show(&mut self, reply: &mut Reply, write: impl FnOnce(&mut Reply)) -> ControlFlow<()> {
+        if self.shown == self.max.0 {
+            return ControlFlow::Break(());
+        }
+        let mark = reply.len();
+        write(reply);
+        if self.shown != 0 && reply.len() - self.mark > self.max.1 {
+            reply.truncate(mark);
+            self.max = (self.shown, 0);
+            return ControlFlow::Break(());
+        }
+        self.shown += 1;
+        ControlFlow::Continue(())
     }
 
     /// Ends the reply. Whether there is any stream in it; else nothing is written.
@@ -152,20 +231,17 @@ pub(super) fn xread(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result<Wai
             word => id::parse(word, 0)?,
         });
     }
-    let mut streams = Streams::begin(reply);
+    let mut streams = Streams::begin(reply, &options);
     for (at, after) in (options.first..).zip(&after) {
         let (Some(stream), Some(start)) = (txn.stream(args.key(at))?, after.next()) else { continue };
         let mut entries = stream.range(start, StreamId::MAX, false).take(options.count).peekable();
         if entries.peek().is_none() {
             continue;
         }
-        streams.add(reply, &args[at]);
-        let (header, mut shown) = (reply.defer(), 0);
-        for entry in entries {
-            write_entry(reply, entry);
-            shown += 1;
-        }
-        reply.end_array(header, shown);
+        streams.add(reply, &args[at], false, |streams, reply| {
+            let show = |entry| streams.show(reply, |reply| write_entry(reply, entry));
+            entries.map(show).take_while(ControlFlow::is_continue).count()
+        });
     }
     if streams.end(reply) {
         return Ok(Wait::Done);
@@ -207,23 +283,41 @@ pub(super) fn xreadgroup(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Resul
         });
     }
     let actor = Actor { group, consumer, now: txn.now() };
-    let mut streams = Streams::begin(reply);
+    let mut streams = Streams::begin(reply, &options);
+    /// Looking again more often, where nothing is known to come, is not worth the work.
+    const AT_LEAST_MS: i64 = 10;
+    // When there may be something to claim.
+    let mut again = i64::MAX;
     for (at, after) in (options.first..).zip(&after) {
         let Some(mut edit) = txn.edit::<Stream>(args.key(at))? else { continue };
         see_consumer(&mut edit, &actor);
         match after {
-            Some(after) => {
-                streams.add(reply, &args[at]);
-                read_pending(&mut edit, &actor, *after, options.count, reply);
-            }
-            None if has_news(&edit, group) => {
-                streams.add(reply, &args[at]);
-                read_new(&mut edit, &actor, options.count, options.no_ack, reply);
+            Some(after) => streams.add(reply, &args[at], true, |streams, reply| {
+                read_pending(&mut edit, &actor, *after, options.count, streams, reply)
+            }),
+            None if options.claim_ms.is_some() || has_news(&edit, group) => {
+                streams.add(reply, &args[at], false, |streams, reply| {
+                    read_new(&mut edit, &actor, &options, streams, reply)
+                });
+                if let Some(claim_ms) = options.claim_ms {
+                    let next = edit.note(|stream| stream.next_idle(group, claim_ms, actor.now));
+                    // What somebody gets from now on waits until then.
+                    let from_now = actor.now.saturating_add(claim_ms.max(AT_LEAST_MS));
+                    again = again.min(next.unwrap_or(from_now)).min(from_now);
+                }
             }
             None => {}
         }
     }
-    Ok(if streams.end(reply) { Wait::Done } else { options.wait(reply, true) })
+    if streams.end(reply) {
+        return Ok(Wait::Done);
+    }
+    let wait = options.wait(reply, true);
+    if wait == Wait::Done || options.claim_ms.is_none() {
+        return Ok(wait);
+    }
+    let after_ms = again.saturating_sub(actor.now).max(1) as u64;
+    Ok(Wait::Again { after_ms, wait: Box::new(wait) })
 }
 
 fn meaningless(sign: char) -> Error {
@@ -249,52 +343,114 @@ fn has_news(stream: &Stream, group: &[u8]) -> bool {
     start.is_some_and(|start| stream.range(start, StreamId::MAX, false).next().is_some())
 }
 
-fn read_new(edit: &mut Edit<Stream>, actor: &Actor, count: usize, no_ack: bool, reply: &mut Reply) {
-    let header = reply.defer();
+/// Reads what a group did not get yet, after what it can claim if that is wanted. How many entries.
+fn read_new(
+    edit: &mut Edit<Stream>,
+    actor: &Actor,
+    options: &Options,
+    streams: &mut Streams,
+    reply: &mut Reply,
+) -> usize {
+    let Options { count, no_ack, claim_ms, .. } = *options;
+    let claimed = claim_ms.map_or(0, |claim_ms| claim_idle(edit, actor, claim_ms, count, streams, reply));
+    if claimed == count || !has_news(edit, actor.group) {
+        return claimed;
+    }
     let shown = edit.apply_quietly(|stream, emit| {
         let mut ids = Vec::new();
-        let shown = stream.read_new(actor, count, no_ack, |entry| {
-            ids.push(entry.id.to_string());
-            write_entry(reply, entry);
+        let shown = stream.read_new(actor, count - claimed, no_ack, |entry| {
+            let id = entry.id;
+            let shown = streams.show(reply, |reply| match claim_ms {
+                None => write_entry(reply, entry),
+                Some(_) => write_claimed(reply, entry, 0, 0),
+            });
+            if shown.is_continue() {
+                ids.push(id.to_string());
+            }
+            shown
         });
-        if !no_ack {
-            emit_claim(emit, actor, &ids, actor.now, 1);
+        if shown != 0 {
+            if !no_ack {
+                emit_claim(emit, actor, &ids, actor.now, 1);
+            }
+            emit_position(emit, stream, actor.group);
         }
-        emit_position(emit, stream, actor.group);
         shown
     });
-    reply.end_array(header, shown);
+    claimed + shown
 }
 
-fn read_pending(edit: &mut Edit<Stream>, actor: &Actor, after: StreamId, count: usize, reply: &mut Reply) {
-    let header = reply.defer();
-    let shown = edit.apply_quietly(|stream, emit| {
+/// Claims what has been pending for `min_idle` ms. How many entries.
+fn claim_idle(
+    edit: &mut Edit<Stream>,
+    actor: &Actor,
+    min_idle: i64,
+    count: usize,
+    streams: &mut Streams,
+    reply: &mut Reply,
+) -> usize {
+    edit.apply_quietly(|stream, emit| {
+        let mut ids = Vec::new();
+        let claimed = stream.claim_idle(actor, min_idle, count, |entry, pending| {
+            let id = entry.id;
+            let shown = streams.show(reply, |reply| {
+                write_claimed(reply, entry, pending.idle(actor.now), pending.delivery_count);
+            });
+            if shown.is_continue() {
+                ids.push(id);
+            }
+            shown
+        });
+        for id in ids {
+            emit_pending(emit, stream, actor.group, id);
+        }
+        claimed
+    })
+}
+
+/// Writes an entry, how long it was pending (ms), and how often it was delivered before.
+fn write_claimed(reply: &mut Reply, entry: Entry, idle: i64, deliveries: u64) {
+    reply.array(4);
+    super::write_entry_parts(reply, entry);
+    reply.int(idle);
+    reply.int(deliveries as i64);
+}
+
+fn read_pending(
+    edit: &mut Edit<Stream>,
+    actor: &Actor,
+    after: StreamId,
+    count: usize,
+    streams: &mut Streams,
+    reply: &mut Reply,
+) -> usize {
+    edit.apply_quietly(|stream, emit| {
         let (mut delivered, mut shown) = (Vec::new(), 0);
         stream.read_pending(actor, after, count, |id, entry| {
-            shown += 1;
-            match entry {
-                Some(entry) => {
-                    delivered.push(id);
-                    write_entry(reply, entry);
-                }
+            let there = entry.is_some();
+            let written = streams.show(reply, |reply| match entry {
+                Some(entry) => write_entry(reply, entry),
                 None => {
                     // Deleted since it was delivered.
                     reply.array(2);
                     write_id(reply, id);
                     reply.null_array();
                 }
+            });
+            if written.is_continue() {
+                shown += 1;
+                if there {
+                    delivered.push(id);
+                }
             }
+            written
         });
         for id in delivered {
             emit_pending(emit, stream, actor.group, id);
         }
         shown
-    });
-    reply.end_array(header, shown);
+    })
 }
-
-/// Takes the commands that a change stands for: `name, args` of `name key args…`.
-pub(super) type Emit<'a> = dyn FnMut(&[u8], &[&[u8]]) + 'a;
 
 /// Emits that the actor's consumer holds these entries, delivered last at `time`, `count` times in all.
 fn emit_claim(emit: &mut Emit, actor: &Actor, ids: &[String], time: i64, count: u64) {
@@ -308,7 +464,7 @@ fn emit_claim(emit: &mut Emit, actor: &Actor, ids: &[String], time: i64, count: 
 /// Emits who holds a pending entry, with its time and count.
 pub(super) fn emit_pending(emit: &mut Emit, stream: &Stream, group: &[u8], id: StreamId) {
     if let Some(pending) = stream.group(group).and_then(|group| group.pending(id)) {
-        let actor = Actor { group, consumer: &pending.consumer, now: 0 };
+        let actor = Actor { group, consumer: pending.consumer(), now: 0 };
         emit_claim(emit, &actor, &[id.to_string()], pending.delivery_time, pending.delivery_count);
     }
 }

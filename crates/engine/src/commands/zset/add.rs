@@ -88,11 +88,19 @@ fn put(zset: &mut Edit<ZSet>, member: &[u8], score: f64, options: &Options) -> R
     if options.only_greater && score <= old || options.only_less && score >= old {
         return Ok(Outcome::Refused);
     }
-    if score == old {
-        return Ok(Outcome::Same(old));
+    if options.increment {
+        // What is added to stays; only a member that is written anew lives for ever.
+        if score != old {
+            zset.put_keeping_expiry(member, score);
+            return Ok(Outcome::Updated(score));
+        }
+    } else if score != old || zset.expiry(member).is_some() {
+        zset.put(member, score);
+        if score != old {
+            return Ok(Outcome::Updated(score));
+        }
     }
-    zset.put(member, score);
-    Ok(Outcome::Updated(score))
+    Ok(Outcome::Same(old))
 }
 
 pub(super) fn zadd(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
