@@ -214,7 +214,7 @@ fn hold_all(engine: &Engine, patience: Duration) -> Option<Guard<'_>> {
         match engine.keyspace.lock(ShardSet::All) {
             Some(guard) => return Some(guard),
             None if begun.elapsed() > patience => return None,
-            None => std::thread::sleep(GATHER / 10),
+            None => std::thread::sleep(AGAIN),
         }
     }
 }
