@@ -16,7 +16,7 @@ use kelda_engine::rdb;
 use kelda_engine::replay::{Dealer, replay};
 use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, State, SyncMode};
 use kelda_log::disk::Disk;
-use kelda_store::shard::ShardSet;
+use kelda_store::shard::{Guard, ShardSet};
 use kelda_store::txn::{Changes, Context, Env, Txn};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ impl ChangeSink for Persistence {
         let settings = engine.config.settings();
         let (disk, dir) = log_dir(&settings)?;
         {
-            let guard = engine.keyspace.lock_patiently(ShardSet::All);
+            let guard = hold_all(engine, PATIENCE).ok_or(BUSY)?;
             if engine.log.is_on() {
                 self.sync_now();
             }
@@ -184,19 +184,10 @@ impl BackupFiles for Persistence {
     }
 
     fn seal(&self) -> Result<Vec<PathBuf>, String> {
-        /// How long a script may hold the shards before this gives way to it.
-        const PATIENCE: Duration = Duration::from_secs(2);
         let log = self.live_log()?;
         let engine = self.engine.get().ok_or("the server has not started")?;
         let next = log.prepare_rotation(unix_ms()).map_err(|error| error.to_string())?;
-        let begun = Instant::now();
-        let guard = loop {
-            match engine.keyspace.lock(ShardSet::All) {
-                Some(guard) => break guard,
-                None if begun.elapsed() > PATIENCE => return Err("the server is busy with a script: try again".into()),
-                None => std::thread::sleep(AGAIN),
-            }
-        };
+        let guard = hold_all(engine, PATIENCE).ok_or(BUSY)?;
         let rotation = log.rotate(next, unix_ms());
         drop(guard);
         log.seal_backup(rotation, unix_ms()).map(|(_, files)| files).map_err(|error| error.to_string())
@@ -208,6 +199,23 @@ impl BackupFiles for Persistence {
 
     fn remove(&self, files: &[PathBuf]) -> Result<(), String> {
         aof::backup::remove_files(&RealDisk, files).map_err(|error| error.to_string())
+    }
+}
+
+/// How long a script may hold shards before others give way to it.
+const PATIENCE: Duration = Duration::from_secs(2);
+const BUSY: &str = "the server is busy with a script: try again";
+
+/// Every shard; nothing if somebody holds one for longer than `patience`. Nobody tells when shards are given back, which they
+/// mostly are within microseconds.
+fn hold_all(engine: &Engine, patience: Duration) -> Option<Guard<'_>> {
+    let begun = Instant::now();
+    loop {
+        match engine.keyspace.lock(ShardSet::All) {
+            Some(guard) => return Some(guard),
+            None if begun.elapsed() > patience => return None,
+            None => std::thread::sleep(AGAIN),
+        }
     }
 }
 
@@ -420,7 +428,7 @@ impl Persistence {
     fn turn_off(&self, engine: &Engine) {
         // The shards first: within EXEC who turns the log on again holds them all.
         let (guard, _turn) = loop {
-            let guard = engine.keyspace.lock_patiently(ShardSet::All);
+            let Some(guard) = hold_all(engine, Duration::MAX) else { return };
             match self.switching.try_lock() {
                 Ok(turn) => break (guard, turn),
                 Err(TryLockError::Poisoned(turn)) => break (guard, turn.into_inner()),
