@@ -708,7 +708,7 @@ impl Gathering {
     fn ended(&mut self, first: u64, last: u64) {
         /// Syncs that begin at once, at most, before a wait is tried again.
         const SKIP_MAX: u32 = 64;
-        match last >= first + first / 4 + 1 {
+        match last > first + first / 4 {
             true => self.in_vain = 0,
             false => self.in_vain = (self.in_vain + 1).min(SKIP_MAX.ilog2()),
         }
