@@ -282,7 +282,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         check_memory(worker)?;
     }
     if command.writes {
-        check_writes(worker)?;
+        worker.check_writes()?;
     } else if command.name == "ping" {
         // So that who asks whether the server is well learns that it is not, as in Redis.
         worker.engine.log.check()?;
@@ -326,19 +326,6 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
     session.restricted
         && command.command.reaches_further.is_some()
         && !session.user.reads_all_keys(command, words, session.db)
-}
-
-/// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
-/// `min-replicas-to-write` asks for.
-#[inline]
-pub(crate) fn check_writes(worker: &Worker) -> Result {
-    worker.engine.log.check()?;
-    worker.engine.saves.check(&worker.settings)?;
-    match worker.settings.min_replicas_to_write {
-        0 => Ok(()),
-        wanted if worker.engine.replication.good() >= wanted => Ok(()),
-        _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
-    }
 }
 
 /// Refuses commands that need memory when there was none left, and none to be made, as the client's command began.

@@ -367,3 +367,19 @@ fn packed_collections_are_taken_over_if_they_are_sound() {
     let value = read_packed(kind::ZSET_LISTPACK, &["b", "2", "a", "1"], &Limits::default()).unwrap();
     assert_eq!(describe(&value), "ZSet a=1.0 b=2.0");
 }
+
+/// -1 says that a field does not expire; what lies before the epoch otherwise, nothing could write again.
+#[test]
+fn a_field_does_not_expire_before_the_epoch() {
+    let read = |at: i64| {
+        let bytes = [&b"\x01\x01f\x01v"[..], &at.to_le_bytes()].concat();
+        let value = decode_value(kind::VALKEY_HASH_2, Dialect::Valkey, &mut Reader::new(&bytes), &Limits::default());
+        value.map(|value| match value {
+            Value::Hash(hash) => hash.soonest(),
+            _ => panic!("it is a hash"),
+        })
+    };
+    assert_eq!(read(-1), Ok(None));
+    assert_eq!(read(5), Ok(Some(5)));
+    assert!(read(-2).is_err() && read(i64::MIN).is_err());
+}
