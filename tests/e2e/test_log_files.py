@@ -175,6 +175,36 @@ def test_damage_is_refused_told_and_salvaged(folder):
     assert content(folder) == {f"key{number}": str(number) for number in range(4)}
 
 
+def test_what_only_we_or_newest_redis_know_outlives_a_crash(folder):
+    """Expiry times of members, marks of producers and what consumers gave back, before and after a new base."""
+    at = 49_999_999_999_999
+    server = start(folder, "--appendfsync", "always")
+    with redis.Redis(**server.address, decode_responses=True) as client:
+        for key in "before", "after":
+            client.zadd("z" + key, {"a": 1, "b": 2})
+            client.sadd("s" + key, "a", "b")
+            client.execute_command("ZPEXPIREAT", "z" + key, at, "MEMBERS", 1, "a")
+            client.execute_command("SPEXPIREAT", "s" + key, at, "MEMBERS", 1, "b")
+            entry = client.execute_command("XADD", "x" + key, "IDMP", "p", "1", "*", "f", "v")
+            client.xgroup_create("x" + key, "g", "0")
+            client.xreadgroup("g", "c", {"x" + key: ">"})
+            client.execute_command("XNACK", "x" + key, "g", "FAIL", "IDS", 1, entry, "RETRYCOUNT", 7)
+            if key == "before":
+                rewrite(client)
+    server.process.kill()
+    server.process.wait()
+    server = start(folder)
+    with redis.Redis(**server.address, decode_responses=True) as client:
+        for key in "before", "after":
+            assert client.execute_command("ZPEXPIRETIME", "z" + key, "MEMBERS", 2, "a", "b") == [at, -1]
+            assert client.execute_command("SPEXPIRETIME", "s" + key, "MEMBERS", 2, "a", "b") == [-1, at]
+            assert client.execute_command("XADD", "x" + key, "IDMP", "p", "1", "*", "f", "v") == client.xrange("x" + key)[0][0]
+            assert client.xlen("x" + key) == 1
+            pending = client.xpending_range("x" + key, "g", "-", "+", 5)
+            assert [(entry["consumer"], entry["times_delivered"]) for entry in pending] == [("", 7)]
+    stop(server)
+
+
 @pytest.mark.parametrize("peer", PEERS, ids=lambda path: path.name)
 def test_to_another_server_and_back(folder, peer):
     if not peer.exists():

@@ -258,6 +258,34 @@ def test_our_file_is_loaded_by_a_peer(peer):
     ours.stop()
 
 
+def test_members_that_expire_stay_where_nobody_knows_that(peer):
+    """Times of members stand where a peer does not look; we find them."""
+    ours = start(BINARY)
+    with redis.Redis(**ours.address) as kelda:
+        names = [f"m{n}" for n in range(300)]
+        for key, members in ("small", names[:3]), ("large", names):
+            kelda.zadd("z" + key, {name: n for n, name in enumerate(members)})
+            kelda.sadd("s" + key, *members)
+            for letter in "zs":
+                kelda.execute_command(letter + "PEXPIREAT", letter + key, 99_999_999_999_999 // 2, "MEMBERS", 2, "m0", "m2")
+        ask = lambda r, letter, key: r.execute_command(letter + "PEXPIRETIME", letter + key, "MEMBERS", 3, "m0", "m1", "m2")
+        want = [49_999_999_999_999, -1, 49_999_999_999_999]
+        assert kelda.save()
+        theirs, again = started_on(peer, ours), started_on(BINARY, ours)
+        with redis.Redis(**theirs.address) as other, redis.Redis(**again.address) as loaded:
+            for key in "small", "large":
+                assert other.zrange("z" + key, 0, -1) == kelda.zrange("z" + key, 0, -1)
+                assert other.smembers("s" + key) == kelda.smembers("s" + key)
+                for letter in "zs":
+                    assert ask(loaded, letter, key) == ask(kelda, letter, key) == want
+                    assert other.restore(letter + key, 0, kelda.dump(letter + key), replace=True)
+                    assert loaded.restore(letter + key, 0, kelda.dump(letter + key), replace=True)
+                    assert ask(loaded, letter, key) == want
+        theirs.stop()
+        again.stop()
+    ours.stop()
+
+
 def test_reload_and_restart_change_nothing():
     ours = start(BINARY, "--threads", "2")
     with redis.Redis(**ours.address) as kelda:
