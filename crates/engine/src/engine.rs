@@ -53,25 +53,23 @@ pub trait Platform: Send + Sync {
     }
     /// Writes a line to the log: level 0 (debug) to 3 (warning).
     fn log(&self, _level: u8, _text: &str) {}
-    /// Reads a file: that of the users.
-    fn read_file(&self, _path: &str) -> std::io::Result<Vec<u8>> {
+    /// Opens a file to be read, and tells how many bytes it has. Paths are relative to `dir`.
+    fn open_file(&self, _path: &str) -> std::io::Result<(Box<dyn Read + Send>, u64)> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    /// Replaces a file as a whole.
-    fn write_file(&self, _path: &str, _text: &[u8]) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-    /// Opens a file of `dir` to be read, and tells how many bytes it has; `None` if there is none.
-    fn open_file(&self, _name: &str) -> std::io::Result<Option<(Box<dyn Read + Send>, u64)>> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-    /// Replaces a file of `dir` by what `write` writes: in one step and durably, or not at all.
+    /// Replaces a file by what `write` writes: in one step and durably, or not at all.
     fn replace_file(
         &self,
-        _name: &str,
+        _path: &str,
         _write: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>,
     ) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// All of a file.
+    fn read_file(&self, path: &str) -> std::io::Result<Vec<u8>> {
+        let (mut file, mut bytes) = (self.open_file(path)?.0, Vec::new());
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
     /// Opens a connection on which no read or write waits longer than `timeout`. `NotFound`: there is no such host.
     fn connect(&self, _host: &str, _port: u16, _timeout: Duration) -> std::io::Result<Box<dyn Stream>> {

@@ -19,13 +19,13 @@ use crate::pause;
 use crate::registry::{Names, Registered};
 use crate::saving;
 use crate::session::{ReplyMode, Session};
+use crate::settle::settle;
 use crate::slowlog::Stopwatch;
 use crate::stats::count_error;
 use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::Protocol;
 use kelda_store::shard::ShardSet;
-use kelda_store::timed::any_members_expire;
 use kelda_store::txn::Txn;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -282,7 +282,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         check_memory(worker)?;
     }
     if command.writes {
-        check_writes(worker)?;
+        worker.check_writes()?;
     } else if command.name == "ping" {
         // So that who asks whether the server is well learns that it is not, as in Redis.
         worker.engine.log.check()?;
@@ -328,19 +328,6 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
         && !session.user.reads_all_keys(command, words, session.db)
 }
 
-/// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
-/// `min-replicas-to-write` asks for.
-#[inline]
-pub(crate) fn check_writes(worker: &Worker) -> Result {
-    worker.engine.log.check()?;
-    worker.engine.saves.check(&worker.settings)?;
-    match worker.settings.min_replicas_to_write {
-        0 => Ok(()),
-        wanted if worker.engine.replication.good() >= wanted => Ok(()),
-        _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
-    }
-}
-
 /// Refuses commands that need memory when there was none left, and none to be made, as the client's command began.
 pub(crate) fn check_memory(worker: &Worker) -> Result {
     if worker.eviction.out_of_memory {
@@ -361,29 +348,6 @@ pub(crate) fn shards_of(command: &Registered, args: &Args) -> ShardSet {
         None => command.find_keys(args.words(), &mut |at, _| set.add(args.hash(at))),
     }
     set
-}
-
-/// Removes what is due of the sets and sorted sets at the command's keys, before it looks at them.
-#[inline]
-pub(crate) fn settle(txn: &mut Txn, command: &Registered, args: &Args) {
-    if any_members_expire() {
-        settle_keys(txn, command, args);
-    }
-}
-
-#[cold]
-fn settle_keys(txn: &mut Txn, command: &Registered, args: &Args) {
-    let mut settle = |at: usize| {
-        let key = args.key(at);
-        if txn.holds(key) {
-            txn.settle(key);
-        }
-    };
-    match command.single_key {
-        Some(at) if at < args.len() => settle(at),
-        Some(_) => {}
-        None => command.find_keys(args.words(), &mut |at, _| settle(at)),
-    }
 }
 
 fn dispatch(

@@ -411,7 +411,10 @@ const AHEAD: usize = 16;
 /// Loads the snapshot file, if there is one, when the server starts: keys and functions. Says in the log what it did.
 pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> {
     let name = engine.config.settings().dbfilename.clone();
-    let Some((mut source, bytes)) = engine.platform.open_file(&name)? else { return Ok(None) };
+    let (mut source, bytes) = match engine.platform.open_file(&name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
     engine.loading.total_bytes.store(bytes, Relaxed);
     let started_us = engine.clock.monotonic_us();
     let loaded = load_all(engine, &mut *source, false)?;
@@ -469,7 +472,7 @@ pub struct Reloaded {
 /// Reads the snapshot file for DEBUG RELOAD.
 pub fn read_all(engine: &Engine) -> Result<Reloaded, FileError> {
     let name = engine.config.settings().dbfilename.clone();
-    let (mut source, _) = engine.platform.open_file(&name)?.ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+    let (mut source, _) = engine.platform.open_file(&name)?;
     let rules = Rules::new(engine, false);
     let mut file = open(engine, &mut *source)?;
     let mut loaded = Loaded::default();

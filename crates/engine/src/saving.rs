@@ -169,7 +169,7 @@ impl Saves {
     /// All that a snapshot needs before its instant.
     fn prepare(&self, engine: &Engine, settings: &Arc<Settings>) -> Preparation {
         /// Part of the memory in use that changes made meanwhile may take.
-        const SHARE: usize = 32;
+        const SHARE: usize = 50;
         /// Bytes that they may take in any case.
         const LEAST: usize = 8 << 20;
         self.backlog.set_max((engine.platform.used_memory() / SHARE).max(LEAST));

@@ -140,18 +140,10 @@ impl Platform for NoPlatform {
         self.used_memory() as i64
     }
 
-    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        self.files().get(path).cloned().ok_or(io::Error::from_raw_os_error(2))
-    }
-
-    fn write_file(&self, path: &str, text: &[u8]) -> io::Result<()> {
-        self.files().insert(path.into(), text.into());
-        Ok(())
-    }
-
-    fn open_file(&self, name: &str) -> io::Result<Option<(Box<dyn io::Read + Send>, u64)>> {
-        let files = self.files();
-        Ok(files.get(name).map(|bytes| (Box::new(io::Cursor::new(bytes.clone())) as _, bytes.len() as u64)))
+    fn open_file(&self, path: &str) -> io::Result<(Box<dyn io::Read + Send>, u64)> {
+        let bytes = self.files().get(path).cloned().ok_or(io::Error::from_raw_os_error(2))?;
+        let len = bytes.len() as u64;
+        Ok((Box::new(io::Cursor::new(bytes)), len))
     }
 
     fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {

@@ -207,40 +207,28 @@ impl Platform for Process {
         log::log(level, text);
     }
 
-    fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
-    }
-
-    fn write_file(&self, path: &str, text: &[u8]) -> io::Result<()> {
-        let temporary = format!("{path}.{}.tmp", std::process::id());
-        std::fs::write(&temporary, text)?;
-        std::fs::rename(&temporary, path)
-    }
-
     fn is_ending(&self) -> bool {
         self.shared.is_stopping()
     }
 
-    fn open_file(&self, name: &str) -> io::Result<Option<(Box<dyn Read + Send>, u64)>> {
-        match std::fs::File::open(name) {
-            Ok(file) => {
-                let bytes = file.metadata()?.len();
-                Ok(Some((Box::new(file), bytes)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn open_file(&self, path: &str) -> io::Result<(Box<dyn Read + Send>, u64)> {
+        let file = std::fs::File::open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok((Box::new(file), bytes))
     }
 
-    fn replace_file(&self, name: &str, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        let temporary = format!("temp-{}.rdb", std::process::id());
+    fn replace_file(&self, path: &str, write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let path = Path::new(path);
+        let kind = path.extension().unwrap_or("tmp".as_ref());
+        let temporary = path.with_file_name(format!("temp-{}", std::process::id())).with_extension(kind);
         let mut replace = || {
             let mut file = std::fs::File::create(&temporary)?;
             write(&mut file)?;
             file.sync_all()?;
-            std::fs::rename(&temporary, name)?;
+            std::fs::rename(&temporary, path)?;
             // The working directory is `dir`.
-            std::fs::File::open(".")?.sync_all()
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            std::fs::File::open(parent.unwrap_or(".".as_ref()))?.sync_all()
         };
         let result = replace();
         if result.is_err() {

@@ -15,6 +15,7 @@ mod member;
 pub mod packed;
 pub mod set;
 pub mod shard;
+pub mod shared_map;
 pub mod snapshot;
 pub mod str;
 pub mod stream;

@@ -150,7 +150,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     fn push(&self, bytes: Vec<u8>) {
-        self.backlog.change(0, bytes.len());
+        self.backlog.change(0, bytes.capacity());
         locked(&self.queue).push(bytes);
     }
 
@@ -223,8 +223,9 @@ impl Saving {
 
     /// Writes an entry that is owed, before somebody changes it.
     fn write_early(&mut self, db: u32, entry: EntryRef<'_>) {
-        /// A shard's buffer goes to the queue at this size: with 1,024 shards, 4 MiB are on the way at most.
-        const EARLY_BYTES: usize = if cfg!(test) { 64 } else { 4096 };
+        /// A shard's buffer goes to the queue at this size, before small entries have it grow past 4 KiB: with 1,024 shards,
+        /// 4 MiB are on the way at most.
+        const EARLY_BYTES: usize = if cfg!(test) { 64 } else { 3840 };
         let db = self.part(db).db;
         self.early.add(&self.shared, db, entry);
         if self.early.bytes.len() >= EARLY_BYTES {
@@ -509,7 +510,7 @@ impl Snapshot {
         let rest = queue.len().saturating_sub(BUFFERS);
         let buffers = queue.split_off(rest);
         drop(queue);
-        self.shared.backlog.change(buffers.iter().map(Vec::len).sum(), 0);
+        self.shared.backlog.change(buffers.iter().map(Vec::capacity).sum(), 0);
         if !self.is_abandoned() {
             buffers.iter().for_each(|buffer| out.extend_from_slice(buffer));
         }

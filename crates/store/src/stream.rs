@@ -1,7 +1,8 @@
 //! The stream type: entries in the order of their ids, and consumer groups that read them.
 //!
 //! Entries lie in packed nodes (`node`) in a map by the id with which each node began. A node that loses its last entry
-//! goes. A clone shares nodes and groups with the original until either changes them, so that it costs little. Counters and their rules (`entries_added`, `max_deleted_id`, a group's lag) are Redis's.
+//! goes. A clone shares nodes and groups with the original until
+//! either changes them, so that it costs little. Counters and their rules (`entries_added`, `max_deleted_id`, a group's lag) are Redis's.
 //!
 //! Times are milliseconds since the Unix epoch and come in as arguments.
 
@@ -19,8 +20,9 @@ pub use producers::{Mark, Producers};
 pub use trim::{Keep, References, Trim, Trimmed};
 
 use crate::Limits;
+use crate::shared_map::{self, SharedMap};
 use node::Node;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -68,7 +70,7 @@ impl fmt::Display for StreamId {
 }
 
 /// Nodes by the id with which each began, which is not above any entry's in it.
-type Nodes = BTreeMap<StreamId, Arc<Node>>;
+type Nodes = SharedMap<StreamId, Arc<Node>>;
 
 /// What the position of a consumer group is judged by.
 struct Counters {
@@ -163,14 +165,11 @@ impl Stream {
             return false;
         }
         let fields: smallvec::SmallVec<[(&[u8], &[u8]); 8]> = fields.into_iter().collect();
-        match self.nodes.last_entry() {
-            Some(mut last) if last.get().has_room(&fields, limits) => {
-                let base = *last.key();
-                Arc::make_mut(last.get_mut()).push(base, id, &fields);
-            }
+        match self.nodes.last_mut() {
+            Some((base, last)) if last.has_room(&fields, limits) => Arc::make_mut(last).push(base, id, &fields),
             last => {
-                if let Some(mut last) = last {
-                    Arc::make_mut(last.get_mut()).shrink_to_fit();
+                if let Some((_, last)) = last {
+                    Arc::make_mut(last).shrink_to_fit();
                 }
                 let mut node = Node::new(&fields);
                 node.push(id, id, &fields);
@@ -185,15 +184,14 @@ impl Stream {
 
     /// Takes the last entry back as if it had never been added, when the last id was `last_id`. O(log n).
     pub fn take_back(&mut self, last_id: StreamId) {
-        if let Some(mut last) = self.nodes.last_entry() {
-            let base = *last.key();
-            let node = Arc::make_mut(last.get_mut());
+        if let Some((base, node)) = self.nodes.last_mut() {
+            let node = Arc::make_mut(node);
             if node.take_back(base, self.last_id) {
                 self.len -= 1;
                 self.entries_added -= 1;
             }
             if node.is_empty() {
-                last.remove();
+                self.nodes.remove(&base);
             }
         }
         self.last_id = last_id;
@@ -221,7 +219,7 @@ impl Stream {
 
     /// Deletes the entry `id`; whether it was there. O(log n).
     pub fn delete(&mut self, id: StreamId) -> bool {
-        let Some((&base, node)) = self.nodes.range_mut(..=id).next_back() else {
+        let Some((base, node)) = self.nodes.floor_mut(&id) else {
             return false;
         };
         if !Arc::make_mut(node).delete(base, id) {
@@ -240,7 +238,7 @@ impl Stream {
         let node = |node: &Arc<Node>| node.memory_bytes() + size_of::<(StreamId, Node)>() + 3 * size_of::<usize>();
         let group = |(name, group): (&[u8], &Group)| name.len() + size_of::<Group>() + group.memory_bytes();
         size_of::<Stream>()
-            + self.nodes.values().map(node).sum::<usize>()
+            + self.nodes.iter().map(|(_, each)| node(each)).sum::<usize>()
             + self.groups().map(group).sum::<usize>()
             + self.producers.as_ref().map_or(0, |producers| producers.memory_bytes())
     }
@@ -250,9 +248,10 @@ impl Stream {
     pub fn free_some(&mut self, n: usize) -> bool {
         let mut freed = 0;
         while freed < n {
-            if let Some((_, node)) = self.nodes.pop_first() {
+            if let Some((base, node)) = self.nodes.last_mut() {
                 self.len -= node.len();
                 freed += node.len() as usize;
+                self.nodes.remove(&base);
             } else if let Some(mut group) = self.groups.first_entry() {
                 // What a clone shares is the clone's to free.
                 let some = Arc::get_mut(group.get_mut()).map_or(0, |group| group.free_some(n - freed));
@@ -270,17 +269,17 @@ impl Stream {
 
 fn range(nodes: &Nodes, start: StreamId, end: StreamId, reverse: bool) -> Range<'_> {
     let nodes = if start <= end {
-        let from = nodes.range(..=start).next_back().map_or(start, |(base, _)| *base);
+        let from = nodes.floor(&start).map_or(start, |(base, _)| *base);
         nodes.range(from..=end)
     } else {
-        btree_map::Range::default()
+        shared_map::Range::default()
     };
     Range { nodes, node: None, start, end, reverse }
 }
 
 /// Entries with ids between two bounds, in one direction.
 pub struct Range<'a> {
-    nodes: btree_map::Range<'a, StreamId, Arc<Node>>,
+    nodes: shared_map::Range<'a, StreamId, Arc<Node>>,
     node: Option<node::Iter<'a>>,
     start: StreamId,
     end: StreamId,
@@ -298,7 +297,7 @@ impl<'a> Iterator for Range<'a> {
                     return Some(entry);
                 }
                 if if self.reverse { behind } else { ahead } {
-                    self.nodes = btree_map::Range::default();
+                    self.nodes = shared_map::Range::default();
                     break;
                 }
             }

@@ -316,7 +316,8 @@ fn save(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     if name.is_empty() {
         return Err(NO_FILE);
     }
-    engine.platform.write_file(name, &file::print(&engine.acl.all())).map_err(|error| {
+    let text = file::print(&engine.acl.all());
+    engine.platform.replace_file(name, &mut |file| file.write_all(&text)).map_err(|error| {
         engine.platform.log(3, &format!("Writing ACL file {name}: {}", acl::reason(&error)));
         Error::text("ERR There was an error trying to save the ACLs. Please check the server logs for more information")
     })?;

@@ -1,6 +1,6 @@
 //! MULTI, EXEC and WATCH.
 
-use super::{check_memory, check_user_again, check_writes, note_bad_data, run_inside, shards_of};
+use super::{check_memory, check_user_again, note_bad_data, run_inside, shards_of};
 use crate::args::Args;
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::{Ctx, Origin};
@@ -23,7 +23,7 @@ fn check_queued(worker: &Worker, queue: &Queue) -> Result {
         check_memory(worker)?;
     }
     if any(|command| command.writes) {
-        check_writes(worker)?;
+        worker.check_writes()?;
     }
     Ok(())
 }

@@ -264,6 +264,9 @@ fn valkey_hash(reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, RdbErro
     hash.reserve(count, limits);
     for _ in 0..count {
         let (field, value, at) = (reader.text()?, reader.text()?, reader.i64_le()?);
+        if at < NEVER {
+            return Err(BAD_EXPIRY);
+        }
         put_timed(&mut hash, &field.as_str(), &value.as_str(), (at != NEVER).then_some(at), limits)?;
     }
     if hash.is_empty() { Err(RdbError::Empty) } else { Ok(hash) }
@@ -271,10 +274,10 @@ fn valkey_hash(reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, RdbErro
 
 /// What Valkey writes for a field that does not expire.
 pub(super) const NEVER: i64 = -1;
+const BAD_EXPIRY: RdbError = RdbError::Corrupt("an expiry time of a field that cannot be");
 
 /// A hash of Redis with expiry times of fields.
 fn timed_hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash, RdbError> {
-    const DAMAGED: RdbError = RdbError::Corrupt("an expiry time of a field that cannot be");
     let mut hash = Hash::new();
     let soonest = match kind {
         kind::HASH_METADATA | kind::HASH_LISTPACK_EX => reader.i64_le()?,
@@ -286,7 +289,7 @@ fn timed_hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash
         while let Some(field) = elements.next() {
             let (field, value, at) = (field?, elements.need()?, elements.need_int()?);
             if at < 0 {
-                return Err(DAMAGED);
+                return Err(BAD_EXPIRY);
             }
             put_timed(&mut hash, &field, &value, (at != 0).then_some(at), limits)?;
         }
@@ -297,7 +300,7 @@ fn timed_hash(kind: u8, reader: &mut Reader<'_>, limits: &Limits) -> Result<Hash
             let (after, field, value) = (reader.number()?, reader.text()?, reader.text()?);
             // One more than how long after the soonest, or 0. Candidates of 7.4 wrote the time itself.
             let at = i64::try_from(after).ok().and_then(|after| soonest.checked_add(after)?.checked_sub(1));
-            let at = at.filter(|at| after == 0 || *at >= 0).ok_or(DAMAGED)?;
+            let at = at.filter(|at| after == 0 || *at >= 0).ok_or(BAD_EXPIRY)?;
             put_timed(&mut hash, &field.as_str(), &value.as_str(), (after != 0).then_some(at), limits)?;
         }
     }

@@ -31,8 +31,8 @@ const BLOCKS: usize = if cfg!(test) { 2 } else { 32 };
 /// What is kept aside of a string at once.
 const PAGE: usize = if cfg!(test) { 16 } else { 64 * 1024 };
 
-/// Bytes of elements written early that are kept together.
-const BUFFER: usize = 64 * 1024;
+/// Bytes of elements written early that are kept together: a little less than a buffer that need not grow any further.
+const BUFFER: usize = 64 * 1024 - 512;
 
 /// Whether the value is written in parts. O(1). A set or sorted set with members that expire is not: its form needs a
 /// look at all of them first.
@@ -139,7 +139,7 @@ impl Big {
     /// Tells the backlog what is kept by now.
     fn count(&mut self) {
         let aside = self.noted.memory_bytes() + self.pages.len() * PAGE;
-        let now = self.bytes.len() + self.full_bytes + aside + self.alone;
+        let now = self.bytes.capacity() + self.full_bytes + aside + self.alone;
         self.shared.backlog.change(std::mem::replace(&mut self.counted, now), now);
     }
 
@@ -160,7 +160,7 @@ impl Big {
         if let Some(element) = now {
             self.shared.encoder.element(&mut self.bytes, element, self.soonest);
             if self.bytes.len() >= BUFFER {
-                self.full_bytes += self.bytes.len();
+                self.full_bytes += self.bytes.capacity();
                 self.full.push(std::mem::take(&mut self.bytes));
             }
         }

@@ -5,8 +5,9 @@
 //! Where there is an index by delivery time, it holds exactly the pending entries that have a consumer.
 
 use super::{Counters, Entry, Stream, StreamId, range};
+use crate::shared_map::{self, SharedMap};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use std::sync::Arc;
 pub struct Group {
     last_delivered: StreamId,
     entries_read: Option<u64>,
-    pending: BTreeMap<StreamId, Pending>,
+    pending: SharedMap<StreamId, Pending>,
     consumers: BTreeMap<Arc<[u8]>, Consumer>,
     /// What consumers gave back (XNACK), by its place in the line.
-    given_back: BTreeMap<u64, StreamId>,
+    given_back: SharedMap<u64, StreamId>,
     /// Delivery times, where somebody asked for the longest idle entries once (XREADGROUP with CLAIM).
-    by_time: Option<BTreeSet<(i64, StreamId)>>,
+    by_time: Option<SharedMap<(i64, StreamId), ()>>,
 }
 
 /// An entry that was delivered and is not acknowledged.
@@ -43,6 +44,9 @@ pub enum Holder {
     /// Nobody: a consumer gave it back. Its place in the line of those.
     Nobody(u64),
 }
+
+/// No larger than a consumer's name: there may be millions.
+const _: () = assert!(size_of::<Holder>() == size_of::<Arc<[u8]>>());
 
 impl Pending {
     /// The name of the consumer that has it; empty if nobody has.
@@ -71,13 +75,13 @@ pub struct Consumer {
     pub seen_time: i64,
     /// When it last got an entry to acknowledge; `None` if it never did.
     pub active_time: Option<i64>,
-    pending: BTreeSet<StreamId>,
+    pending: SharedMap<StreamId, ()>,
 }
 
 impl Consumer {
     /// Ids delivered to it and not acknowledged, in order.
     pub fn pending(&self) -> impl ExactSizeIterator<Item = StreamId> {
-        self.pending.iter().copied()
+        self.pending.iter().map(|(id, ())| *id)
     }
 }
 
@@ -135,8 +139,8 @@ impl Group {
     }
 
     /// The pending entries with ids from `start` to `end` inclusive, in order.
-    pub fn pending_range(&self, start: StreamId, end: StreamId) -> btree_map::Range<'_, StreamId, Pending> {
-        if start <= end { self.pending.range(start..=end) } else { btree_map::Range::default() }
+    pub fn pending_range(&self, start: StreamId, end: StreamId) -> shared_map::Range<'_, StreamId, Pending> {
+        if start <= end { self.pending.range(start..=end) } else { shared_map::Range::default() }
     }
 
     /// The same, of one consumer. A consumer that does not exist has none.
@@ -148,7 +152,7 @@ impl Group {
     ) -> impl Iterator<Item = (StreamId, &Pending)> {
         let of = self.consumers.get(consumer).filter(|_| start <= end);
         let ids = of.into_iter().flat_map(move |consumer| consumer.pending.range(start..=end));
-        ids.filter_map(|id| Some((*id, self.pending.get(id)?)))
+        ids.filter_map(|(id, ())| Some((*id, self.pending.get(id)?)))
     }
 
     /// The consumers by name, in order.
@@ -165,7 +169,7 @@ impl Group {
     pub fn create_consumer(&mut self, name: &[u8], now: i64) -> bool {
         let new = !self.consumers.contains_key(name);
         if new {
-            let consumer = Consumer { seen_time: now, active_time: None, pending: BTreeSet::new() };
+            let consumer = Consumer { seen_time: now, active_time: None, pending: SharedMap::default() };
             self.consumers.insert(name.into(), consumer);
         }
         new
@@ -192,7 +196,7 @@ impl Group {
     /// Removes the consumer `name` and its pending entries; how many those were.
     pub fn delete_consumer(&mut self, name: &[u8]) -> Option<usize> {
         let consumer = self.consumers.remove(name)?;
-        for id in &consumer.pending {
+        for (id, ()) in consumer.pending.iter() {
             if let (Some(pending), Some(by_time)) = (self.pending.remove(id), &mut self.by_time) {
                 by_time.remove(&(pending.delivery_time, *id));
             }
@@ -236,10 +240,10 @@ impl Group {
             self.unlink(id, &old);
         }
         if let Some(owner) = self.consumers.get_mut(consumer) {
-            owner.pending.insert(id);
+            owner.pending.insert(id, ());
         }
         if let Some(by_time) = &mut self.by_time {
-            by_time.insert((delivery_time, id));
+            by_time.insert((delivery_time, id), ());
         }
         true
     }
@@ -247,7 +251,7 @@ impl Group {
     /// Takes the pending entry `id` from its consumer, if it has one, and puts it at the end of the line of those that were
     /// given back, with this count of deliveries. One that is not pending becomes so.
     pub fn give_back(&mut self, id: StreamId, delivery_count: u64) {
-        let place = self.given_back.last_key_value().map_or(0, |(place, _)| place + 1);
+        let place = self.given_back.last().map_or(0, |(place, _)| place + 1);
         let pending = Pending { holder: Holder::Nobody(place), delivery_time: 0, delivery_count };
         if let Some(old) = self.pending.insert(id, pending) {
             self.unlink(id, &old);
@@ -257,15 +261,15 @@ impl Group {
 
     /// What was given back, in the order in which it was.
     pub fn given_back(&self) -> impl ExactSizeIterator<Item = StreamId> {
-        self.given_back.values().copied()
+        self.given_back.iter().map(|(_, id)| *id)
     }
 
     /// The index by delivery time, which is made if it is not there. O(n log n) the first time.
-    fn by_time(&mut self) -> &BTreeSet<(i64, StreamId)> {
+    fn by_time(&mut self) -> &SharedMap<(i64, StreamId), ()> {
         let Group { by_time, pending, .. } = self;
         by_time.get_or_insert_with(|| {
             let owned = pending.iter().filter(|(_, pending)| !pending.is_given_back());
-            owned.map(|(id, pending)| (pending.delivery_time, *id)).collect()
+            owned.map(|(id, pending)| ((pending.delivery_time, *id), ())).collect()
         })
     }
 
@@ -289,7 +293,7 @@ impl Group {
     pub(super) fn memory_bytes(&self) -> usize {
         let pending = size_of::<(StreamId, Pending)>() + size_of::<StreamId>();
         let consumers = self.consumers.keys().map(|name| name.len() + size_of::<(Arc<[u8]>, Consumer)>());
-        let by_time = self.by_time.as_ref().map_or(0, BTreeSet::len) * size_of::<(i64, StreamId)>();
+        let by_time = self.by_time.as_ref().map_or(0, SharedMap::len) * size_of::<(i64, StreamId)>();
         let given_back = self.given_back.len() * size_of::<(u64, StreamId)>();
         (self.pending.len() * pending + by_time + given_back) * 3 / 2 + consumers.sum::<usize>()
     }
@@ -297,7 +301,7 @@ impl Group {
     /// Frees up to `n` pending entries; how many.
     pub(super) fn free_some(&mut self, n: usize) -> usize {
         for freed in 0..n {
-            match self.pending.first_key_value() {
+            match self.pending.last() {
                 Some((&id, _)) => self.ack(id),
                 None => return freed,
             };
@@ -419,7 +423,8 @@ impl Stream {
         let Some(consumer) = group.consumers.get(actor.consumer) else {
             return;
         };
-        let ids: Vec<StreamId> = consumer.pending.range((Excluded(after), Unbounded)).take(count).copied().collect();
+        let ids = consumer.pending.range((Excluded(after), Unbounded)).take(count);
+        let ids: Vec<StreamId> = ids.map(|(id, ())| *id).collect();
         for id in ids {
             let entry = range(&self.nodes, id, id, false).next();
             let there = entry.is_some();
@@ -431,7 +436,7 @@ impl Stream {
             {
                 if let Some(by_time) = &mut group.by_time {
                     by_time.remove(&(pending.delivery_time, id));
-                    by_time.insert((actor.now, id));
+                    by_time.insert((actor.now, id), ());
                 }
                 pending.delivery_time = actor.now;
                 pending.delivery_count = counted(pending.delivery_count, 1);
@@ -456,7 +461,7 @@ impl Stream {
         let there = |id: &StreamId| range(nodes, *id, *id, false).next().is_some();
         let mut ids: Vec<StreamId> = group.given_back().filter(&there).take(count).collect();
         let latest = (actor.now.saturating_sub(min_idle), StreamId::MAX);
-        let idle = group.by_time().range(..=latest).map(|(_, id)| *id).filter(&there);
+        let idle = group.by_time().range(..=latest).map(|((_, id), ())| *id).filter(&there);
         ids.extend(idle.take(count - ids.len()));
         let claim = Claim { min_idle: 0, delivery_time: actor.now, delivery_count: None, force: false, just_id: false };
         let mut claimed = 0;
@@ -477,7 +482,7 @@ impl Stream {
     pub fn next_idle(&mut self, group: &[u8], min_idle: i64, now: i64) -> Option<i64> {
         let group = self.groups.get_mut(group).map(Arc::make_mut)?;
         let after = (now.saturating_sub(min_idle), StreamId::MAX);
-        let (time, _) = group.by_time().range((Excluded(after), Unbounded)).next()?;
+        let ((time, _), ()) = group.by_time().range((Excluded(after), Unbounded)).next()?;
         Some(time.saturating_add(min_idle))
     }
 

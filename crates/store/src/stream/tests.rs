@@ -157,7 +157,7 @@ proptest! {
         let all: Vec<_> = model.into_iter().collect();
         prop_assert_eq!(stream.iter().map(owned).collect::<Vec<_>>(), all);
         prop_assert!(stream.node_count() as u64 <= stream.len());
-        prop_assert!(stream.nodes.values().all(|node| !node.is_empty()));
+        prop_assert!(stream.nodes.iter().all(|(_, node)| !node.is_empty()));
         while !stream.free_some(7) {}
         prop_assert!(stream.is_empty());
     }

@@ -70,12 +70,11 @@ impl Stream {
     /// Removes the oldest entries and shows their ids; how many.
     fn trim_front(&mut self, trim: &Trim, gone: &mut dyn FnMut(StreamId)) -> u64 {
         let mut removed = 0;
-        while let Some(mut first) = self.nodes.first_entry() {
-            let base = *first.key();
-            let entries = first.get().len();
+        while let Some((base, first)) = self.nodes.first_mut() {
+            let entries = first.len();
             let excess = match trim.keep {
                 Keep::MaxLen(max) => self.len.saturating_sub(max).min(entries),
-                Keep::MinId(min) => first.get().count_below(base, min),
+                Keep::MinId(min) => first.count_below(base, min),
             };
             if excess == 0 || trim.limit.is_some_and(|limit| removed + entries > limit) {
                 break;
@@ -84,15 +83,15 @@ impl Stream {
                 break;
             }
             if trim.references == References::Delete {
-                first.get().iter(base, false).take(excess as usize).for_each(|entry| gone(entry.id));
+                first.iter(base, false).take(excess as usize).for_each(|entry| gone(entry.id));
             }
             self.len -= excess;
             removed += excess;
             if excess < entries {
-                Arc::make_mut(first.get_mut()).remove_first(excess);
+                Arc::make_mut(first).remove_first(excess);
                 break;
             }
-            first.remove();
+            self.nodes.remove(&base);
         }
         removed
     }
@@ -100,7 +99,7 @@ impl Stream {
     /// Removes those of the oldest entries that no group needs any more.
     fn trim_acknowledged(&mut self, trim: &Trim) -> Trimmed {
         let mut doomed: Vec<StreamId> = Vec::new();
-        for (base, node) in &self.nodes {
+        for (base, node) in self.nodes.iter() {
             let excess = match trim.keep {
                 Keep::MaxLen(max) => (self.len - doomed.len() as u64).saturating_sub(max),
                 Keep::MinId(min) => node.count_below(*base, min),

@@ -4,9 +4,26 @@ use super::undo::UndoOp;
 use super::{EventClasses, ITEMS_A_CHANGE, Key, Removal, Txn, is_over};
 use crate::entry::EntryRef;
 use crate::expiry::is_covered;
-use crate::value::{ValueMut, ValueRef};
+use crate::value::{Kind, ValueMut, ValueRef};
 
 impl Txn<'_> {
+    /// Removes the members of the set or sorted set at a key that are due. To be called before a command looks at it: what is
+    /// due is never seen, and readers see all that is there. O(those). While nothing may go by itself (import mode, a pause of
+    /// writes), they stay, and are seen.
+    #[inline]
+    pub fn settle(&mut self, key: Key) {
+        if self.view.cx.env.keep_due {
+            return;
+        }
+        let db = self.view.db;
+        let Some(part) = self.view.shard(key).db(db).filter(|part| part.volatile_items != 0) else { return };
+        let horizon = self.view.horizon();
+        let due = |entry: EntryRef| entry.kind() != Kind::Hash && entry.field_due().is_some_and(|at| at < horizon);
+        if part.table.get(key.hash, key.bytes).is_some_and(due) {
+            self.expire_part(key, usize::MAX);
+        }
+    }
+
     /// Removes a key that is due, as active expiry and every look at it do.
     pub(super) fn expire(&mut self, key: Key) {
         if let Some(entry) = self.remove(key) {

@@ -467,19 +467,6 @@ impl<'k> Txn<'k> {
         self.emit(argv);
     }
 
-    /// Removes the members of the set or sorted set at a key that are due. To be called before a command looks at it: what is
-    /// due is never seen, and readers see all that is there. O(those).
-    #[inline]
-    pub fn settle(&mut self, key: Key) {
-        let db = self.view.db;
-        let Some(part) = self.view.shard(key).db(db).filter(|part| part.volatile_items != 0) else { return };
-        let horizon = self.view.horizon();
-        let due = |entry: EntryRef| entry.kind() != Kind::Hash && entry.field_due().is_some_and(|at| at < horizon);
-        if part.table.get(key.hash, key.bytes).is_some_and(due) {
-            self.expire_part(key, usize::MAX);
-        }
-    }
-
     /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are.
     fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
         let db = self.view.db;
