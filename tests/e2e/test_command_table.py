@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not IS_KELDA, reason="compares Kelda with an ora
 
 OWN_OPTIONS = "Valkey's own options (CANCEL, SAFE, FAILOVER) are not here"
 NEWEST_REDIS = "as in the newest Redis"
-OPTIONS_OF_REDIS = "options that only Redis has (IFNE and its like, AGGREGATE COUNT)"
+OPTIONS_OF_REDIS = "options that only Redis has (IFNE and its like, AGGREGATE COUNT, KEEPREF, MAXCOUNT, IDMP)"
 OWN_COMMAND = "its subcommands are ours, and the tree says that there are some"
 DEPRECATION = "nothing is deprecated here"
 ONLY_LUA = "there are no other engines than Lua"
@@ -31,6 +31,10 @@ KNOWN = {
     ("httl", "tips"): NEWEST_REDIS,
     ("hpttl", "tips"): NEWEST_REDIS,
     ("set", "arguments"): OPTIONS_OF_REDIS,
+    ("xadd", "arguments"): OPTIONS_OF_REDIS,
+    ("xread", "arguments"): OPTIONS_OF_REDIS,
+    ("xreadgroup", "arguments"): OPTIONS_OF_REDIS,
+    ("xtrim", "arguments"): OPTIONS_OF_REDIS,
     ("zinter", "arguments"): OPTIONS_OF_REDIS,
     ("zinterstore", "arguments"): OPTIONS_OF_REDIS,
     ("zunion", "arguments"): OPTIONS_OF_REDIS,
@@ -49,7 +53,9 @@ KNOWN |= {(name, "arguments"): "Valkey takes the number of fields for a key" for
 # Commands that Valkey does not have: Redis 8's, and our own.
 NOT_IN_VALKEY = """backup backup|abort backup|cleanup backup|help backup|list backup|seal backup|start backup|status blmovem
                    delex digest increx lmovem sdiffcard sunioncard client|durability hotkeys hotkeys|get hotkeys|help hotkeys|reset hotkeys|start
-                   hotkeys|stop""".split()
+                   hotkeys|stop xackdel xcfgset xdelex xidmprecord xnack""".split()
+# Members that expire: HEXPIRE and its relatives for sets and sorted sets.
+NOT_IN_VALKEY += [kind + name for kind in "sz" for name in "expire expireat expiretime persist pexpire pexpireat pexpiretime pttl ttl".split()]
 
 # What Redis and this server call otherwise than Valkey.
 RENAMED_FLAGS = {"skip_commandlog": "skip_slowlog"}

@@ -26,6 +26,11 @@ pub(crate) fn entry_bytes(name: &[u8]) -> usize {
     ENTRY_BYTES + name.len()
 }
 
+/// Whether what a client holds counts: replicas have a limit of their own.
+fn is_subject(info: &ClientInfo) -> bool {
+    !info.killed.load(Relaxed) && !info.replica.load(Relaxed)
+}
+
 impl Settings {
     /// `maxmemory-clients` in bytes; 0: no limit.
     #[inline]
@@ -38,11 +43,6 @@ impl Settings {
 }
 
 impl ClientInfo {
-    /// Whether it counts: replicas have limits of their own, and who is gone holds nothing.
-    fn may_go(&self) -> bool {
-        !self.killed.load(Relaxed) && !self.replica.load(Relaxed)
-    }
-
     /// Bytes that the client holds, about.
     pub fn memory(&self) -> usize {
         let input = self.argument_bytes.load(Relaxed) + self.input_bytes.load(Relaxed);
@@ -94,7 +94,7 @@ impl Worker {
 
     #[cold]
     fn count_to(&mut self, info: &ClientInfo, limit: u64) {
-        let bytes = if info.may_go() { info.memory() } else { 0 };
+        let bytes = if is_subject(info) { info.memory() } else { 0 };
         let clients = &self.engine.clients;
         let before = info.counted.swap(bytes, Relaxed);
         let change = bytes as i64 - before as i64;
@@ -115,7 +115,7 @@ impl Worker {
         let clients = &engine.clients;
         // Two threads that both saw too much must not both cut somebody off for it.
         let _one = clients.evicting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = clients.all().into_iter().filter(|info| info.may_go()).collect();
+        let mut all: Vec<_> = clients.all().into_iter().filter(|info| is_subject(info)).collect();
         for info in &all {
             let bytes = info.memory();
             let before = info.counted.swap(bytes, Relaxed);

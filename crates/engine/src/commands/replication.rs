@@ -41,7 +41,7 @@ pub static COMMANDS: &[Command] = &[
     BASE.session(
         "REPLCONF",
         -1,
-        ADMIN.and(Flags::LOADING).and(Flags::STALE).and(Flags::ALLOW_BUSY),
+        ADMIN.and(Flags::LOADING).and(Flags::STALE).and(Flags::ALLOW_BUSY).and(Flags::INTERNAL),
         "3.0.0",
         "",
         "What replica and master tell each other.",
