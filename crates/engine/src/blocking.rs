@@ -15,6 +15,7 @@ use crate::exec;
 use crate::mailbox::{Message, SessionRef};
 use crate::registry::Registered;
 use crate::session::{Blocked, LogWait, Session, Words};
+use crate::settle::settle;
 use crate::slowlog;
 use crate::stats;
 use crate::tracking;
@@ -287,7 +288,7 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
     let counter = if ran { &counters.failed } else { &counters.rejected };
     let actor = std::mem::replace(&mut txn.cx().actor, blocked.session.id);
     txn.cx().changes.begin_unit();
-    exec::settle(txn, blocked.command, &Args::new(&words));
+    settle(txn, blocked.command, &Args::new(&words));
     let result = allowed.and_then(|()| run(txn, &Args::new(&words), &mut reply));
     txn.cx().actor = actor;
     match result {

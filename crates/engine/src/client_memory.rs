@@ -26,6 +26,11 @@ pub(crate) fn entry_bytes(name: &[u8]) -> usize {
     ENTRY_BYTES + name.len()
 }
 
+/// Whether what a client holds counts: replicas have a limit of their own.
+fn is_subject(info: &ClientInfo) -> bool {
+    !info.killed.load(Relaxed) && !info.replica.load(Relaxed)
+}
+
 impl Settings {
     /// `maxmemory-clients` in bytes; 0: no limit.
     #[inline]
@@ -71,7 +76,7 @@ impl Worker {
 
     #[cold]
     fn count_to(&mut self, info: &ClientInfo, limit: u64) {
-        let bytes = if info.killed.load(Relaxed) { 0 } else { info.memory() };
+        let bytes = if is_subject(info) { info.memory() } else { 0 };
         let clients = &self.engine.clients;
         let before = info.counted.swap(bytes, Relaxed);
         let change = bytes as i64 - before as i64;
@@ -92,7 +97,7 @@ impl Worker {
         let clients = &engine.clients;
         // Two threads that both saw too much must not both cut somebody off for it.
         let _one = clients.evicting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = clients.all().into_iter().filter(|info| !info.killed.load(Relaxed)).collect();
+        let mut all: Vec<_> = clients.all().into_iter().filter(|info| is_subject(info)).collect();
         for info in &all {
             let bytes = info.memory();
             let before = info.counted.swap(bytes, Relaxed);

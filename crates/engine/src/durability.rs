@@ -221,6 +221,22 @@ impl Worker {
         session.durability.unwrap_or(self.settings.appendfsync) == AppendFsync::Always
     }
 
+    /// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
+    /// `min-replicas-to-write` asks for.
+    ///
+    /// # Errors
+    /// Redis's texts for them.
+    #[inline]
+    pub(crate) fn check_writes(&self) -> Result {
+        self.engine.log.check()?;
+        self.engine.saves.check(&self.settings)?;
+        match self.settings.min_replicas_to_write {
+            0 => Ok(()),
+            wanted if self.engine.replication.good() >= wanted => Ok(()),
+            _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
+        }
+    }
+
     /// CLIENT DURABILITY.
     pub(crate) fn set_durability(&mut self, session: &mut Session, wanted: Option<AppendFsync>) {
         let demanding = |durability: Option<AppendFsync>| u64::from(durability == Some(AppendFsync::Always));

@@ -1,4 +1,9 @@
-//! From bytes to replies: batches of parsed commands, the gates before a command runs, its transaction, and EXEC.
+//! Running commands: the gates before a command runs, the shards it needs, its transaction.
+//!
+//! `batch` has what comes before, from a session's input to single commands; `multi` has MULTI, EXEC and WATCH.
+
+mod batch;
+mod multi;
 
 use crate::acl;
 use crate::acl::log::Context;
@@ -7,29 +12,25 @@ use crate::args::Args;
 use crate::blocking;
 use crate::command::{Flags, Reply, Run, Wait};
 use crate::ctx::{Ctx, Origin};
-use crate::durability::Tellings;
 use crate::error::{Error, Result};
-use crate::fast_path::FastPath;
 use crate::hotkeys;
 use crate::monitor;
 use crate::pause;
 use crate::registry::{Names, Registered};
 use crate::saving;
-use crate::session::{Queue, ReplyMode, Session, Watching};
+use crate::session::{ReplyMode, Session};
+use crate::settle::settle;
 use crate::slowlog::Stopwatch;
 use crate::stats::count_error;
 use crate::tracking;
 use crate::worker::{Fate, Host, Worker};
-use kelda_resp::{Protocol, ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
-use kelda_store::hasher;
+use kelda_resp::Protocol;
 use kelda_store::shard::ShardSet;
-use kelda_store::timed::any_members_expire;
-use kelda_store::txn::{Key, Txn};
-use smallvec::SmallVec;
+use kelda_store::txn::Txn;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Commands parsed ahead, so that their keys can be fetched from memory while others run.
-const BATCH: usize = 32;
+pub(crate) use batch::{Scratch, run};
+pub(crate) use multi::{begin_multi, drop_old_watch, end_multi, exec, unwatch};
 
 /// What follows after one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,255 +43,6 @@ enum Flow {
     Blocked,
     /// Nothing: the session ends.
     End,
-}
-
-/// A command of a batch: its words are `first..end` of the batch's, its last byte is before `consumed`.
-pub(crate) struct Parsed {
-    first: usize,
-    end: usize,
-    consumed: usize,
-    /// The hash of its second word, if that was computed.
-    hash: Option<u64>,
-}
-
-/// What [`run`] needs for a while, kept from one call to the next for the memory that it holds.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    words: Vec<&'static [u8]>,
-    batch: Vec<Parsed>,
-    spans: Vec<Span>,
-    hashes: Vec<u64>,
-}
-
-impl Scratch {
-    /// Takes the words back, whatever they pointed to: the collection below keeps the vector's memory.
-    fn keep_words(&mut self, mut words: Vec<&[u8]>) {
-        /// Words for which memory is kept.
-        const KEEP: usize = 4 * BATCH;
-        words.clear();
-        if words.capacity() <= KEEP {
-            self.words = words.into_iter().map(|_| Default::default()).collect();
-        }
-    }
-}
-
-/// Runs what is complete of the session's input.
-pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Host) {
-    // Before anything is run, too: what came at once may be too much.
-    check_input(worker, session);
-    if session.blocked.is_some() || session.fate != Fate::Open {
-        return;
-    }
-    // A script may serve others within its command, each with what it is told.
-    let outer = worker.tellings.begin(worker.is_strict(session));
-    let start = session.reply.len();
-    let input = std::mem::take(&mut session.input);
-    // What is being run is no longer waiting: CLIENT LIST shows its own connection's buffer as empty.
-    session.info.input_bytes.store(0, Relaxed);
-    session.info.argument_bytes.store(0, Relaxed);
-    let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
-    reply.most = worker.longest_output(session);
-    let mut scratch = std::mem::take(&mut worker.scratch);
-    let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
-    let mut consumed = 0;
-    let engine = worker.engine.clone();
-    // Found out when a command needs it, and anew after one that went the long way.
-    let mut fast: Option<FastPath> = None;
-    'batches: loop {
-        words.clear();
-        if worker.follow_users(session) {
-            FastPath::end(&mut fast, worker, session);
-        }
-        // Before AUTH the limits are narrow, and the very next command may lift them.
-        let most = if session.authenticated { BATCH } else { 1 };
-        let end = parse(worker, session, &input, &mut consumed, most, &mut scratch, &mut words);
-        let batch = &mut scratch.batch;
-        if batch.len() > 1 {
-            prefetch(worker, session, &words, batch, &mut scratch.hashes);
-        }
-        let whole = batch.len() == most;
-        for parsed in batch.iter() {
-            let words = &words[parsed.first..parsed.end];
-            let args = match parsed.hash {
-                Some(hash) => Args::with_hash(words, 1, hash),
-                None => Args::new(words),
-            };
-            let short = fast.get_or_insert_with(|| FastPath::new(&engine, worker, session, input.len()));
-            if short.run(worker, session, &args, &mut reply) {
-                consumed = parsed.consumed;
-                continue;
-            }
-            FastPath::end(&mut fast, worker, session);
-            match execute(worker, session, host, args, &mut reply) {
-                Flow::Next => consumed = parsed.consumed,
-                Flow::Again => {
-                    session.parser = Default::default();
-                    worker.put_aside(session);
-                    break 'batches;
-                }
-                Flow::Blocked | Flow::End => {
-                    consumed = parsed.consumed;
-                    session.parser = Default::default();
-                    break 'batches;
-                }
-            }
-        }
-        match end {
-            BatchEnd::More if whole => {}
-            BatchEnd::More => break,
-            BatchEnd::Inline { consumed: bytes, args: own } => {
-                FastPath::end(&mut fast, worker, session);
-                let own: SmallVec<[&[u8]; 8]> = own.iter().map(|word| &word[..]).collect();
-                match execute(worker, session, host, Args::new(&own), &mut reply) {
-                    Flow::Next => consumed = bytes,
-                    Flow::Again => {
-                        worker.put_aside(session);
-                        break;
-                    }
-                    Flow::Blocked | Flow::End => {
-                        consumed = bytes;
-                        break;
-                    }
-                }
-            }
-            BatchEnd::Failure(error) => {
-                reply.error(&format!("ERR Protocol error: {}", error.0));
-                session.fate = Fate::CloseAfterWrite;
-                worker.stats().errors.add(1);
-                break;
-            }
-        }
-    }
-    FastPath::end(&mut fast, worker, session);
-    scratch.keep_words(words);
-    worker.scratch = scratch;
-    finish_turn(worker, session, input, consumed, reply);
-    let Tellings { strict, told_lsn, made_lsn, fed } = std::mem::replace(&mut worker.tellings, outer);
-    session.made_lsn = session.made_lsn.max(made_lsn);
-    session.fed = session.fed.max(fed);
-    if strict {
-        worker.hold(session, told_lsn, start);
-    }
-}
-
-/// Why a batch holds no more commands.
-enum BatchEnd {
-    /// It is full, or no further request is complete.
-    More,
-    /// An inline command comes next; its words are not in the input.
-    Inline {
-        /// Where in the input it ends.
-        consumed: usize,
-        /// Its words.
-        args: Vec<Vec<u8>>,
-    },
-    /// What comes next is no request.
-    Failure(ProtocolError),
-}
-
-/// Parses up to `most` requests ahead, from `consumed` on, into the batch; `consumed` moves past what asks for nothing.
-fn parse<'i>(
-    worker: &Worker,
-    session: &mut Session,
-    input: &'i [u8],
-    consumed: &mut usize,
-    most: usize,
-    scratch: &mut Scratch,
-    words: &mut Vec<&'i [u8]>,
-) -> BatchEnd {
-    let Scratch { batch, spans, .. } = scratch;
-    batch.clear();
-    let mut at = *consumed;
-    while batch.len() < most {
-        let rest = &input[at..];
-        let first = words.len();
-        if session.authenticated
-            && session.parser.is_idle()
-            && let Some(bytes) = whole_request(rest, words)
-        {
-            at += bytes;
-            batch.push(Parsed { first, end: words.len(), consumed: at, hash: None });
-            continue;
-        }
-        let limits = RequestLimits {
-            bulk_bytes_max: worker.settings.proto_max_bulk_len,
-            authenticated: session.authenticated,
-            ..RequestLimits::default()
-        };
-        spans.clear();
-        match session.parser.next(rest, &limits, spans) {
-            Ok(Step::Command { consumed: bytes }) => {
-                words.extend(spans.iter().map(|span| span.of(rest)));
-                at += bytes;
-                batch.push(Parsed { first, end: words.len(), consumed: at, hash: None });
-            }
-            Ok(Step::Inline { consumed: bytes, args }) => return BatchEnd::Inline { consumed: at + bytes, args },
-            Ok(Step::Skip { consumed: bytes }) => {
-                at += bytes;
-                // What follows a command is consumed with it: an unfinished request behind it is taken up again from there.
-                *batch.last_mut().map_or(&mut *consumed, |last| &mut last.consumed) = at;
-            }
-            Ok(Step::Incomplete { need }) => {
-                session.needs = need;
-                break;
-            }
-            Err(error) => return BatchEnd::Failure(error),
-        }
-    }
-    BatchEnd::More
-}
-
-/// Puts input and output back into the session.
-fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, consumed: usize, reply: Reply) {
-    /// Capacity that a session without input keeps.
-    const KEEP_BYTES: usize = 64 * 1024;
-    if consumed == input.len() {
-        input.clear();
-        if input.capacity() > KEEP_BYTES {
-            input = Vec::new();
-        }
-    } else if consumed != 0 {
-        input.drain(..consumed);
-    }
-    let info = &session.info;
-    info.totals[0].fetch_add(consumed as u64, Relaxed);
-    let parsed = session.parser.parsed_bytes().min(input.len());
-    info.argument_bytes.store(parsed, Relaxed);
-    info.input_bytes.store(input.len() - parsed, Relaxed);
-    info.active_ms.store(worker.now_ms(), Relaxed);
-    let stats = worker.stats();
-    stats.input_bytes.add(consumed as u64);
-    stats.reads.add(1);
-    session.input = input;
-    session.reply = reply;
-    check_input(worker, session);
-}
-
-/// Cuts a session off that sends more than it lets the server consume (`client-query-buffer-limit`).
-fn check_input(worker: &Worker, session: &mut Session) {
-    if session.input.len() > worker.settings.client_query_buffer_limit && session.fate != Fate::Close {
-        session.fate = Fate::Close;
-        worker.stats().query_limit_disconnections.add(1);
-        let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
-        worker.engine.platform.log(3, &text);
-    }
-}
-
-/// Has the memory fetch what the batch's keys need: first all shards, then all buckets, then all entries. Each key's hash is
-/// kept for its command.
-fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Parsed], hashes: &mut Vec<u64>) {
-    let keyspace = &worker.engine.keyspace;
-    hashes.clear();
-    for parsed in batch.iter_mut() {
-        // The first key of nearly every command is its second word; for others useless lines are fetched.
-        if parsed.end - parsed.first > 1 {
-            let hash = hasher::hash(words[parsed.first + 1]);
-            keyspace.prefetch_shard(hash);
-            parsed.hash = Some(hash);
-            hashes.push(hash);
-        }
-    }
-    keyspace.prefetch(session.db, hashes);
 }
 
 /// Finds the command of these words, through its container if it has one.
@@ -530,7 +282,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         check_memory(worker)?;
     }
     if command.writes {
-        check_writes(worker)?;
+        worker.check_writes()?;
     } else if command.name == "ping" {
         // So that who asks whether the server is well learns that it is not, as in Redis.
         worker.engine.log.check()?;
@@ -576,31 +328,6 @@ fn is_kept_to_named_keys(session: &Session, command: &Registered, words: &[&[u8]
         && !session.user.reads_all_keys(command, words, session.db)
 }
 
-/// Refuses writes that the log cannot take, those made while snapshots fail, and those that have fewer replicas than
-/// `min-replicas-to-write` asks for.
-#[inline]
-pub(crate) fn check_writes(worker: &Worker) -> Result {
-    worker.engine.log.check()?;
-    worker.engine.saves.check(&worker.settings)?;
-    match worker.settings.min_replicas_to_write {
-        0 => Ok(()),
-        wanted if worker.engine.replication.good() >= wanted => Ok(()),
-        _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
-    }
-}
-
-/// Checks again, at EXEC, what may have changed since the commands were queued.
-fn check_queued(worker: &Worker, queue: &Queue) -> Result {
-    let any = |property: fn(&Registered) -> bool| queue.commands.iter().any(|(command, _)| property(command));
-    if any(|command| command.flags.has(Flags::DENYOOM)) {
-        check_memory(worker)?;
-    }
-    if any(|command| command.writes) {
-        check_writes(worker)?;
-    }
-    Ok(())
-}
-
 /// Refuses commands that need memory when there was none left, and none to be made, as the client's command began.
 pub(crate) fn check_memory(worker: &Worker) -> Result {
     if worker.eviction.out_of_memory {
@@ -621,29 +348,6 @@ pub(crate) fn shards_of(command: &Registered, args: &Args) -> ShardSet {
         None => command.find_keys(args.words(), &mut |at, _| set.add(args.hash(at))),
     }
     set
-}
-
-/// Removes what is due of the sets and sorted sets at the command's keys, before it looks at them.
-#[inline]
-pub(crate) fn settle(txn: &mut Txn, command: &Registered, args: &Args) {
-    if any_members_expire() {
-        settle_keys(txn, command, args);
-    }
-}
-
-#[cold]
-fn settle_keys(txn: &mut Txn, command: &Registered, args: &Args) {
-    let mut settle = |at: usize| {
-        let key = args.key(at);
-        if txn.holds(key) {
-            txn.settle(key);
-        }
-    };
-    match command.single_key {
-        Some(at) if at < args.len() => settle(at),
-        Some(_) => {}
-        None => command.find_keys(args.words(), &mut |at, _| settle(at)),
-    }
 }
 
 fn dispatch(
@@ -858,164 +562,6 @@ pub(crate) fn run_in_txn(
 fn run_container(ctx: &mut Ctx, command: &Registered, args: &Args, reply: &mut Reply) -> Result {
     let run = command.command.bare.ok_or_else(|| Error::Arity(command.name.clone()))?;
     run(ctx, args, reply)
-}
-
-/// EXEC: runs what MULTI queued on all shards that it needs, unless a watched key changed.
-pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
-    let Some(queue) = ctx.session.multi.take() else { return Err(Error::text("ERR EXEC without MULTI")) };
-    if queue.broken {
-        end_multi(ctx.worker, ctx.session);
-        return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
-    }
-    if let Err(error) = check_queued(ctx.worker, &queue) {
-        end_multi(ctx.worker, ctx.session);
-        return Err(Error::owned(format!("EXECABORT Transaction discarded because of: {error}")));
-    }
-    let mut set = ShardSet::None;
-    let mut scratch: Vec<&[u8]> = Vec::new();
-    for (command, words) in &queue.commands {
-        scratch.clear();
-        scratch.extend(words.iter().map(|word| &**word));
-        // A script may reach for any key, and EXEC cannot be begun anew once commands have run.
-        if matches!(command.command.run, Run::Script(_)) {
-            if ctx.worker.in_script {
-                // This thread's interpreter is taken; see `running::prepare`.
-                ctx.session.multi = Some(queue);
-                return Err(Error::Again);
-            }
-            set = ShardSet::All;
-        }
-        match shards_of(command, &Args::new(&scratch)) {
-            ShardSet::All => set = ShardSet::All,
-            _ => command.find_keys(&scratch, &mut |at, _| set.add(hasher::hash(scratch[at]))),
-        }
-        if command.flags.has(Flags::WRITE) && matches!(command.command.run, Run::Session(_)) {
-            set = ShardSet::All;
-        }
-    }
-    for (_, key) in &ctx.session.watching.keys {
-        set.add(hasher::hash(key));
-    }
-    let engine = ctx.worker.engine.clone();
-    let Some(mut txn) = ctx.worker.begin(&engine.keyspace, set, ctx.session.db) else {
-        ctx.session.multi = Some(queue);
-        return Err(Error::Again);
-    };
-    let adds = || {
-        queue.commands.iter().any(|(command, words)| {
-            let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
-            saving::adds_to_backlog(&txn, command, &words)
-        })
-    };
-    if engine.saves.hold_up(&engine, ctx.session, adds) {
-        ctx.worker.commit(txn);
-        ctx.session.multi = Some(queue);
-        return Err(Error::Again);
-    }
-    if !watch_holds(ctx.session, &mut txn) {
-        drop_watches(ctx.session, &mut txn);
-        ctx.worker.commit(txn);
-        end_multi(ctx.worker, ctx.session);
-        reply.null_array();
-        return Ok(());
-    }
-    drop_watches(ctx.session, &mut txn);
-    ctx.session.show_queued(-1);
-    reply.array(queue.commands.len());
-    for (command, words) in &queue.commands {
-        let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
-        run_queued(ctx, &mut txn, command, &words, reply);
-    }
-    ctx.worker.outbox.append(&mut ctx.session.outbox);
-    ctx.worker.commit(txn);
-    Ok(())
-}
-
-fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words: &[&[u8]], reply: &mut Reply) {
-    let mark = reply.len();
-    if ctx.session.restricted
-        && let Err(error) = check_user_again(ctx.worker, ctx.session, command, words)
-    {
-        reply.error(&error.to_string());
-        count_error(ctx.worker, &reply.buf[mark..], false);
-        return;
-    }
-    let timed = ctx.worker.engine.hotkeys.is_active().then(|| ctx.worker.engine.clock.monotonic_us());
-    let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
-    if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
-        reply.truncate(mark);
-        note_bad_data(ctx.worker, &error);
-        reply.error(&error.to_string());
-    }
-    if let Some(since_us) = timed {
-        let us = ctx.worker.engine.clock.monotonic_us().saturating_sub(since_us);
-        hotkeys::note(ctx.worker, command, words, us, reply.len().saturating_sub(mark));
-    }
-    if reply.buf.get(mark) == Some(&b'-') {
-        ctx.worker.stats().by_command[command.id].failed.add(1);
-        count_error(ctx.worker, &reply.buf[mark..], matches!(command.command.run, Run::Script(_)));
-    }
-    if txn.cx().saw_stale() {
-        txn.reap_stale();
-    }
-}
-
-/// Whether no watched key changed or came due; the transaction holds their shards.
-fn watch_holds(session: &Session, txn: &mut Txn) -> bool {
-    let before = txn.db();
-    for (db, key) in &session.watching.keys {
-        txn.select(*db);
-        // A look at a key that is due has it removed, which touches the watch.
-        let _ = txn.exists(Key::new(key));
-    }
-    txn.select(before);
-    txn.reap_stale();
-    !session.watching.watch.is_touched()
-}
-
-fn drop_watches(session: &mut Session, txn: &mut Txn) {
-    let watching = session.take_watching();
-    for (db, key) in &watching.keys {
-        txn.shard_data(Key::new(key).shard()).watchers.remove(*db, key, &watching.watch);
-    }
-}
-
-/// UNWATCH.
-pub(crate) fn unwatch(worker: &mut Worker, session: &mut Session) {
-    let watching = session.take_watching();
-    drop_old_watch(worker, watching);
-}
-
-/// Takes a watch off its keys, or has that tried again later when their shards are busy.
-pub(crate) fn drop_old_watch(worker: &mut Worker, watching: Watching) {
-    let mut set = ShardSet::None;
-    watching.keys.iter().for_each(|(_, key)| set.add(hasher::hash(key)));
-    if set == ShardSet::None {
-        return;
-    }
-    let engine = worker.engine.clone();
-    match worker.begin(&engine.keyspace, set, 0) {
-        Some(mut txn) => {
-            for (db, key) in &watching.keys {
-                txn.shard_data(Key::new(key).shard()).watchers.remove(*db, key, &watching.watch);
-            }
-            worker.commit(txn);
-        }
-        None => worker.leave_watch(watching),
-    }
-}
-
-/// Ends MULTI without running it.
-pub(crate) fn end_multi(worker: &mut Worker, session: &mut Session) {
-    session.multi = None;
-    session.show_queued(-1);
-    unwatch(worker, session);
-}
-
-/// Begins MULTI.
-pub(crate) fn begin_multi(session: &mut Session) {
-    session.multi = Some(Queue::default());
-    session.show_queued(0);
 }
 
 /// The protocol number that HELLO and CLIENT LIST show.

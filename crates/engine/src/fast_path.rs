@@ -7,9 +7,9 @@
 use crate::args::Args;
 use crate::command::{Flags, Reply, Run};
 use crate::engine::Engine;
-use crate::exec;
 use crate::registry::{self, Registered};
 use crate::session::{ReplyMode, Session};
+use crate::settle::settle;
 use crate::slowlog;
 use crate::stats;
 use crate::worker::{Fate, Worker};
@@ -113,7 +113,7 @@ impl<'e> FastPath<'e> {
         let mut txn = worker.transaction(guard, session.db);
         let args = Args::with_hash(words, at, hash);
         let mark = reply.len();
-        exec::settle(&mut txn, command, &args);
+        settle(&mut txn, command, &args);
         let result = match command.command.run {
             Run::Read(run) => run(&txn, &args, reply),
             Run::Write(run) => run(&mut txn, &args, reply),

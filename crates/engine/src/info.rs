@@ -211,7 +211,7 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
         "maxmemory_policy": policy,
         "mem_fragmentation_ratio": format_args!("{:.2}", rss as f64 / used.max(1) as f64),
         "mem_fragmentation_bytes": rss as i64 - used as i64,
-        "mem_not_counted_for_evict": 0,
+        "mem_not_counted_for_evict": engine.replication.owed_bytes(),
         "mem_replication_backlog": replication.min(settings.repl_backlog_size as usize),
         "mem_total_replication_buffers": replication,
         "mem_overhead_db_hashtable_rehashing": 0,

@@ -39,6 +39,7 @@ pub mod saving;
 pub mod scripting;
 pub mod scripts;
 pub mod session;
+mod settle;
 pub mod slowlog;
 pub mod stats;
 pub mod syntax;

@@ -198,6 +198,8 @@ pub struct Replication {
     /// Replicas that count for `min-replicas-to-write`.
     good: AtomicUsize,
     backlog_bytes: AtomicU64,
+    /// Bytes of the feed that are kept for slow replicas, beyond the backlog.
+    owed: AtomicU64,
     inner: Mutex<Inner>,
     /// A snapshot's replicas have taken something.
     room: Condvar,
@@ -224,6 +226,7 @@ impl Replication {
             offset: AtomicU64::new(0),
             good: AtomicUsize::new(0),
             backlog_bytes: AtomicU64::new(0),
+            owed: AtomicU64::new(0),
             inner: Mutex::new(inner),
             room: Condvar::new(),
             homes: (0..workers).map(|_| Home::default()).collect(),
@@ -244,6 +247,11 @@ impl Replication {
     /// Length of the history in bytes.
     pub fn offset(&self) -> u64 {
         self.offset.load(Relaxed)
+    }
+
+    /// Bytes that are kept for slow replicas, beyond the backlog.
+    pub fn owed_bytes(&self) -> u64 {
+        self.owed.load(Relaxed)
     }
 
     /// How many replicas are online and were heard of lately (`min-replicas-max-lag`).
@@ -269,8 +277,10 @@ impl Replication {
     fn append(&self, engine: &Engine, add: impl FnOnce(&mut Feed)) -> u64 {
         let mut inner = self.lock();
         add(&mut inner.feed);
-        inner.trim(self.backlog_bytes.load(Relaxed));
+        let backlog = self.backlog_bytes.load(Relaxed);
+        inner.trim(backlog);
         let end = inner.feed.end();
+        self.owed.store((end - inner.feed.start()).saturating_sub(backlog), Relaxed);
         self.offset.store(end, Relaxed);
         drop(inner);
         for (worker, home) in self.homes.iter().enumerate() {
@@ -512,7 +522,7 @@ impl Replication {
 
     /// Waits a little if too much waits for the replicas of a snapshot. Whether there is room for more.
     pub(crate) fn await_room(&self, transfer: &Transfer) -> bool {
-        const PATIENCE: Duration = Duration::from_millis(20);
+        const PATIENCE: Duration = Duration::from_millis(2);
         let full = |inner: &mut Inner| {
             let of = |replica: &&Replica| replica.state == State::Snapshot(transfer.number);
             inner.replicas.iter().filter(of).any(|replica| replica.queued >= SNAPSHOT_BYTES)

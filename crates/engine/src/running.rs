@@ -280,7 +280,7 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
         return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
     }
     if flags.present && !flags.no_writes {
-        exec::check_writes(ctx.worker)?;
+        ctx.worker.check_writes()?;
     }
     let no_memory = exec::check_memory(ctx.worker).is_err();
     if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {
@@ -396,7 +396,7 @@ impl Script<'_, '_, '_, '_> {
             return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
         }
         if command.writes {
-            exec::check_writes(worker)?;
+            worker.check_writes()?;
         }
         if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
             exec::check_memory(worker)?;

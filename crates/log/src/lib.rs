@@ -4,5 +4,6 @@
 //! simulated disk can lose, tear and spoil what was not synced. It knows no commands, sessions or sockets.
 
 pub mod aof;
+mod crc32c;
 pub mod disk;
 pub mod rdb;

@@ -1,7 +1,8 @@
 //! The data on disk: loaded when the server starts, logged while it runs, in order when it ends.
 //!
-//! Threads: `saver` writes snapshots, and new bases of the log (`kelda_engine::saving`); `log-writer` writes what commits append, and with `appendfsync always` syncs it, so that one sync serves all that
-//! gathered during the one before; `log-syncer` syncs in the other modes, so that a slow disk delays no write. The event loops
+//! Threads: `saver` writes snapshots, and new bases of the log (`kelda_engine::saving`); `log-writer` writes what commits append,
+//! every few milliseconds, or with `appendfsync always` at once and syncs it, so that one sync serves all that gathered
+//! meanwhile; `log-syncer` syncs in the other modes, so that a slow disk delays no write. The event loops
 //! never wait for either. While data is loaded the loops already answer, with `-LOADING`.
 
 use crate::disk::RealDisk;
@@ -17,16 +18,22 @@ use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, Sta
 use kelda_log::disk::Disk;
 use kelda_store::shard::{Guard, ShardSet};
 use kelda_store::txn::{Changes, Context, Env, Txn};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes that may wait to be written before writes are refused.
 const BUFFER_MAX: usize = 1 << 30;
-/// How long changes gather before they are written, where no reply waits for them.
-const GATHER: Duration = Duration::from_millis(1);
+/// How long changes gather before they are written, where no reply waits for them. Nobody needs to wake the thread that
+/// writes meanwhile, and large pieces cost the system less than many small ones,
+const GATHER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(10);
+/// up to about this many bytes: what is written soon is still in the processor's cache, and so is the buffer that is used again.
+const GATHER_BYTES: u64 = 128 << 10;
+/// Between two tries to get hold of all shards.
+const AGAIN: Duration = Duration::from_micros(100);
 /// How long to wait before a write that failed is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 /// How long the threads sleep when there is nothing to do. What there is to do wakes them.
@@ -42,6 +49,8 @@ pub struct Persistence {
     log: OnceLock<Arc<Log>>,
     engine: OnceLock<Arc<Engine>>,
     writer: OnceLock<Thread>,
+    /// Up to which LSN transactions must be there before the thread that writes is woken, unless it sleeps for want of any.
+    wake_at: AtomicU64,
     syncer: OnceLock<Thread>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// What the log was last seen to be.
@@ -101,8 +110,9 @@ impl ChangeSink for Persistence {
         if durable {
             log.want_durable(log.appended());
         }
-        // If it is not asleep it writes within a millisecond; who waits for a sync does not wait for that.
-        if (log.claim_wake() || durable)
+        // If it is not asleep it writes soon; who waits for a sync does not wait for that. Sequentially consistent, as the store:
+        // either this thread sees when it is to wake the other, or that sees the transaction.
+        if (log.claim_wake() || durable && log.appended() >= self.wake_at.load(SeqCst))
             && let Some(writer) = self.writer.get()
         {
             writer.unpark();
@@ -245,6 +255,7 @@ impl Persistence {
             log: OnceLock::new(),
             engine: OnceLock::new(),
             writer: OnceLock::new(),
+            wake_at: AtomicU64::new(0),
             syncer: OnceLock::new(),
             threads: Mutex::default(),
             state: Mutex::new(State::Healthy),
@@ -423,7 +434,7 @@ impl Persistence {
                 Err(TryLockError::Poisoned(turn)) => break (guard, turn.into_inner()),
                 Err(TryLockError::WouldBlock) => drop(guard),
             }
-            std::thread::sleep(GATHER);
+            std::thread::sleep(AGAIN);
         };
         if self.wanted.load(Relaxed) {
             // It was turned on again meanwhile.
@@ -544,17 +555,18 @@ impl Persistence {
     fn write_loop(&self, log: &Log, mut config: ConfigReader) {
         /// Between two looks at what does not change often.
         const LOOK_EVERY: Duration = Duration::from_secs(1);
-        let mut looked = Instant::now();
+        let (mut looked, mut gathering) = (Instant::now(), Gathering::default());
+        let mut pause = *GATHER.end();
         while !self.ending.load(Relaxed) {
             config.refresh();
             let mode = sync_mode(config.settings());
-            log.write(unix_ms());
+            let (before, bytes_before) = (log.written(), log.increment_bytes());
+            let mut more = log.write(unix_ms()) != before;
             if log.sync_due(mode, unix_ms()) {
                 match mode {
                     SyncMode::Always => {
-                        let (before, begun) = (log.durable(), Instant::now());
-                        let batch = log.sync(unix_ms()).saturating_sub(before);
-                        self.gather(log, batch, begun.elapsed());
+                        self.sync_batch(log, &mut gathering);
+                        more = false;
                     }
                     _ => self.syncer.get().into_iter().for_each(Thread::unpark),
                 }
@@ -575,10 +587,13 @@ impl Persistence {
             }
             if !matches!(state, State::Healthy | State::Full) {
                 std::thread::park_timeout(RETRY);
-            } else if log.appended() != log.written() || !log.may_sleep() {
-                // More came meanwhile.
+            } else if more || log.appended() != log.written() || !log.may_sleep() {
+                // More came meanwhile, or will: who writes now and then need not wake this thread each time.
                 if mode != SyncMode::Always {
-                    std::thread::park_timeout(GATHER);
+                    let bytes = log.increment_bytes().saturating_sub(bytes_before);
+                    let fits = pause.mul_f64(GATHER_BYTES as f64 / bytes.max(1 << 10) as f64);
+                    pause = fits.clamp(*GATHER.start(), *GATHER.end());
+                    std::thread::park_timeout(pause);
                 }
             } else {
                 let patience = if log.durable() == log.written() { IDLE } else { RETRY };
@@ -588,19 +603,32 @@ impl Persistence {
         }
     }
 
-    /// After a sync that served a batch, waits a moment for its clients to come again: a sync that begins with the first of
-    /// them has the others wait for the next one. Not for longer than is little beside the sync itself.
-    fn gather(&self, log: &Log, batch: u64, took: Duration) {
-        const LEAST: Duration = Duration::from_micros(50);
-        let patience = (took / 4).min(GATHER);
-        let begun = Instant::now();
-        while batch > 1
-            && log.appended().saturating_sub(log.written()) < batch
-            && begun.elapsed() + LEAST < patience
-            && !self.ending.load(Relaxed)
-        {
-            std::thread::park_timeout(LEAST);
+    /// Syncs, then waits a moment for the clients whose replies that let go to come again, so that the next sync serves them
+    /// together with those who came during this one: a sync that began at once would have half of them wait for the one after,
+    /// for ever.
+    fn sync_batch(&self, log: &Log, gathering: &mut Gathering) {
+        let (before, begun) = (log.durable(), Instant::now());
+        // Nobody needs to wake this thread meanwhile.
+        self.wake_at.store(u64::MAX, SeqCst);
+        let batch = log.sync(unix_ms()).saturating_sub(before);
+        let took = begun.elapsed();
+        let all = log.appended() + batch;
+        self.wake_at.store(all, SeqCst);
+        let waiting = || log.appended().saturating_sub(log.written());
+        if all > log.written() + 1 && gathering.is_worth_it() {
+            let (synced, first) = (Instant::now(), waiting());
+            let (mut last, mut spent) = (first, Duration::ZERO);
+            while log.appended() < all && !self.ending.load(Relaxed) {
+                std::thread::park_timeout(Gathering::step(took));
+                let (now, so_far) = (waiting(), synced.elapsed());
+                if !Gathering::goes_on(took, spent, so_far, last, now) {
+                    break;
+                }
+                (last, spent) = (now, so_far);
+            }
+            gathering.ended(first, waiting());
         }
+        self.wake_at.store(0, SeqCst);
     }
 
     fn sync_loop(&self, log: &Log, mut config: ConfigReader) {
@@ -643,6 +671,48 @@ impl Persistence {
                 log::warning("The log could not be made durable as a whole");
             }
         }
+    }
+}
+
+/// Whether, and how long, to wait for more transactions before the next sync begins.
+#[derive(Default)]
+struct Gathering {
+    /// Waits in a row that brought little.
+    in_vain: u32,
+    /// Syncs that are to begin at once.
+    skip: u32,
+}
+
+impl Gathering {
+    fn is_worth_it(&mut self) -> bool {
+        let skipped = self.skip > 0;
+        self.skip = self.skip.saturating_sub(1);
+        !skipped
+    }
+
+    /// Between two looks.
+    fn step(sync: Duration) -> Duration {
+        (sync / 16).clamp(Duration::from_micros(30), Duration::from_micros(250))
+    }
+
+    /// Whether to go on waiting for a batch that grew from `last` to `now` while the wait grew from `spent` to `so_far`, if a sync
+    /// takes `sync`: as long as more come in that time than the batch has for each such time. The first to come again need
+    /// some time for it.
+    fn goes_on(sync: Duration, spent: Duration, so_far: Duration, last: u64, now: u64) -> bool {
+        let step = so_far.saturating_sub(spent).as_nanos();
+        let pays = u128::from(now.saturating_sub(last)) * (sync + spent).as_nanos() > u128::from(last) * step;
+        so_far < sync && (pays || so_far < sync / 8)
+    }
+
+    /// A wait is over that began with a batch of `first`.
+    fn ended(&mut self, first: u64, last: u64) {
+        /// Syncs that begin at once, at most, before a wait is tried again.
+        const SKIP_MAX: u32 = 64;
+        match last >= first + first / 4 + 1 {
+            true => self.in_vain = 0,
+            false => self.in_vain = (self.in_vain + 1).min(SKIP_MAX.ilog2()),
+        }
+        self.skip = (1 << self.in_vain) - 1;
     }
 }
 
@@ -754,5 +824,34 @@ pub fn describe(settings: &Settings, dir: &str) -> String {
         (true, _) => format!("Data is kept in {} (appendfsync {})", log.display(), settings.appendfsync.word()),
         (false, false) => format!("Data is saved to {}/{} from time to time", dir, settings.dbfilename),
         (false, true) => format!("Data is kept in memory only; files would be in {dir}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_for_a_batch_as_long_as_that_pays() {
+        let us = Duration::from_micros;
+        let goes_on = |spent, so_far, last, now| Gathering::goes_on(us(2_000), us(spent), us(so_far), last, now);
+        assert!(goes_on(0, 125, 25, 25), "the first have not come yet");
+        assert!(!goes_on(125, 300, 25, 25), "nobody comes");
+        assert!(goes_on(125, 250, 25, 30), "more come than in the time of a sync");
+        assert!(!goes_on(1_000, 1_125, 48, 49), "the last need too long");
+        assert!(!goes_on(1_900, 2_025, 10, 50), "not longer than a sync");
+        let mut gathering = Gathering::default();
+        let mut waits = |last| {
+            let mut count = 0;
+            for _ in 0..1_000 {
+                if gathering.is_worth_it() {
+                    gathering.ended(20, last);
+                    count += 1;
+                }
+            }
+            count
+        };
+        assert!(waits(20) < 30, "what brings nothing is seldom tried");
+        assert!(waits(40) > 900, "what pays is always done");
     }
 }

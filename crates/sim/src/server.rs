@@ -100,6 +100,11 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its data directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -128,7 +128,7 @@ fn follow(ctx: &mut Ctx, wants: Option<(&[u8], i64)>, reply: &mut Reply) -> Resu
 }
 
 fn replconf(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Error::Syntax);
     }
     for at in (1..args.len()).step_by(2) {

@@ -265,7 +265,7 @@ pub static TABLE: &[Row] = &[
     row("rdma-completion-vector", Int(-1, 1024), "-1").immutable(),
     row("rdma-port", Int(0, PORT_MAX), "0"),
     row("rdma-rx-size", Int(65536, 16777216), "1048576").immutable(),
-    row("repl-backlog-size", Size(1, LONG_MAX), "1048576").to(|s, v| s.repl_backlog_size = v.size() as u64),
+    row("repl-backlog-size", Size(1, LONG_MAX), "1048576").to(|s, v| s.repl_backlog_size = v.size()),
     row("repl-backlog-ttl", Int(0, i64::MAX), "3600").to(|s, v| s.repl_backlog_ttl = v.int() as u64),
     row("repl-disable-tcp-nodelay", YesNo, "no"),
     row("repl-diskless-load", Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]), "disabled"),

@@ -1,8 +1,9 @@
 //! Snapshots for replicas: sent as they are made, with a mark at the end, or, to those that cannot read that, made as a file
 //! first and sent with its length in front. How the replicas are told apart and fed is `replication`'s.
 //!
-//! This thread waits while a replica is slow; the replica is cut off by `repl-timeout` if it stands still, and by its output
-//! limit if too much is written meanwhile.
+//! This thread waits while a replica is slow, but no writer does: when so much was changed that writers would be held up until the
+//! snapshot gets on, it gets on, and what the replica has not taken yet waits in memory. A replica is cut off by `repl-timeout`
+//! if it stands still, and by its output limit if too much waits for it.
 
 use super::file::{SnapshotFile, Target};
 use super::{Begun, Saves, begin, cancelled, piece, tracked};
@@ -62,9 +63,9 @@ impl Saves {
         self.changed.notify_all();
     }
 
-    /// Sends bytes to the replicas of a transfer as soon as there is room.
+    /// Sends bytes to the replicas of a transfer as soon as there is room; or at once when writers would have to wait for that.
     fn send(&self, engine: &Engine, transfer: &Transfer, bytes: &[u8]) -> io::Result<()> {
-        while !engine.replication.await_room(transfer) {
+        while !engine.replication.await_room(transfer) && !self.backlog.is_full() {
             if !self.pause(0) {
                 return Err(cancelled());
             }

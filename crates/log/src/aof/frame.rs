@@ -17,6 +17,7 @@
 //! and manifests have salt 0. `docs/format.md` tells what the bodies are.
 
 use super::{FORMAT, Lsn};
+use crate::crc32c::{crc32c, crc32c_append};
 
 /// Length of the line, with its end.
 pub const HEAD: usize = 39;
@@ -87,14 +88,14 @@ impl Head {
 
     /// Whether this is the body that the line was written for.
     pub fn fits(&self, body: &[u8], salt: u64) -> bool {
-        body.len() == self.len as usize && seal(self.kind, self.len, self.lsn, salt, crc32c::crc32c(body)) == self.crc
+        body.len() == self.len as usize && seal(self.kind, self.len, self.lsn, salt, crc32c(body)) == self.crc
     }
 }
 
 /// A whole frame. Nothing if the body is 4 GiB or more.
 pub fn encode(kind: Kind, lsn: Lsn, salt: u64, body: &[u8]) -> Option<Vec<u8>> {
     let len = u32::try_from(body.len()).ok()?;
-    let mut frame = Head::encode(kind, len, lsn, salt, crc32c::crc32c(body)).to_vec();
+    let mut frame = Head::encode(kind, len, lsn, salt, crc32c(body)).to_vec();
     frame.extend_from_slice(body);
     Some(frame)
 }
@@ -108,7 +109,7 @@ fn seal(kind: Kind, len: u32, lsn: Lsn, salt: u64, body_crc: u32) -> u32 {
     facts[4..8].copy_from_slice(&len.to_le_bytes());
     facts[8..16].copy_from_slice(&lsn.to_le_bytes());
     facts[16..].copy_from_slice(&salt.to_le_bytes());
-    crc32c::crc32c_append(body_crc, &facts)
+    crc32c_append(body_crc, &facts)
 }
 
 /// Length of the body of [`header`].

@@ -1,11 +1,11 @@
 //! Round trips of whole values, and payloads that real servers wrote.
 
 use super::*;
-use crate::rdb::payload::{PayloadError, dump, restore};
+use crate::rdb::payload::{PayloadError, dump, restore, seal};
 use kelda_store::hash::Hash;
 use kelda_store::list::{End, List};
 use kelda_store::set::Set;
-use kelda_store::stream::{Stream, StreamId};
+use kelda_store::stream::{Mark, Stream, StreamId};
 use kelda_store::value::{Value, ValueRef};
 use kelda_store::zset::ZSet;
 use kelda_store::{Limits, Str};
@@ -20,8 +20,15 @@ fn describe(value: &Value) -> String {
     let mut parts: Vec<String> = match value.as_ref() {
         ValueRef::String(text) => vec![show(text)],
         ValueRef::List(list) => list.iter().map(show).collect(),
-        ValueRef::Set(set) => set.iter().map(show).collect(),
-        ValueRef::ZSet(zset) => zset.iter().map(|(member, score)| format!("{}={score:?}", show(member))).collect(),
+        ValueRef::Set(set) => {
+            let at = |member: Str<'_>| member.with_bytes(|member| set.expiry(member)).map(|at| format!("@{at}"));
+            set.iter().map(|member| show(member) + &at(member).unwrap_or_default()).collect()
+        }
+        ValueRef::ZSet(zset) => {
+            let at = |member: Str<'_>| member.with_bytes(|member| zset.expiry(member)).map(|at| format!("@{at}"));
+            let show = |(member, score)| format!("{}={score:?}{}", show(member), at(member).unwrap_or_default());
+            zset.iter().map(show).collect()
+        }
         ValueRef::Hash(hash) => hash
             .iter_with_expiry()
             .map(|(field, value, at)| format!("{}={}@{at:?}", show(field), show(value)))
@@ -44,7 +51,9 @@ fn stream_parts(stream: &Stream) -> Vec<String> {
         parts.push(format!("{name:?} {} {:?}", group.last_delivered(), group.entries_read()));
         parts.extend(group.pending_range(StreamId::MIN, StreamId::MAX).map(|pending| format!("{pending:?}")));
         parts.extend(group.consumers().map(|consumer| format!("{consumer:?}")));
+        parts.extend(group.given_back().map(|id| id.to_string()));
     }
+    parts.extend(stream.producers().map(|producers| format!("{producers:?}")));
     parts
 }
 
@@ -114,7 +123,15 @@ fn value() -> impl Strategy<Value = Shown> {
             texts.iter().for_each(|text| list.push(End::Back, text, &limits));
             Shown(Value::List(list))
         }),
-        (texts(), limits()).prop_map(|(texts, limits)| Shown(set_of(&texts, &limits))),
+        (texts(), limits(), 1usize..5).prop_map(|(texts, limits, timed)| {
+            let mut value = set_of(&texts, &limits);
+            if let Value::Set(set) = &mut value {
+                for (n, text) in texts.iter().enumerate().filter(|(n, _)| n % timed == 1) {
+                    set.set_expiry(text, Some(1_700_000_000_000 + n as i64 * 7));
+                }
+            }
+            Shown(value)
+        }),
         (ints, limits()).prop_map(|(ints, limits)| {
             let texts: Vec<_> = ints.iter().map(|n| n.to_string().into_bytes()).collect();
             Shown(set_of(&texts, &limits))
@@ -125,6 +142,9 @@ fn value() -> impl Strategy<Value = Shown> {
                 let bits = f64::from_bits(seed.wrapping_mul(n as u64));
                 let scores = [0.0, 1.0, -2.5, f64::INFINITY, 1e300, if bits.is_nan() { -0.0 } else { bits }];
                 zset.insert(text, scores[n % 6], &limits);
+            }
+            for (n, text) in texts.iter().enumerate().filter(|(n, _)| seed as usize % 4 == n % 4 && seed % 3 == 0) {
+                zset.set_expiry(text, Some(n as i64));
             }
             Shown(Value::ZSet(zset))
         }),
@@ -170,6 +190,15 @@ fn stream_of(fields: &[(Vec<u8>, Vec<u8>)], groups: &[(Vec<u8>, Vec<u8>)], limit
         group.set_consumer_times(consumer, 8, Some(8));
         for id in ids.iter().take(n) {
             group.set_pending(*id, consumer, 99, n as u64);
+        }
+        for id in ids.iter().rev().take(n / 3) {
+            group.give_back(*id, n as u64);
+        }
+        if n % 5 == 4 {
+            let producers = stream.producers_mut(limits);
+            producers.insert(Mark { producer: name, id: b"mark" }, ids[0], 0);
+            producers.insert(Mark { producer: name, id: consumer }, ids[n % ids.len()], 0);
+            producers.set_counters(7, n as u64);
         }
     }
     Box::new(stream)
@@ -241,6 +270,37 @@ fn damage_has_a_reason() {
     ] {
         let read = decode_value(kind, Dialect::Redis, &mut Reader::new(bytes), &Limits::default());
         assert_eq!(read.err(), Some(want), "{kind} {bytes:?}");
+    }
+}
+
+#[test]
+fn expiry_times_of_members_are_of_members() {
+    let limits = Limits::default();
+    let mut zset = ZSet::new();
+    zset.insert(b"a", 1.0, &limits);
+    let mut other = zset.clone();
+    other.insert(b"b", 1.0, &limits);
+    zset.set_expiry(b"a", Some(77));
+    other.set_expiry(b"b", Some(77));
+    let format = Format { compress: false, ..Format::default() };
+    let seal_body = |parts: &[&[u8]]| {
+        let mut body = parts.concat();
+        seal(&mut body, format.version);
+        body
+    };
+    let body = |zset: &ZSet| {
+        let payload = dump(ValueRef::ZSet(zset), &format);
+        payload[..payload.len() - 10].to_vec()
+    };
+    let (one, two) = (body(&zset), body(&other));
+    let start = |body: &[u8]| body.windows(18).position(|part| part == b"kelda-member-times").unwrap() - 2;
+    let (value, times, others) = (&one[..start(&one)], &one[start(&one)..], &two[start(&two)..]);
+    assert_eq!(describe(&restore(&seal_body(&[value, times]), &limits, false).unwrap()), "ZSet a=1.0@77");
+    assert_eq!(describe(&restore(&seal_body(&[value]), &limits, false).unwrap()), "ZSet a=1.0");
+    // Of a member that is not there, of no set at all, twice, cut off.
+    let text: &[u8] = &[kind::STRING, 1, b'x'];
+    for parts in [&[value, others][..], &[text, times], &[value, times, times], &[value, &times[..times.len() - 1]]] {
+        assert!(matches!(restore(&seal_body(parts), &limits, false), Err(PayloadError::Value(_))), "{parts:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::set::Set;
 use crate::shard::shard_of;
 use crate::stream::{Stream, StreamId};
 use crate::testing::cases;
-use crate::txn::{Context, Env, Ttl, Txn};
+use crate::txn::{Context, EditExpiry, Env, Ttl, Txn};
 use crate::value::ValueRef;
 use crate::zset::ZSet;
 use crate::{Limits, hash::Hash};
@@ -70,17 +70,25 @@ fn describe(entry: EntryRef<'_>) -> String {
     format!("{} {}", name(entry), items(entry.value()).join(","))
 }
 
+fn until(at: Option<i64>) -> String {
+    at.map_or(String::new(), |at| format!(" until {at}"))
+}
+
 fn field_text(field: Str<'_>, text: Str<'_>, at: Option<i64>) -> String {
-    format!("{:?}={:?}{}", field.to_vec(), text.to_vec(), at.map_or(String::new(), |at| format!(" until {at}")))
+    format!("{:?}={:?}{}", field.to_vec(), text.to_vec(), until(at))
 }
 
 fn items(value: ValueRef<'_>) -> Vec<String> {
     let mut items: Vec<String> = match value {
         ValueRef::String(text) => vec![format!("{:?}", text.to_vec())],
         ValueRef::List(list) => list.iter().map(|item| format!("{:?}", item.to_vec())).collect(),
-        ValueRef::Set(set) => set.iter().map(|item| format!("{:?}", item.to_vec())).collect(),
+        ValueRef::Set(set) => {
+            set.iter().map(|item| format!("{:?}{}", item.to_vec(), until(set.expiry(&item.to_vec())))).collect()
+        }
         ValueRef::Hash(hash) => hash.iter_with_expiry().map(|(field, text, at)| field_text(field, text, at)).collect(),
-        ValueRef::ZSet(zset) => zset.iter().map(|(m, s)| format!("{:?}={s}", m.to_vec())).collect(),
+        ValueRef::ZSet(zset) => {
+            zset.iter().map(|(m, s)| format!("{:?}={s}{}", m.to_vec(), until(zset.expiry(&m.to_vec())))).collect()
+        }
         ValueRef::Stream(stream) => stream.rebuild_commands(b"s").into_iter().map(|argv| format!("{argv:?}")).collect(),
     };
     if matches!(value, ValueRef::Set(_) | ValueRef::Hash(_) | ValueRef::ZSet(_)) {
@@ -300,9 +308,15 @@ fn run(txn: &mut Txn<'_>, now: &mut i64, key: u8, op: &Op, undoing: Undoing) {
             }
         }
         Op::ExpireFields(first, count, ttl) => {
-            if let Ok(Some(mut hash)) = txn.edit::<Hash>(key) {
-                for field in *first..first.saturating_add(*count) {
-                    hash.set_expiry(&[field % 60], ttl.map(|ttl| *now + ttl));
+            let at = ttl.map(|ttl| *now + ttl);
+            for field in *first..first.saturating_add(*count) {
+                let name = [field % 60];
+                if let Ok(Some(mut hash)) = txn.edit::<Hash>(key) {
+                    hash.set_expiry(&name, at);
+                } else if let Ok(Some(mut set)) = txn.edit::<Set>(key) {
+                    set.set_expiry(&name, at);
+                } else if let Ok(Some(mut zset)) = txn.edit::<ZSet>(key) {
+                    zset.set_expiry(&name, at);
                 }
             }
         }

@@ -45,6 +45,9 @@ pub enum Holder {
     Nobody(u64),
 }
 
+/// No larger than a consumer's name: there may be millions.
+const _: () = assert!(size_of::<Holder>() == size_of::<Arc<[u8]>>());
+
 impl Pending {
     /// The name of the consumer that has it; empty if nobody has.
     pub fn consumer(&self) -> &[u8] {

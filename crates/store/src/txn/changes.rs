@@ -161,14 +161,23 @@ impl Changes {
 
     #[inline]
     fn header(&mut self, mark: u8, number: usize) {
+        // A word of the log is mostly short, and this is run three times and more for each change.
+        let digit = |number: usize| b'0' + (number % 10) as u8;
         if number < 10 {
-            self.bytes.extend_from_slice(&[mark, b'0' + number as u8, b'\r', b'\n']);
+            self.bytes.extend_from_slice(&[mark, digit(number), b'\r', b'\n']);
+        } else if number < 100 {
+            self.bytes.extend_from_slice(&[mark, digit(number / 10), digit(number), b'\r', b'\n']);
         } else {
-            let mut buffer = itoa::Buffer::new();
-            self.bytes.push(mark);
-            self.bytes.extend_from_slice(buffer.format(number).as_bytes());
-            self.bytes.extend_from_slice(b"\r\n");
+            self.long_header(mark, number);
         }
+    }
+
+    #[cold]
+    fn long_header(&mut self, mark: u8, number: usize) {
+        let mut buffer = itoa::Buffer::new();
+        self.bytes.push(mark);
+        self.bytes.extend_from_slice(buffer.format(number).as_bytes());
+        self.bytes.extend_from_slice(b"\r\n");
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use super::super::frame;
 use super::super::manifest::{FileLine, FileType, Manifest, Names};
 use super::super::reader::Recovered;
 use super::super::{Error, Lsn, Result};
-use super::{Buffer, DirLock, Files, Log, Mark, Options, Writer, lock, next_salt};
+use super::{Buffer, DirLock, Files, Front, Log, Mark, Options, Writer, lock, next_salt};
 use crate::disk::{Disk, File, Open, read_full_at, write_all_at};
 use kelda_store::sync::{AtomicBool, AtomicU64, Mutex};
 use std::collections::VecDeque;
@@ -190,23 +190,26 @@ impl Log {
         }
         let log = Log {
             buffer_max: options.buffer_max,
-            buffer: Mutex::new(Buffer {
-                lsn: last_lsn,
-                salt: current_salt,
-                db: None,
-                full: VecDeque::new(),
-                tail: Vec::new(),
-                tail_start: 0,
-                opening: None,
-                spare: Vec::new(),
-                bytes: 0,
-                dropping: false,
-                hole: 0,
-                switching: false,
-                mark: Mark::default(),
-                taken_ms,
-                empty_ms: now_ms,
-            }),
+            front: Front {
+                appended: AtomicU64::new(last_lsn),
+                buffer: Mutex::new(Buffer {
+                    lsn: last_lsn,
+                    salt: current_salt,
+                    db: None,
+                    full: VecDeque::new(),
+                    tail: Vec::new(),
+                    tail_start: 0,
+                    opening: None,
+                    spare: Vec::new(),
+                    bytes: 0,
+                    dropping: false,
+                    hole: 0,
+                    switching: false,
+                    mark: Mark::default(),
+                    taken_ms,
+                    empty_ms: now_ms,
+                }),
+            },
             writer: Mutex::new(Writer {
                 file: Arc::clone(&file),
                 offset: len,
@@ -224,7 +227,6 @@ impl Log {
                 salt,
                 archive: options.archive,
             }),
-            appended: AtomicU64::new(last_lsn),
             written: AtomicU64::new(last_lsn),
             durable: AtomicU64::new(last_lsn),
             wanted: AtomicU64::new(0),
@@ -239,7 +241,7 @@ impl Log {
             names,
         };
         if begun {
-            lock(&log.buffer).push_mark(last_lsn, now_ms);
+            lock(&log.front.buffer).push_mark(last_lsn, now_ms);
         }
         log.remove_history(&mut lock(&log.files))?;
         Ok(log)

@@ -36,7 +36,7 @@ impl Log {
     pub fn rotate(&self, prepared: Prepared, now_ms: u64) -> Rotation {
         let next = prepared.next.clone();
         let durable = self.durable();
-        let mut buffer = lock(&self.buffer);
+        let mut buffer = lock(&self.front.buffer);
         buffer.dropping = false;
         buffer.switching = true;
         buffer.db = None;
@@ -120,7 +120,7 @@ impl Log {
 
     /// The increment of a rotation that is still pending; all that was appended is moved to the writer.
     fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Next> {
-        let mut buffer = lock(&self.buffer);
+        let mut buffer = lock(&self.front.buffer);
         buffer.close_tail(0);
         writer.pending.append(&mut buffer.full);
         buffer.opening = None;
@@ -147,7 +147,7 @@ impl Log {
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
             // Without the base, nothing after the failed sync can become durable.
             let mut writer = lock(&self.writer);
-            let mut buffer = lock(&self.buffer);
+            let mut buffer = lock(&self.front.buffer);
             writer.pending.clear();
             writer.done = 0;
             buffer.dropping = true;

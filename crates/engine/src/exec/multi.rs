@@ -1,0 +1,187 @@
+//! MULTI, EXEC and WATCH.
+
+use super::{check_memory, check_user_again, note_bad_data, run_inside, shards_of};
+use crate::args::Args;
+use crate::command::{Flags, Reply, Run};
+use crate::ctx::{Ctx, Origin};
+use crate::error::{Error, Result};
+use crate::hotkeys;
+use crate::registry::Registered;
+use crate::saving;
+use crate::session::{Queue, Session, Watching};
+use crate::stats::count_error;
+use crate::worker::Worker;
+use kelda_store::hasher;
+use kelda_store::shard::ShardSet;
+use kelda_store::txn::{Key, Txn};
+use smallvec::SmallVec;
+
+/// Checks again, at EXEC, what may have changed since the commands were queued.
+fn check_queued(worker: &Worker, queue: &Queue) -> Result {
+    let any = |property: fn(&Registered) -> bool| queue.commands.iter().any(|(command, _)| property(command));
+    if any(|command| command.flags.has(Flags::DENYOOM)) {
+        check_memory(worker)?;
+    }
+    if any(|command| command.writes) {
+        worker.check_writes()?;
+    }
+    Ok(())
+}
+
+/// EXEC: runs what MULTI queued on all shards that it needs, unless a watched key changed.
+pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
+    let Some(queue) = ctx.session.multi.take() else { return Err(Error::text("ERR EXEC without MULTI")) };
+    if queue.broken {
+        end_multi(ctx.worker, ctx.session);
+        return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
+    }
+    if let Err(error) = check_queued(ctx.worker, &queue) {
+        end_multi(ctx.worker, ctx.session);
+        return Err(Error::owned(format!("EXECABORT Transaction discarded because of: {error}")));
+    }
+    let mut set = ShardSet::None;
+    let mut scratch: Vec<&[u8]> = Vec::new();
+    for (command, words) in &queue.commands {
+        scratch.clear();
+        scratch.extend(words.iter().map(|word| &**word));
+        // A script may reach for any key, and EXEC cannot be begun anew once commands have run.
+        if matches!(command.command.run, Run::Script(_)) {
+            if ctx.worker.in_script {
+                // This thread's interpreter is taken; see `running::prepare`.
+                ctx.session.multi = Some(queue);
+                return Err(Error::Again);
+            }
+            set = ShardSet::All;
+        }
+        match shards_of(command, &Args::new(&scratch)) {
+            ShardSet::All => set = ShardSet::All,
+            _ => command.find_keys(&scratch, &mut |at, _| set.add(hasher::hash(scratch[at]))),
+        }
+        if command.flags.has(Flags::WRITE) && matches!(command.command.run, Run::Session(_)) {
+            set = ShardSet::All;
+        }
+    }
+    for (_, key) in &ctx.session.watching.keys {
+        set.add(hasher::hash(key));
+    }
+    let engine = ctx.worker.engine.clone();
+    let Some(mut txn) = ctx.worker.begin(&engine.keyspace, set, ctx.session.db) else {
+        ctx.session.multi = Some(queue);
+        return Err(Error::Again);
+    };
+    let adds = || {
+        queue.commands.iter().any(|(command, words)| {
+            let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
+            saving::adds_to_backlog(&txn, command, &words)
+        })
+    };
+    if engine.saves.hold_up(&engine, ctx.session, adds) {
+        ctx.worker.commit(txn);
+        ctx.session.multi = Some(queue);
+        return Err(Error::Again);
+    }
+    if !watch_holds(ctx.session, &mut txn) {
+        drop_watches(ctx.session, &mut txn);
+        ctx.worker.commit(txn);
+        end_multi(ctx.worker, ctx.session);
+        reply.null_array();
+        return Ok(());
+    }
+    drop_watches(ctx.session, &mut txn);
+    ctx.session.show_queued(-1);
+    reply.array(queue.commands.len());
+    for (command, words) in &queue.commands {
+        let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
+        run_queued(ctx, &mut txn, command, &words, reply);
+    }
+    ctx.worker.outbox.append(&mut ctx.session.outbox);
+    ctx.worker.commit(txn);
+    Ok(())
+}
+
+fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words: &[&[u8]], reply: &mut Reply) {
+    let mark = reply.len();
+    if ctx.session.restricted
+        && let Err(error) = check_user_again(ctx.worker, ctx.session, command, words)
+    {
+        reply.error(&error.to_string());
+        count_error(ctx.worker, &reply.buf[mark..], false);
+        return;
+    }
+    let timed = ctx.worker.engine.hotkeys.is_active().then(|| ctx.worker.engine.clock.monotonic_us());
+    let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
+    if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
+        reply.truncate(mark);
+        note_bad_data(ctx.worker, &error);
+        reply.error(&error.to_string());
+    }
+    if let Some(since_us) = timed {
+        let us = ctx.worker.engine.clock.monotonic_us().saturating_sub(since_us);
+        hotkeys::note(ctx.worker, command, words, us, reply.len().saturating_sub(mark));
+    }
+    if reply.buf.get(mark) == Some(&b'-') {
+        ctx.worker.stats().by_command[command.id].failed.add(1);
+        count_error(ctx.worker, &reply.buf[mark..], matches!(command.command.run, Run::Script(_)));
+    }
+    if txn.cx().saw_stale() {
+        txn.reap_stale();
+    }
+}
+
+/// Whether no watched key changed or came due; the transaction holds their shards.
+fn watch_holds(session: &Session, txn: &mut Txn) -> bool {
+    let before = txn.db();
+    for (db, key) in &session.watching.keys {
+        txn.select(*db);
+        // A look at a key that is due has it removed, which touches the watch.
+        let _ = txn.exists(Key::new(key));
+    }
+    txn.select(before);
+    txn.reap_stale();
+    !session.watching.watch.is_touched()
+}
+
+fn drop_watches(session: &mut Session, txn: &mut Txn) {
+    let watching = session.take_watching();
+    for (db, key) in &watching.keys {
+        txn.shard_data(Key::new(key).shard()).watchers.remove(*db, key, &watching.watch);
+    }
+}
+
+/// UNWATCH.
+pub(crate) fn unwatch(worker: &mut Worker, session: &mut Session) {
+    let watching = session.take_watching();
+    drop_old_watch(worker, watching);
+}
+
+/// Takes a watch off its keys, or has that tried again later when their shards are busy.
+pub(crate) fn drop_old_watch(worker: &mut Worker, watching: Watching) {
+    let mut set = ShardSet::None;
+    watching.keys.iter().for_each(|(_, key)| set.add(hasher::hash(key)));
+    if set == ShardSet::None {
+        return;
+    }
+    let engine = worker.engine.clone();
+    match worker.begin(&engine.keyspace, set, 0) {
+        Some(mut txn) => {
+            for (db, key) in &watching.keys {
+                txn.shard_data(Key::new(key).shard()).watchers.remove(*db, key, &watching.watch);
+            }
+            worker.commit(txn);
+        }
+        None => worker.leave_watch(watching),
+    }
+}
+
+/// Ends MULTI without running it.
+pub(crate) fn end_multi(worker: &mut Worker, session: &mut Session) {
+    session.multi = None;
+    session.show_queued(-1);
+    unwatch(worker, session);
+}
+
+/// Begins MULTI.
+pub(crate) fn begin_multi(session: &mut Session) {
+    session.multi = Some(Queue::default());
+    session.show_queued(0);
+}

@@ -1,0 +1,30 @@
+//! Members that are due go before a command looks at the set or sorted set that they are in.
+
+use crate::args::Args;
+use crate::registry::Registered;
+use kelda_store::timed::any_members_expire;
+use kelda_store::txn::Txn;
+
+/// Removes what is due of the sets and sorted sets at the command's keys.
+#[inline]
+pub(crate) fn settle(txn: &mut Txn, command: &Registered, args: &Args) {
+    if any_members_expire() {
+        settle_keys(txn, command, args);
+    }
+}
+
+#[cold]
+fn settle_keys(txn: &mut Txn, command: &Registered, args: &Args) {
+    let mut settle = |at: usize| {
+        let key = args.key(at);
+        // A script may name a key that it does not hold: it is run again with all.
+        if txn.holds(key) {
+            txn.settle(key);
+        }
+    };
+    match command.single_key {
+        Some(at) if at < args.len() => settle(at),
+        Some(_) => {}
+        None => command.find_keys(args.words(), &mut |at, _| settle(at)),
+    }
+}
