@@ -165,3 +165,19 @@ def test_ten_thousand_connections():
         wait_until(lambda: client.info("clients")["connected_clients"] <= 3)
     finally:
         many.stop()
+
+
+def test_output_that_waits_is_added_to(server):
+    """Requests that come one by one while their client does not read."""
+    client = redis.Redis(**server.address)
+    client.set("big", "x" * 300_000)
+    with socket.create_connection((server.address["host"], server.address["port"])) as lazy:
+        for _ in range(30):
+            lazy.sendall(b"*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n")
+            # A reply to another client: the server has had a turn since.
+            assert client.ping()
+        want, got = 30 * len(b"$300000\r\n" + b"x" * 300_000 + b"\r\n"), 0
+        while got < want:
+            read = len(lazy.recv(1 << 20))
+            assert read, f"closed after {got} bytes of {want}"
+            got += read

@@ -1,4 +1,4 @@
-//! What clients hold, and `maxmemory-clients`: the connections that hold most are cut off while all together hold too much.
+//! What clients hold and may send, and `maxmemory-clients`: the connections that hold most are cut off while all together hold too much.
 //!
 //! Each thread counts its own connections whenever one has run or was sent something, and adds what changed to a sum
 //! ([`Clients::counted`](crate::clients::Clients)). Only if the sum is over the limit are all connections looked at.
@@ -9,7 +9,7 @@ use crate::commands::describe_client;
 use crate::config::{MemoryLimit, Settings};
 use crate::mailbox::Message;
 use crate::session::Session;
-use crate::worker::Worker;
+use crate::worker::{Fate, Worker};
 use std::cmp::Reverse;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,11 +26,6 @@ pub(crate) fn entry_bytes(name: &[u8]) -> usize {
     ENTRY_BYTES + name.len()
 }
 
-/// Whether what a client holds counts: replicas have a limit of their own.
-fn is_subject(info: &ClientInfo) -> bool {
-    !info.killed.load(Relaxed) && !info.replica.load(Relaxed)
-}
-
 impl Settings {
     /// `maxmemory-clients` in bytes; 0: no limit.
     #[inline]
@@ -43,6 +38,11 @@ impl Settings {
 }
 
 impl ClientInfo {
+    /// Whether it counts: replicas have limits of their own, and who is gone holds nothing.
+    fn may_go(&self) -> bool {
+        !self.killed.load(Relaxed) && !self.replica.load(Relaxed)
+    }
+
     /// Bytes that the client holds, about.
     pub fn memory(&self) -> usize {
         let input = self.argument_bytes.load(Relaxed) + self.input_bytes.load(Relaxed);
@@ -65,6 +65,24 @@ impl Worker {
         !session.info.killed.load(Relaxed)
     }
 
+    /// How long a session's output may get before it is cut off (`client-output-buffer-limit`).
+    pub(crate) fn longest_output(&self, session: &Session) -> usize {
+        match self.output_limit(session).0.hard_bytes {
+            0 => usize::MAX,
+            bytes => session.written.saturating_add(bytes as usize),
+        }
+    }
+
+    /// Cuts a session off that sends more than it lets the server consume (`client-query-buffer-limit`).
+    pub(crate) fn check_input(&self, session: &mut Session) {
+        if session.input.len() > self.settings.client_query_buffer_limit && session.fate != Fate::Close {
+            session.fate = Fate::Close;
+            self.stats().query_limit_disconnections.add(1);
+            let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
+            self.engine.platform.log(3, &text);
+        }
+    }
+
     /// Counts what a client of this thread holds, and cuts clients off if all together hold too much.
     #[inline]
     pub(crate) fn count_client(&mut self, info: &ClientInfo) {
@@ -76,7 +94,7 @@ impl Worker {
 
     #[cold]
     fn count_to(&mut self, info: &ClientInfo, limit: u64) {
-        let bytes = if is_subject(info) { info.memory() } else { 0 };
+        let bytes = if info.may_go() { info.memory() } else { 0 };
         let clients = &self.engine.clients;
         let before = info.counted.swap(bytes, Relaxed);
         let change = bytes as i64 - before as i64;
@@ -97,7 +115,7 @@ impl Worker {
         let clients = &engine.clients;
         // Two threads that both saw too much must not both cut somebody off for it.
         let _one = clients.evicting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = clients.all().into_iter().filter(|info| is_subject(info)).collect();
+        let mut all: Vec<_> = clients.all().into_iter().filter(|info| info.may_go()).collect();
         for info in &all {
             let bytes = info.memory();
             let before = info.counted.swap(bytes, Relaxed);

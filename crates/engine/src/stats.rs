@@ -214,3 +214,20 @@ impl Rates {
         std::array::from_fn(|index| (to[index].saturating_sub(from[index]) as u128 * 1_000_000 / u128::from(us)) as u64)
     }
 }
+
+impl Worker {
+    /// Counts a turn of the event loop, which woke then. What is done at the end of a turn counts as one µs: the clock is not read
+    /// for it.
+    pub(crate) fn end_turn(&mut self, woken_us: i64) {
+        let (began_us, commands) = std::mem::take(&mut self.turn_began);
+        let stats = self.stats();
+        let mut us = 1;
+        if began_us != 0 {
+            us += (woken_us - began_us).max(0) as u64;
+            stats.most_commands.raise(stats.commands.get().saturating_sub(commands));
+        }
+        stats.turns.add(1);
+        stats.turns_us.add(us);
+        stats.longest_turn_us.raise(us);
+    }
+}

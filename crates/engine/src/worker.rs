@@ -167,7 +167,7 @@ pub struct Worker {
     seed: u64,
     now_us: i64,
     /// When the present turn of the event loop began, Unix µs, and how many commands had run; 0 before its first session.
-    turn_began: (i64, u64),
+    pub(crate) turn_began: (i64, u64),
     next_cron_us: u64,
     next_expiry_us: u64,
     next_shard: usize,
@@ -645,7 +645,7 @@ impl Worker {
 
     /// Bytes that this worker's Lua interpreter holds.
     pub fn lua_bytes(&self) -> usize {
-        self.interpreter.as_ref().map_or(0, |interpreter| interpreter.used_memory())
+        self.interpreter.as_ref().map_or(0, |interpreter| interpreter.live_memory())
     }
 
     /// Values waiting to be freed.
@@ -703,20 +703,6 @@ impl Worker {
         }
     }
 
-    /// Counts a turn of the event loop. What is done when it wakes counts as one µs: the clock is not read for it.
-    fn end_turn(&mut self, woken_us: i64) {
-        let (began_us, commands) = std::mem::take(&mut self.turn_began);
-        let stats = self.stats();
-        let mut us = 1;
-        if began_us != 0 {
-            us += (woken_us - began_us).max(0) as u64;
-            stats.most_commands.raise(stats.commands.get().saturating_sub(commands));
-        }
-        stats.turns.add(1);
-        stats.turns_us.add(us);
-        stats.longest_turn_us.raise(us);
-    }
-
     /// How long the event loop may sleep, in µs; `None` for ever.
     pub fn next_timer_us(&self) -> Option<u64> {
         // Its own expiry and timers may have sent this worker mail, which wakes nobody.
@@ -744,16 +730,6 @@ impl Worker {
             wait = wait.min(left_ms as u64 * 1000);
         }
         Some(wait)
-    }
-
-    /// How long a session's output may get before it is cut off.
-    pub(crate) fn longest_output(&self, session: &Session) -> usize {
-        let limits = &self.settings.client_output_buffer_limit;
-        let limit = if session.subscription_count != 0 { limits.pubsub } else { limits.normal };
-        match limit.hard_bytes {
-            0 => usize::MAX,
-            bytes => session.written.saturating_add(bytes as usize),
-        }
     }
 
     /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).

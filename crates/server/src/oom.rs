@@ -40,7 +40,7 @@ impl Oom {
         };
         wanted.and_then(write).map_err(|why| {
             log::warning(&format!("Cannot change {FILE}: {why}"));
-            "Failed to apply new oom_score_adj configuration, check server logs.".to_string()
+            "Failed to set the score, check the server's log.".to_string()
         })?;
         *before = match settings.oom_score_adj {
             OomScore::No => None,

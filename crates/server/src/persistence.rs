@@ -209,13 +209,12 @@ const BUSY: &str = "the server is busy with a script: try again";
 /// Every shard; nothing if somebody holds one for longer than `patience`. Nobody tells when shards are given back, which they
 /// mostly are within microseconds.
 fn hold_all(engine: &Engine, patience: Duration) -> Option<Guard<'_>> {
-    const LOOK_EVERY: Duration = Duration::from_micros(100);
     let begun = Instant::now();
     loop {
         match engine.keyspace.lock(ShardSet::All) {
             Some(guard) => return Some(guard),
             None if begun.elapsed() > patience => return None,
-            None => std::thread::sleep(LOOK_EVERY),
+            None => std::thread::sleep(AGAIN),
         }
     }
 }

@@ -92,6 +92,42 @@ pub struct ProcessEffects {
 pub type TurnLog = Box<dyn Fn(&Settings) -> Result<(), String> + Send + Sync>;
 
 impl ProcessEffects {
+    /// What [`Effects::apply`] does, but for the score of `oom-score-adj`.
+    fn apply_others(&self, old: &Settings, config: &mut Config) -> Result<(), (&'static str, String)> {
+        let new = config.settings();
+        let possible = raise_open_files(new.maxclients);
+        if new.maxclients > old.maxclients && possible < new.maxclients {
+            let text = "The operating system is not able to handle the specified number of clients, try with";
+            return Err(("maxclients", format!("{text} {possible}")));
+        }
+        if new.dir != old.dir {
+            let dir = change_dir(&new.dir).map_err(|error| ("dir", reason(&error)))?;
+            config.force("dir", &dir).map_err(|error| ("dir", error))?;
+        }
+        if new.appendonly != old.appendonly
+            && let Some(turn) = self.turn_log.get()
+        {
+            turn(&new).map_err(|why| {
+                log::warning(&format!("Unable to turn on AOF: {why}"));
+                ("appendonly", "Unable to turn on AOF. Check server logs.".to_string())
+            })?;
+        }
+        let refused = match () {
+            () if new.port != old.port => Some(("port", "Unable to listen on this port. Check server logs.")),
+            () if new.bind != old.bind => Some(("bind", "Failed to bind to specified addresses.")),
+            () => None,
+        };
+        if let Some((name, text)) = refused
+            && self.listen_elsewhere(old, &new).is_err()
+        {
+            // It was the working directory a moment ago; if it is gone, there is no way back.
+            let _ = change_dir(&old.dir);
+            return Err((name, text.into()));
+        }
+        log::set_target(new.loglevel, &new.logfile);
+        Ok(())
+    }
+
     /// Listens where the new settings say, instead of where the old ones did.
     fn listen_elsewhere(&self, old: &Settings, new: &Settings) -> Result<(), String> {
         let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,43 +160,19 @@ pub fn second_descriptors(listeners: &[Listener]) -> io::Result<Vec<OwnedFd>> {
 
 impl Effects for ProcessEffects {
     fn apply(&self, old: &Settings, config: &mut Config) -> Result<(), (&'static str, String)> {
+        let score = |settings: &Settings| (settings.oom_score_adj, settings.oom_score_adj_values);
         let new = config.settings();
-        let possible = raise_open_files(new.maxclients);
-        if new.maxclients > old.maxclients && possible < new.maxclients {
-            let text = "The operating system is not able to handle the specified number of clients, try with";
-            return Err(("maxclients", format!("{text} {possible}")));
+        if score(&new) == score(old) {
+            return self.apply_others(old, config);
         }
-        if (new.oom_score_adj, new.oom_score_adj_values) != (old.oom_score_adj, old.oom_score_adj_values) {
-            self.oom.apply(&new).map_err(|why| ("oom-score-adj", why))?;
+        self.oom.apply(&new).map_err(|why| ("oom-score-adj", why))?;
+        let result = self.apply_others(old, config);
+        if result.is_err() {
+            // What was possible a moment ago; if it is not any more, the log says so.
+            let _ = self.oom.apply(old);
         }
-        if new.dir != old.dir {
-            let dir = change_dir(&new.dir).map_err(|error| ("dir", reason(&error)))?;
-            config.force("dir", &dir).map_err(|error| ("dir", error))?;
-        }
-        if new.appendonly != old.appendonly
-            && let Some(turn) = self.turn_log.get()
-        {
-            turn(&new).map_err(|why| {
-                log::warning(&format!("Unable to turn on AOF: {why}"));
-                ("appendonly", "Unable to turn on AOF. Check server logs.".to_string())
-            })?;
-        }
-        let refused = match () {
-            () if new.port != old.port => Some(("port", "Unable to listen on this port. Check server logs.")),
-            () if new.bind != old.bind => Some(("bind", "Failed to bind to specified addresses.")),
-            () => None,
-        };
-        if let Some((name, text)) = refused
-            && self.listen_elsewhere(old, &new).is_err()
-        {
-            // It was the working directory a moment ago; if it is gone, there is no way back.
-            let _ = change_dir(&old.dir);
-            return Err((name, text.into()));
-        }
-        log::set_target(new.loglevel, &new.logfile);
-        Ok(())
+        result
     }
-
     fn rewrite_file(&self, rewrite: &dyn Fn(&str) -> String) -> Result<(), String> {
         let Some(file) = &self.file else {
             return Err("ERR The server is running without a config file".into());

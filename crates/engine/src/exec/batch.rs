@@ -48,7 +48,7 @@ impl Scratch {
 /// Runs what is complete of the session's input.
 pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Host) {
     // Before anything is run, too: what came at once may be too much.
-    check_input(worker, session);
+    worker.check_input(session);
     if session.blocked.is_some() || session.fate != Fate::Open {
         return;
     }
@@ -59,8 +59,8 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     // What is being run is no longer waiting: CLIENT LIST shows its own connection's buffer as empty.
     session.info.input_bytes.store(0, Relaxed);
     session.info.argument_bytes.store(0, Relaxed);
+    session.reply.most = worker.longest_output(session);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
-    reply.most = worker.longest_output(session);
     let mut scratch = std::mem::take(&mut worker.scratch);
     let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
     let mut consumed = 0;
@@ -234,17 +234,7 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     stats.reads.add(1);
     session.input = input;
     session.reply = reply;
-    check_input(worker, session);
-}
-
-/// Cuts a session off that sends more than it lets the server consume (`client-query-buffer-limit`).
-fn check_input(worker: &Worker, session: &mut Session) {
-    if session.input.len() > worker.settings.client_query_buffer_limit && session.fate != Fate::Close {
-        session.fate = Fate::Close;
-        worker.stats().query_limit_disconnections.add(1);
-        let text = format!("Closing client id={} that reached max query buffer length", session.at.id);
-        worker.engine.platform.log(3, &text);
-    }
+    worker.check_input(session);
 }
 
 /// Has the memory fetch what the batch's keys need: first all shards, then all buckets, then all entries. Each key's hash is
