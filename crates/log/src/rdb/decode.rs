@@ -315,6 +315,8 @@ fn put_timed(
     expire_at: Option<i64>,
     limits: &Limits,
 ) -> Result<(), RdbError> {
+    // Where Redis keeps fields in a block, 0 says that one does not expire.
+    let expire_at = expire_at.map(|at| at.max(1));
     let old = with_both(field, value, |field, value| hash.set_with_expiry(field, value, expire_at, limits));
     if old.is_none() { Ok(()) } else { Err(DUPLICATE) }
 }

@@ -458,7 +458,7 @@ impl Edit<'_, '_, Hash> {
     /// To be called before a field changes, comes or goes.
     #[inline]
     fn before_field(&mut self, field: &[u8]) {
-        self.before(field, |hash, field| super::field_element(hash, field));
+        self.before(field, super::field_element);
     }
 
     /// Removes a field that is due: a hash with many keeps some of them past the first look.
