@@ -108,15 +108,18 @@ def look(r, key):
 def stream(r, key):
     told = r.execute_command("XINFO STREAM", key)
     told = told if isinstance(told, dict) else dict(zip(told[::2], told[1::2]))
-    told = {name: told.get(name) for name in told if "radix" not in str(name) and "first" not in str(name) and "last-entry" not in str(name)}
+    # Not what is of the servers' own memory, nor what only newest Redis has.
+    left_out = ("radix", "first", "last-entry", "idmp", "iids", "pids")
+    told = {name: told[name] for name in told if not any(part in str(name) for part in left_out)}
     groups = []
     for group in r.xinfo_groups(key):
         pending = r.xpending_range(key, group["name"], "-", "+", 1000)
         pending = [(p["message_id"], p["consumer"], p["times_delivered"]) for p in pending]
         groups.append((group, pending, [c["name"] for c in r.xinfo_consumers(key, group["name"])]))
-    # The lag that newest Redis tells where Redis 7.0 does not know it.
+    # The lag that newest Redis tells where Redis 7.0 does not know it, and what that does not have.
     for group, _, _ in groups:
         group.pop("lag", None)
+        group.pop("nacked-count", None)
     return told, r.xrange(key), groups
 
 

@@ -5,7 +5,7 @@ use crate::rdb::payload::{PayloadError, dump, restore, seal};
 use kelda_store::hash::Hash;
 use kelda_store::list::{End, List};
 use kelda_store::set::Set;
-use kelda_store::stream::{Mark, Stream, StreamId};
+use kelda_store::stream::{Holder, Mark, Stream, StreamId};
 use kelda_store::value::{Value, ValueRef};
 use kelda_store::zset::ZSet;
 use kelda_store::{Limits, Str};
@@ -49,7 +49,14 @@ fn stream_parts(stream: &Stream) -> Vec<String> {
     }
     for (name, group) in stream.groups() {
         parts.push(format!("{name:?} {} {:?}", group.last_delivered(), group.entries_read()));
-        parts.extend(group.pending_range(StreamId::MIN, StreamId::MAX).map(|pending| format!("{pending:?}")));
+        parts.extend(group.pending_range(StreamId::MIN, StreamId::MAX).map(|(id, pending)| {
+            // Where in the line an entry without a holder stands, `given_back` tells; its number there is of no matter.
+            let holder = match &pending.holder {
+                Holder::Consumer(name) => show(Str::Bytes(name)),
+                Holder::Nobody(_) => "nobody".into(),
+            };
+            format!("{id} {holder} {} {}", pending.delivery_time, pending.delivery_count)
+        }));
         parts.extend(group.consumers().map(|consumer| format!("{consumer:?}")));
         parts.extend(group.given_back().map(|id| id.to_string()));
     }
