@@ -343,11 +343,20 @@ impl<'k> Txn<'k> {
     }
 
     /// Ends the transaction: gives back the shards, and with them the context that holds its effects.
+    #[inline]
     pub fn finish(mut self) -> Box<Context> {
-        for record in self.undo.take().unwrap_or_default() {
-            record.settle(&mut self);
+        if self.undo.is_some() {
+            self.settle_undo();
         }
         self.view.cx
+    }
+
+    /// Lets go of what a roll-back would have needed.
+    #[cold]
+    fn settle_undo(&mut self) {
+        for record in self.undo.take().unwrap_or_default() {
+            record.settle(self);
+        }
     }
 
     /// Notes the transaction's place in the log, which has taken its changes.
