@@ -145,6 +145,7 @@ impl<'k> View<'k> {
         self.guard.lsn()
     }
 
+    #[inline(always)]
     fn shard(&self, key: Key) -> &ShardData {
         self.guard.shard(key.shard())
     }
@@ -396,6 +397,7 @@ impl<'k> Txn<'k> {
     }
 
     /// Tells watches and those who keep copies that the key changed, and counts the change.
+    #[inline]
     fn changed(&mut self, key: Key) {
         self.view.cx.dirty += 1;
         if self.shard(key).has_company() || self.view.cx.broadcast {
@@ -448,9 +450,10 @@ impl<'k> Txn<'k> {
     }
 
     /// Has who waits for the key look again.
+    #[inline]
     fn wake(&mut self, key: Key) {
         let db = self.view.db;
-        let shard = self.view.guard.shard(key.shard());
+        let shard = self.view.shard(key);
         if shard.has_company() && shard.waiters.awaits(db, key.bytes) {
             self.view.cx.ready.push_back((db, key.bytes.into()));
         }
