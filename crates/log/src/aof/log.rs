@@ -762,11 +762,24 @@ impl Log {
         if self.durable() != self.appended() {
             return false;
         }
-        let closed = {
+        let (closed, file) = {
             let writer = lock(&self.writer);
             let ms = lock(&self.front.buffer).taken_ms;
-            Closed { seq: writer.seq, len: writer.offset, lsn: writer.lsn, ms }
+            let closed = Closed { seq: writer.seq, len: writer.offset, lsn: writer.lsn, ms };
+            (closed, Arc::clone(&writer.file))
         };
+        {
+            let _turn = lock(&self.syncing);
+            // A sync that failed meanwhile has taken the error with it: a second one would not fail.
+            if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
+                return true;
+            }
+            // Marks have no LSN: if nothing but one was written, the sync above found nothing to do.
+            if let Err(error) = file.sync() {
+                self.fail(SYNC_FAILED, errno(&error));
+                return true;
+            }
+        }
         let mut files = lock(&self.files);
         // What is written later may be lost, what the note tells of may not.
         if closed.lsn <= self.durable() && files.manifest.closed != Some(closed) {
