@@ -3,6 +3,7 @@
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Reply};
 use crate::ctx::Ctx;
+use crate::durability::Health;
 use crate::error::{Error, Result};
 use crate::info;
 use crate::monitor;
@@ -316,6 +317,13 @@ fn save(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     }
     if !save_now(ctx)? {
         return Err(Error::text("ERR"));
+    }
+    let engine = ctx.engine();
+    if engine.log.is_on() && engine.log.health() == Health::Good {
+        // The next start reads the log, not the snapshot: what is saved is to be there, whichever it is.
+        let lsn = ctx.with_shards(ShardSet::All, |txn| txn.lsn())?;
+        ctx.worker.tellings.strict = true;
+        ctx.worker.tellings.tell(lsn);
     }
     reply.ok();
     Ok(())
