@@ -417,7 +417,7 @@ impl Worker {
         if let Some(blocked) = session.blocked.take() {
             let (mut reply, command) = (Writer::new(session.protocol), session.last_command);
             match blocked.log {
-                _ if with_error && (blocked.log.is_some() || !waiter.keys.is_empty()) => {
+                _ if with_error => {
                     reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
                     stats::count_error(self, &reply.buf, false);
                     // As Redis counts it.
@@ -426,8 +426,6 @@ impl Worker {
                     }
                 }
                 Some(wait) => write_log_state(self, &mut reply, &wait),
-                // It waited for nothing but the time.
-                None if waiter.keys.is_empty() => reply.ok(),
                 None => reply.null_array(),
             }
             self.unblocked(at, &reply.buf, 0, true);

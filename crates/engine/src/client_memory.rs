@@ -94,11 +94,8 @@ impl Worker {
 
     #[cold]
     fn count_to(&mut self, info: &ClientInfo, limit: u64) {
-        let bytes = if is_subject(info) { info.memory() } else { 0 };
         let clients = &self.engine.clients;
-        let before = info.counted.swap(bytes, Relaxed);
-        let change = bytes as i64 - before as i64;
-        let sum = clients.counted.fetch_add(change, Relaxed) + change;
+        let sum = clients.recount(info, if is_subject(info) { info.memory() } else { 0 });
         // Those that may not be cut off hold too much: until they hold more, or some time has passed, there is no use in looking.
         if sum > (limit as i64).max(clients.left_by_eviction.load(Relaxed)) {
             self.evict_clients();
@@ -116,11 +113,7 @@ impl Worker {
         // Two threads that both saw too much must not both cut somebody off for it.
         let _one = clients.evicting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = clients.all().into_iter().filter(|info| is_subject(info)).collect();
-        for info in &all {
-            let bytes = info.memory();
-            let before = info.counted.swap(bytes, Relaxed);
-            clients.counted.fetch_add(bytes as i64 - before as i64, Relaxed);
-        }
+        all.iter().for_each(|info| _ = clients.recount(info, info.memory()));
         let mut sum: u64 = all.iter().map(|info| info.memory() as u64).sum();
         all.retain(|info| !info.no_evict.load(Relaxed));
         all.sort_by_key(|info| Reverse(info.memory()));
@@ -131,7 +124,7 @@ impl Worker {
             sum = sum.saturating_sub(info.memory() as u64);
             engine.platform.log(2, &format!("Evicting client: {}", describe_client(&info, self.now_ms())));
             info.killed.store(true, Relaxed);
-            clients.counted.fetch_sub(info.counted.swap(0, Relaxed) as i64, Relaxed);
+            clients.recount(&info, 0);
             self.stats().evicted_clients.add(1);
             engine.post(self.index, info.at.worker, Message::Kill { session: info.at });
         }

@@ -181,12 +181,18 @@ impl Clients {
         true
     }
 
+    /// Counts a client for so many bytes from now on; what all count for.
+    pub(crate) fn recount(&self, info: &ClientInfo, bytes: usize) -> i64 {
+        let change = bytes as i64 - info.counted.swap(bytes, Relaxed) as i64;
+        self.counted.fetch_add(change, Relaxed) + change
+    }
+
     /// Takes a client out.
     pub fn remove(&self, id: u64) {
         let mut clients = self.lock();
         if let Some(info) = clients.remove(&id) {
             info.killed.store(true, Relaxed);
-            self.counted.fetch_sub(info.counted.swap(0, Relaxed) as i64, Relaxed);
+            self.recount(&info, 0);
         }
         self.count.store(clients.len(), Relaxed);
     }

@@ -144,12 +144,10 @@ fn admit_observed(
     // A script may be running on this thread, whose lines stay together.
     let outer = std::mem::take(&mut worker.monitored);
     let queues = session.multi.is_some() && !command.flags.has(Flags::UNQUEUED);
-    let timed = (worker.engine.hotkeys.is_active() && !queues)
-        .then(|| (worker.engine.clock.monotonic_us(), reply.len(), args.words()));
+    let (timed, mark, words) = (hotkeys::begin(worker).filter(|_| !queues), reply.len(), args.words());
     let flow = admit(worker, session, host, command, args, reply);
-    if let Some((since_us, mark, words)) = timed.filter(|_| flow != Flow::Again) {
-        let us = worker.engine.clock.monotonic_us().saturating_sub(since_us);
-        hotkeys::note(worker, command, words, us, reply.len().saturating_sub(mark));
+    if let Some(since_us) = timed.filter(|_| flow != Flow::Again) {
+        hotkeys::note(worker, command, words, since_us, reply.len().saturating_sub(mark));
     }
     tracking::end_caching(session, command);
     if !worker.monitored.is_empty() {
@@ -342,11 +340,7 @@ pub(crate) fn shards_of(command: &Registered, args: &Args) -> ShardSet {
         return ShardSet::All;
     }
     let mut set = ShardSet::None;
-    match command.single_key {
-        Some(at) if at < args.len() => set.add(args.hash(at)),
-        Some(_) => {}
-        None => command.find_keys(args.words(), &mut |at, _| set.add(args.hash(at))),
-    }
+    command.for_each_key(args.words(), |at| set.add(args.hash(at)));
     set
 }
 

@@ -212,9 +212,15 @@ impl HotKeys {
     }
 }
 
-/// Counts one call of a command: how long it took, and how many bytes it replied with.
+/// When a call of a command begins, in monotonic µs, if somebody wants to know.
+pub(crate) fn begin(worker: &Worker) -> Option<u64> {
+    worker.engine.hotkeys.is_active().then(|| worker.engine.clock.monotonic_us())
+}
+
+/// Counts one call of a command, which began then and ends now, and how many bytes it replied with.
 #[cold]
-pub(crate) fn note(worker: &mut Worker, command: &Registered, words: &[&[u8]], us: u64, reply_bytes: usize) {
+pub(crate) fn note(worker: &mut Worker, command: &Registered, words: &[&[u8]], since_us: u64, reply_bytes: usize) {
+    let us = worker.engine.clock.monotonic_us().saturating_sub(since_us);
     let mut keys: Vec<&[u8]> = Vec::new();
     command.find_keys(words, &mut |at, _| keys.extend(words.get(at)));
     if keys.is_empty() {

@@ -13,6 +13,7 @@ use crate::saving::Kind;
 use crate::stats::{CommandCounters, LATENCY_BUCKETS, Stats};
 use crate::version::{KELDA_VERSION, REDIS_VERSION};
 use kelda_store::shard::{SHARDS, ShardSet};
+use kelda_store::txn::Txn;
 use std::fmt::Write;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
@@ -495,27 +496,35 @@ fn cluster(_: &mut Ctx, text: &mut String) -> Result {
     Ok(())
 }
 
-fn keyspace(ctx: &mut Ctx, text: &mut String) -> Result {
-    let databases = ctx.worker.engine.keyspace.databases();
-    let mut counts = vec![(0, 0, 0); databases as usize];
-    let mut add = |txn: &mut kelda_store::txn::Txn| {
+/// A sum for each database: what `add` adds for each shard, beginning with `zero`. Shard by shard, so that nobody has to wait for
+/// it, unless a transaction has them all.
+///
+/// # Errors
+/// `Again` when a shard is busy.
+pub(crate) fn add_up<T: Clone>(ctx: &mut Ctx, zero: T, add: impl Fn(&Txn, &mut T)) -> Result<Vec<T>> {
+    let mut sums = vec![zero; ctx.worker.engine.keyspace.databases() as usize];
+    let mut add_held = |txn: &mut Txn| {
         let before = txn.db();
-        for (db, count) in counts.iter_mut().enumerate() {
+        for (db, sum) in sums.iter_mut().enumerate() {
             txn.select(db as u32);
-            count.0 += txn.key_count();
-            count.1 += txn.volatile_count();
-            count.2 += txn.volatile_hash_count();
+            add(txn, sum);
         }
         txn.select(before);
     };
     if ctx.txn.is_some() {
-        ctx.with_shards(ShardSet::All, &mut add)?;
+        ctx.with_shards(ShardSet::All, &mut add_held)?;
     } else {
-        // Shard by shard, so that nobody has to wait for it.
-        for shard in 0..SHARDS {
-            ctx.with_shards(ShardSet::One(shard as u16), &mut add)?;
-        }
+        (0..SHARDS).try_for_each(|shard| ctx.with_shards(ShardSet::One(shard as u16), &mut add_held))?;
     }
+    Ok(sums)
+}
+
+fn keyspace(ctx: &mut Ctx, text: &mut String) -> Result {
+    let counts = add_up(ctx, (0, 0, 0), |txn, count| {
+        count.0 += txn.key_count();
+        count.1 += txn.volatile_count();
+        count.2 += txn.volatile_hash_count();
+    })?;
     for (db, (keys, expires, hashes)) in counts.iter().enumerate().filter(|(_, (keys, ..))| *keys != 0) {
         let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0,subexpiry={hashes}\r\n");
     }

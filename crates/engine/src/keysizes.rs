@@ -5,8 +5,8 @@
 
 use crate::ctx::Ctx;
 use crate::error::Result;
+use crate::info;
 use kelda_store::entry::EntryRef;
-use kelda_store::shard::{SHARDS, ShardSet};
 use kelda_store::value::ValueRef;
 use std::fmt::Write;
 
@@ -48,27 +48,13 @@ fn label(bin: usize) -> String {
 /// # Errors
 /// `Again` when a shard is busy.
 pub fn write(ctx: &mut Ctx, text: &mut String) -> Result {
-    let databases = ctx.worker.engine.keyspace.databases();
-    let mut counts = vec![[[0u64; BINS]; KINDS.len()]; databases as usize];
-    let mut add = |txn: &mut kelda_store::txn::Txn| {
-        let before = txn.db();
-        for (db, counts) in counts.iter_mut().enumerate() {
-            txn.select(db as u32);
-            txn.for_each_key(|entry| {
-                if let Some((kind, size)) = size(entry) {
-                    counts[kind][(u64::BITS - (size as u64).leading_zeros()) as usize] += 1;
-                }
-            });
-        }
-        txn.select(before);
-    };
-    if ctx.txn.is_some() {
-        ctx.with_shards(ShardSet::All, &mut add)?;
-    } else {
-        for shard in 0..SHARDS {
-            ctx.with_shards(ShardSet::One(shard as u16), &mut add)?;
-        }
-    }
+    let counts = info::add_up(ctx, [[0u64; BINS]; KINDS.len()], |txn, counts| {
+        txn.for_each_key(|entry| {
+            if let Some((kind, size)) = size(entry) {
+                counts[kind][(u64::BITS - (size as u64).leading_zeros()) as usize] += 1;
+            }
+        });
+    })?;
     for (db, kinds) in counts.iter().enumerate() {
         for (name, bins) in KINDS.iter().zip(kinds).filter(|(_, bins)| bins.iter().any(|count| *count != 0)) {
             let filled = bins.iter().enumerate().filter(|(_, count)| **count != 0);

@@ -2,6 +2,7 @@
 
 use crate::engine::Platform;
 use crate::worker::Clock;
+use kelda_resp::encode_command;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -175,17 +176,17 @@ impl Delivery {
         if !target.credentials.is_empty() {
             let mut words: Vec<&[u8]> = vec![b"AUTH"];
             words.extend(target.credentials.iter().map(|word| &word[..]));
-            append(&mut request, &words);
+            encode_command(&mut request, &words);
             greetings += 1;
         }
-        append(&mut request, &[b"SELECT", target.db.to_string().as_bytes()]);
+        encode_command(&mut request, &[b"SELECT", target.db.to_string().as_bytes()]);
         for parcel in parcels {
             let ttl = parcel.ttl.to_string();
             let mut words: Vec<&[u8]> = vec![b"RESTORE", &parcel.key, ttl.as_bytes(), &parcel.payload];
             if parcel.replace {
                 words.push(b"REPLACE");
             }
-            append(&mut request, &words);
+            encode_command(&mut request, &words);
         }
         let timed_out = |error: &io::Error| matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
         if let Err(error) = stream.write_all(&request).and_then(|()| stream.flush()) {
@@ -210,15 +211,6 @@ impl Delivery {
             }
         }
         (arrived, answer, false)
-    }
-}
-
-fn append(request: &mut Vec<u8>, words: &[&[u8]]) {
-    request.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
-    for word in words {
-        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        request.extend_from_slice(word);
-        request.extend_from_slice(b"\r\n");
     }
 }
 

@@ -16,6 +16,7 @@ mod link;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::mailbox::{Mailbox, Message, SessionRef};
+use crate::session::Session;
 use feed::Feed;
 use kelda_store::txn::Changes;
 pub(crate) use link::Announced;
@@ -369,13 +370,13 @@ impl Replication {
         self.room.notify_all();
     }
 
-    /// Moves what a replica may be sent into its session's output, of which `pending` bytes are not written yet. Whether there was
-    /// any.
-    pub(crate) fn pull(&self, at: SessionRef, pending: usize, out: &mut Vec<u8>, now_ms: i64) -> bool {
-        let mut left = OUTPUT_BYTES.saturating_sub(pending);
+    /// Moves what a replica may be sent into its session's output. Whether there was any.
+    pub(crate) fn pull(&self, session: &mut Session, now_ms: i64) -> bool {
+        let mut left = OUTPUT_BYTES.saturating_sub(session.reply.len() - session.written);
         if left < OUTPUT_BYTES / 2 {
             return false;
         }
+        let (at, out) = (session.at, &mut session.reply.buf);
         let before = out.len();
         let mut inner = self.lock();
         let Inner { feed, replicas, .. } = &mut *inner;

@@ -15,16 +15,11 @@ pub(crate) fn settle(txn: &mut Txn, command: &Registered, args: &Args) {
 
 #[cold]
 fn settle_keys(txn: &mut Txn, command: &Registered, args: &Args) {
-    let mut settle = |at: usize| {
+    command.for_each_key(args.words(), |at| {
         let key = args.key(at);
         // A script may name a key that it does not hold: it is run again with all.
         if txn.holds(key) {
             txn.settle(key);
         }
-    };
-    match command.single_key {
-        Some(at) if at < args.len() => settle(at),
-        Some(_) => {}
-        None => command.find_keys(args.words(), &mut |at, _| settle(at)),
-    }
+    });
 }

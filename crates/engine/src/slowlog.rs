@@ -63,10 +63,18 @@ pub(crate) fn note_served(
 
 /// Whether a call belongs into any of the logs.
 fn is_loggable(settings: &Settings, us: u64, [request_bytes, reply_bytes]: [usize; 2]) -> bool {
-    let over = |figure: i64, threshold: i64| threshold >= 0 && figure >= threshold;
-    over(us as i64, settings.slowlog_log_slower_than)
-        || over(request_bytes as i64, settings.commandlog_request_larger_than)
-        || over(reply_bytes as i64, settings.commandlog_reply_larger_than)
+    is_over(us as i64, settings.slowlog_log_slower_than) || is_large(settings, [request_bytes, reply_bytes])
+}
+
+/// Whether a call belongs into one of the logs of large ones.
+fn is_large(settings: &Settings, [request_bytes, reply_bytes]: [usize; 2]) -> bool {
+    is_over(request_bytes as i64, settings.commandlog_request_larger_than)
+        || is_over(reply_bytes as i64, settings.commandlog_reply_larger_than)
+}
+
+/// Whether a figure reaches a threshold; a negative one is none.
+fn is_over(figure: i64, threshold: i64) -> bool {
+    threshold >= 0 && figure >= threshold
 }
 
 /// Puts a call into the logs that it belongs into.
@@ -81,7 +89,7 @@ fn log_call(
     let settings = &worker.settings;
     let logged = !command.flags.has(Flags::SKIP_SLOWLOG);
     let log = |kind: LogKind, figure: i64, threshold: i64, len_max: usize| {
-        if logged && threshold >= 0 && figure >= threshold && len_max != 0 {
+        if logged && is_over(figure, threshold) && len_max != 0 {
             let words = redacted(command, words);
             worker.engine.slowlog.add(kind, Entry::new(worker, client, &words, figure), len_max);
         }
@@ -126,14 +134,9 @@ impl Stopwatch {
     /// Stops, and notes what there is to note about a call that replied with so many bytes.
     #[inline]
     pub fn stop(self, worker: &Worker, client: &ClientInfo, command: &Registered, words: &[&[u8]], reply_bytes: usize) {
-        let settings = &worker.settings;
-        let over = |bytes: usize, threshold: i64| threshold >= 0 && bytes as i64 >= threshold;
-        let request_bytes = words.iter().map(|word| word.len()).sum();
-        if self.started_us.is_some()
-            || over(request_bytes, settings.commandlog_request_larger_than)
-            || over(reply_bytes, settings.commandlog_reply_larger_than)
-        {
-            self.note(worker, client, command, words, [request_bytes, reply_bytes]);
+        let bytes = [words.iter().map(|word| word.len()).sum(), reply_bytes];
+        if self.started_us.is_some() || is_large(&worker.settings, bytes) {
+            self.note(worker, client, command, words, bytes);
         }
     }
 

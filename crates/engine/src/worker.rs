@@ -392,8 +392,7 @@ impl Worker {
             session.written = 0;
         }
         if session.replica {
-            let pending = session.reply.len() - session.written;
-            self.engine.replication.pull(session.at, pending, &mut session.reply.buf, self.now_us / 1000);
+            self.engine.replication.pull(session, self.now_us / 1000);
         }
     }
 

@@ -173,6 +173,7 @@ impl Effects for ProcessEffects {
         }
         result
     }
+
     fn rewrite_file(&self, rewrite: &dyn Fn(&str) -> String) -> Result<(), String> {
         let Some(file) = &self.file else {
             return Err("ERR The server is running without a config file".into());

@@ -147,7 +147,7 @@ impl Hash {
         match &self.form {
             Form::Packed(_) | Form::Table(_) => Vec::new(),
             Form::TimedPacked(timed) => timed.due(now_ms).take(max).map(|(field, ..)| field.to_vec()).collect(),
-            Form::TimedTable(timed) => timed.due(now_ms).take(max).map(|member| member.key.to_vec()).collect(),
+            Form::TimedTable(timed) => timed.due_keys(now_ms, max),
         }
     }
 

@@ -110,7 +110,7 @@ impl Set {
     /// The members that are due, the longest due first; up to `max`.
     pub fn due_members(&self, now_ms: i64, max: usize) -> Vec<Vec<u8>> {
         match &self.form {
-            Form::Timed(timed) => timed.due(now_ms).take(max).map(|member| member.key.to_vec()).collect(),
+            Form::Timed(timed) => timed.due_keys(now_ms, max),
             _ => Vec::new(),
         }
     }
@@ -118,8 +118,7 @@ impl Set {
     /// The members that expire, and when (Unix ms).
     pub fn times(&self) -> impl Iterator<Item = (&[u8], i64)> {
         let timed = if let Form::Timed(timed) = &self.form { Some(timed) } else { None };
-        let members = timed.into_iter().flat_map(|timed| timed.table().iter());
-        members.filter_map(|member| Some((member.key, member.expire_at?)))
+        timed.into_iter().flat_map(|timed| timed.times())
     }
 
     /// Announces that a command adds `count` members, `first` being the first, even if they are not all different: an

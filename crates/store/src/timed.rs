@@ -54,6 +54,16 @@ impl TimedTable {
         due.filter_map(|&(at, hash)| self.table.find_by_hash(hash, |member| member.expire_at == Some(at)))
     }
 
+    /// Up to `max` of the members that are due, the longest due first.
+    pub fn due_keys(&self, now_ms: i64, max: usize) -> Vec<Vec<u8>> {
+        self.due(now_ms).take(max).map(|member| member.key.to_vec()).collect()
+    }
+
+    /// The members that expire, and when (Unix ms).
+    pub fn times(&self) -> impl Iterator<Item = (&[u8], i64)> {
+        self.table.iter().filter_map(|member| Some((member.key, member.expire_at?)))
+    }
+
     /// Whether every member is due. Where members share a place, perhaps not until one of them is gone.
     pub fn is_over(&self, now_ms: i64) -> bool {
         self.by_time.len() == self.table.len() && self.by_time.last().is_none_or(|(at, _)| *at < now_ms)

@@ -166,14 +166,12 @@ impl ZSet {
 
     /// The members that are due, the longest due first; up to `max`.
     pub fn due_members(&self, now_ms: i64, max: usize) -> Vec<Vec<u8>> {
-        let due = self.times_table().into_iter().flat_map(|times| times.due(now_ms));
-        due.take(max).map(|member| member.key.to_vec()).collect()
+        self.times_table().map_or(Vec::new(), |times| times.due_keys(now_ms, max))
     }
 
     /// The members that expire, and when (Unix ms).
     pub fn times(&self) -> impl Iterator<Item = (&[u8], i64)> {
-        let members = self.times_table().into_iter().flat_map(|times| times.table().iter());
-        members.filter_map(|member| Some((member.key, member.expire_at?)))
+        self.times_table().into_iter().flat_map(TimedTable::times)
     }
 
     /// Adds `member`, or gives it a new score; its old score. `score` is not NaN. A score equal to the old one changes

@@ -178,8 +178,18 @@ impl Conditions {
         Ok(conditions)
     }
 
+    /// The conditions from word `at` on, and the place of the first word that is none.
+    pub fn parse_from(args: &Args, mut at: usize) -> Result<(Conditions, usize)> {
+        let mut conditions = Conditions::default();
+        while args.get(at).is_some_and(|word| conditions.add(word)) {
+            at += 1;
+        }
+        conditions.check()?;
+        Ok((conditions, at))
+    }
+
     /// Adds a condition; `false` if the word is none.
-    pub fn add(&mut self, word: &[u8]) -> bool {
+    fn add(&mut self, word: &[u8]) -> bool {
         let flag = match () {
             () if word.eq_ignore_ascii_case(b"NX") => &mut self.nx,
             () if word.eq_ignore_ascii_case(b"XX") => &mut self.xx,
@@ -192,7 +202,7 @@ impl Conditions {
     }
 
     /// Whether the conditions go together.
-    pub fn check(&self) -> Result {
+    fn check(&self) -> Result {
         if self.nx && (self.xx || self.gt || self.lt) {
             return Err(Error::text("ERR NX and XX, GT or LT options at the same time are not compatible"));
         }

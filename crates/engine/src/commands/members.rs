@@ -159,12 +159,7 @@ where
     txn.edit::<T>(key)?;
     let command = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
     let at = time(ExpireArg { at: 2, seconds, relative }, args, txn.now(), &command)?;
-    let mut conditions = Conditions::default();
-    let mut next = 3;
-    while args.get(next).is_some_and(|word| conditions.add(word)) {
-        next += 1;
-    }
-    conditions.check()?;
+    let (conditions, next) = Conditions::parse_from(args, 3)?;
     let members = members(args, next)?;
     let past = is_past(txn, at);
     let mut edit = txn.edit::<T>(key)?;

@@ -315,32 +315,23 @@ fn save(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     if ctx.worker.engine.saves.is_running(Some(Kind::Rdb)) {
         return Err(saving::IN_PROGRESS);
     }
-    if !save_now(ctx)? {
+    let engine = ctx.engine();
+    let (saved, lsn) = ctx.with_shards(ShardSet::All, |txn| {
+        txn.will_take_long();
+        (rdb::save(&engine, txn), txn.lsn())
+    })?;
+    engine.saves.saved_in_foreground(saved.is_ok());
+    if let Err(error) = saved {
+        engine.platform.log(3, &format!("Error saving DB on disk: {error}"));
         return Err(Error::text("ERR"));
     }
-    let engine = ctx.engine();
     if engine.log.is_on() && engine.log.health() == Health::Good {
         // The next start reads the log, not the snapshot: what is saved is to be there, whichever it is.
-        let lsn = ctx.with_shards(ShardSet::All, |txn| txn.lsn())?;
         ctx.worker.tellings.strict = true;
         ctx.worker.tellings.tell(lsn);
     }
     reply.ok();
     Ok(())
-}
-
-/// Saves while everybody waits. Whether that succeeded.
-fn save_now(ctx: &mut Ctx) -> Result<bool> {
-    let engine = ctx.engine();
-    let saved = ctx.with_shards(ShardSet::All, |txn| {
-        txn.will_take_long();
-        rdb::save(&engine, txn)
-    })?;
-    engine.saves.saved_in_foreground(saved.is_ok());
-    if let Err(error) = &saved {
-        engine.platform.log(3, &format!("Error saving DB on disk: {error}"));
-    }
-    Ok(saved.is_ok())
 }
 
 const CONNECTION: Flags = ANYTIME.and(Flags::FAST);

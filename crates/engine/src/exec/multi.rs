@@ -108,7 +108,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
         count_error(ctx.worker, &reply.buf[mark..], false);
         return;
     }
-    let timed = ctx.worker.engine.hotkeys.is_active().then(|| ctx.worker.engine.clock.monotonic_us());
+    let timed = hotkeys::begin(ctx.worker);
     let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
@@ -116,8 +116,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
         reply.error(&error.to_string());
     }
     if let Some(since_us) = timed {
-        let us = ctx.worker.engine.clock.monotonic_us().saturating_sub(since_us);
-        hotkeys::note(ctx.worker, command, words, us, reply.len().saturating_sub(mark));
+        hotkeys::note(ctx.worker, command, words, since_us, reply.len().saturating_sub(mark));
     }
     if reply.buf.get(mark) == Some(&b'-') {
         ctx.worker.stats().by_command[command.id].failed.add(1);

@@ -85,8 +85,7 @@ impl Worker {
         for at in self.replicas.clone() {
             // One that runs a command right now is served when its output is written, or at the next turn.
             let Some(mut session) = self.take_session(at) else { continue };
-            let pending = session.reply.len() - session.written;
-            if self.engine.replication.pull(at, pending, &mut session.reply.buf, self.now_ms()) {
+            if self.engine.replication.pull(&mut session, self.now_ms()) {
                 self.touch(at.slot);
             }
             self.check_output(&mut session);

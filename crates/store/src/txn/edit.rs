@@ -39,7 +39,7 @@ pub trait Collection: Sized {
 }
 
 macro_rules! collection {
-    ($type:ident, $empty:expr, $keep:expr $(, $soonest:item)?) => {
+    ($type:ident, $empty:expr, $keep:expr $(, $soonest:ident)?) => {
         impl Collection for $type {
             const KEEP_EMPTY: bool = $keep;
 
@@ -59,36 +59,17 @@ macro_rules! collection {
                 self.len() == 0
             }
 
-            $($soonest)?
+            $(fn $soonest(&self) -> Option<i64> {
+                <$type>::$soonest(self)
+            })?
         }
     };
 }
 
 collection!(List, Value::List(List::new()), false);
-collection!(
-    Hash,
-    Value::Hash(Hash::new()),
-    false,
-    fn soonest(&self) -> Option<i64> {
-        Hash::soonest(self)
-    }
-);
-collection!(
-    Set,
-    Value::Set(Set::new()),
-    false,
-    fn soonest(&self) -> Option<i64> {
-        Set::soonest(self)
-    }
-);
-collection!(
-    ZSet,
-    Value::ZSet(ZSet::new()),
-    false,
-    fn soonest(&self) -> Option<i64> {
-        ZSet::soonest(self)
-    }
-);
+collection!(Hash, Value::Hash(Hash::new()), false, soonest);
+collection!(Set, Value::Set(Set::new()), false, soonest);
+collection!(ZSet, Value::ZSet(ZSet::new()), false, soonest);
 collection!(Stream, Value::Stream(Box::new(Stream::new())), true);
 
 /// Exclusive access to one collection within a transaction. Dropping it removes a collection left empty.

@@ -171,12 +171,7 @@ fn expire(
     // Redis looks at the type of the key first, here and below.
     txn.edit::<Hash>(key)?;
     let at = time(ExpireArg { at: 2, seconds, relative }, args, txn.now(), command)?;
-    let mut conditions = Conditions::default();
-    let mut next = 3;
-    while args.get(next).is_some_and(|word| conditions.add(word)) {
-        next += 1;
-    }
-    conditions.check()?;
+    let (conditions, next) = Conditions::parse_from(args, 3)?;
     let fields = fields(args, next, Error::text("ERR Parameter `numFields` should be greater than 0"))?;
     let past = is_past(txn, at);
     let mut hash = txn.edit::<Hash>(key)?;
