@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// Ticks without traffic after which nobody looks, until there is some.
 const QUIET_TICKS: u32 = 20;
 /// With more connections than this all threads are active: moving them takes about a microsecond each.
-const CONNECTIONS_MAX: usize = 2000;
+const CONNECTIONS_MAX: usize = 1000;
 /// A thread that sleeps for less than this part of the time has all that it can do.
 const HOT_SLEEP: f64 = 0.1;
 /// For so many ticks in a row a thread has to be hot before others come to help.
