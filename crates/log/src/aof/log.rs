@@ -37,7 +37,7 @@ const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 /// Bytes of one piece of the buffer, which becomes one frame, and of one write.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 1 << 20;
 /// Bodies from here on are copied before the lock is taken, into a piece of their own.
 const BIG: usize = 32 << 10;
 /// Pieces kept for later.
