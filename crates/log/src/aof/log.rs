@@ -37,11 +37,11 @@ const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 /// Bytes of one piece of the buffer, which becomes one frame, and of one write.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 512 << 10;
 /// Bodies from here on are copied before the lock is taken, into a piece of their own.
 const BIG: usize = 32 << 10;
 /// Pieces kept for later.
-const SPARE: usize = 32;
+const SPARE: usize = 16;
 /// Room at the start of a piece for what is written last: the marks that stand before a batch, which tell what came before it
 /// and when it began, and the frame's line.
 const ROOM: usize = 2 * (HEAD + frame::MARK) + HEAD;

@@ -264,15 +264,23 @@ impl Changes {
     }
 
     /// Forgets the changes, but not the buffer.
+    #[inline]
     pub fn clear(&mut self) {
         if self.bytes.capacity() > KEEP_BYTES {
-            *self = Changes::default();
-        } else {
-            self.bytes.clear();
-            self.len = 0;
-            self.open = None;
+            self.forget();
+        }
+        self.bytes.clear();
+        self.len = 0;
+        self.open = None;
+        if !self.units.is_empty() {
             self.units.clear();
         }
+    }
+
+    /// Gives back the memory.
+    #[cold]
+    fn forget(&mut self) {
+        *self = Changes::default();
     }
 }
 
