@@ -2,7 +2,8 @@
 //!
 //! Large writes go around the system's cache of files (`O_DIRECT`) where the file system knows how: nobody reads the log soon, and
 //! to copy it into pages, and to find, write and free these, costs three times as much as the transfer itself. Only whole blocks can
-//! go that way. What comes before and behind them goes through the cache: so each block is written in one way only.
+//! go that way. What comes before and behind them goes through the cache: so each block is written in one way only. A disk that is
+//! slow at the moment is left to the cache, too, which takes everything at once, and keeps it if the process is killed.
 
 use kelda_log::disk::{Disk, File, Open};
 use rustix::fs::OFlags;
@@ -11,8 +12,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What a write around the cache must be aligned to, in the file and in memory: no device has larger blocks.
 const BLOCK: usize = 4096;
@@ -20,6 +22,12 @@ const BLOCK: usize = 4096;
 const DIRECT_MIN: usize = 128 << 10;
 /// Bytes of one such write.
 const DIRECT_MAX: usize = 1 << 20;
+/// A disk that takes longer than this for one is slow.
+const SLOW: Duration = Duration::from_millis(10);
+/// How many large writes then go through the cache before the next try.
+const PAUSE: u32 = 64;
+/// The file system refuses such writes.
+const NEVER: u32 = u32::MAX;
 
 /// The file system of the machine.
 pub struct RealDisk;
@@ -34,7 +42,8 @@ struct Direct {
     file: fs::File,
     /// Where bytes are copied to be aligned.
     staging: Mutex<Vec<u8>>,
-    refused: AtomicBool,
+    /// How many writes are to go through the cache.
+    pause: AtomicU32,
 }
 
 impl Direct {
@@ -43,13 +52,18 @@ impl Direct {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let flags = OFlags::DIRECT.bits() as i32;
         let file = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
-        Some(Direct { file, staging: Mutex::default(), refused: AtomicBool::new(false) })
+        Some(Direct { file, staging: Mutex::default(), pause: AtomicU32::new(0) })
     }
 
-    /// Writes whole blocks at a place between two of them; nothing if the file system would not.
+    /// Writes whole blocks at a place between two of them; nothing if they are to go through the cache.
     fn write_at(&self, offset: u64, blocks: &[u8]) -> Option<io::Result<usize>> {
-        if self.refused.load(Relaxed) {
-            return None;
+        match self.pause.load(Relaxed) {
+            0 => {}
+            NEVER => return None,
+            left => {
+                self.pause.store(left - 1, Relaxed);
+                return None;
+            }
         }
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         if staging.is_empty() {
@@ -58,13 +72,16 @@ impl Direct {
         let aligned = staging.as_ptr().align_offset(BLOCK);
         let place = staging.get_mut(aligned..aligned.checked_add(blocks.len())?)?;
         place.copy_from_slice(blocks);
-        match retry(|| self.file.write_at(place, offset)) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                self.refused.store(true, Relaxed);
-                None
-            }
-            result => Some(result),
+        let begun = Instant::now();
+        let result = retry(|| self.file.write_at(place, offset));
+        if matches!(&result, Err(error) if error.kind() == io::ErrorKind::InvalidInput) {
+            self.pause.store(NEVER, Relaxed);
+            return None;
         }
+        if begun.elapsed() > SLOW {
+            self.pause.store(PAUSE, Relaxed);
+        }
+        Some(result)
     }
 }
 
