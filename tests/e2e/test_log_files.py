@@ -157,7 +157,8 @@ def test_going_back_in_time(folder):
 
 
 def test_damage_is_refused_told_and_salvaged(folder):
-    server = start(folder)
+    # Each SET is on disk, in a frame of its own, before the next one comes.
+    server = start(folder, "--appendfsync", "always")
     client = redis.Redis(**server.address)
     for number in range(10):
         client.set(f"key{number}", number)

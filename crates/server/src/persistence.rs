@@ -30,8 +30,8 @@ const BUFFER_MAX: usize = 1 << 30;
 /// How long changes gather before they are written, where no reply waits for them. Nobody needs to wake the thread that
 /// writes meanwhile, and large pieces cost the system less than many small ones,
 const GATHER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(10);
-/// up to about this many bytes: what is written soon is still in the processor's cache, and so is the buffer that is used again.
-const GATHER_BYTES: u64 = 128 << 10;
+/// up to about this many bytes: larger pieces cost hardly less, and what is written soon is still in the processor's cache.
+const GATHER_BYTES: u64 = 384 << 10;
 /// Between two tries to get hold of all shards.
 const AGAIN: Duration = Duration::from_micros(100);
 /// How long to wait before a write that failed is tried again.

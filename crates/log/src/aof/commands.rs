@@ -125,7 +125,7 @@ pub(super) struct Select {
 impl Select {
     const HEAD: &[u8; 17] = b"*2\r\n$6\r\nSELECT\r\n$";
     /// Head, the length of the number, the number, and two ends of lines.
-    const LEN_MAX: usize = Select::HEAD.len() + 2 + 10 + 4;
+    pub(super) const LEN_MAX: usize = Select::HEAD.len() + 2 + 10 + 4;
 
     /// Nothing.
     pub(super) fn none() -> Select {

@@ -1,10 +1,11 @@
 //! Copies of a log as of an earlier moment, and the archive that they are made from.
 
 use super::backup::must_be_empty;
+use super::frame::{self, Kind};
 use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
-use super::reader::{FileReader, Step};
+use super::reader::{FileReader, Part, Step};
 use super::{Error, Log, Lsn, Result};
-use crate::disk::{Disk, Open, copy_range};
+use crate::disk::{Disk, Open, copy_range, read_full_at, write_all_at};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -140,13 +141,23 @@ impl Log {
 }
 
 /// Where in its increments a moment is.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Place {
     /// Number of the increment.
     seq: u64,
-    /// The end of what is before.
+    /// The end of the frames that are before.
     offset: u64,
+    /// What is before of the next one.
+    part: Option<Part>,
     lsn: Lsn,
+}
+
+impl Place {
+    /// Where a reader is.
+    fn of(seq: u64, file: &FileReader) -> Place {
+        let (offset, part) = file.read_so_far();
+        Place { seq, offset, part, lsn: file.next_lsn() - 1 }
+    }
 }
 
 /// Makes a copy of a log, in another directory, as it was at a moment: the newest base that is not later, and the
@@ -170,7 +181,7 @@ pub fn restore(disk: &dyn Disk, from: &Path, name: &str, moment: Moment, into: &
             manifest.base = Some(copy_file(disk, path, &target, *seq, FileType::Base, None)?);
         }
         for (seq, path) in sources.increments.range(*seq..=place.seq) {
-            let end = (*seq == place.seq).then_some(place.offset);
+            let end = (*seq == place.seq).then_some((place.offset, place.part.as_ref()));
             manifest.increments.push(copy_file(disk, path, &target, *seq, FileType::Increment, end)?);
         }
         manifest.store(disk, &target)?;
@@ -199,13 +210,13 @@ fn locate(disk: &dyn Disk, sources: &Sources, seq: u64, from_empty: bool, moment
             // The end of what is sound: beyond it the moment cannot be found.
             Err(_) => break,
         };
-        file.follow(end.map_or(0, |end| end.lsn), end.is_some());
+        file.follow(end.as_ref().map_or(0, |end| end.lsn), end.is_some());
         let mut opening = end.is_none();
         if opening && beyond(file.next_lsn() - 1, header.map_or(0, |header| header.ms)) {
             return Ok(None);
         }
         loop {
-            let here = Place { seq: *seq, offset: file.offset(), lsn: file.next_lsn() - 1 };
+            let here = Place::of(*seq, &file);
             let step = file.checked_step()?;
             if file.is_foreign() {
                 return Err(FOREIGN);
@@ -218,7 +229,7 @@ fn locate(disk: &dyn Disk, sources: &Sources, seq: u64, from_empty: bool, moment
                 Ok(Some(Step::Record { lsn, .. })) if opening && from_empty && lsn > 1 => return Ok(None),
                 Ok(Some(Step::Record { .. })) => {}
                 Ok(Some(Step::Mark { .. })) => {
-                    place = Some(Place { seq: *seq, offset: file.offset(), lsn: file.next_lsn() - 1 });
+                    place = Some(Place::of(*seq, &file));
                 }
                 Ok(None) => {
                     let closed = sources.closed.filter(|closed| closed.ends(here.seq, here.offset));
@@ -238,7 +249,7 @@ fn locate(disk: &dyn Disk, sources: &Sources, seq: u64, from_empty: bool, moment
             opening = false;
         }
         if matches!(moment, Moment::Lsn(_)) {
-            place = end;
+            place = end.clone();
         }
     }
     // As far as is known nothing more had happened.
@@ -253,24 +264,31 @@ fn reached(place: Option<Place>, moment: Moment) -> Option<Place> {
     })
 }
 
-/// Copies a file, or its first bytes, into another log's directory, durably but for its name.
+/// Copies a file, or its first bytes and a part of the frame that follows, into another log's directory, durably but for its
+/// name.
 fn copy_file(
     disk: &dyn Disk,
     path: &Path,
     target: &Names,
     seq: u64,
     kind: FileType,
-    end: Option<u64>,
+    end: Option<(u64, Option<&Part>)>,
 ) -> Result<FileLine> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_string();
     let copy = || {
         let file = disk.open(path, Open::Read)?;
-        let end = match end {
+        let (end, part) = match end {
             Some(end) => end,
-            None => file.len()?,
+            None => (file.len()?, None),
         };
         let copy = disk.open(&target.path(&name), Open::New)?;
         copy_range(&*file, 0..end, &*copy)?;
+        if let Some(Part { first, salt, bytes }) = part {
+            let mut body = vec![0; (bytes.end - bytes.start) as usize];
+            read_full_at(&*file, bytes.start, &mut body)?;
+            let frame = frame::encode(Kind::Record, *first, *salt, &body).unwrap_or_default();
+            write_all_at(&*copy, end, &frame)?;
+        }
         copy.sync()
     };
     copy().map_err(|error| Error::io("copy", path, error))?;

@@ -27,7 +27,7 @@ pub const HEAD: usize = 39;
 pub enum Kind {
     /// The first frame of an increment; the LSN is that of some record before its first.
     Header,
-    /// One transaction as RESP commands; the LSN is its own.
+    /// Transactions as RESP commands, one or more; the LSN is the first one's.
     Record,
     /// What was known when it was written: the time, and which LSN was durable. The LSN is that of the record before.
     Mark,
@@ -141,7 +141,7 @@ impl Header {
     /// Reads the body of a header frame. A later version may have more behind the version.
     pub(super) fn decode(body: &[u8]) -> Option<Header> {
         let version = unhex(body.strip_prefix(b"#kelda ")?.get(..8)?)?;
-        if version != FORMAT {
+        if version > FORMAT {
             return Some(Header { version, seq: 0, salt: 0, ms: 0 });
         }
         Some(Header { version, seq: unhex64(body, 20)?, salt: unhex64(body, 42)?, ms: unhex48(body, 62)? })

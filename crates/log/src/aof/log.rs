@@ -26,7 +26,7 @@ use super::commands::Select;
 use super::frame::{self, HEAD, Head, Kind};
 use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
 use super::{Error, Lsn, Result};
-use crate::crc32c::{crc32c, crc32c_append};
+use crate::crc32c::crc32c;
 use crate::disk::{Disk, File, Open};
 use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use std::collections::VecDeque;
@@ -36,14 +36,15 @@ use std::sync::{Arc, OnceLock, PoisonError};
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
-/// Bytes of one piece of the buffer, and of one write.
-const CHUNK: usize = 256 << 10;
+/// Bytes of one piece of the buffer, which becomes one frame, and of one write.
+const CHUNK: usize = 512 << 10;
 /// Bodies from here on are copied before the lock is taken, into a piece of their own.
 const BIG: usize = 32 << 10;
 /// Pieces kept for later.
-const SPARE: usize = 32;
-/// Room at the start of a batch for the marks that it may turn out to need: what came before it, and when it began.
-const OPENING: usize = 2 * (HEAD + frame::MARK);
+const SPARE: usize = 16;
+/// Room at the start of a piece for what is written last: the marks that stand before a batch, which tell what came before it
+/// and when it began, and the frame's line.
+const ROOM: usize = 2 * (HEAD + frame::MARK) + HEAD;
 /// Milliseconds between marks that tell nothing but the time.
 const MARK_EVERY_MS: u64 = 100;
 /// `everysec`: when a sync is due after the last one began. Less than a second, so that the sync itself has some time.
@@ -136,10 +137,58 @@ pub struct Rotation {
 }
 
 enum Piece {
-    /// Bytes of the file, and where among these they begin: before that is room that was not needed.
-    Bytes(Vec<u8>, usize),
+    /// Transactions: a frame.
+    Records(Records),
+    /// The mark behind a file's header.
+    Mark(Vec<u8>),
     /// What follows belongs into this increment.
     Switch(Next),
+}
+
+/// The transactions of one frame.
+struct Records {
+    bytes: Vec<u8>,
+    /// Where in `bytes` those of the file begin: before that is room that was not needed, or is not yet filled.
+    start: usize,
+    /// LSN of the first.
+    first: Lsn,
+    /// The file's.
+    salt: u64,
+    /// Bytes of the marks that stand before the place of the frame's line.
+    marks: usize,
+    /// Whether the frame's line is written.
+    sealed: bool,
+}
+
+impl Records {
+    fn new(bytes: Vec<u8>, start: usize, first: Lsn, salt: u64) -> Records {
+        Records { bytes, start, first, salt, marks: 0, sealed: false }
+    }
+
+    /// Writes a mark before all that is there.
+    fn put_mark(&mut self, mark: &[u8]) {
+        let end = self.start.saturating_sub(HEAD + self.marks);
+        if let Some(begin) = end.checked_sub(mark.len())
+            && let Some(room) = self.bytes.get_mut(begin..end)
+        {
+            room.copy_from_slice(mark);
+            self.marks += mark.len();
+        }
+    }
+
+    /// Makes a frame of the transactions. Reads all of them, which is why it is not done where they are committed.
+    fn seal(&mut self) {
+        if std::mem::replace(&mut self.sealed, true) {
+            return;
+        }
+        let (room, body) = self.bytes.split_at_mut(self.start);
+        // A piece is shorter than 4 GiB: `Log::append_any`.
+        let head = Head::encode(Kind::Record, body.len() as u32, self.first, self.salt, crc32c(body));
+        if let Some(line) = room.last_chunk_mut() {
+            *line = head;
+            self.start -= HEAD + self.marks;
+        }
+    }
 }
 
 /// What commits append to. What every append needs comes first, in one line of the processor's cache, which the loops' cores
@@ -147,7 +196,7 @@ enum Piece {
 #[repr(C)]
 struct Buffer {
     lsn: Lsn,
-    salt: u64,
+    /// Transactions behind [`ROOM`]; or nothing at all, not even room.
     tail: Vec<u8>,
     /// The database that is selected at this place of the file, if one is.
     db: Option<u32>,
@@ -157,10 +206,9 @@ struct Buffer {
     dropping: bool,
     /// Whether a switch to a new increment is somewhere between here and the writer.
     switching: bool,
-    /// The batch that gathers here, if there is one.
-    opening: Option<Opening>,
-    /// Where in `tail` the bytes of the file begin.
-    tail_start: usize,
+    /// LSN of the first transaction in `tail`.
+    tail_first: Lsn,
+    salt: u64,
     full: VecDeque<Piece>,
     spare: Vec<Vec<u8>>,
     /// The last record that was not kept.
@@ -179,14 +227,6 @@ struct Front {
     buffer: Mutex<Buffer>,
 }
 
-/// What stands at the start of a batch: room for [`OPENING`] bytes of marks, or a mark that was written already.
-#[derive(Clone, Copy)]
-enum Opening {
-    /// LSN of the record before, and salt of the file.
-    Room(Lsn, u64),
-    Mark,
-}
-
 /// What the last mark says.
 #[derive(Clone, Copy, Default)]
 struct Mark {
@@ -195,43 +235,60 @@ struct Mark {
 }
 
 impl Buffer {
-    /// Room for `len` bytes in one piece.
+    /// Whether nothing waits.
+    fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.tail.len() <= ROOM
+    }
+
+    /// Room for a transaction of `len` bytes, the next.
     #[inline]
     fn room(&mut self, len: usize) -> &mut Vec<u8> {
         if self.tail.capacity() - self.tail.len() < len {
-            self.close_tail(len);
+            self.close_tail();
+            self.open_tail(len);
         }
         &mut self.tail
     }
 
-    /// Makes place for the marks that are to stand before the next batch, which follows record `lsn`.
+    /// Ends the piece at hand, so that something else may follow.
     #[cold]
-    fn open_batch(&mut self, lsn: Lsn) {
-        // Whoever takes a batch away leaves nothing behind.
-        debug_assert!(self.full.is_empty() && self.tail.is_empty());
-        self.room(OPENING).resize(OPENING, 0);
-        self.tail_start = OPENING;
-        self.opening = Some(Opening::Room(lsn, self.salt));
+    fn close_tail(&mut self) {
+        let tail = std::mem::take(&mut self.tail);
+        if tail.len() > ROOM {
+            self.full.push_back(Piece::Records(Records::new(tail, ROOM, self.tail_first, self.salt)));
+        } else {
+            self.keep(tail);
+        }
+    }
+
+    fn open_tail(&mut self, len: usize) {
+        let want = ROOM + len;
+        self.tail = match self.spare.pop() {
+            Some(spare) if spare.capacity() >= want => spare,
+            _ => Vec::with_capacity(want.max(CHUNK)),
+        };
+        self.tail.resize(ROOM, 0);
+        self.tail_first = self.lsn + 1;
+    }
+
+    /// Takes back a piece that is written.
+    fn keep(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() == CHUNK && self.spare.len() < SPARE {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
     }
 
     /// Writes marks into the room at the start of the batch, if they tell something new.
     fn mark_opening(&mut self, durable: Lsn, now_ms: u64) {
-        if let Some(Opening::Room(lsn, salt)) = self.opening.take()
-            && let Some(Piece::Bytes(bytes, start)) = self.full.front_mut()
-        {
+        if let Some(Piece::Records(records)) = self.full.front_mut() {
             let (before, begun) = (self.taken_ms, self.empty_ms);
             let old = self.mark.ms.saturating_add(MARK_EVERY_MS) <= before || before < self.mark.ms;
             let quiet = before.saturating_add(MARK_EVERY_MS) <= begun;
             let due = quiet || old || self.mark.durable != durable;
             // From the end of the room: the later one first.
             for ms in [quiet.then_some(begun), due.then_some(before)].into_iter().flatten() {
-                let mark = frame::mark(lsn, salt, durable, ms);
-                if let Some(begin) = start.checked_sub(mark.len())
-                    && let Some(room) = bytes.get_mut(begin..*start)
-                {
-                    room.copy_from_slice(&mark);
-                    *start = begin;
-                }
+                records.put_mark(&frame::mark(records.first - 1, records.salt, durable, ms));
             }
             if due {
                 self.mark = Mark { durable, ms: if quiet { begun } else { before } };
@@ -243,35 +300,16 @@ impl Buffer {
     /// Forgets what waits.
     fn discard(&mut self) {
         self.full.clear();
-        self.tail.clear();
-        self.tail_start = 0;
-        self.opening = None;
+        self.tail = Vec::new();
         self.bytes = 0;
-    }
-
-    #[cold]
-    fn close_tail(&mut self, len: usize) {
-        if self.tail.is_empty() && self.tail.capacity() >= len {
-            return;
-        }
-        let next = match self.spare.pop() {
-            Some(spare) if spare.capacity() >= len => spare,
-            _ => Vec::with_capacity(len.max(CHUNK)),
-        };
-        let tail = std::mem::replace(&mut self.tail, next);
-        if !tail.is_empty() {
-            self.full.push_back(Piece::Bytes(tail, self.tail_start));
-        }
-        self.tail_start = 0;
     }
 
     /// Adds the mark that stands behind a file's header.
     fn push_mark(&mut self, durable: Lsn, now_ms: u64) {
         let mark = frame::mark(self.lsn, self.salt, durable, now_ms);
         self.bytes += mark.len();
-        self.room(mark.len()).extend_from_slice(&mark);
+        self.full.push_back(Piece::Mark(mark));
         self.mark = Mark { durable, ms: now_ms };
-        self.opening.get_or_insert(Opening::Mark);
     }
 }
 
@@ -365,23 +403,20 @@ impl Log {
     /// `first_db`. SELECTs between commands are the caller's; after the last one `last_db` is selected.
     ///
     /// Cannot fail: the transaction has happened. Whether it may happen is asked before, of [`Log::accepts_writes`].
-    /// Copies and sums up the body; no system call, no allocation in the long run.
+    /// Copies the body; no system call, no allocation in the long run.
     #[inline]
     pub fn append(&self, body: &[u8], first_db: u32, last_db: u32, changes: usize) -> Lsn {
-        // Most transactions are one small change in the database that is selected, and join a batch.
+        // Most transactions are one small change in the database that is selected.
         if changes == 1 && body.len() < BIG {
-            let crc = crc32c(body);
             let mut buffer = lock(&self.front.buffer);
-            if buffer.db == Some(first_db) && buffer.opening.is_some() && !buffer.dropping {
+            let fits = buffer.tail.capacity() - buffer.tail.len() >= body.len();
+            if fits && buffer.db == Some(first_db) && !buffer.dropping {
                 buffer.lsn += 1;
                 let lsn = buffer.lsn;
                 self.front.appended.store(lsn, Ordering::Release);
                 buffer.db = Some(last_db);
-                let head = Head::encode(Kind::Record, body.len() as u32, lsn, buffer.salt, crc);
-                let tail = buffer.room(HEAD + body.len());
-                tail.extend_from_slice(&head);
-                tail.extend_from_slice(body);
-                buffer.bytes += HEAD + body.len();
+                buffer.tail.extend_from_slice(body);
+                buffer.bytes += body.len();
                 if buffer.bytes > self.buffer_max {
                     self.gate.fetch_or(FULL, Ordering::Relaxed);
                 }
@@ -392,76 +427,45 @@ impl Log {
     }
 
     fn append_any(&self, body: &[u8], first_db: u32, last_db: u32, changes: usize) -> Lsn {
-        let multi = changes > 1;
-        let mut crc = if multi { crc32c(MULTI) } else { 0 };
-        crc = crc32c_append(crc, body);
-        if multi {
-            crc = crc32c_append(crc, EXEC);
-        }
-        let around = if multi { MULTI.len() + EXEC.len() } else { 0 };
-        let big = (body.len() >= BIG).then(|| body.to_vec());
+        let (before, after): (&[u8], &[u8]) = if changes > 1 { (MULTI, EXEC) } else { (&[], &[]) };
+        // Behind room for all that may come before it.
+        let big = (body.len() >= BIG).then(|| [&[0; ROOM + Select::LEN_MAX], before, body, after].concat());
 
         let mut buffer = lock(&self.front.buffer);
-        buffer.lsn += 1;
-        let lsn = buffer.lsn;
-        self.front.appended.store(lsn, Ordering::Release);
+        let lsn = buffer.lsn + 1;
         if buffer.dropping {
-            buffer.hole = lsn;
+            (buffer.lsn, buffer.hole) = (lsn, lsn);
+            self.front.appended.store(lsn, Ordering::Release);
             return lsn;
         }
-        let mut select = Select::none();
-        if buffer.db != Some(first_db) {
-            select = Select::of(first_db);
-            crc = crc32c(select.text());
-            if multi {
-                crc = crc32c_append(crc, MULTI);
-            }
-            crc = crc32c_append(crc, body);
-            if multi {
-                crc = crc32c_append(crc, EXEC);
-            }
-        }
+        let select = if buffer.db == Some(first_db) { Select::none() } else { Select::of(first_db) };
         let select = select.text();
-        buffer.db = Some(last_db);
-        if buffer.opening.is_none() {
-            buffer.open_batch(lsn - 1);
-        }
-        let Ok(len) = u32::try_from(select.len() + around + body.len()) else {
+        let len = select.len() + before.len() + body.len() + after.len();
+        if u32::try_from(len).is_err() {
             return self.too_big(buffer);
-        };
-        let head = Head::encode(Kind::Record, len, lsn, buffer.salt, crc);
-        let whole = HEAD + len as usize;
-        buffer.bytes += whole;
-        let full = buffer.bytes > self.buffer_max;
+        }
         match big {
             None => {
-                let tail = buffer.room(whole);
-                tail.extend_from_slice(&head);
-                tail.extend_from_slice(select);
-                if multi {
-                    tail.extend_from_slice(MULTI);
-                }
-                tail.extend_from_slice(body);
-                if multi {
-                    tail.extend_from_slice(EXEC);
+                let tail = buffer.room(len);
+                for part in [select, before, body, after] {
+                    tail.extend_from_slice(part);
                 }
             }
-            Some(body) => {
-                let tail = buffer.room(HEAD + select.len() + around);
-                tail.extend_from_slice(&head);
-                tail.extend_from_slice(select);
-                if multi {
-                    tail.extend_from_slice(MULTI);
+            Some(mut bytes) => {
+                buffer.close_tail();
+                let start = ROOM + Select::LEN_MAX - select.len();
+                if let Some(room) = bytes.get_mut(start..start + select.len()) {
+                    room.copy_from_slice(select);
                 }
-                buffer.close_tail(CHUNK);
-                buffer.full.push_back(Piece::Bytes(body, 0));
-                if multi {
-                    buffer.tail.extend_from_slice(EXEC);
-                }
+                let salt = buffer.salt;
+                buffer.full.push_back(Piece::Records(Records::new(bytes, start, lsn, salt)));
             }
         }
-        drop(buffer);
-        if full {
+        buffer.lsn = lsn;
+        self.front.appended.store(lsn, Ordering::Release);
+        buffer.db = Some(last_db);
+        buffer.bytes += len;
+        if buffer.bytes > self.buffer_max {
             self.gate.fetch_or(FULL, Ordering::Relaxed);
         }
         lsn
@@ -471,9 +475,10 @@ impl Log {
     #[cold]
     fn too_big(&self, mut buffer: MutexGuard<'_, Buffer>) -> Lsn {
         const EFBIG: i32 = 27;
+        let lsn = buffer.lsn + 1;
         buffer.dropping = true;
-        buffer.hole = buffer.lsn;
-        let lsn = buffer.lsn;
+        (buffer.lsn, buffer.hole) = (lsn, lsn);
+        self.front.appended.store(lsn, Ordering::Release);
         drop(buffer);
         self.fail(SYNC_FAILED, EFBIG);
         lsn
@@ -602,11 +607,11 @@ impl Log {
         {
             let durable = self.durable();
             let mut buffer = lock(&self.front.buffer);
-            if buffer.opening.is_none() && buffer.full.is_empty() {
+            if buffer.is_empty() {
                 buffer.empty_ms = now_ms;
                 return;
             }
-            buffer.close_tail(0);
+            buffer.close_tail();
             buffer.mark_opening(durable, now_ms);
             std::mem::swap(&mut buffer.full, &mut writer.pending);
             buffer.bytes = 0;
@@ -624,9 +629,13 @@ impl Log {
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
             return false;
         }
-        while let Some(piece) = writer.pending.front() {
+        while let Some(piece) = writer.pending.front_mut() {
             let (bytes, start) = match piece {
-                Piece::Bytes(bytes, start) => (bytes, *start),
+                Piece::Records(records) => {
+                    records.seal();
+                    (&records.bytes, records.start)
+                }
+                Piece::Mark(mark) => (&*mark, 0),
                 Piece::Switch(next) => {
                     let next = next.clone();
                     if !self.cross(writer, next) {
@@ -657,12 +666,8 @@ impl Log {
                 }
             }
             writer.done = 0;
-            if let Some(Piece::Bytes(mut bytes, _)) = writer.pending.pop_front() {
-                bytes.clear();
-                let mut buffer = lock(&self.front.buffer);
-                if bytes.capacity() == CHUNK && buffer.spare.len() < SPARE {
-                    buffer.spare.push(bytes);
-                }
+            if let Some(Piece::Records(records)) = writer.pending.pop_front() {
+                lock(&self.front.buffer).keep(records.bytes);
             }
         }
         self.written.store(writer.lsn, Ordering::Release);

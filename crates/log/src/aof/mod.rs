@@ -34,8 +34,8 @@ use std::path::{Path, PathBuf};
 /// A record's number. The first is 1; 0 stands for "before all of them".
 pub type Lsn = u64;
 
-/// The version of the format that is written, and the only one so far that is read.
-pub const FORMAT: u32 = 1;
+/// The version of the format that is written; those before it are read, too.
+pub const FORMAT: u32 = 2;
 
 /// A place where a file is not what was once written there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl fmt::Display for Error {
             Error::Manifest { path, line, what } => write!(f, "{}: line {line}: {what}", path.display()),
             Error::Locked(path) => write!(f, "{}: another server uses this directory", path.display()),
             Error::Version { path, version } => {
-                write!(f, "{}: format version {version}; this server reads {FORMAT}", path.display())
+                write!(f, "{}: format version {version}; this server reads 1 to {FORMAT}", path.display())
             }
             Error::Missing(what) => f.write_str(what),
         }

@@ -94,6 +94,29 @@ pub(super) enum Step {
     Mark { ms: u64, durable: Lsn, start: u64 },
 }
 
+/// The first transactions of a frame.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// LSN of the first.
+    pub first: Lsn,
+    /// The file's.
+    pub salt: u64,
+    /// Where in the file they are.
+    pub bytes: Range<u64>,
+}
+
+/// The transactions of a frame, and how many of them were read.
+#[derive(Default)]
+struct Batch {
+    /// LSN of the first.
+    first: Lsn,
+    /// Where in the window, which does not move before all are read, the body is.
+    body: Range<usize>,
+    /// The database in which each begins, and where in the window it ends.
+    ends: Vec<(u32, usize)>,
+    read: usize,
+}
+
 /// What is wrong with a file that ends too early. Its first words are those that people look for in the logs of Redis.
 const ENDS_EARLY: &str = "Unexpected end of file reading the append only file";
 /// What is wrong where a command should begin and does not.
@@ -112,6 +135,8 @@ pub struct FileReader {
     /// What the first frame says, if it is a header: then the file is checked.
     header: Option<Header>,
     next_lsn: Lsn,
+    /// The frame before the place, if it has transactions.
+    batch: Batch,
     /// Whether the first frame after the header tells the LSN, since nothing before does.
     adopt: bool,
     /// Whether another server went on in this file: from here on it is plain.
@@ -135,12 +160,13 @@ impl FileReader {
             db: 0,
             header: None,
             next_lsn: 0,
+            batch: Batch::default(),
             adopt: true,
             foreign: false,
         })
     }
 
-    /// Where the reader is: the end of the last whole transaction.
+    /// Where the reader is: the end of the frame, or plain transaction, of which it has read at least a part.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -240,6 +266,22 @@ impl FileReader {
         self.window.clear();
         self.start = 0;
         self.offset = offset;
+        self.batch = Batch::default();
+    }
+
+    /// Where the file ends for somebody who wants what was read and no more: where the last frame ends that was read as a whole,
+    /// and what was read of the one behind it.
+    pub(super) fn read_so_far(&self) -> (u64, Option<Part>) {
+        let Batch { first, body, ends, read } = &self.batch;
+        match read.checked_sub(1).and_then(|last| ends.get(last)) {
+            Some((_, end)) if *read < ends.len() => {
+                let start = self.offset - body.len() as u64;
+                let salt = self.header.map_or(0, |header| header.salt);
+                let bytes = start..start + (end - body.start) as u64;
+                (start - HEAD as u64, Some(Part { first: *first, salt, bytes }))
+            }
+            _ => (self.offset, None),
+        }
     }
 
     /// The frame at the place, not consumed.
@@ -274,7 +316,7 @@ impl FileReader {
         let Some(header) = self.rest().get(HEAD..len).and_then(Header::decode) else {
             return Ok(Err(Bad::Spoilt("the header makes no sense")));
         };
-        if header.version != FORMAT {
+        if !(1..=FORMAT).contains(&header.version) {
             return Ok(Err(Bad::Version(header.version)));
         }
         self.consume(len);
@@ -297,6 +339,9 @@ impl FileReader {
 
     /// The next entry of a checked file, after its header.
     pub(super) fn checked_step(&mut self) -> Result<std::result::Result<Option<Step>, Bad>> {
+        if let Some(step) = self.next_of_batch() {
+            return Ok(Ok(Some(step)));
+        }
         let salt = self.header.map_or(0, |header| header.salt);
         if self.offset >= self.len {
             return Ok(Ok(None));
@@ -319,13 +364,20 @@ impl FileReader {
         let text = self.window.get(body.clone()).unwrap_or_default();
         let step = match head.kind {
             Kind::Record if head.lsn == self.next_lsn => {
-                let db = self.db;
-                match db_after(text, db) {
-                    Ok(after) => self.db = after,
-                    Err(_) => return Ok(Err(Bad::Spoilt("the record holds no commands"))),
+                let mut ends = std::mem::take(&mut self.batch.ends);
+                ends.clear();
+                let split = split(text, self.db, &mut ends);
+                ends.iter_mut().for_each(|(_, end)| *end += body.start);
+                self.batch = Batch { first: head.lsn, body, ends, read: 0 };
+                match split {
+                    Ok(db) => self.db = db,
+                    Err(_) => {
+                        self.batch = Batch::default();
+                        return Ok(Err(Bad::Spoilt("the record holds no commands")));
+                    }
                 }
-                self.next_lsn += 1;
-                Step::Record { lsn: head.lsn, db, body }
+                self.consume(HEAD + head.len as usize);
+                return Ok(Ok(self.next_of_batch()));
             }
             Kind::Mark if head.lsn + 1 == self.next_lsn => match frame::decode_mark(text) {
                 Some((durable, ms)) => Step::Mark { ms, durable, start: self.offset },
@@ -336,6 +388,19 @@ impl FileReader {
         };
         self.consume(HEAD + head.len as usize);
         Ok(Ok(Some(step)))
+    }
+
+    fn next_of_batch(&mut self) -> Option<Step> {
+        let batch = &mut self.batch;
+        let (db, end) = *batch.ends.get(batch.read)?;
+        let start = batch
+            .read
+            .checked_sub(1)
+            .and_then(|before| batch.ends.get(before))
+            .map_or(batch.body.start, |(_, end)| *end);
+        batch.read += 1;
+        self.next_lsn += 1;
+        Some(Step::Record { lsn: self.next_lsn - 1, db, body: start..end })
     }
 
     /// Whether a whole command stands where a frame should: Redis or Valkey ran on this directory, and appended to the
@@ -467,24 +532,26 @@ fn closed_behind(closed: Option<Closed>, file: &FileReader) -> bool {
     closed.is_some_and(|closed| Some(closed.seq) == seq && file.next_lsn() <= closed.lsn && file.len() >= closed.len)
 }
 
-/// The database after a record. Only the first command of a record of one change can be SELECT, so that such a record
-/// need not be parsed.
-fn db_after(body: &[u8], mut db: u32) -> std::result::Result<u32, Stop> {
-    const SELECT: &[u8] = b"*2\r\n$6\r\nSELECT\r\n";
-    const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-    let mut rest = body;
+/// Splits a frame's body into transactions, of which there is at least one: for each the database in which it begins, and where
+/// it ends. The database after the last one.
+fn split(body: &[u8], mut db: u32, ends: &mut Vec<(u32, usize)>) -> std::result::Result<u32, Stop> {
     let mut argv = Vec::new();
-    if body.starts_with(SELECT) {
-        let used = commands::parse(body, &mut argv)?;
-        db = commands::selected(&argv).ok_or(Stop::Malformed)?;
-        rest = body.get(used..).unwrap_or_default();
+    let (mut at, mut begun, mut in_multi) = (0, db, false);
+    loop {
+        at += commands::parse(body.get(at..).unwrap_or_default(), &mut argv)?;
+        if let Some(selected) = commands::selected(&argv) {
+            db = selected;
+            continue;
+        }
+        in_multi |= commands::is_bare(&argv, b"MULTI");
+        if !in_multi || commands::is_bare(&argv, b"EXEC") {
+            ends.push((begun, at));
+            (begun, in_multi) = (db, false);
+            if at == body.len() {
+                return Ok(db);
+            }
+        }
     }
-    if rest.starts_with(MULTI) {
-        let mut all = Commands::new(rest, db);
-        while all.next_into(&mut argv)?.is_some() {}
-        db = all.db();
-    }
-    Ok(db)
 }
 
 /// What a reader found, for [`super::Log::open`] to go on from.
@@ -505,7 +572,7 @@ pub struct Recovered {
 
 /// One increment.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct Increment {
     pub path: PathBuf,
     pub len: u64,
     /// No header: a plain file.
@@ -514,14 +581,14 @@ pub(super) struct Part {
     pub content: bool,
 }
 
-impl Part {
+impl Increment {
     /// Looks at the header of an increment. One that is not plain must have one: it was durable before the manifest named
     /// the file.
-    fn open(disk: &dyn Disk, names: &Names, line: &FileLine) -> Result<Part> {
+    fn open(disk: &dyn Disk, names: &Names, line: &FileLine) -> Result<Increment> {
         let path = names.path(&line.name);
         let mut file = FileReader::open(disk, &path, 0)?;
         if file.is_empty() || file.looks_plain()? {
-            return Ok(Part { path, len: file.len(), header: None, content: !file.is_empty() });
+            return Ok(Increment { path, len: file.len(), header: None, content: !file.is_empty() });
         }
         if let Err(bad) = file.read_header()? {
             return Err(file.damage(bad));
@@ -529,7 +596,7 @@ impl Part {
         if file.header().is_some_and(|header| header.seq != line.seq) {
             return Err(file.damage(Bad::Spoilt("its header has another number than the manifest")));
         }
-        Ok(Part { path, len: file.len(), header: file.header(), content: file.offset() < file.len() })
+        Ok(Increment { path, len: file.len(), header: file.header(), content: file.offset() < file.len() })
     }
 }
 
@@ -539,7 +606,7 @@ pub struct Reader {
     manifest: Manifest,
     load_truncated: bool,
     base: Option<BaseFile>,
-    parts: Vec<Part>,
+    parts: Vec<Increment>,
     /// The increment being read, and its place among all.
     current: Option<FileReader>,
     at: usize,
@@ -577,7 +644,7 @@ impl Reader {
             }
         };
         let parts =
-            manifest.increments.iter().map(|line| Part::open(&*disk, &names, line)).collect::<Result<Vec<_>>>()?;
+            manifest.increments.iter().map(|line| Increment::open(&*disk, &names, line)).collect::<Result<Vec<_>>>()?;
         Ok(Some(Reader {
             disk,
             manifest,

@@ -10,6 +10,8 @@ use std::fmt;
 
 /// Words of a command that further elements are added to, at most.
 const WORDS_MAX: usize = 1024;
+/// Bytes that a word needs besides its own: `$`, a length, two line ends.
+const AROUND: usize = 16;
 /// Capacity that an empty buffer keeps, in bytes.
 const KEEP_BYTES: usize = 1 << 20;
 
@@ -83,6 +85,17 @@ impl Changes {
         self.len += 1;
     }
 
+    /// Adds `SET key text`, of which most logs mostly consist. O(bytes).
+    #[inline]
+    pub fn push_set(&mut self, db: u32, key: &[u8], text: &[u8]) {
+        const BEFORE: &[u8; 13] = b"*3\r\n$3\r\nSET\r\n";
+        self.begin_text(db, BEFORE.len() + key.len() + text.len() + 2 * AROUND);
+        self.bytes.extend_from_slice(BEFORE);
+        self.word(key);
+        self.word(text);
+        self.len += 1;
+    }
+
     /// Adds `name key args…`; the name may be two words, of a container and of its subcommand.
     pub fn push_on(&mut self, db: u32, name: &[u8], key: &[u8], args: &[&[u8]]) {
         let names = || name.split(|byte| *byte == b' ');
@@ -141,22 +154,30 @@ impl Changes {
     /// Begins a command; where.
     #[inline]
     fn begin(&mut self, db: u32, words: usize, bytes: usize) -> usize {
-        /// Bytes that a word needs besides its own: `$`, a length, two line ends.
-        const AROUND: usize = 16;
-        self.open = None;
-        self.bytes.reserve(bytes + (words + 3) * AROUND);
-        if self.len == 0 {
-            self.first_db = db;
-        } else if db != self.last_db {
-            let mut buffer = itoa::Buffer::new();
-            self.header(b'*', 2);
-            self.word(b"SELECT");
-            self.word(buffer.format(db).as_bytes());
-        }
-        self.last_db = db;
+        self.begin_text(db, bytes + (words + 1) * AROUND);
         let start = self.bytes.len();
         self.header(b'*', words);
         start
+    }
+
+    /// Makes room for the text of a command, and selects its database.
+    #[inline]
+    fn begin_text(&mut self, db: u32, bytes: usize) {
+        self.open = None;
+        self.bytes.reserve(bytes);
+        if self.len == 0 {
+            self.first_db = db;
+        } else if db != self.last_db {
+            self.select(db);
+        }
+        self.last_db = db;
+    }
+
+    #[cold]
+    fn select(&mut self, db: u32) {
+        self.header(b'*', 2);
+        self.word(b"SELECT");
+        self.word(itoa::Buffer::new().format(db).as_bytes());
     }
 
     #[inline]
@@ -243,15 +264,23 @@ impl Changes {
     }
 
     /// Forgets the changes, but not the buffer.
+    #[inline]
     pub fn clear(&mut self) {
         if self.bytes.capacity() > KEEP_BYTES {
-            *self = Changes::default();
-        } else {
-            self.bytes.clear();
-            self.len = 0;
-            self.open = None;
+            self.forget();
+        }
+        self.bytes.clear();
+        self.len = 0;
+        self.open = None;
+        if !self.units.is_empty() {
             self.units.clear();
         }
+    }
+
+    /// Gives back the memory.
+    #[cold]
+    fn forget(&mut self) {
+        *self = Changes::default();
     }
 }
 
@@ -327,7 +356,7 @@ mod tests {
     fn the_text_selects_databases_but_the_first() {
         let mut changes = Changes::default();
         assert!(changes.is_empty() && changes.body().is_empty() && changes.iter().next().is_none());
-        changes.push(3, &[b"SET", b"key", b""]);
+        changes.push_set(3, b"key", b"");
         assert_eq!(text(&changes), "*3 $3 SET $3 key $0  ");
         assert_eq!((changes.first_db(), changes.last_db(), changes.len()), (3, 3, 1));
         changes.push(3, &[b"DEL", b"key"]);

@@ -743,7 +743,10 @@ impl<'k> Txn<'k> {
         }
         if self.view.cx.env.log_changes {
             match at {
-                None => self.emit(&[b"SET", key.bytes, text]),
+                None => {
+                    let db = self.view.db;
+                    self.view.cx.changes.push_set(db, key.bytes, text);
+                }
                 Some(at) => {
                     let mut buffer = itoa::Buffer::new();
                     self.emit(&[b"SET", key.bytes, text, b"PXAT", buffer.format(at).as_bytes()]);

@@ -3,7 +3,7 @@
 use super::super::frame;
 use super::super::manifest::{FileLine, FileType, Manifest, Names};
 use super::super::reader::Recovered;
-use super::super::{Error, Lsn, Result};
+use super::super::{Error, FORMAT, Lsn, Result};
 use super::{Buffer, DirLock, Files, Front, Log, Mark, Options, Writer, lock, next_salt};
 use crate::disk::{Disk, File, Open, read_full_at, write_all_at};
 use kelda_store::sync::{AtomicBool, AtomicU64, Mutex};
@@ -160,7 +160,9 @@ impl Log {
         }
         let mut salt = options.salt;
         let last = manifest.increments.last();
-        let begun = !matches!(tail, Some((_, Some(_))));
+        // A file of an older format is not gone on with: those who know only that must not take its end for a torn one.
+        let tail = tail.filter(|(_, header)| header.is_some_and(|header| header.version == FORMAT));
+        let begun = tail.is_none();
         let (file, seq, len, current_salt) = match (last, tail) {
             (Some(line), Some((len, Some(header)))) => {
                 let path = names.path(&line.name);
@@ -198,8 +200,7 @@ impl Log {
                     db: None,
                     full: VecDeque::new(),
                     tail: Vec::new(),
-                    tail_start: 0,
-                    opening: None,
+                    tail_first: 0,
                     spare: Vec::new(),
                     bytes: 0,
                     dropping: false,

@@ -5,7 +5,7 @@ use super::super::copy::ARCHIVE;
 use super::super::manifest::{FileLine, FileType, Manifest};
 use super::super::{Error, Result};
 use super::open::begin_increment;
-use super::{CHUNK, FULL, Files, Log, Next, Piece, Prepared, Rotation, SYNC_FAILED, Turn, Writer, lock, next_salt};
+use super::{FULL, Files, Log, Next, Piece, Prepared, Rotation, SYNC_FAILED, Turn, Writer, lock, next_salt};
 use crate::disk::Open;
 use kelda_store::sync::{MutexGuard, Ordering};
 use std::io;
@@ -37,11 +37,11 @@ impl Log {
         let next = prepared.next.clone();
         let durable = self.durable();
         let mut buffer = lock(&self.front.buffer);
+        buffer.close_tail();
         buffer.dropping = false;
         buffer.switching = true;
         buffer.db = None;
         buffer.salt = next.salt;
-        buffer.close_tail(CHUNK);
         let rotation = Rotation { seq: next.seq, lsn: buffer.lsn };
         buffer.full.push_back(Piece::Switch(next));
         buffer.push_mark(durable, now_ms);
@@ -121,9 +121,8 @@ impl Log {
     /// The increment of a rotation that is still pending; all that was appended is moved to the writer.
     fn skip_to(&self, writer: &mut Writer, rotation: Rotation) -> Result<Next> {
         let mut buffer = lock(&self.front.buffer);
-        buffer.close_tail(0);
+        buffer.close_tail();
         writer.pending.append(&mut buffer.full);
-        buffer.opening = None;
         buffer.bytes = 0;
         writer.lsn = buffer.lsn;
         let found = writer.pending.iter().find_map(|piece| match piece {
