@@ -178,12 +178,14 @@ pub fn latency(args: &[String]) -> Outcome {
                 took[at] += work.as_secs_f64() / options.rounds as f64;
             }
         }
-        for (at, kind) in SERVERS.iter().enumerate() {
-            latencies[at].sort_unstable();
-            let part = |share| percentile(&latencies[at], share) / 1000.0;
+        for (latencies, idle) in latencies.iter_mut().zip(&mut idle) {
+            latencies.sort_unstable();
             if matches!(scenario.work, Work::Nothing) {
-                idle[at] = part(0.999);
+                *idle = percentile(latencies, 0.999) / 1000.0;
             }
+        }
+        for (at, kind) in SERVERS.iter().enumerate() {
+            let part = |share| percentile(&latencies[at], share) / 1000.0;
             println!(
                 "| {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
                 scenario.name,

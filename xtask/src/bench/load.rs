@@ -187,7 +187,7 @@ impl Load {
         let mut held = Vec::new();
         let mut events = Events::with_capacity(1024);
         while busy > 0 || heard < operations * self.listeners {
-            self.poll.poll(&mut events, Some(Duration::from_secs(60)))?;
+            wait(&mut self.poll, &mut events, Duration::from_secs(60))?;
             if events.is_empty() {
                 return Err(io::Error::other("the server has not answered for a minute"));
             }
@@ -229,6 +229,16 @@ impl Load {
         }
         self.connections.iter().try_for_each(|connection| connection.counter.checked())?;
         Ok(Done { operations, elapsed: start.elapsed() })
+    }
+}
+
+/// Waits for events; a signal is none.
+pub fn wait(poll: &mut Poll, events: &mut Events, longest: Duration) -> io::Result<()> {
+    loop {
+        match poll.poll(events, Some(longest)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

@@ -119,7 +119,7 @@ fn grown(threads: &[&str], work: impl Fn(&Server) -> io::Result<()>) -> Result<V
     let one = |kind: &Kind| {
         let servers = start(&[*kind], threads, &[])?;
         let server = servers.first().ok_or("no server")?;
-        let before = settled(server).map_err(in_io)?;
+        let before = state(server).map_err(in_io)?;
         work(server).map_err(in_io)?;
         let after = settled(server).map_err(in_io)?;
         Ok(Growth { resident: after.resident - before.resident, used: after.used - before.used })
@@ -127,9 +127,13 @@ fn grown(threads: &[&str], work: impl Fn(&Server) -> io::Result<()>) -> Result<V
     SERVERS.iter().map(one).collect()
 }
 
+fn state(server: &Server) -> io::Result<Growth> {
+    Ok(Growth { resident: resident(server.pid())? as f64, used: used_memory(server)? as f64 })
+}
+
 /// A server's memory once it has stopped to change: what is freed in the background goes back to the system bit by bit.
 fn settled(server: &Server) -> io::Result<Growth> {
-    const QUIET: Duration = Duration::from_secs(2);
+    const QUIET: Duration = Duration::from_millis(1500);
     const LONGEST: Duration = Duration::from_secs(20);
     let start = Instant::now();
     let mut last = (resident(server.pid())?, Instant::now());
@@ -140,7 +144,7 @@ fn settled(server: &Server) -> io::Result<Growth> {
             last = (now, Instant::now());
         }
     }
-    Ok(Growth { resident: resident(server.pid())? as f64, used: used_memory(server)? as f64 })
+    state(server)
 }
 
 fn print_row(name: &str, size: &str, elements: u64, growth: &[Growth]) {

@@ -4,7 +4,7 @@
 //! when it could be sent. A server that stalls thus pays for every request that would have come meanwhile. One thread sends,
 //! another one receives; which request a reply belongs to follows from its place on its connection.
 
-use super::load::Template;
+use super::load::{Template, wait};
 use super::replies::Counter;
 use kelda_sim::rng::Rng;
 use mio::net::TcpStream;
@@ -95,7 +95,7 @@ impl Probe<'_> {
         let mut buffer = vec![0; 64 * 1024];
         let mut last = Instant::now();
         while (latencies.len() as u64) < sent.load(Ordering::Acquire) {
-            poll.poll(&mut events, Some(Duration::from_millis(100)))?;
+            wait(&mut poll, &mut events, Duration::from_millis(100))?;
             if !events.is_empty() {
                 last = Instant::now();
             } else if last.elapsed() > PATIENCE {

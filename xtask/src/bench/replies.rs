@@ -40,11 +40,13 @@ impl Caller {
         self.stream.write_all(&self.requests)?;
         self.requests.clear();
         while self.queued > 0 {
-            let length = self.stream.read(&mut self.buffer)?;
-            if length == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match self.stream.read(&mut self.buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => self.queued -= self.counter.feed(&self.buffer[..length]).min(self.queued),
+                // A debugger came or went.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            self.queued -= self.counter.feed(&self.buffer[..length]).min(self.queued);
         }
         self.counter.checked()
     }
