@@ -409,10 +409,25 @@ impl<T: Item> Table<T> {
 
     /// All items, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = T::Ref<'_>> {
-        (0..self.buckets as usize).flat_map(|bucket| self.chain(bucket)).map(|place| {
+        /// How many buckets are gone through while an item is fetched.
+        const AHEAD: usize = 2;
+        let chain = |bucket| {
+            self.prefetch_items(bucket + AHEAD);
+            self.chain(bucket)
+        };
+        (0..self.buckets as usize).flat_map(chain).map(|place| {
             // SAFETY: the item is live while `self` is borrowed.
             unsafe { T::borrow(place.item()) }
         })
+    }
+
+    /// Prefetches the items of a bucket's first chunk, if there is such a bucket.
+    #[inline]
+    fn prefetch_items(&self, bucket: usize) {
+        if bucket < self.buckets as usize {
+            let chunk = self.bucket(bucket);
+            (0..chunk.count()).for_each(|slot| prefetch(item_of(chunk.slot(slot)).as_ptr()));
+        }
     }
 
     /// An item picked by a random number. O(1) expected: three to five buckets are looked at.
