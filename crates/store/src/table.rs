@@ -110,17 +110,23 @@ fn stored_of(hash: u64, level: u32) -> usize {
     (hash >> window) as usize & ((1 << STORED_BITS) - 1)
 }
 
-/// Buckets of a full array; a table with more has a directory of full arrays. A power of two.
+/// Buckets of a full array; a table with more has a directory of full arrays. One less than a
+/// power of two: see [`ROUND_BUCKETS_MAX`].
 ///
 /// Few in tests, so that they come to the directory.
-const ARRAY_BUCKETS: usize = if cfg!(test) { 64 } else { 8192 };
+const ARRAY_BUCKETS: usize = if cfg!(test) { 63 } else { 8191 };
+
+/// Arrays of more buckets have one less than is round: allocators align blocks of that size by asking for up to 63 bytes more, and
+/// then round up: mimalloc makes 768 KiB of 512 and 63 bytes.
+const ROUND_BUCKETS_MAX: usize = if cfg!(test) { 16 } else { 2048 };
 
 /// The layout of the array of a table with `buckets` buckets, 1 to `ARRAY_BUCKETS`. It has room for up to a quarter more:
 /// four sizes for each doubling, which are those that allocators make of it anyway.
 #[inline]
 fn array_layout(buckets: usize) -> Layout {
     debug_assert!((1..=ARRAY_BUCKETS).contains(&buckets));
-    let room = buckets.next_multiple_of(1 << (((buckets - 1) | 7).ilog2() - 2));
+    let spared = usize::from(buckets > ROUND_BUCKETS_MAX);
+    let room = (buckets + spared).next_multiple_of(1 << (((buckets - 1) | 7).ilog2() - 2)) - spared;
     // SAFETY: 64 is a power of two, and `ARRAY_BUCKETS` of 64 bytes are far from overflowing.
     unsafe { Layout::from_size_align_unchecked(room * 64, 64) }
 }
