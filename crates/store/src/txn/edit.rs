@@ -717,12 +717,10 @@ impl Edit<'_, '_, Stream> {
         debug_assert!(added, "the id is above the last");
         let plain = mark.is_none() && trim.is_none_or(|trim| trim.references == References::Keep);
         let trimmed = if plain { trim.map_or(0, |trim| stream.trim(trim).count) } else { 0 };
-        let (id_text, kept) = (id.to_string(), trimmed_to(stream));
+        let (id_text, kept) = (id.text(), (trimmed != 0).then(|| trimmed_to(stream)));
         let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
-        if trimmed != 0 {
-            args.extend(kept.iter().map(|word| word.as_bytes()));
-        }
-        args.push(id_text.as_bytes());
+        args.extend(kept.iter().flatten().map(|word| word.as_bytes()));
+        args.push(&id_text);
         args.extend_from_slice(words);
         self.emit(b"XADD", &args);
         if plain {
