@@ -27,8 +27,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Bytes of an id's text, at most: two numbers of twenty digits and a dash.
-const TEXT_BYTES_MAX: usize = 41;
+/// Room for an id's text: two numbers of at most twenty digits, and a dash.
+const TEXT_BYTES: usize = 64;
 
 /// The id of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +51,7 @@ impl StreamId {
     }
 
     /// Its text, `ms-seq`: what `Display` says, for where that is too slow.
-    pub fn text(self) -> SmallVec<[u8; TEXT_BYTES_MAX]> {
+    pub fn text(self) -> SmallVec<[u8; TEXT_BYTES]> {
         let mut text = SmallVec::new();
         text.extend_from_slice(itoa::Buffer::new().format(self.ms).as_bytes());
         text.push(b'-');
