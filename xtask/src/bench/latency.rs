@@ -91,7 +91,13 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "BGSAVE", fills: &[STRINGS], work: Work::Save, ..QUIET },
     Scenario { name: "KEYS *", fills: &[STRINGS], work: Work::Once(&["KEYS", "*"]), ..QUIET },
     Scenario { name: "SMEMBERS of a set", fills: BIG_SET, work: Work::Once(&["SMEMBERS", "big"]), ..QUIET },
-    Scenario { name: "script of 2 s", work: Work::Script, ..QUIET },
+    Scenario {
+        name: "script of 2 s",
+        // However long it takes on a busy machine, nobody is to be told BUSY.
+        options: &["--busy-reply-threshold", "0"],
+        work: Work::Script,
+        ..QUIET
+    },
     Scenario {
         name: "client with P=10,000",
         fills: &[STRINGS],
@@ -294,7 +300,9 @@ impl Work {
                     io::Result::Ok(start.elapsed().as_secs_f64())
                 };
                 const TRIAL: f64 = 2e6;
-                let seconds = run(TRIAL)?;
+                // The least of some: the others had to share the processor.
+                let trials = (0..5).map(|_| run(TRIAL)).collect::<io::Result<Vec<f64>>>()?;
+                let seconds = trials.into_iter().fold(f64::INFINITY, f64::min);
                 run(TRIAL * 2.0 / seconds).map(|_| ())
             }
         }
