@@ -475,6 +475,27 @@ impl<T: Item> Table<T> {
         place.map(|place| unsafe { T::borrow(place.item()) })
     }
 
+    /// Shows items to `f` until it says that they are enough, or there are no more: those of neighbouring buckets, from one that a
+    /// random number picks on. What is in a bucket with the last one comes, too: so nobody is hidden behind others.
+    ///
+    /// For a look at several items, where [`Table::random`] would visit three to five buckets for each. An item has the better a
+    /// chance the fewer its neighbours are, and neighbours come together; the hash is keyed, so that nobody can choose his.
+    pub fn sample(&self, random: u64, mut f: impl FnMut(T::Ref<'_>) -> bool) {
+        let buckets = self.buckets as usize;
+        let start = random.checked_rem(buckets as u64).unwrap_or(0) as usize;
+        let mut enough = false;
+        for bucket in (start..buckets).chain(0..start) {
+            self.prefetch_items(bucket);
+            for place in self.chain(bucket) {
+                // SAFETY: the item is live while `self` is borrowed.
+                enough |= f(unsafe { T::borrow(place.item()) });
+            }
+            if enough {
+                return;
+            }
+        }
+    }
+
     /// Removes and drops all items. O(n).
     pub fn clear(&mut self) {
         /// Should the drop of an item panic, the items that are left leak: none is dropped twice.

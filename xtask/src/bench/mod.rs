@@ -41,8 +41,11 @@ cargo xtask bench latency [--help]      how long a reply takes at half of the pe
 cargo xtask bench durability [--help]   what a log costs, in each mode of appendfsync
 cargo xtask bench hit-rate [--help]     how often a cache in too little memory has what it is asked for";
 
+/// A benchmark, with the words behind its name.
+type Benchmark = fn(&[String]) -> Outcome;
+
 /// What else is measured.
-const OTHERS: &[(&str, fn(&[String]) -> Outcome)] = &[
+const OTHERS: &[(&str, Benchmark)] = &[
     ("collections", collections::collections),
     ("memory", memory::memory),
     ("latency", latency::latency),
