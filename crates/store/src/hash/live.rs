@@ -17,7 +17,8 @@ impl<'a> Live<'a> {
         Live { hash, now_ms: if any_due { now_ms } else { i64::MIN } }
     }
 
-    fn any_due(self) -> bool {
+    /// Whether a field is due: if not, there is no other than those left.
+    pub fn any_due(self) -> bool {
         self.now_ms != i64::MIN
     }
 
