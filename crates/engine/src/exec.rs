@@ -19,7 +19,7 @@ use crate::pause;
 use crate::registry::{Names, Registered};
 use crate::saving;
 use crate::session::{ReplyMode, Session};
-use crate::settle::settle;
+use crate::settle::{settle, settle_some};
 use crate::slowlog::Stopwatch;
 use crate::stats::count_error;
 use crate::tracking;
@@ -384,7 +384,10 @@ fn dispatch(
             if is_kept_to_named_keys(session, command, args.words()) {
                 txn.cx().env.named_keys_only = true;
             }
-            settle(&mut txn, command, &args);
+            if !settle_some(&mut txn, command, &args) {
+                worker.commit(txn);
+                return Flow::Again;
+            }
             let result = match command.command.run {
                 Run::Read(run) => run(&txn, &args, reply),
                 Run::Write(run) => run(&mut txn, &args, reply),
@@ -464,6 +467,10 @@ fn run_script(
         let whole = set == ShardSet::All;
         let mut txn = worker.begin(&engine.keyspace, set, session.db).ok_or(Error::Again)?;
         if engine.saves.hold_up(&engine, session, || saving::adds_to_backlog(&txn, command, args.words())) {
+            worker.commit(txn);
+            return Err(Error::Again);
+        }
+        if !settle_some(&mut txn, command, args) {
             worker.commit(txn);
             return Err(Error::Again);
         }
