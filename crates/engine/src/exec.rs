@@ -256,6 +256,9 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if !command.command.takes(words.len()) {
         return Err(Error::Arity(command.name.clone()));
     }
+    if command.flags.has(Flags::PROTECTED) {
+        check_protected(worker, session, command)?;
+    }
     if session.restricted {
         check_user(worker, session, command, words)?;
     }
@@ -287,6 +290,23 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         worker.engine.saves.check(&worker.settings)?;
     }
     Ok(())
+}
+
+/// Refuses DEBUG and the changing parts of MODULE, unless they are enabled.
+#[cold]
+fn check_protected(worker: &Worker, session: &Session, command: &Registered) -> Result {
+    let (setting, name) = match command.name == "debug" {
+        true => (worker.settings.enable_debug_command, "debug"),
+        false => (worker.settings.enable_module_command, "module"),
+    };
+    if setting.allows(session.info.peer.is_local()) {
+        return Ok(());
+    }
+    Err(Error::owned(format!(
+        "ERR {} command not allowed. If the enable-{name}-command option is set to \"local\", you can run it from a local \
+         connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+        name.to_ascii_uppercase()
+    )))
 }
 
 /// Refuses what the session's user may not do, or may not do before it has logged in.

@@ -50,6 +50,13 @@ pub struct Peer {
     pub unix: bool,
 }
 
+impl Peer {
+    /// Whether the client is on this machine.
+    pub fn is_local(&self) -> bool {
+        self.unix || self.addr.starts_with("127.") || self.addr.starts_with("[::1]")
+    }
+}
+
 /// A session's place in its worker; reused after a disconnect.
 pub type Slot = usize;
 

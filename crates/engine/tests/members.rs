@@ -370,7 +370,9 @@ fn many_due_members_go_in_pieces() {
 #[test]
 fn members_that_go_touch_watches() {
     let mut console = Console::default();
-    console.check("DEBUG SET-ACTIVE-EXPIRE 0 => +OK\nSADD k a b => :2\nSPEXPIRE k 10 MEMBERS 1 a => *1 :1\nWATCH k => +OK");
+    console.check(
+        "DEBUG SET-ACTIVE-EXPIRE 0 => +OK\nSADD k a b => :2\nSPEXPIRE k 10 MEMBERS 1 a => *1 :1\nWATCH k => +OK",
+    );
     console.advance_ms(11);
     console.check("MULTI => +OK\nPING => +QUEUED\nEXEC => *-1");
 }

@@ -363,7 +363,7 @@ fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         }
         _ => return Err(Error::Syntax),
     };
-    reply.set(found.len());
+    reply.array(found.len());
     found.iter().for_each(|command| reply.bulk(command.name.as_bytes()));
     Ok(())
 }
