@@ -54,7 +54,11 @@ pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
         }
         let server = without_script(server);
         let names_member = oracle.starts_with(b"ERR member ") && oracle.ends_with(b" does not exist");
+        // A user who is kept to some databases, and one that does not exist.
+        let no_database = (&server[..], &oracle[..])
+            == (&b"NOPERM No permissions to access database"[..], &b"ERR DB index is out of range"[..]);
         return server == *oracle
+            || no_database
             || names_member && server == NO_MEMBER
             || SAME_TEXT.iter().any(|(valkey, redis)| replace(oracle, valkey, redis) == server);
     }

@@ -422,7 +422,7 @@ const SESSION: &[(How, &str)] = &[
     (F, "CLIENT TRACKING ON { REDIRECT 999999999 | OPTIN OPTOUT | BCAST OPTIN | PREFIX x | x }"),
     (E, "CLIENT CACHING { YES | NO | x }"),
     (F, "CLIENT IMPORT-SOURCE { ON | OFF | x }"),
-    (F, "CLIENT UNBLOCK 999999999 [ { TIMEOUT | ERROR | x } ]"),
+    (E, "CLIENT UNBLOCK 999999999 [ { TIMEOUT | ERROR | x } ]"),
     (K, "HELLO [ { 2 | 3 | 4 | x } ] [ SETNAME n3 ]"),
     (E, "RESET"),
     (
@@ -489,10 +489,7 @@ const USERS: &[(How, &str)] = &[
         E,
         "ACL DRYRUN $A { GET $k | SET $k $v | MGET $k $k | DEL $k | COPY $k $k | SORT $k STORE $k | PUBLISH c1 x | XINFO GROUPS $k }",
     ),
-    (
-        E,
-        "ACL DRYRUN $A { PING | CONFIG GET x | nosuch | EVAL x 1 $k | FLUSHALL | GET | SELECT 1 }",
-    ),
+    (E, "ACL DRYRUN $A { PING | CONFIG GET x | nosuch | EVAL x 1 $k | FLUSHALL | GET | SELECT 1 }"),
     (E, "ACL WHOAMI"),
     (U, "ACL USERS"),
     (K, "ACL GETUSER $A"),

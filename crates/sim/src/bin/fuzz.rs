@@ -295,8 +295,11 @@ impl<'a> Run<'a> {
         let watch = |(at, args): &&(usize, Vec<Vec<u8>>)| at == connection && args[0] == b"WATCH";
         let watched = self.history.iter().rev().find(watch).filter(|_| last[0] == b"EXEC").map(|(_, args)| args);
         let keys: Vec<&Vec<u8>> = watched.unwrap_or(last)[1..].iter().filter(is_key).collect();
-        println!("--- mismatch; what came before on its keys (connection: command):");
-        self.show_history(&keys);
+        println!("--- mismatch; what came before on its keys, or on its connection (connection: command):");
+        match keys.is_empty() {
+            false => self.show_history(&keys),
+            true => self.show(|(at, _)| at == connection),
+        }
         println!("then {connection}: {}", command_line(last));
         let (server, oracle) = (notation::format_value(server), notation::format_value(oracle));
         println!("server said {server}oracle said {oracle}seed {}", self.options.seed);
@@ -305,10 +308,12 @@ impl<'a> Run<'a> {
     /// Prints the last commands on these keys.
     fn show_history(&self, keys: &[&Vec<u8>]) {
         let wide: &[&[u8]] = &[b"FLUSHDB", b"SWAPDB", b"SELECT", b"MULTI", b"EXEC", b"DISCARD", b"WATCH", b"UNWATCH"];
-        let related = |(_, args): &&(usize, Vec<Vec<u8>>)| {
-            wide.contains(&args[0].as_slice()) || args.iter().any(|arg| keys.contains(&arg))
-        };
-        let mut shown: Vec<_> = self.history.iter().rev().filter(related).take(SHOWN).collect();
+        self.show(|(_, args)| wide.contains(&args[0].as_slice()) || args.iter().any(|arg| keys.contains(&arg)));
+    }
+
+    /// Prints the last commands that are like this.
+    fn show(&self, like: impl Fn(&(usize, Vec<Vec<u8>>)) -> bool) {
+        let mut shown: Vec<_> = self.history.iter().rev().filter(|entry| like(entry)).take(SHOWN).collect();
         shown.reverse();
         for (connection, args) in shown {
             println!("{connection}: {}", command_line(args));
