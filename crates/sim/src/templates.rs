@@ -406,8 +406,8 @@ const SESSION: &[(How, &str)] = &[
     (E, "CLIENT GETNAME"),
     (K, "CLIENT ID"),
     (K, "CLIENT INFO"),
-    (K, "CLIENT LIST [ ID 1 $i ]"),
-    (K, "CLIENT LIST { TYPE $v | ID $v | USER nobody | NAME nobody | LADDR x | IP x | SKIPME $v | FLAGS $v | DB $d }"),
+    (K, "CLIENT LIST [ ID 1 7 ]"),
+    (K, "CLIENT LIST { TYPE $v | ID x | USER nobody | NAME nobody | LADDR x | IP x | SKIPME $v | FLAGS $v | DB $d }"),
     (
         F,
         "CLIENT KILL { ID 999999999 | ADDR 1.2.3.4:5 | USER nobody | LADDR x | MAXAGE 99999999 | TYPE $v | 1.2.3.4:5 }",
