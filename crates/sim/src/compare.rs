@@ -54,11 +54,11 @@ pub fn alike(how: How, server: &Value, oracle: &Value) -> bool {
         }
         let server = without_script(server);
         let names_member = oracle.starts_with(b"ERR member ") && oracle.ends_with(b" does not exist");
-        // A user who is kept to some databases, and one that does not exist.
-        let no_database = (&server[..], &oracle[..])
-            == (&b"NOPERM No permissions to access database"[..], &b"ERR DB index is out of range"[..]);
+        // Kelda looks at the user first, and Valkey passes over words that name no key or database.
+        let denied = server.starts_with(b"NOPERM ")
+            && [&b"ERR DB index is out of range"[..], b"ERR syntax error"].contains(&&oracle[..]);
         return server == *oracle
-            || no_database
+            || denied
             || names_member && server == NO_MEMBER
             || SAME_TEXT.iter().any(|(valkey, redis)| replace(oracle, valkey, redis) == server);
     }

@@ -301,6 +301,16 @@ impl<'a> Run<'a> {
             true => self.show(|(at, _)| at == connection),
         }
         println!("then {connection}: {}", command_line(last));
+        let denied = |value: &Value| matches!(value, Value::Error(text) if text.starts_with(b"NOPERM"));
+        if denied(server) || denied(oracle) {
+            for address in [&self.options.server, &self.options.oracle] {
+                let users = Client::connect(address).and_then(|mut client| client.words("ACL LIST"));
+                print!(
+                    "users of {address}, perhaps changed since: {}",
+                    users.map_or_else(|e| e.to_string(), |users| notation::format_value(&users))
+                );
+            }
+        }
         let (server, oracle) = (notation::format_value(server), notation::format_value(oracle));
         println!("server said {server}oracle said {oracle}seed {}", self.options.seed);
     }
