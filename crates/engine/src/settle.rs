@@ -48,5 +48,5 @@ fn settle_each(txn: &mut Txn, command: &Registered, args: &Args, max: usize) -> 
 #[inline]
 #[must_use]
 pub(crate) fn settle_keys(txn: &mut Txn, keys: &[Key]) -> bool {
-    !txn.members_expire() || keys.iter().fold(true, |settled, key| txn.settle(*key, PIECE) && settled)
+    !txn.members_expire() || keys.iter().all(|key| txn.settle(*key, PIECE))
 }

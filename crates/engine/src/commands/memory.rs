@@ -37,6 +37,7 @@ static MEMORY: &[Command] = &[
     },
     Command {
         name: "DOCTOR",
+        whole_keyspace: true,
         summary: "Tells about problems with memory.",
         tips: FIGURES,
         run: Run::Session(doctor),
