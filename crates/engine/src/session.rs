@@ -26,6 +26,8 @@ pub struct Queue {
     pub commands: Vec<(&'static Registered, Words)>,
     /// Whether a command was refused, so that EXEC must be.
     pub broken: bool,
+    /// The database that a SELECT among them chooses: what comes after it will run there.
+    pub db: Option<u32>,
 }
 
 /// What WATCH watches.
@@ -249,6 +251,13 @@ impl Session {
     /// Queues a command of MULTI, if there is one.
     pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]]) {
         let Some(queue) = &mut self.multi else { return };
+        if command.name == "select" {
+            queue.db = words
+                .get(1)
+                .and_then(|word| kelda_resp::parse_i64(word))
+                .and_then(|db| u32::try_from(db).ok())
+                .or(queue.db);
+        }
         queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
         self.info.queued.store(queue.commands.len() as i64, Relaxed);
         let bytes: usize = words.iter().map(|word| entry_bytes(word)).sum();
