@@ -236,7 +236,7 @@ const LISTS: &[(How, &str)] = &[
     (E, "SORT $k [ LIMIT $n $n ] [ GET # ] [ { ASC | DESC } ] [ ALPHA ]"),
     (E, "SORT $k ALPHA [ LIMIT $n $n ] [ GET # ] STORE $k"),
     (E, "SORT $k BY $Ps* [ { ASC | DESC } ] [ GET # GET $Ps* ]"),
-    (E, "SORT $k BY $Ps* [ LIMIT $n $n ] [ ALPHA ] GET # GET $Ps* STORE $k"),
+    (E, "SORT $k BY $Ps* [ LIMIT $n $n ] GET # GET $Ps* STORE $k"),
     (E, "SORT_RO $k BY nosort [ LIMIT $n $n ] [ GET $Ph*->m1 ]"),
     (E, "SORT_RO $k [ LIMIT $n $n ] [ { ASC | DESC } ] [ ALPHA ]"),
 ];
@@ -394,8 +394,7 @@ pub(crate) const SCRIPTS: &[&str] = &[
     "#!lua flags=no-writes,allow-stale\nreturn redis.call('EXISTS', KEYS[1])",
     "#!lua flags=nosuch\nreturn 1",
     "#!lua name=x\nreturn 1",
-    "redis.setresp(3); return redis.call('HGETALL', KEYS[1])",
-    "return redis.pcall('ZADD', KEYS[1], 'x', 'y')['err']",
+    "redis.setresp(3); return redis.call('HMGET', KEYS[1], 'm1', 'm2')",
     "return {double=3.25}, 1",
     "redis.setresp(3); return {map={a=1}}",
     "return redis.acl_check_cmd('SET', KEYS[1], 'x')",
