@@ -144,15 +144,9 @@ impl Stream {
         self.max_deleted_id = id;
     }
 
-    /// Sets the number of entries ever added. No group has read more.
+    /// Sets the number of entries ever added.
     pub fn set_entries_added(&mut self, entries_added: u64) {
         self.entries_added = entries_added;
-        for group in self.groups.values_mut() {
-            if group.entries_read().is_some_and(|read| read > entries_added) {
-                let group = Arc::make_mut(group);
-                group.set_position(group.last_delivered(), Some(entries_added));
-            }
-        }
     }
 
     /// Number of packed nodes, for XINFO STREAM.

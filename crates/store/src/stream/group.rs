@@ -390,9 +390,7 @@ impl Stream {
             }
             let last = group.last_delivered;
             group.entries_read = match group.entries_read {
-                Some(read) if last >= counters.first_id && !counters.deleted_from(last) => {
-                    Some((read + 1).min(counters.entries_added))
-                }
+                Some(read) if last >= counters.first_id && !counters.deleted_from(last) => Some(read + 1),
                 _ => counters.added_up_to(id),
             };
             group.last_delivered = id;

@@ -62,21 +62,6 @@ impl Stream {
             b"MAXDELETEDID",
             self.max_deleted_id().to_string().as_bytes(),
         ]));
-        // Before, no group can have read more than what was added until then.
-        for (name, group) in self.groups() {
-            if let Some(read) = group.entries_read().filter(|read| *read > deleted.len() as u64) {
-                let (last, read) = (group.last_delivered().to_string(), read.to_string());
-                commands.push(words(&[
-                    b"XGROUP",
-                    b"SETID",
-                    key,
-                    name,
-                    last.as_bytes(),
-                    b"ENTRIESREAD",
-                    read.as_bytes(),
-                ]));
-            }
-        }
         if deleted.is_empty() {
             self.rebuild_settings(key, &mut commands);
         }

@@ -64,11 +64,6 @@ pub(super) fn entries_read_text(read: Option<u64>) -> String {
     read.map_or("-1".to_string(), |read| read.to_string())
 }
 
-/// As of Redis 8.2: no more entries can have been read than were added.
-fn at_most_added(stream: &Stream, entries_read: Option<u64>) -> Option<u64> {
-    entries_read.map(|read| read.min(stream.entries_added()))
-}
-
 pub(super) fn create(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let Options { make_stream, entries_read } = options(args, "CREATE")?;
     let (key, name) = (args.key(2), &args[3]);
@@ -82,7 +77,6 @@ pub(super) fn create(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::text("BUSYGROUP Consumer Group name already exists"));
     }
     let mut edit: Edit<Stream> = txn.edit_or_new(key)?;
-    let entries_read = at_most_added(&edit, entries_read);
     let (at_text, read_text) = (at.to_string(), entries_read_text(entries_read));
     let mut words: Vec<&[u8]> = vec![name, at_text.as_bytes()];
     if !there {
@@ -101,7 +95,6 @@ pub(super) fn setid(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let mut edit = edit_group(txn, args)?;
     // Other than CREATE this takes `-` and `+` too.
     let at = if &args[4] == b"$" { edit.last_id() } else { id::parse_or_end(&args[4], 0)? };
-    let entries_read = at_most_added(&edit, entries_read);
     let (at_text, read_text) = (at.to_string(), entries_read_text(entries_read));
     let words: [&[u8]; 4] = [name, at_text.as_bytes(), b"ENTRIESREAD", read_text.as_bytes()];
     edit.apply(b"XGROUP SETID", &words, |stream| {
