@@ -152,6 +152,7 @@ fn databases_as_in_valkey() {
          ACL DRYRUN u SELECT x => +OK
          ACL DRYRUN u SELECT 16 => +OK
          ACL DRYRUN u SWAPDB 1 -1 => +OK
+         ACL DRYRUN u SWAPDB x 1 => +OK
          ACL DRYRUN u COPY k1 k2 => +OK
          ACL DRYRUN u COPY k1 k2 DB 0 DB 1 => $46 User u has no permissions to access database 1
          ACL DRYRUN u COPY k1 k2 DB => +OK

@@ -316,13 +316,12 @@ fn other_database(
         Databases::InUse => {}
         Databases::All => return Some(0),
         Databases::Named(places) => {
-            let number = |at: usize| words.get(at).and_then(|word| kelda_resp::parse_i64(word));
-            let named: Vec<_> = places(words).into_iter().filter_map(|at| Some((at, number(at)?))).collect();
-            let is_one = |number: i64| (0..i64::from(databases)).contains(&number);
-            let other = |(_, number): &&(usize, i64)| u32::try_from(*number).is_ok_and(|db| !allowed.contains(&db));
-            if named.iter().all(|(_, number)| is_one(*number))
-                && let Some((at, _)) = named.iter().find(other)
-            {
+            let number = |at: usize| {
+                let number = kelda_resp::parse_i64(words.get(at)?)?;
+                u32::try_from(number).ok().filter(|db| *db < databases)
+            };
+            let named: Option<Vec<_>> = places(words).into_iter().map(|at| Some((at, number(at)?))).collect();
+            if let Some((at, _)) = named.iter().flatten().find(|(_, db)| !allowed.contains(db)) {
                 return Some(*at);
             }
         }
