@@ -176,7 +176,7 @@ fn admit(
         return Flow::Again;
     }
     if session.multi.is_some() && !command.flags.has(Flags::UNQUEUED) {
-        session.enqueue(command, words);
+        session.enqueue(command, words, worker.engine.keyspace.databases());
         let mark = reply.len();
         reply.status("QUEUED");
         suppress(session, reply, mark);

@@ -248,15 +248,12 @@ impl Session {
         self.holds.len() != before
     }
 
-    /// Queues a command of MULTI, if there is one.
-    pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]]) {
+    /// Queues a command of MULTI, if there is one. There are so many databases to be chosen.
+    pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]], databases: u32) {
         let Some(queue) = &mut self.multi else { return };
         if command.name == "select" {
-            queue.db = words
-                .get(1)
-                .and_then(|word| kelda_resp::parse_i64(word))
-                .and_then(|db| u32::try_from(db).ok())
-                .or(queue.db);
+            let chosen = words.get(1).and_then(|word| u32::try_from(kelda_resp::parse_i64(word)?).ok());
+            queue.db = chosen.filter(|db| *db < databases).or(queue.db);
         }
         queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
         self.info.queued.store(queue.commands.len() as i64, Relaxed);

@@ -183,8 +183,9 @@ fn databases_as_in_valkey() {
         ("GET k1", "-NOPERM No permissions to access database"),
         ("MULTI", "+OK"),
         ("SELECT 1", "+QUEUED"),
+        ("SELECT 16", "+QUEUED"),
         ("GET k1", "+QUEUED"),
-        ("EXEC", "*2 +OK $-1"),
+        ("EXEC", "*3 +OK -ERR DB index is out of range $-1"),
     ] {
         assert_eq!(console.ask("c", question), answer, "{question}");
     }
