@@ -41,6 +41,10 @@ pub trait Platform: Send + Sync {
     fn resident_memory(&self) -> usize {
         0
     }
+    /// Bytes of memory that the machine has; 0 if that is not known.
+    fn system_memory(&self) -> usize {
+        0
+    }
     /// User and system CPU time of the process, in microseconds.
     fn cpu_us(&self) -> (u64, u64) {
         (0, 0)

@@ -9,7 +9,7 @@ use crate::command::{Flags, Reply, Run};
 use crate::engine::Engine;
 use crate::registry::{self, Registered};
 use crate::session::{ReplyMode, Session};
-use crate::settle::settle;
+use crate::settle::settle_some;
 use crate::slowlog;
 use crate::stats;
 use crate::worker::{Fate, Worker};
@@ -116,7 +116,10 @@ impl<'e> FastPath<'e> {
         }
         let args = Args::with_hash(words, at, hash);
         let mark = reply.len();
-        settle(&mut txn, command, &args);
+        if !settle_some(&mut txn, command, &args) {
+            worker.commit(txn);
+            return false;
+        }
         let result = match command.command.run {
             Run::Read(run) => run(&txn, &args, reply),
             Run::Write(run) => run(&mut txn, &args, reply),

@@ -50,6 +50,13 @@ pub struct Peer {
     pub unix: bool,
 }
 
+impl Peer {
+    /// Whether the client is on this machine.
+    pub fn is_local(&self) -> bool {
+        self.unix || self.addr.starts_with("127.") || self.addr.starts_with("[::1]")
+    }
+}
+
 /// A session's place in its worker; reused after a disconnect.
 pub type Slot = usize;
 
@@ -763,7 +770,9 @@ impl Worker {
     /// Removes due keys of this worker's shards, for a bounded time.
     fn expire_keys(&mut self, now_us: u64) {
         self.expire_some(now_us);
-        self.note_latency("expire-cycle", self.engine.clock.monotonic_us().saturating_sub(now_us));
+        let took_us = self.engine.clock.monotonic_us().saturating_sub(now_us);
+        self.stats().expiry_us.add(took_us);
+        self.note_latency("expire-cycle", took_us);
     }
 
     fn expire_some(&mut self, now_us: u64) {

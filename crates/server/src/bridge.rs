@@ -187,6 +187,11 @@ impl Platform for Process {
         pages.unwrap_or(0) * rustix::param::page_size()
     }
 
+    fn system_memory(&self) -> usize {
+        let system = rustix::system::sysinfo();
+        system.totalram as usize * system.mem_unit as usize
+    }
+
     fn cpu_us(&self) -> (u64, u64) {
         // Fields 14 and 15 of proc(5)'s stat, in clock ticks; the command name before them may hold blanks.
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();

@@ -9,7 +9,7 @@ mod int_set;
 use crate::member::Members;
 use crate::packed::Packed;
 use crate::str::parse_int;
-use crate::timed::{TimedTable, members_expire};
+use crate::timed::TimedTable;
 use crate::{Limits, Str};
 use int_set::IntSet;
 
@@ -282,7 +282,6 @@ impl Set {
     /// The table that keeps expiry times, which any other form is changed into.
     fn timed(&mut self) -> &mut TimedTable {
         if !matches!(self.form, Form::Timed(_)) {
-            members_expire();
             let table = std::mem::replace(self.table(), Members::new());
             self.form = Form::Timed(Box::new(TimedTable::new(table)));
         }

@@ -4,7 +4,7 @@
 //! that has grown stays so. One with members that expire has grown. Everything about ranges is arithmetic on ranks: `rank_range` and `lex_rank_range` turn a
 //! range into ranks, `iter_from_rank` and `remove_rank_range` take ranks. Ranks are 0-based and ascending.
 
-mod btree;
+pub(crate) mod btree;
 mod packed;
 mod score;
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(2).overwrite(), Keys::range(3, -1, 1).read()],
         flags: Flags::DENYOOM,
         since: "2.6.0",
-        syntax: "operation:<AND | OR | XOR | NOT> destkey key [key ...]",
+        syntax: "operation:<AND | OR | XOR | NOT | DIFF | DIFF1 | ANDOR | ONE> destkey key [key ...]",
         summary: "Combines strings bit by bit and stores the result.",
         complexity: "O(N) in the length of the longest string",
         run: Run::Write(bitop),
@@ -262,49 +262,85 @@ fn find_bit(bytes: &[u8], bits: &Range<usize>, wanted: bool) -> Option<usize> {
 
 // ---- combining
 
-/// What BITOP does with the bits at one place.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Combine {
-    And,
-    Or,
-    Xor,
-    Not,
+/// The source strings of BITOP. What combines them is compiled for each operation, so that the loops work on many bytes at once.
+struct Sources<'a, 'k> {
+    txn: &'a Txn<'k>,
+    args: &'a Args<'a>,
+    longest: usize,
+}
+
+impl Sources<'_, '_> {
+    /// Combines what there is with the source at a word, zeros standing behind its end.
+    fn combine(&self, word: usize, result: &mut [u8], combine: impl Fn(u8, u8) -> u8) -> Result {
+        let mut with = |bytes: &[u8]| {
+            let (head, tail) = result.split_at_mut(bytes.len());
+            head.iter_mut().zip(bytes).for_each(|(a, b)| *a = combine(*a, *b));
+            tail.iter_mut().for_each(|a| *a = combine(*a, 0));
+        };
+        match self.txn.string(self.args.key(word))? {
+            Some(text) => text.with_bytes(with),
+            None => with(b""),
+        }
+        Ok(())
+    }
+
+    /// The source at a word, each one behind it combined with it.
+    fn fold(&self, word: usize, combine: impl Fn(u8, u8) -> u8) -> Result<Vec<u8>> {
+        let mut result = vec![0; self.longest];
+        self.combine(word, &mut result, |_, b| b)?;
+        (word + 1..self.args.len()).try_for_each(|word| self.combine(word, &mut result, &combine))?;
+        Ok(result)
+    }
+
+    /// Any of the others, combined with the first source.
+    fn others_with_first(&self, combine: impl Fn(u8, u8) -> u8) -> Result<Vec<u8>> {
+        let mut result = self.fold(4, |a, b| a | b)?;
+        self.combine(3, &mut result, combine)?;
+        Ok(result)
+    }
+
+    /// The bits that exactly one source has.
+    fn one(&self) -> Result<Vec<u8>> {
+        let nothing = vec![0u8; self.longest];
+        let (mut once, mut several, mut source) = (nothing.clone(), nothing.clone(), nothing);
+        for word in 3..self.args.len() {
+            self.combine(word, &mut source, |_, b| b)?;
+            for ((several, once), bits) in several.iter_mut().zip(&mut once).zip(&source) {
+                *several |= *once & bits;
+                *once |= bits;
+            }
+        }
+        once.iter_mut().zip(&several).for_each(|(once, several)| *once &= !several);
+        Ok(once)
+    }
 }
 
 fn bitop(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    let combine = match () {
-        () if args.is(1, "AND") => Combine::And,
-        () if args.is(1, "OR") => Combine::Or,
-        () if args.is(1, "XOR") => Combine::Xor,
-        () if args.is(1, "NOT") => Combine::Not,
-        () => return Err(Error::Syntax),
-    };
-    if combine == Combine::Not && args.len() != 4 {
+    const NAMES: &[&str] = &["AND", "OR", "XOR", "NOT", "DIFF", "DIFF1", "ANDOR", "ONE"];
+    let name = *NAMES.iter().find(|name| args.is(1, name)).ok_or(Error::Syntax)?;
+    if name == "NOT" && args.len() != 4 {
         return Err(Error::text("ERR BITOP NOT must be called with a single source key."));
+    }
+    if matches!(name, "DIFF" | "DIFF1" | "ANDOR") && args.len() < 5 {
+        return Err(Error::owned(format!("ERR BITOP {name} must be called with at least two source keys.")));
     }
     let target = args.key(2);
     let mut longest = 0;
     for index in 3..args.len() {
         longest = longest.max(txn.peek_string(args.key(index))?.map_or(0, |text| text.len()));
     }
-    let mut result = Vec::with_capacity(longest);
-    for index in 3..args.len() {
-        let mut take = |bytes: &[u8]| {
-            if index == 3 {
-                result.extend_from_slice(bytes);
-                result.resize(longest, 0);
-            } else {
-                combine.add(&mut result, bytes);
-            }
-        };
-        match txn.string(args.key(index))? {
-            Some(text) => text.with_bytes(take),
-            None => take(b""),
-        }
-    }
-    if combine == Combine::Not {
-        result.iter_mut().for_each(|byte| *byte = !*byte);
-    }
+    let sources = Sources { txn, args, longest };
+    let result = match name {
+        "AND" => sources.fold(3, |a, b| a & b),
+        "OR" => sources.fold(3, |a, b| a | b),
+        "XOR" => sources.fold(3, |a, b| a ^ b),
+        "DIFF" => sources.others_with_first(|others, first| first & !others),
+        "DIFF1" => sources.others_with_first(|others, first| others & !first),
+        "ANDOR" => sources.others_with_first(|others, first| first & others),
+        "ONE" => sources.one(),
+        // NOT, of a single one.
+        _ => sources.fold(3, |a, _| a).map(|bytes| bytes.iter().map(|byte| !byte).collect()),
+    }?;
     reply.int(longest as i64);
     if longest == 0 {
         txn.delete_with_event(target);
@@ -313,26 +349,6 @@ fn bitop(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         txn.event(EventClasses::STRING, "set", target.bytes);
     }
     Ok(())
-}
-
-impl Combine {
-    /// Combines the result with a further source, no longer than it, behind whose end stand zeros.
-    fn add(self, result: &mut [u8], bytes: &[u8]) {
-        /// A loop of its own for each operation, so that the compiler uses the processor's vectors.
-        #[inline(always)]
-        fn each(result: &mut [u8], bytes: &[u8], operation: impl Fn(u8, u8) -> u8) {
-            result.iter_mut().zip(bytes).for_each(|(a, b)| *a = operation(*a, *b));
-        }
-        match self {
-            Combine::And => {
-                each(result, bytes, |a, b| a & b);
-                result[bytes.len()..].fill(0);
-            }
-            Combine::Or => each(result, bytes, |a, b| a | b),
-            Combine::Xor => each(result, bytes, |a, b| a ^ b),
-            Combine::Not => {} // has one source
-        }
-    }
 }
 
 // ---- BITFIELD

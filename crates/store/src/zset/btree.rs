@@ -21,16 +21,19 @@ const INNER_MAX: usize = if cfg!(test) { 6 } else { 32 };
 const ROOM_MIN: usize = if cfg!(test) { 2 } else { LEAF_MAX / 8 };
 
 /// An ordered sequence of keys; see the module.
+#[derive(Clone)]
 pub struct CountedTree<K> {
     root: Node<K>,
     len: usize,
 }
 
+#[derive(Clone)]
 enum Node<K> {
     Leaf(Vec<K>),
     Inner(Vec<Child<K>>),
 }
 
+#[derive(Clone)]
 struct Child<K> {
     node: Node<K>,
     count: usize,

@@ -17,7 +17,7 @@ use crate::{
     hasher::hash,
     member::Members,
     table::{Item, Table},
-    timed::{TimedTable, members_expire},
+    timed::TimedTable,
 };
 use std::{
     alloc::{self, Layout},
@@ -123,7 +123,6 @@ impl Tree {
         if expire_at.is_none() {
             return self.times.as_mut()?.remove(member)?.1;
         }
-        members_expire();
         let times = self.times.get_or_insert_with(|| Box::new(TimedTable::new(Members::new())));
         times.set(member, b"", expire_at)?.1
     }
