@@ -8,6 +8,7 @@ use crate::acl;
 use crate::acl::log::Context;
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::Ctx;
+use crate::dialect::Dialect;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec;
@@ -446,7 +447,7 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
         let result = if self.needs_all { Err(Error::NeedsAllShards) } else { self.try_call(words, &mut writer) };
         if let Err(error) = result {
             writer.truncate(mark);
-            writer.error(&error.to_string());
+            writer.error(&self.dialect().says(error.to_string()));
             // What a run that will be undone comes to is no error.
             if error == Error::NeedsAllShards {
                 self.needs_all = true;
@@ -489,6 +490,10 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
         host.serve_others(self.ctx.worker);
         self.served_us = engine.clock.monotonic_us();
         if long.is_killed() || engine.ending.load(Relaxed) { Err(Interrupt::Kill) } else { Ok(()) }
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.ctx.worker.settings.dialect
     }
 
     fn acl_check(&mut self, words: &[&[u8]]) -> Option<bool> {

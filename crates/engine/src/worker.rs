@@ -8,6 +8,7 @@ mod mail;
 use crate::blocking::{Served, Timer};
 use crate::clients::ClientInfo;
 use crate::config::Settings;
+use crate::dialect::Dialect;
 use crate::durability::{Health, Lsn, Tellings};
 use crate::engine::Engine;
 use crate::eviction::Eviction;
@@ -260,6 +261,7 @@ impl Worker {
             rdb_compression: settings.rdbcompression,
             no_touch: false,
             keep_due: settings.import_mode,
+            past_expires: settings.dialect == Dialect::Valkey,
             see_due: false,
             scripted: false,
             named_keys_only: false,

@@ -348,6 +348,7 @@ fn id_to_list(word: &[u8]) -> Result<u64> {
 /// Reads a filter; numbers of clients as `id` says.
 fn parse_filter(ctx: &Ctx, words: &[&[u8]], id: fn(&[u8]) -> Result<u64>) -> Result<Filter> {
     let databases = ctx.worker.settings.databases as i64;
+    let id = ctx.worker.settings.dialect.choose(id, filter::positive_id);
     Filter::parse(&Surroundings { users: &ctx.worker.engine.acl, databases, id }, words)
 }
 
