@@ -124,8 +124,8 @@ impl Worker {
     fn make_room(&mut self) -> Room {
         let engine = self.engine.clone();
         let (max, workers) = (self.settings.maxmemory as i64, engine.worker_count() as i64);
-        // What slow replicas still have to get grows as keys are removed: it must not have more of them removed.
-        let used = || engine.platform.used_memory() as i64 - engine.replication.owed_bytes() as i64;
+        // What replicas and clients still have to be told grows as keys are removed: it must not have more of them removed.
+        let used = || engine.platform.used_memory() as i64 - engine.not_counted_for_eviction() as i64;
         let over = used() - max;
         if over <= 0 {
             let allowance = (-over / (2 * workers)).min(max / (100 * workers));
@@ -133,9 +133,9 @@ impl Worker {
             return Room::Enough;
         }
         self.eviction.look_again();
-        let Some(rule) = rule(self.settings.maxmemory_policy, self.settings.maxmemory_samples) else {
-            return Room::None;
-        };
+        // In import mode the source says which keys there are.
+        let policy = if self.settings.import_mode { Policy::NoEviction } else { self.settings.maxmemory_policy };
+        let Some(rule) = rule(policy, self.settings.maxmemory_samples) else { return Room::None };
         let limit_us = time_limit_us(self.settings.maxmemory_eviction_tenacity);
         let started_us = engine.clock.monotonic_us();
         let passed_us = || engine.clock.monotonic_us() - started_us;

@@ -102,6 +102,7 @@ fn server(ctx: &mut Ctx, text: &mut String) -> Result {
         "config_file": process.config_file,
         "io_threads_active": 0,
         "threads": process.threads,
+        "availability_zone": settings.availability_zone,
     );
     if !settings.bind.is_empty() && port != 0 {
         let _ = write!(text, "listener0:name=tcp");
@@ -212,7 +213,7 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
         "maxmemory_policy": policy,
         "mem_fragmentation_ratio": format_args!("{:.2}", rss as f64 / used.max(1) as f64),
         "mem_fragmentation_bytes": rss as i64 - used as i64,
-        "mem_not_counted_for_evict": engine.replication.owed_bytes(),
+        "mem_not_counted_for_evict": engine.not_counted_for_eviction(),
         "mem_replication_backlog": replication.min(settings.repl_backlog_size as usize),
         "mem_total_replication_buffers": replication,
         "mem_overhead_db_hashtable_rehashing": 0,

@@ -153,6 +153,9 @@ pub struct Session {
     pub reply: Writer,
     /// Bytes of `reply` already sent.
     pub written: usize,
+    /// Bytes of the room that `reply` takes which what it was told of other sessions' changes needed; see
+    /// [`Tracking::told_bytes`](crate::tracking::Tracking).
+    pub told_bytes: usize,
     /// Which of `reply` must not leave yet, in order of both `start` and `lsn`.
     pub holds: VecDeque<Hold>,
     /// The last transaction in the log that it made.
@@ -202,6 +205,7 @@ impl Session {
             needs: 0,
             reply: Writer::new(Protocol::Resp2),
             written: 0,
+            told_bytes: 0,
             holds: VecDeque::new(),
             made_lsn: 0,
             fed: 0,

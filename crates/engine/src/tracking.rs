@@ -64,6 +64,9 @@ pub struct Tracking {
     pub keys: AtomicUsize,
     /// Readers of keys remembered.
     pub items: AtomicUsize,
+    /// Bytes that sessions were told and have yet to take. They do not count for `maxmemory`: each key that goes makes more of
+    /// them, so that making room would never end.
+    pub told_bytes: AtomicUsize,
     /// Sessions with BCAST on each worker,
     broadcasting_on: Vec<AtomicUsize>,
     /// and on all.
@@ -79,6 +82,7 @@ impl Tracking {
             clients: AtomicUsize::new(0),
             keys: AtomicUsize::new(0),
             items: AtomicUsize::new(0),
+            told_bytes: AtomicUsize::new(0),
             broadcasting_on: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             broadcasting: AtomicUsize::new(0),
             prefixes: Mutex::default(),
@@ -431,10 +435,27 @@ impl Worker {
             return self.late.push(Message::OutOfDate { reader: id, what });
         };
         let mut output = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
+        let room = output.buf.capacity();
         tell(self, &mut session, &mut output, &what);
         session.reply = output;
+        self.note_told(&mut session, room);
         self.touch(at.slot);
         self.put_back(session);
+    }
+
+    /// Notes that a session was told something, for which its output, which had so much room, got more.
+    fn note_told(&self, session: &mut Session, room: usize) {
+        let more = session.reply.buf.capacity().saturating_sub(room);
+        session.told_bytes += more;
+        self.engine.tracking.told_bytes.fetch_add(more, Relaxed);
+    }
+
+    /// Notes that a session's output gave room back, or went with the session.
+    #[inline]
+    pub(crate) fn forget_told(engine: &Engine, session: &mut Session) {
+        let left = session.told_bytes.min(session.reply.buf.capacity());
+        engine.tracking.told_bytes.fetch_sub(session.told_bytes - left, Relaxed);
+        session.told_bytes = left;
     }
 
     /// Mail: another session redirects what it is told to this one.
@@ -446,7 +467,9 @@ impl Worker {
             return;
         };
         let subscribed = session.subscription_count != 0;
+        let room = session.reply.buf.capacity();
         write(&mut session.reply, subscribed, &what);
+        self.note_told(&mut session, room);
         self.touch(to.slot);
         self.put_back(session);
     }

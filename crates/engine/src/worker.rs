@@ -336,6 +336,8 @@ impl Worker {
         self.leave_pause(&session);
         exec::unwatch(self, &mut session);
         tracking::stop(self, &mut session);
+        session.reply.buf = Vec::new();
+        Worker::forget_told(&self.engine, &mut session);
         monitor::stop(self, &mut session);
         self.stop_following(&session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
@@ -387,6 +389,9 @@ impl Worker {
                 session.reply.buf = Vec::new();
             } else {
                 session.reply.buf.clear();
+            }
+            if session.told_bytes != 0 {
+                Worker::forget_told(&self.engine, session);
             }
         } else if session.written > 1 << 20 {
             session.reply.buf.drain(..session.written);
@@ -855,6 +860,7 @@ impl Worker {
             }
             if now_ms - session.info.active_ms.load(Relaxed) > QUIET_MS {
                 session.shrink_buffers();
+                Worker::forget_told(&self.engine, &mut session);
             }
             self.sessions[slot] = Some(session);
         }

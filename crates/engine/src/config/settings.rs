@@ -311,6 +311,8 @@ pub struct Settings {
     pub enable_module_command: Access,
     pub enable_protected_configs: Access,
     pub shutdown_timeout: u64,
+    /// Told by INFO, and unless empty by HELLO.
+    pub availability_zone: String,
     // Data.
     pub databases: usize,
     /// `*-max-listpack-*`, `set-max-intset-entries`, `stream-node-max-*`, `hll-sparse-max-bytes`.
@@ -433,6 +435,7 @@ impl Settings {
             enable_module_command: Access::No,
             enable_protected_configs: Access::No,
             shutdown_timeout: 0,
+            availability_zone: String::new(),
             databases: 0,
             limits: Limits::default(),
             hz: 0,

@@ -127,7 +127,7 @@ pub static TABLE: &[Row] = &[
     row("appendonly", YesNo, "yes").to(|s, v| s.appendonly = v.yes()),
     row("auto-aof-rewrite-min-size", ANY_SIZE, "67108864").to(|s, v| s.auto_aof_rewrite_min_size = v.size()),
     row("auto-aof-rewrite-percentage", Int(0, INT_MAX), "100").to(|s, v| s.auto_aof_rewrite_percentage = v.int() as u64),
-    row("availability-zone", Text, ""),
+    row("availability-zone", Text, "").to(|s, v| s.availability_zone = v.string()),
     row("backup-sealed-ttl", Int(0, i64::MAX), "0").to(|s, v| s.backup_sealed_ttl = v.int()),
     row("backupdirname", Text, "backupdir").to(|s, v| s.backupdirname = v.string()),
     row("bgsave_cpulist", Text, "").alias("bgsave-cpulist").immutable(),
