@@ -45,7 +45,8 @@ impl Settings {
 impl ClientInfo {
     /// Bytes that the client holds, about.
     pub fn memory(&self) -> usize {
-        let input = self.argument_bytes.load(Relaxed) + self.input_bytes.load(Relaxed);
+        let input =
+            self.argument_bytes.load(Relaxed) + self.input_bytes.load(Relaxed) + self.input_room.load(Relaxed);
         let buffers = input + self.output_bytes.load(Relaxed);
         let kept = self.queued_bytes.load(Relaxed) + self.kept_bytes.load(Relaxed);
         SESSION_BYTES + BUFFER_BYTES.max(buffers) + kept

@@ -55,6 +55,8 @@ pub struct ClientInfo {
     pub argument_bytes: AtomicUsize,
     /// Bytes of input behind those.
     pub input_bytes: AtomicUsize,
+    /// Bytes of room for the rest of a command that is not complete.
+    pub input_room: AtomicUsize,
     /// Bytes of unsent output.
     pub output_bytes: AtomicUsize,
     /// Bytes received and sent, and commands run, in all.
@@ -108,6 +110,7 @@ impl ClientInfo {
             counted: AtomicUsize::new(0),
             argument_bytes: AtomicUsize::new(0),
             input_bytes: AtomicUsize::new(0),
+            input_room: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             totals: Default::default(),
             killed: AtomicBool::new(false),

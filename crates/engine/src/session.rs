@@ -283,6 +283,8 @@ impl Session {
                 buffer.shrink_to_fit();
             }
         }
+        let room = if self.input.is_empty() { 0 } else { self.input.capacity() - self.input.len() };
+        self.info.input_room.store(room, Relaxed);
     }
 
     /// Uses another database.
