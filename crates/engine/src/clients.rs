@@ -59,6 +59,8 @@ pub struct ClientInfo {
     pub input_room: AtomicUsize,
     /// Bytes of unsent output.
     pub output_bytes: AtomicUsize,
+    /// Bytes that their buffer takes besides.
+    pub output_room: AtomicUsize,
     /// Bytes received and sent, and commands run, in all.
     pub totals: [AtomicU64; 3],
     /// Whether CLIENT KILL asked for its end.
@@ -112,6 +114,7 @@ impl ClientInfo {
             input_bytes: AtomicUsize::new(0),
             input_room: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            output_room: AtomicUsize::new(0),
             totals: Default::default(),
             killed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),

@@ -274,6 +274,14 @@ impl Session {
         watching
     }
 
+    /// Has others see how much output waits for the client, and what its buffer takes besides.
+    pub fn show_output(&self, bytes: usize) {
+        let unsent = self.reply.buf.len() - self.written;
+        let room = if unsent == 0 { 0 } else { self.reply.buf.capacity() - unsent };
+        self.info.output_bytes.store(bytes, Relaxed);
+        self.info.output_room.store(room, Relaxed);
+    }
+
     /// Gives back the memory that the buffers do not need.
     pub fn shrink_buffers(&mut self) {
         /// What is not worth the trouble.

@@ -378,7 +378,7 @@ impl Worker {
         self.stats().writes.add(1);
         let Some(session) = self.sessions.get_mut(slot).and_then(Option::as_mut) else { return };
         session.written += bytes;
-        session.info.output_bytes.store(session.reply.buf.len() - session.written, Relaxed);
+        session.show_output(session.reply.buf.len() - session.written);
         session.info.totals[1].fetch_add(bytes as u64, Relaxed);
         if session.written == session.reply.buf.len() {
             session.written = 0;
@@ -741,7 +741,7 @@ impl Worker {
     /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
     pub(crate) fn check_output(&mut self, session: &mut Session) {
         let (limit, pending) = self.output_limit(session);
-        session.info.output_bytes.store(pending, Relaxed);
+        session.show_output(pending);
         let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
         let mut cut = over(limit.hard_bytes);
         if over(limit.soft_bytes) {
