@@ -64,7 +64,7 @@ pub struct Tracking {
     pub keys: AtomicUsize,
     /// Readers of keys remembered.
     pub items: AtomicUsize,
-    /// Bytes that sessions were told and have yet to take. They do not count for `maxmemory`: each key that goes makes more of
+    /// Bytes that sessions are to be told, or were told and have yet to take. They do not count for `maxmemory`: each key that goes makes more of
     /// them, so that making room would never end.
     pub told_bytes: AtomicUsize,
     /// Sessions with BCAST on each worker,
@@ -304,6 +304,7 @@ fn post_invalid(worker: &mut Worker, txn: &mut Txn) {
                 worker.tracking.own.push(Some(vec![key.clone()]));
             }
             if !others.is_empty() {
+                tracking.told_bytes.fetch_add(key.len(), Relaxed);
                 let message = Message::Invalid { key: key.clone(), actor: *actor, readers: others };
                 engine.post(worker.index, group[0].worker as usize, message);
             }
@@ -382,6 +383,7 @@ pub fn trim(worker: &mut Worker) {
 impl Worker {
     /// Mail: a key that sessions of this worker read has changed.
     pub(crate) fn receive_invalid(&mut self, key: &Arc<[u8]>, actor: u64, readers: &[u64]) {
+        self.engine.tracking.told_bytes.fetch_sub(key.len(), Relaxed);
         for id in readers {
             let wants = |local: &Local| !(local.broadcast || local.noloop && actor == *id);
             if self.tracking.sessions.get(id).is_some_and(wants) {
