@@ -86,6 +86,11 @@ fn starts_says_so_and_ends_cleanly() {
     let (socket, pidfile, port) = (folder.path("socket"), folder.path("pid"), free_port());
     let options = ["--bind", "127.0.0.1", "--port", &port, "--threads", "2", "--unixsocket", &socket];
     let options = [&options[..], &["--unixsocketperm", "700", "--pidfile", &pidfile, "--save", ""]].concat();
+    // Only root may give a file to a group that is not its own.
+    use std::os::unix::fs::MetadataExt;
+    let own = std::fs::metadata(folder.path(".")).expect("a folder").gid();
+    let (name, number) = if own == 0 { ("daemon".to_string(), 1) } else { (own.to_string(), own) };
+    let options = [&options[..], &["--unixsocketgroup", &name]].concat();
     let mut server = starts(&folder, &options);
     let id = server.child.id();
     assert_eq!(std::fs::read_to_string(&pidfile).expect("a pid file"), format!("{id}\n"));
@@ -102,7 +107,8 @@ fn starts_says_so_and_ends_cleanly() {
     server.log.read_line(&mut server.start).expect("reads");
     assert!(server.start.ends_with("Ready to accept connections unix\n"), "{}", server.start);
     use std::os::unix::fs::PermissionsExt;
-    assert_eq!(std::fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o700);
+    let socket_file = std::fs::metadata(&socket).expect("a socket");
+    assert_eq!((socket_file.permissions().mode() & 0o777, socket_file.gid()), (0o700, number));
     let _tcp = TcpStream::connect(("127.0.0.1", port.parse().expect("a port"))).expect("connects");
     let _unix = UnixStream::connect(&socket).expect("connects");
     let rest = server.end(Signal::TERM);
@@ -197,6 +203,7 @@ fn says_why_it_does_not_start() {
         (&["--bind", "127.0.0.1", "--port", &port], "# Failed listening on port "),
         (&["--bind", "192.0.2.77", "--port", &port], "192.0.2.77:"),
         (&["--port", "0", "--unixsocket", "/nosuch/socket"], "Failed opening Unix socket: bind: No such file"),
+        (&["--port", "0", "--unixsocket", "socket", "--unixsocketgroup", "no such group"], "no group no such group"),
     ];
     for (arguments, text) in in_log {
         let (well, log, _) = fails(&folder, arguments);

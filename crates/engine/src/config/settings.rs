@@ -278,6 +278,8 @@ pub struct Settings {
     pub unixsocket: String,
     /// The permission bits; zero leaves them as the umask makes them.
     pub unixsocketperm: u32,
+    /// A group's name or number; empty for that of the process.
+    pub unixsocketgroup: String,
     pub tcp_backlog: u32,
     /// Seconds; zero turns keepalive off.
     pub tcp_keepalive: u32,
@@ -407,6 +409,7 @@ impl Settings {
             bind: Vec::new(),
             unixsocket: String::new(),
             unixsocketperm: 0,
+            unixsocketgroup: String::new(),
             tcp_backlog: 0,
             tcp_keepalive: 0,
             timeout: 0,

@@ -341,7 +341,7 @@ pub static TABLE: &[Row] = &[
     row("tls-session-caching", YesNo, "yes"),
     row("tracking-table-max-keys", Int(0, i64::MAX), "1000000").to(|s, v| s.tracking_table_max_keys = v.int() as usize),
     row("unixsocket", Text, "").immutable().to(|s, v| s.unixsocket = v.string()),
-    row("unixsocketgroup", Text, "").immutable(),
+    row("unixsocketgroup", Text, "").immutable().to(|s, v| s.unixsocketgroup = v.string()),
     row("unixsocketperm", Octal, "0").immutable().to(|s, v| if let Value::Octal(x) = v { s.unixsocketperm = *x }),
     row("use-exit-on-panic", YesNo, "no").hidden(),
     row("watchdog-period", Int(0, INT_MAX), "0").hidden(),
