@@ -314,6 +314,7 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "expired_subkeys": engine.total(|stats| stats.expired_fields.get()),
         "evicted_keys": engine.total(|stats| stats.evicted.get()),
         "evicted_clients": engine.total(|stats| stats.evicted_clients.get()),
+        "evicted_scripts": engine.total(|stats| stats.evicted_scripts.get()),
         "keyspace_hits": engine.total(|stats| stats.hits.get()),
         "keyspace_misses": engine.total(|stats| stats.misses.get()),
         "pubsub_channels": engine.pubsub.channels(Subscription::Channel).len(),

@@ -243,10 +243,16 @@ pub fn follow_flush(ctx: &mut Ctx) {
 
 /// Has the script compiled on this worker.
 pub fn prepare(ctx: &mut Ctx, sha: &Sha, body: &[u8]) -> Result {
+    /// Compiled scripts that may be there though the cache has let them go.
+    const SPARE: usize = 100;
+    let engine = ctx.engine();
     let interpreter = interpreter(ctx)?;
     let name = std::str::from_utf8(sha).unwrap_or_default();
     if interpreter.has(name) {
         return Ok(());
+    }
+    if interpreter.scripts() > engine.scripts.count() + SPARE {
+        interpreter.retain_scripts(|sha| engine.scripts.get(sha.as_bytes()).is_some());
     }
     interpreter.load(name, body).map_err(Error::owned)
 }

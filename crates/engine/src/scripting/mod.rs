@@ -376,6 +376,11 @@ impl Interpreter {
         self.libraries.retain(|&id, _| keep(id));
     }
 
+    /// Drops compiled scripts but those to keep, by SHA-1.
+    pub fn retain_scripts(&mut self, keep: impl Fn(&str) -> bool) {
+        self.scripts.retain(|sha, _| keep(sha));
+    }
+
     /// Drops one compiled script.
     pub fn forget(&mut self, sha: &str) {
         self.scripts.remove(sha);
