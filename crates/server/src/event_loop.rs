@@ -13,6 +13,7 @@
 //! hand-over but spreads by hash: with few long-lived connections, which is how Redis is used, one thread of four easily
 //! gets half of them.
 
+use crate::latch::Latch;
 use crate::listen::{Accepted, Listener};
 use crate::log;
 use crate::sessions::{Others, Sessions};
@@ -84,6 +85,8 @@ pub struct Shared {
     /// The configuration.
     pub config: Arc<ConfigHandle>,
     stopping: AtomicBool,
+    /// Open once nobody can connect any more.
+    deaf: Latch,
 }
 
 impl Shared {
@@ -155,7 +158,7 @@ pub fn event_loops(
         mailboxes.push(Arc::new(Mailbox { waker, woken, post, connections: AtomicUsize::new(0) }));
         polls.push(poll);
     }
-    let shared = Arc::new(Shared { mailboxes, config, stopping: AtomicBool::new(false) });
+    let shared = Arc::new(Shared { mailboxes, config, stopping: AtomicBool::new(false), deaf: Latch::default() });
     let make = |(index, poll): (usize, Poll)| EventLoop {
         index,
         config: ConfigReader::new(shared.config.clone()),
@@ -184,13 +187,31 @@ impl EventLoop {
         while !self.shared.is_stopping() {
             self.turn(sessions, true);
         }
+        self.stop_listening();
         sessions.settle();
         for slot in 0..self.conns.len() {
-            while self.conns[slot].as_ref().is_some_and(|c| c.writable) && !sessions.pending(slot).is_empty() {
+            while self.conns[slot].as_ref().is_some_and(|c| c.writable)
+                && sessions.fate(slot) != Fate::Close
+                && !sessions.pending(slot).is_empty()
+            {
                 self.flush(sessions, slot);
             }
             self.close(sessions, slot);
         }
+    }
+
+    /// Sees to it that who is cut off finds nobody listening: nothing is listened to before any loop closes its connections.
+    fn stop_listening(&self) {
+        /// For so long the other loops wait for the first one, which may be running a long command.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        if self.index == 0 {
+            // There may be other descriptors of the same sockets.
+            for listener in &self.listeners {
+                let _ = rustix::net::shutdown(&listener.fd, rustix::net::Shutdown::Both);
+            }
+            self.shared.deaf.open();
+        }
+        self.shared.deaf.wait(PATIENCE);
     }
 
     /// One turn; it sleeps only if `wait` says so and nothing is left to do.
@@ -439,6 +460,8 @@ impl EventLoop {
         let drained = written && !sessions.is_held(slot);
         let (readable, writable, ended) = (conn.readable && !conn.ended, conn.writable, conn.ended);
         match sessions.fate(slot) {
+            // At the end connections are closed last: see `stop_listening`.
+            Fate::Close if self.shared.is_stopping() => {}
             Fate::Close => self.close(sessions, slot),
             Fate::CloseAfterWrite if drained => self.close(sessions, slot),
             // What the client sent before it hung up is run, as it would be had no shard been busy.

@@ -7,6 +7,7 @@ mod disk;
 #[cfg(test)]
 mod echo;
 mod event_loop;
+mod latch;
 mod listen;
 mod log;
 mod maintenance;

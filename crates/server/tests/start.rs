@@ -139,6 +139,30 @@ fn a_script_without_end_does_not_keep_the_server_from_ending() {
 }
 
 #[test]
+fn who_was_cut_off_at_the_end_finds_nobody_listening() {
+    let folder = Folder::new("deaf");
+    let (port, socket) = (free_port(), folder.path("socket"));
+    let options = ["--bind", "127.0.0.1", "--port", &port, "--threads", "2", "--unixsocket", &socket];
+    let server = starts(&folder, &options);
+    let address = format!("127.0.0.1:{port}");
+    // One on each thread.
+    let mut clients = [0; 2].map(|_| TcpStream::connect(&address).expect("connects"));
+    for client in &mut clients {
+        client.write_all(b"PING\r\n").expect("sends");
+        client.read_exact(&mut [0; 7]).expect("an answer");
+    }
+    clients[1].write_all(b"SHUTDOWN NOSAVE\r\n").expect("sends");
+    for client in &mut clients {
+        assert!(matches!(client.read(&mut [0; 1]), Ok(0) | Err(_)));
+        assert!(TcpStream::connect(&address).is_err() && UnixStream::connect(&socket).is_err());
+    }
+    let mut rest = String::new();
+    let Running { mut child, mut log, .. } = server;
+    log.read_to_string(&mut rest).expect("reads");
+    assert!(child.wait().expect("ends").success(), "{rest}");
+}
+
+#[test]
 fn options_win_over_the_file_and_its_includes() {
     let folder = Folder::new("options");
     let wrong = free_port();
