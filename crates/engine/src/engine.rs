@@ -79,6 +79,10 @@ pub trait Platform: Send + Sync {
     fn in_background(&self, _name: &str, work: Box<dyn FnOnce() + Send>) {
         work();
     }
+    /// How many of the threads run workers at present; the others wait until there is more to do.
+    fn active_threads(&self) -> usize {
+        1
+    }
     /// Has this thread stand still: DEBUG SLEEP.
     fn stand_still(&self, _us: u64) {}
     /// Runs `work` on so many threads at once, and returns when all are done. Whoever has no threads runs it once.

@@ -75,6 +75,7 @@ fn server(ctx: &mut Ctx, text: &mut String) -> Result {
     let settings = &ctx.worker.settings;
     let now_us = engine.clock.unix_us();
     let up = (now_us - engine.started_us).max(0) / 1_000_000;
+    let active = engine.platform.active_threads();
     let port = if process.port != 0 { process.port } else { settings.port };
     lines!(text,
         "redis_version": REDIS_VERSION,
@@ -100,8 +101,9 @@ fn server(ctx: &mut Ctx, text: &mut String) -> Result {
         "lru_clock": (now_us / 1_000_000) & 0xff_ffff,
         "executable": process.executable,
         "config_file": process.config_file,
-        "io_threads_active": 0,
+        "io_threads_active": u8::from(active > 1),
         "threads": process.threads,
+        "threads_active": active,
         "availability_zone": settings.availability_zone,
     );
     if !settings.bind.is_empty() && port != 0 {

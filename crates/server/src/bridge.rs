@@ -40,7 +40,7 @@ impl Threads {
         kelda_store::hasher::set_seed([random(), random()]);
         let persistence = Persistence::new();
         let settings = config.settings();
-        let threads = shared.mailboxes.len();
+        let threads = shared.threads.len();
         let process = ProcessInfo {
             pid: std::process::id(),
             executable: std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default(),
@@ -159,6 +159,9 @@ impl Sessions for Worker {
     fn wake(&mut self) {
         Worker::wake(self);
     }
+    fn changed_thread(&mut self) {
+        Worker::changed_thread(self);
+    }
     fn next_timer_us(&self) -> Option<u64> {
         Worker::next_timer_us(self)
     }
@@ -267,6 +270,10 @@ impl Platform for Process {
         if std::thread::Builder::new().name(name.into()).spawn(move || run(&theirs)).is_err() {
             run(&work);
         }
+    }
+
+    fn active_threads(&self) -> usize {
+        self.shared.roster.plan().active()
     }
 
     fn stand_still(&self, us: u64) {
