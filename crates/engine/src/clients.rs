@@ -193,13 +193,17 @@ impl Clients {
         self.counted.fetch_add(change, Relaxed) + change
     }
 
-    /// Takes a client out.
-    pub fn remove(&self, id: u64) {
+    /// Takes a client out whose connection is closed.
+    pub fn remove(&self, info: &ClientInfo) {
+        self.leave(info.at.id);
+        info.killed.store(true, Relaxed);
+        self.recount(info, 0);
+    }
+
+    /// Lets nobody find a client any more that is about to be told that it may go.
+    pub fn leave(&self, id: u64) {
         let mut clients = self.lock();
-        if let Some(info) = clients.remove(&id) {
-            info.killed.store(true, Relaxed);
-            self.recount(&info, 0);
-        }
+        clients.remove(&id);
         self.count.store(clients.len(), Relaxed);
     }
 

@@ -346,7 +346,7 @@ impl Worker {
                 self.subscribers.remove(kind, &name, slot);
             }
         }
-        self.engine.clients.remove(session.at.id);
+        self.engine.clients.remove(&session.info);
         self.free.push(slot);
     }
 

@@ -393,6 +393,19 @@ fn a_script_that_has_written_is_not_killed() {
 }
 
 #[test]
+fn nobody_finds_a_client_that_was_told_that_it_may_go() {
+    let threads = Threads::new(2, &[]);
+    let mut other = threads.client(1);
+    for _ in 0..rounds(100) {
+        let mut client = threads.client(0);
+        let id = int(&client.say("CLIENT ID"));
+        assert_eq!(text(&client.say("QUIT")), "OK");
+        assert_eq!(text(&other.say(&format!("CLIENT LIST ID {id}"))), "");
+        assert_eq!(other.say(&format!("CLIENT KILL ID {id}")), Value::Int(0));
+    }
+}
+
+#[test]
 fn killed_clients_leave_while_blocked_or_executing() {
     let threads = Threads::new(2, &[("busy-reply-threshold", "0")]);
     let kill = |id: u64| {

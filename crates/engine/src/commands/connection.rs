@@ -62,6 +62,7 @@ pub static COMMANDS: &[Command] = &[
         summary: "Closes the connection.",
         run: Run::Session(|ctx, _, reply| {
             reply.ok();
+            ctx.worker.engine.clients.leave(ctx.session.at.id);
             ctx.session.fate = Fate::CloseAfterWrite;
             Ok(())
         }),

@@ -389,7 +389,12 @@ impl Interpreter {
     /// Drops all compiled scripts.
     pub fn flush(&mut self) {
         self.scripts.clear();
-        let _ = self.lua.gc_collect();
+        // Each collection has Lua make its table of strings half as long, at most.
+        let mut before = usize::MAX;
+        while self.lua.used_memory() < before {
+            before = self.lua.used_memory();
+            let _ = self.lua.gc_collect();
+        }
     }
 
     /// Bytes that Lua holds.
