@@ -103,15 +103,18 @@ impl<'e> FastPath<'e> {
             return false;
         }
         let hash = args.hash(at);
-        let Some(guard) = self.engine.keyspace.lock_one(shard_of(hash) as u16) else { return false };
-        if guard.has_waiters() {
-            return false;
-        }
         if !self.prepared {
             worker.prepare_context();
             self.prepared = true;
         }
+        // The guard goes into the transaction at once: looked at before, it would be written in parts and copied as a whole, for which
+        // the processor waits longer than it needs for the lock.
+        let Some(guard) = self.engine.keyspace.lock_one(shard_of(hash) as u16) else { return false };
         let mut txn = worker.transaction(guard, session.db);
+        if txn.has_waiters() {
+            worker.abandon(txn);
+            return false;
+        }
         let args = Args::with_hash(words, at, hash);
         let mark = reply.len();
         settle(&mut txn, command, &args);

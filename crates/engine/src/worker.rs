@@ -538,6 +538,12 @@ impl Worker {
         Txn::new(guard, db, self.now_us / 1000, cx)
     }
 
+    /// Ends a transaction in which nothing was done.
+    #[cold]
+    pub(crate) fn abandon(&mut self, txn: Txn) {
+        self.context = Some(txn.finish());
+    }
+
     #[cold]
     fn new_context(&mut self) -> Box<Context> {
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);

@@ -100,6 +100,12 @@ impl<'k> View<'k> {
         self.now_ms
     }
 
+    /// Whether somebody is blocked on a key of the shards.
+    #[inline]
+    pub fn has_waiters(&self) -> bool {
+        self.guard.has_waiters()
+    }
+
     /// The database in use.
     pub fn db(&self) -> u32 {
         self.db
