@@ -299,7 +299,7 @@ fn serve(worker: &mut Worker, txn: &mut Txn, ready: Key, waiter: &Arc<Waiter>, t
         Ok(Wait::Again { after_ms, .. }) => return Outcome::Waits(Some(after_ms)),
         Err(error) => {
             reply.truncate(0);
-            reply.error(&error.to_string());
+            reply.error(&worker.settings.dialect.says(error.to_string()));
             counter.add(1);
             stats::count_error(worker, &reply.buf, false);
         }

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::worker::{Fate, Worker};
 use std::cmp::Reverse;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What a connection takes besides its buffers, about.
 const SESSION_BYTES: usize = 1024;
@@ -45,8 +45,9 @@ impl Settings {
 impl ClientInfo {
     /// Bytes that the client holds, about.
     pub fn memory(&self) -> usize {
-        let input = self.argument_bytes.load(Relaxed) + self.input_bytes.load(Relaxed);
-        let buffers = input + self.output_bytes.load(Relaxed);
+        let sum = |figures: [&AtomicUsize; 3]| figures.iter().map(|figure| figure.load(Relaxed)).sum::<usize>();
+        let input = sum([&self.argument_bytes, &self.input_bytes, &self.input_room]);
+        let buffers = input + self.output_bytes.load(Relaxed) + self.output_room.load(Relaxed);
         let kept = self.queued_bytes.load(Relaxed) + self.kept_bytes.load(Relaxed);
         SESSION_BYTES + BUFFER_BYTES.max(buffers) + kept
     }

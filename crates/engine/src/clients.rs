@@ -55,8 +55,12 @@ pub struct ClientInfo {
     pub argument_bytes: AtomicUsize,
     /// Bytes of input behind those.
     pub input_bytes: AtomicUsize,
+    /// Bytes of room for the rest of a command that is not complete.
+    pub input_room: AtomicUsize,
     /// Bytes of unsent output.
     pub output_bytes: AtomicUsize,
+    /// Bytes that their buffer takes besides.
+    pub output_room: AtomicUsize,
     /// Bytes received and sent, and commands run, in all.
     pub totals: [AtomicU64; 3],
     /// Whether CLIENT KILL asked for its end.
@@ -108,7 +112,9 @@ impl ClientInfo {
             counted: AtomicUsize::new(0),
             argument_bytes: AtomicUsize::new(0),
             input_bytes: AtomicUsize::new(0),
+            input_room: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            output_room: AtomicUsize::new(0),
             totals: Default::default(),
             killed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
@@ -187,13 +193,17 @@ impl Clients {
         self.counted.fetch_add(change, Relaxed) + change
     }
 
-    /// Takes a client out.
-    pub fn remove(&self, id: u64) {
+    /// Takes a client out whose connection is closed.
+    pub fn remove(&self, info: &ClientInfo) {
+        self.leave(info.at.id);
+        info.killed.store(true, Relaxed);
+        self.recount(info, 0);
+    }
+
+    /// Lets nobody find a client any more that is about to be told that it may go.
+    pub fn leave(&self, id: u64) {
         let mut clients = self.lock();
-        if let Some(info) = clients.remove(&id) {
-            info.killed.store(true, Relaxed);
-            self.recount(&info, 0);
-        }
+        clients.remove(&id);
         self.count.store(clients.len(), Relaxed);
     }
 

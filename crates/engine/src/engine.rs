@@ -295,6 +295,11 @@ impl Engine {
         }
     }
 
+    /// Bytes of the memory in use that `maxmemory` does not concern: what replicas and clients with tracking have yet to take.
+    pub fn not_counted_for_eviction(&self) -> u64 {
+        self.replication.owed_bytes() + self.tracking.told_bytes.load(Relaxed) as u64
+    }
+
     /// Looks how much memory is in use; returns the most ever seen.
     pub fn note_memory(&self) -> usize {
         let used = self.platform.used_memory();

@@ -17,6 +17,9 @@ use kelda_store::txn::{Key, Order, Rule};
 /// Candidates that a worker keeps.
 const POOL: usize = 16;
 
+/// Keys that a worker removes before it looks again how much memory is in use.
+const KEYS_A_ROUND: usize = 8;
+
 /// A key that may go.
 struct Candidate {
     /// How gladly it is let go.
@@ -129,8 +132,8 @@ impl Worker {
     fn make_room(&mut self) -> Room {
         let engine = self.engine.clone();
         let (max, workers) = (self.settings.maxmemory as i64, engine.worker_count() as i64);
-        // What slow replicas still have to get grows as keys are removed: it must not have more of them removed.
-        let used = || engine.platform.used_memory() as i64 - engine.replication.owed_bytes() as i64;
+        // What replicas and clients still have to be told grows as keys are removed: it must not have more of them removed.
+        let used = || engine.platform.used_memory() as i64 - engine.not_counted_for_eviction() as i64;
         let over = used() - max;
         if over <= 0 {
             let allowance = (-over / (2 * workers)).min(max / (100 * workers));
@@ -138,9 +141,9 @@ impl Worker {
             return Room::Enough;
         }
         self.eviction.look_again();
-        let Some(rule) = rule(self.settings.maxmemory_policy, self.settings.maxmemory_samples) else {
-            return Room::None;
-        };
+        // In import mode the source says which keys there are.
+        let policy = if self.settings.import_mode { Policy::NoEviction } else { self.settings.maxmemory_policy };
+        let Some(rule) = rule(policy, self.settings.maxmemory_samples) else { return Room::None };
         let limit_us = time_limit_us(self.settings.maxmemory_eviction_tenacity);
         let started_us = engine.clock.monotonic_us();
         let passed_us = || engine.clock.monotonic_us() - started_us;
@@ -155,8 +158,11 @@ impl Worker {
             }
             // All workers do this at the same time, each its share.
             let mut share = (excess / workers).max(1);
-            let mut removed = 0u32;
-            while share > 0 {
+            // Only a few at a time: what goes has clients told, which makes this thread take memory that does not count.
+            for _ in 0..KEYS_A_ROUND {
+                if share <= 0 {
+                    break;
+                }
                 let before = engine.platform.allocated_here();
                 match self.evict_one(rule) {
                     Some(true) => {}
@@ -173,10 +179,6 @@ impl Worker {
                     }
                 }
                 share -= before - engine.platform.allocated_here();
-                removed += 1;
-                if removed.is_multiple_of(16) && passed_us() > limit_us {
-                    break 'rounds;
-                }
             }
             if passed_us() > limit_us {
                 break;

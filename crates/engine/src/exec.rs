@@ -11,6 +11,7 @@ use crate::acl::user::Reason;
 use crate::args::Args;
 use crate::blocking;
 use crate::command::{Flags, Reply, Run, Wait};
+use crate::config::BusyReplyScope;
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::hotkeys;
@@ -238,7 +239,7 @@ fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registere
         worker.stats().by_command[command.id].rejected.add(1);
     }
     let mark = reply.len();
-    let text = error.to_string();
+    let text = worker.settings.dialect.says(error.to_string());
     if command.is_some_and(|command| command.name == "exec") {
         // An EXEC that cannot run leaves no transaction behind.
         end_multi(worker, session);
@@ -271,12 +272,19 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
         return Err(Error::text("LOADING Redis is loading the dataset in memory"));
     }
+    if worker.settings.busy_reply_scope == BusyReplyScope::Everyone
+        && !command.flags.has(Flags::ALLOW_BUSY)
+        && worker.engine.busy_scripts.load(Relaxed) != 0
+    {
+        return Err(Error::text(worker.engine.running.busy()));
+    }
     if (session.monitors || session.replica)
         && (command.writes || command.flags.has(Flags::READONLY) || command.flags.has(Flags::MAY_REPLICATE))
     {
         return Err(Error::text("ERR Replica can't interact with the keyspace"));
     }
-    if session.multi.is_some() && command.flags.has(Flags::NO_MULTI) {
+    let barred = command.flags.has(Flags::NO_MULTI) || worker.settings.dialect.bars_from_multi(&command.name);
+    if session.multi.is_some() && barred {
         return Err(Error::text("ERR Command not allowed inside a transaction"));
     }
     if command.flags.has(Flags::DENYOOM) {
@@ -448,7 +456,7 @@ fn dispatch(
         Err(error) => {
             reply.truncate(mark);
             note_bad_data(worker, &error);
-            reply.error(&error.to_string());
+            reply.error(&worker.settings.dialect.says(error.to_string()));
             Flow::Next
         }
     }
@@ -459,13 +467,13 @@ fn busy(worker: &mut Worker, session: &mut Session, reply: &mut Reply) -> Flow {
     if worker.engine.busy_scripts.load(Relaxed) == 0 {
         return Flow::Again;
     }
-    let text = worker.engine.running.busy();
+    let text = worker.settings.dialect.says(worker.engine.running.busy());
     // Of the commands that reach for keys only EXEC runs within MULTI.
     if session.multi.is_some() {
         end_multi(worker, session);
         reply.error(&format!("EXECABORT Transaction discarded because of: {text}"));
     } else {
-        reply.error(text);
+        reply.error(&text);
     }
     Flow::Next
 }

@@ -52,6 +52,7 @@ impl<'e> FastPath<'e> {
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
+            && engine.busy_scripts.load(Relaxed) == 0
             && engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
             && engine.saves.check(settings).is_ok()

@@ -105,6 +105,7 @@ fn server(ctx: &mut Ctx, text: &mut String) -> Result {
         "io_threads_active": u8::from(active > 1),
         "threads": process.threads,
         "threads_active": active,
+        "availability_zone": settings.availability_zone,
     );
     if !settings.bind.is_empty() && port != 0 {
         let _ = write!(text, "listener0:name=tcp");
@@ -236,7 +237,7 @@ fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
         "rss_overhead_bytes": 0,
         "mem_fragmentation_ratio": format_args!("{ratio:.2}"),
         "mem_fragmentation_bytes": unused,
-        "mem_not_counted_for_evict": figures.replicas,
+        "mem_not_counted_for_evict": engine.not_counted_for_eviction(),
         "mem_replication_backlog": figures.backlog,
         "mem_total_replication_buffers": figures.backlog + figures.replicas,
         "mem_replicas_repl_buffer": figures.replicas,
@@ -347,6 +348,7 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "expire_cycle_cpu_milliseconds": engine.total(|stats| stats.expiry_us.get()) / 1000,
         "evicted_keys": engine.total(|stats| stats.evicted.get()),
         "evicted_clients": engine.total(|stats| stats.evicted_clients.get()),
+        "evicted_scripts": engine.total(|stats| stats.evicted_scripts.get()),
         "keyspace_hits": engine.total(|stats| stats.hits.get()),
         "keyspace_misses": engine.total(|stats| stats.misses.get()),
         "pubsub_channels": engine.pubsub.channels(Subscription::Channel).len(),

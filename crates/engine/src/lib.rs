@@ -13,6 +13,7 @@ pub mod command;
 pub mod commands;
 pub mod config;
 pub mod ctx;
+pub mod dialect;
 pub mod durability;
 pub mod engine;
 pub mod error;

@@ -19,7 +19,7 @@ use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::session::Session;
 use feed::Feed;
 use kelda_store::txn::Changes;
-pub(crate) use link::Announced;
+pub(crate) use link::{Announced, Parts};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -143,6 +143,8 @@ pub(crate) struct Group {
     pub marked: bool,
     /// The version of RDB.
     pub rdb_version: u16,
+    /// What it holds.
+    pub parts: Parts,
 }
 
 /// A snapshot on its way to replicas.
@@ -612,6 +614,7 @@ impl Replica {
         Group {
             marked: self.announced.eof && settings.repl_diskless_sync,
             rdb_version: self.announced.rdb_version(settings),
+            parts: self.announced.parts,
         }
     }
 }

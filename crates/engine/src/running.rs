@@ -8,6 +8,7 @@ use crate::acl;
 use crate::acl::log::Context;
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::Ctx;
+use crate::dialect::Dialect;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec;
@@ -242,10 +243,16 @@ pub fn follow_flush(ctx: &mut Ctx) {
 
 /// Has the script compiled on this worker.
 pub fn prepare(ctx: &mut Ctx, sha: &Sha, body: &[u8]) -> Result {
+    /// Compiled scripts that may be there though the cache has let them go.
+    const SPARE: usize = 100;
+    let engine = ctx.engine();
     let interpreter = interpreter(ctx)?;
     let name = std::str::from_utf8(sha).unwrap_or_default();
     if interpreter.has(name) {
         return Ok(());
+    }
+    if interpreter.scripts() > engine.scripts.count() + SPARE {
+        interpreter.retain_scripts(|sha| engine.scripts.get(sha.as_bytes()).is_some());
     }
     interpreter.load(name, body).map_err(Error::owned)
 }
@@ -446,7 +453,7 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
         let result = if self.needs_all { Err(Error::NeedsAllShards) } else { self.try_call(words, &mut writer) };
         if let Err(error) = result {
             writer.truncate(mark);
-            writer.error(&error.to_string());
+            writer.error(&self.dialect().says(error.to_string()));
             // What a run that will be undone comes to is no error.
             if error == Error::NeedsAllShards {
                 self.needs_all = true;
@@ -489,6 +496,10 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
         host.serve_others(self.ctx.worker);
         self.served_us = engine.clock.monotonic_us();
         if long.is_killed() || engine.ending.load(Relaxed) { Err(Interrupt::Kill) } else { Ok(()) }
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.ctx.worker.settings.dialect
     }
 
     fn acl_check(&mut self, words: &[&[u8]]) -> Option<bool> {

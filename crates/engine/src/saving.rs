@@ -75,7 +75,8 @@ impl Default for History {
 
 /// A job that has its instant.
 struct Begun {
-    snapshot: Snapshot,
+    /// `None` for one without keys.
+    snapshot: Option<Snapshot>,
     /// Changes up to the instant, since the server started.
     dirty: u64,
     /// The libraries of FUNCTION at the instant.
@@ -198,7 +199,7 @@ impl Saves {
             (Some(Job { kind: Kind::Rdb, .. }), _) => Err(IN_PROGRESS),
             (None, Some(txn)) => {
                 let snapshot = txn.begin_snapshot(preparation, piece(&settings));
-                let begun = Box::new(begin(engine, snapshot, settings, None));
+                let begun = Box::new(begin(engine, Some(snapshot), settings, None));
                 self.put(engine, &mut state, Kind::Rdb, Some(begun));
                 Ok("Background saving started")
             }
@@ -301,7 +302,7 @@ impl Saves {
 
     fn put(&self, engine: &Engine, state: &mut State, kind: Kind, begun: Option<Box<Begun>>) {
         let since_us = engine.clock.monotonic_us();
-        let progress = begun.as_ref().map(|begun| tracked(&begun.snapshot));
+        let progress = begun.as_ref().and_then(|begun| begun.snapshot.as_ref()).map(tracked);
         state.job = Some(Job { kind, since_us, begun, taken: false, progress, cancelled: false });
         let history = state.history(kind);
         history.count += 1;
@@ -584,17 +585,22 @@ impl Saves {
             _ => None,
         };
         let snapshot = Snapshot::begin(preparation, &mut guard, piece(&settings));
-        let begun = begin(engine, snapshot, settings, rotation);
+        let begun = begin(engine, Some(snapshot), settings, rotation);
         drop(guard);
         if let Some(job) = &mut self.lock().job {
-            job.progress = Some(tracked(&begun.snapshot));
+            job.progress = begun.snapshot.as_ref().map(tracked);
         }
         Ok(begun)
     }
 
     /// Writes a snapshot to its end. Its length in bytes.
     fn write(&self, engine: &Engine, begun: Begun, mut file: io::Result<Box<dyn Target + '_>>) -> io::Result<u64> {
-        let Begun { mut snapshot, libraries, rotation, .. } = begun;
+        let Begun { snapshot, libraries, rotation, .. } = begun;
+        let Some(mut snapshot) = snapshot else {
+            let mut file = file?;
+            put_head(file.writer(), engine, rotation.is_some(), &libraries, &[]);
+            return file.finish();
+        };
         match &mut file {
             Ok(file) => put_head(file.writer(), engine, rotation.is_some(), &libraries, snapshot.sizes()),
             Err(_) => snapshot.progress().abandon(),
@@ -711,7 +717,7 @@ fn tracked(snapshot: &Snapshot) -> (Progress, usize) {
 }
 
 /// What belongs to the instant of a snapshot that was just begun: every shard is still held.
-fn begin(engine: &Engine, snapshot: Snapshot, settings: Arc<Settings>, rotation: Option<Rotation>) -> Begun {
+fn begin(engine: &Engine, snapshot: Option<Snapshot>, settings: Arc<Settings>, rotation: Option<Rotation>) -> Begun {
     let libraries = engine.functions.current().iter().map(|library| library.code.clone()).collect();
     let dirty = engine.total(|stats| stats.dirty.get());
     Begun { snapshot, dirty, libraries, settings, rotation }

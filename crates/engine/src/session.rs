@@ -155,6 +155,9 @@ pub struct Session {
     pub reply: Writer,
     /// Bytes of `reply` already sent.
     pub written: usize,
+    /// Bytes of the room that `reply` takes which what it was told of other sessions' changes needed; see
+    /// [`Tracking::told_bytes`](crate::tracking::Tracking).
+    pub told_bytes: usize,
     /// Which of `reply` must not leave yet, in order of both `start` and `lsn`.
     pub holds: VecDeque<Hold>,
     /// The last transaction in the log that it made.
@@ -204,6 +207,7 @@ impl Session {
             needs: 0,
             reply: Writer::new(Protocol::Resp2),
             written: 0,
+            told_bytes: 0,
             holds: VecDeque::new(),
             made_lsn: 0,
             fed: 0,
@@ -276,6 +280,14 @@ impl Session {
         watching
     }
 
+    /// Has others see how much output waits for the client, and what its buffer takes besides.
+    pub fn show_output(&self, bytes: usize) {
+        let unsent = self.reply.buf.len() - self.written;
+        let room = if unsent == 0 { 0 } else { self.reply.buf.capacity() - unsent };
+        self.info.output_bytes.store(bytes, Relaxed);
+        self.info.output_room.store(room, Relaxed);
+    }
+
     /// Gives back the memory that the buffers do not need.
     pub fn shrink_buffers(&mut self) {
         /// What is not worth the trouble.
@@ -285,6 +297,8 @@ impl Session {
                 buffer.shrink_to_fit();
             }
         }
+        let room = if self.input.is_empty() { 0 } else { self.input.capacity() - self.input.len() };
+        self.info.input_room.store(room, Relaxed);
     }
 
     /// Uses another database.

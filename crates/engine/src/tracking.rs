@@ -64,6 +64,9 @@ pub struct Tracking {
     pub keys: AtomicUsize,
     /// Readers of keys remembered.
     pub items: AtomicUsize,
+    /// Bytes that sessions are to be told, or were told and have yet to take. They do not count for `maxmemory`: each key that goes makes more of
+    /// them, so that making room would never end.
+    pub told_bytes: AtomicUsize,
     /// Sessions with BCAST on each worker,
     broadcasting_on: Vec<AtomicUsize>,
     /// and on all.
@@ -79,6 +82,7 @@ impl Tracking {
             clients: AtomicUsize::new(0),
             keys: AtomicUsize::new(0),
             items: AtomicUsize::new(0),
+            told_bytes: AtomicUsize::new(0),
             broadcasting_on: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             broadcasting: AtomicUsize::new(0),
             prefixes: Mutex::default(),
@@ -300,6 +304,7 @@ fn post_invalid(worker: &mut Worker, txn: &mut Txn) {
                 worker.tracking.own.push(Some(vec![key.clone()]));
             }
             if !others.is_empty() {
+                tracking.told_bytes.fetch_add(key.len(), Relaxed);
                 let message = Message::Invalid { key: key.clone(), actor: *actor, readers: others };
                 engine.post(worker.index, group[0].worker as usize, message);
             }
@@ -378,6 +383,7 @@ pub fn trim(worker: &mut Worker) {
 impl Worker {
     /// Mail: a key that sessions of this worker read has changed.
     pub(crate) fn receive_invalid(&mut self, key: &Arc<[u8]>, actor: u64, readers: &[u64]) {
+        self.engine.tracking.told_bytes.fetch_sub(key.len(), Relaxed);
         for id in readers {
             let wants = |local: &Local| !(local.broadcast || local.noloop && actor == *id);
             if self.tracking.sessions.get(id).is_some_and(wants) {
@@ -431,10 +437,27 @@ impl Worker {
             return self.late.push(Message::OutOfDate { reader: id, what });
         };
         let mut output = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
+        let room = output.buf.capacity();
         tell(self, &mut session, &mut output, &what);
         session.reply = output;
+        self.note_told(&mut session, room);
         self.touch(at.slot);
         self.put_back(session);
+    }
+
+    /// Notes that a session was told something, for which its output, which had so much room, got more.
+    fn note_told(&self, session: &mut Session, room: usize) {
+        let more = session.reply.buf.capacity().saturating_sub(room);
+        session.told_bytes += more;
+        self.engine.tracking.told_bytes.fetch_add(more, Relaxed);
+    }
+
+    /// Notes that a session's output gave room back, or went with the session.
+    #[inline]
+    pub(crate) fn forget_told(engine: &Engine, session: &mut Session) {
+        let left = session.told_bytes.min(session.reply.buf.capacity());
+        engine.tracking.told_bytes.fetch_sub(session.told_bytes - left, Relaxed);
+        session.told_bytes = left;
     }
 
     /// Mail: another session redirects what it is told to this one.
@@ -446,7 +469,9 @@ impl Worker {
             return;
         };
         let subscribed = session.subscription_count != 0;
+        let room = session.reply.buf.capacity();
         write(&mut session.reply, subscribed, &what);
+        self.note_told(&mut session, room);
         self.touch(to.slot);
         self.put_back(session);
     }

@@ -8,6 +8,7 @@ mod mail;
 use crate::blocking::{Served, Timer};
 use crate::clients::ClientInfo;
 use crate::config::Settings;
+use crate::dialect::Dialect;
 use crate::durability::{Health, Lsn, Tellings};
 use crate::engine::Engine;
 use crate::eviction::Eviction;
@@ -267,6 +268,7 @@ impl Worker {
             rdb_compression: settings.rdbcompression,
             no_touch: false,
             keep_due: settings.import_mode,
+            past_expires: settings.dialect == Dialect::Valkey,
             see_due: false,
             scripted: false,
             named_keys_only: false,
@@ -341,6 +343,8 @@ impl Worker {
         self.leave_pause(&session);
         exec::unwatch(self, &mut session);
         tracking::stop(self, &mut session);
+        session.reply.buf = Vec::new();
+        Worker::forget_told(&self.engine, &mut session);
         monitor::stop(self, &mut session);
         self.stop_following(&session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
@@ -349,7 +353,7 @@ impl Worker {
                 self.subscribers.remove(kind, &name, slot);
             }
         }
-        self.engine.clients.remove(session.at.id);
+        self.engine.clients.remove(&session.info);
         self.free.push(slot);
     }
 
@@ -381,7 +385,7 @@ impl Worker {
         self.stats().writes.add(1);
         let Some(session) = self.sessions.get_mut(slot).and_then(Option::as_mut) else { return };
         session.written += bytes;
-        session.info.output_bytes.store(session.reply.buf.len() - session.written, Relaxed);
+        session.show_output(session.reply.buf.len() - session.written);
         session.info.totals[1].fetch_add(bytes as u64, Relaxed);
         if session.written == session.reply.buf.len() {
             session.written = 0;
@@ -392,6 +396,9 @@ impl Worker {
                 session.reply.buf = Vec::new();
             } else {
                 session.reply.buf.clear();
+            }
+            if session.told_bytes != 0 {
+                Worker::forget_told(&self.engine, session);
             }
         } else if session.written > 1 << 20 {
             session.reply.buf.drain(..session.written);
@@ -747,7 +754,7 @@ impl Worker {
     /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
     pub(crate) fn check_output(&mut self, session: &mut Session) {
         let (limit, pending) = self.output_limit(session);
-        session.info.output_bytes.store(pending, Relaxed);
+        session.show_output(pending);
         let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
         let mut cut = over(limit.hard_bytes);
         if over(limit.soft_bytes) {
@@ -868,6 +875,7 @@ impl Worker {
             }
             if now_ms - session.info.active_ms.load(Relaxed) > QUIET_MS {
                 session.shrink_buffers();
+                Worker::forget_told(&self.engine, &mut session);
             }
             self.sessions[slot] = Some(session);
         }

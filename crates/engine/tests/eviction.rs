@@ -151,3 +151,42 @@ fn a_lower_limit_is_reached_without_a_command() {
     console.turn();
     assert_eq!(console.ask("a", "DBSIZE"), ":9");
 }
+
+#[test]
+fn in_import_mode_nothing_goes_by_itself() {
+    let mut console = room_for(3, "allkeys-lru");
+    for line in ["SET a v", "SET b v", "CONFIG SET import-mode yes", "CLIENT IMPORT-SOURCE ON"] {
+        assert_eq!(console.ask("a", line), "+OK");
+    }
+    console.ask("a", "CONFIG SET maxmemory 1");
+    assert_eq!(console.ask("a", "SET c v"), "-OOM command not allowed when used memory > 'maxmemory'.");
+    assert_eq!(number(&mut console, "DBSIZE"), 2);
+    console.ask("a", "CLIENT IMPORT-SOURCE OFF");
+    console.ask("a", "CONFIG SET import-mode no");
+    assert_eq!(number(&mut console, "DBSIZE"), 0);
+}
+
+#[test]
+fn what_clients_have_yet_to_be_told_does_not_count() {
+    let name = "k".repeat(2000);
+    let mut console = room_for(4, "noeviction");
+    console.ask("listener", "HELLO 3");
+    console.ask("listener", "CLIENT TRACKING ON");
+    for key in 0..4 {
+        console.ask("a", &format!("SET {name}{key} v"));
+        console.ask("listener", &format!("GET {name}{key}"));
+    }
+    let not_counted =
+        |console: &mut Console| stat(console, "mem_not_counted_for_evict").parse::<usize>().expect("a number");
+    assert_eq!(not_counted(&mut console), 0);
+    console.ask("a", "CONFIG SET maxmemory-policy allkeys-lru");
+    console.ask("a", &format!("CONFIG SET maxmemory {}", 2 * KEY_BYTES));
+    assert_eq!(stat(&mut console, "evicted_keys"), "3");
+    // What the client was told of three keys lies in its output, until it takes it.
+    assert!(not_counted(&mut console) >= 3 * name.len());
+    assert_eq!(String::from_utf8_lossy(&console.raw("listener")).matches("invalidate").count(), 3);
+    assert!(not_counted(&mut console) <= 64 << 10, "only room that the session keeps");
+    console.advance_ms(5_000);
+    console.ask("a", "PING");
+    assert_eq!(not_counted(&mut console), 0);
+}

@@ -353,6 +353,28 @@ fn replconf_says_what_is_wrong() {
     assert_eq!(scene.fed("b"), "");
 }
 
+#[test]
+fn a_snapshot_has_the_parts_that_were_asked_for() {
+    let mut scene = Scene::new(&[]);
+    let code = "#!lua name=l\nredis.register_function('f', function() return 1 end)";
+    let line = format!("FUNCTION LOAD \"{}\"", code.replace('\n', "\\n"));
+    assert_eq!(scene.console.ask("a", &line), "$1 l");
+    scene.console.check("SET a 1 => +OK");
+    let library = |rdb: &[u8]| rdb.windows(code.len()).any(|bytes| bytes == code.as_bytes());
+    for (filter, has_keys, has_library) in [(None, 1, true), (Some("functions"), 0, true), (Some("''"), 0, false)] {
+        let name = filter.unwrap_or("all");
+        assert_eq!(scene.console.ask(name, "REPLCONF rdb-only 1"), "+OK");
+        if let Some(filter) = filter {
+            assert_eq!(scene.console.ask(name, &format!("REPLCONF rdb-filter-only {filter}")), "+OK");
+        }
+        let rdb = scene.sync(name);
+        assert_eq!((keys(&rdb), library(&rdb)), (has_keys, has_library), "{name}");
+    }
+    // Nothing of it stays: another snapshot is whole.
+    scene.console.check("SET b 1 => +OK");
+    assert_eq!(keys(&scene.sync("last")), 2);
+}
+
 /// Random commands, in several databases, in transactions and scripts, with keys that expire, while a follower reads. A second
 /// engine that runs the feed has the same in the end.
 #[test]

@@ -319,6 +319,45 @@ fn a_long_script_holds_up_only_who_needs_its_keys() {
     assert_eq!(text(&threads.client(1).say("SCRIPT KILL")), "NOTBUSY No scripts in execution right now.");
 }
 
+/// Asks until the answer is BUSY.
+fn ask_until_busy(client: &mut Client, line: &str) {
+    while !text(&client.say(line)).starts_with("BUSY Redis is busy") {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn everyone_is_told_of_a_long_script_where_that_is_asked_for() {
+    let threads = Threads::new(2, &[("busy-reply-threshold", "10"), ("busy-reply-scope", "everyone")]);
+    let mut queued = threads.client(1);
+    for line in ["WATCH other", "MULTI", "SET other 1"] {
+        queued.say(line);
+    }
+    let mut scripted = threads.client(0);
+    scripted.send(&["EVAL", "while true do end", "1", "mine"]);
+    wait_for_long_script(&threads);
+    for worker in 0..2 {
+        let mut client = threads.client(worker);
+        ask_until_busy(&mut client, "PING");
+        for line in ["GET other", "SET other 2", "CONFIG GET port", "EVAL 'return 1' 0", "INFO", "CLIENT LIST"] {
+            assert!(text(&client.say(line)).starts_with("BUSY"), "{line}");
+        }
+        assert_eq!(text(&client.say("NOSUCH")), "ERR unknown command 'NOSUCH', with args beginning with: ");
+        // What Redis lets through.
+        for line in ["SELECT 1", "MULTI"] {
+            assert_eq!(text(&client.say(line)), "OK", "{line}");
+        }
+        assert!(text(&client.say("GET other")).starts_with("BUSY"));
+        assert!(text(&client.say("EXEC")).starts_with("EXECABORT Transaction discarded because of: BUSY"));
+        assert_eq!(text(&client.say("RESET")), "RESET");
+    }
+    assert!(text(&queued.say("EXEC")).starts_with("EXECABORT Transaction discarded because of: BUSY"));
+    assert_eq!(text(&threads.client(1).say("SCRIPT KILL")), "OK");
+    assert!(text(&scripted.receive().expect("open")).contains("Script killed by user"));
+    assert_eq!(text(&threads.client(0).say("PING")), "PONG");
+    assert_eq!(queued.say("GET other"), Value::Null);
+}
+
 #[test]
 fn a_transaction_with_a_script_waits_whole_for_the_interpreter() {
     let threads = Threads::new(2, &[("busy-reply-threshold", "0")]);
@@ -351,6 +390,19 @@ fn a_script_that_has_written_is_not_killed() {
     assert!(answer.starts_with("UNKILLABLE") || answer.starts_with("NOTBUSY"), "{answer}");
     assert_eq!(scripted.receive(), Some(Value::Int(1)));
     assert_eq!(text(&threads.client(1).say("GET mine")), "whole");
+}
+
+#[test]
+fn nobody_finds_a_client_that_was_told_that_it_may_go() {
+    let threads = Threads::new(2, &[]);
+    let mut other = threads.client(1);
+    for _ in 0..rounds(100) {
+        let mut client = threads.client(0);
+        let id = int(&client.say("CLIENT ID"));
+        assert_eq!(text(&client.say("QUIT")), "OK");
+        assert_eq!(text(&other.say(&format!("CLIENT LIST ID {id}"))), "");
+        assert_eq!(other.say(&format!("CLIENT KILL ID {id}")), Value::Int(0));
+    }
 }
 
 #[test]

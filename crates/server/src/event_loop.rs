@@ -14,6 +14,7 @@
 //! gets half of them.
 
 use crate::driver::{Driver, Reach, Readiness, Source};
+use crate::latch::Latch;
 use crate::listen::{Accepted, Listener};
 use crate::log;
 use crate::roster::Roster;
@@ -106,6 +107,8 @@ pub struct Shared {
     /// Which threads drive the loops.
     pub roster: Roster,
     stopping: AtomicBool,
+    /// Open once nobody can connect any more.
+    deaf: Latch,
 }
 
 impl Shared {
@@ -197,7 +200,14 @@ pub fn event_loops(
     };
     let mailboxes = (0..threads).map(mailbox).collect();
     let roster = Roster::new(threads);
-    let shared = Arc::new(Shared { mailboxes, threads: reaches, config, roster, stopping: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        mailboxes,
+        threads: reaches,
+        config,
+        roster,
+        stopping: AtomicBool::new(false),
+        deaf: Latch::default(),
+    });
     let make = |index| EventLoop {
         index,
         config: ConfigReader::new(shared.config.clone()),
@@ -222,13 +232,31 @@ pub fn event_loops(
 impl EventLoop {
     /// Sends what can be sent at once and closes every connection.
     pub fn end<S: Sessions>(&mut self, sessions: &mut S) {
+        self.stop_listening();
         sessions.settle();
         for slot in 0..self.conns.len() {
-            while self.conns[slot].as_ref().is_some_and(|c| c.writable) && !sessions.pending(slot).is_empty() {
+            while self.conns[slot].as_ref().is_some_and(|c| c.writable)
+                && sessions.fate(slot) != Fate::Close
+                && !sessions.pending(slot).is_empty()
+            {
                 self.flush(sessions, slot);
             }
             self.close(sessions, slot);
         }
+    }
+
+    /// Sees to it that who is cut off finds nobody listening: nothing is listened to before any loop closes its connections.
+    fn stop_listening(&self) {
+        /// For so long the other loops wait for the first one, which may be running a long command.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        if self.index == 0 {
+            // There may be other descriptors of the same sockets.
+            for listener in &self.listeners {
+                let _ = rustix::net::shutdown(&listener.fd, rustix::net::Shutdown::Both);
+            }
+            self.shared.deaf.open();
+        }
+        self.shared.deaf.wait(PATIENCE);
     }
 
     /// The thread with which this loop's sockets are registered.
@@ -521,6 +549,8 @@ impl EventLoop {
         let drained = written && !sessions.is_held(slot);
         let (readable, writable, ended) = (conn.readable && !conn.ended, conn.writable, conn.ended);
         match sessions.fate(slot) {
+            // At the end connections are closed last: see `stop_listening`.
+            Fate::Close if self.shared.is_stopping() => {}
             Fate::Close => self.close(sessions, slot),
             Fate::CloseAfterWrite if drained => self.close(sessions, slot),
             // What the client sent before it hung up is run, as it would be had no shard been busy.

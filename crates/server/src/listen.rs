@@ -112,6 +112,9 @@ pub fn listen_unix(settings: &Settings) -> Result<Option<Listener>, String> {
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(Path::new(path))?)?;
         socket.listen(settings.tcp_backlog.min(i32::MAX as u32) as i32)?;
+        if !settings.unixsocketgroup.is_empty() {
+            std::os::unix::fs::chown(path, None, Some(group_number(&settings.unixsocketgroup)?))?;
+        }
         if settings.unixsocketperm != 0 {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.unixsocketperm))?;
@@ -119,6 +122,17 @@ pub fn listen_unix(settings: &Settings) -> Result<Option<Listener>, String> {
         Ok(Listener { fd: socket.into(), path: Some(path.clone()) })
     };
     open().map(Some).map_err(|error| format!("Failed opening Unix socket: bind: {}", reason(&error)))
+}
+
+/// The number of a group of this machine, or the number that it is called by.
+fn group_number(name: &str) -> io::Result<u32> {
+    let groups = std::fs::read_to_string("/etc/group")?;
+    let named = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    let number = groups.lines().find_map(named).or_else(|| name.parse().ok());
+    number.ok_or_else(|| io::Error::other(format!("no group {name}")))
 }
 
 impl Listener {

@@ -9,6 +9,7 @@ mod driver;
 mod echo;
 mod event_loop;
 mod gauge;
+mod latch;
 mod listen;
 mod log;
 mod maintenance;

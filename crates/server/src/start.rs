@@ -3,6 +3,7 @@
 use crate::cli::{self, Request};
 use crate::driver::Driver;
 use crate::event_loop::{EventLoop, Shared, event_loops};
+use crate::latch::Latch;
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
 use crate::maintenance;
@@ -20,7 +21,7 @@ use signal_hook::iterator::Signals;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// The version, from Cargo.
@@ -305,26 +306,6 @@ fn load<M: MakeSessions>(made: &M, stopping: &(dyn Fn() -> bool + Sync)) -> Resu
         let thread = thread.spawn_scoped(scope, || made.start(stopping)).map_err(|error| error.to_string())?;
         thread.join().unwrap_or_else(|_| Err("loading has failed for a reason that the lines above tell".into()))
     })
-}
-
-/// What the loops wait for, for a while.
-#[derive(Default)]
-struct Latch {
-    is_open: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Latch {
-    fn open(&self) {
-        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.opened.notify_all();
-    }
-
-    fn wait(&self, at_most: Duration) {
-        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whether it was opened or the time is over, the loop begins.
-        drop(self.opened.wait_timeout_while(is_open, at_most, |is_open| !*is_open));
-    }
 }
 
 /// For so long the loops wait for the data before they take connections, so that who connects to a server with little of it

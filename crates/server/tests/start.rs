@@ -86,6 +86,11 @@ fn starts_says_so_and_ends_cleanly() {
     let (socket, pidfile, port) = (folder.path("socket"), folder.path("pid"), free_port());
     let options = ["--bind", "127.0.0.1", "--port", &port, "--threads", "2", "--unixsocket", &socket];
     let options = [&options[..], &["--unixsocketperm", "700", "--pidfile", &pidfile, "--save", ""]].concat();
+    // Only root may give a file to a group that is not its own.
+    use std::os::unix::fs::MetadataExt;
+    let own = std::fs::metadata(folder.path(".")).expect("a folder").gid();
+    let (name, number) = if own == 0 { ("daemon".to_string(), 1) } else { (own.to_string(), own) };
+    let options = [&options[..], &["--unixsocketgroup", &name]].concat();
     let mut server = starts(&folder, &options);
     let id = server.child.id();
     assert_eq!(std::fs::read_to_string(&pidfile).expect("a pid file"), format!("{id}\n"));
@@ -102,7 +107,8 @@ fn starts_says_so_and_ends_cleanly() {
     server.log.read_line(&mut server.start).expect("reads");
     assert!(server.start.ends_with("Ready to accept connections unix\n"), "{}", server.start);
     use std::os::unix::fs::PermissionsExt;
-    assert_eq!(std::fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o700);
+    let socket_file = std::fs::metadata(&socket).expect("a socket");
+    assert_eq!((socket_file.permissions().mode() & 0o777, socket_file.gid()), (0o700, number));
     let _tcp = TcpStream::connect(("127.0.0.1", port.parse().expect("a port"))).expect("connects");
     let _unix = UnixStream::connect(&socket).expect("connects");
     let rest = server.end(Signal::TERM);
@@ -130,6 +136,30 @@ fn a_script_without_end_does_not_keep_the_server_from_ending() {
     }
     let log = server.end(Signal::TERM);
     assert!(log.contains("ready to exit"), "{log}");
+}
+
+#[test]
+fn who_was_cut_off_at_the_end_finds_nobody_listening() {
+    let folder = Folder::new("deaf");
+    let (port, socket) = (free_port(), folder.path("socket"));
+    let options = ["--bind", "127.0.0.1", "--port", &port, "--threads", "2", "--unixsocket", &socket];
+    let server = starts(&folder, &options);
+    let address = format!("127.0.0.1:{port}");
+    // One on each thread.
+    let mut clients = [0; 2].map(|_| TcpStream::connect(&address).expect("connects"));
+    for client in &mut clients {
+        client.write_all(b"PING\r\n").expect("sends");
+        client.read_exact(&mut [0; 7]).expect("an answer");
+    }
+    clients[1].write_all(b"SHUTDOWN NOSAVE\r\n").expect("sends");
+    for client in &mut clients {
+        assert!(matches!(client.read(&mut [0; 1]), Ok(0) | Err(_)));
+        assert!(TcpStream::connect(&address).is_err() && UnixStream::connect(&socket).is_err());
+    }
+    let mut rest = String::new();
+    let Running { mut child, mut log, .. } = server;
+    log.read_to_string(&mut rest).expect("reads");
+    assert!(child.wait().expect("ends").success(), "{rest}");
 }
 
 #[test]
@@ -197,6 +227,7 @@ fn says_why_it_does_not_start() {
         (&["--bind", "127.0.0.1", "--port", &port], "# Failed listening on port "),
         (&["--bind", "192.0.2.77", "--port", &port], "192.0.2.77:"),
         (&["--port", "0", "--unixsocket", "/nosuch/socket"], "Failed opening Unix socket: bind: No such file"),
+        (&["--port", "0", "--unixsocket", "socket", "--unixsocketgroup", "no such group"], "no group no such group"),
     ];
     for (arguments, text) in in_log {
         let (well, log, _) = fails(&folder, arguments);

@@ -306,7 +306,7 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
     let listed = if output > CHUNK_BYTES { output } else { 0 };
     format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} \
-         watch={} qbuf={input} qbuf-free=0 argv-mem={} multi-mem={} rbs={output} rbp={output} obl={output} oll={} omem={} tot-mem={} \
+         watch={} qbuf={input} qbuf-free={} argv-mem={} multi-mem={} rbs={output} rbp={output} obl={output} oll={} omem={} tot-mem={} \
          events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={net_in} \
          tot-net-out={net_out} tot-cmds={commands}",
         info.at.id,
@@ -320,6 +320,7 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
         info.db.load(Relaxed),
         info.queued.load(Relaxed),
         info.watched.load(Relaxed),
+        info.input_room.load(Relaxed),
         info.argument_bytes.load(Relaxed),
         info.queued_bytes.load(Relaxed),
         listed.div_ceil(CHUNK_BYTES),
@@ -348,6 +349,7 @@ fn id_to_list(word: &[u8]) -> Result<u64> {
 /// Reads a filter; numbers of clients as `id` says.
 fn parse_filter(ctx: &Ctx, words: &[&[u8]], id: fn(&[u8]) -> Result<u64>) -> Result<Filter> {
     let databases = ctx.worker.settings.databases as i64;
+    let id = ctx.worker.settings.dialect.choose(id, filter::positive_id);
     Filter::parse(&Surroundings { users: &ctx.worker.engine.acl, databases, id }, words)
 }
 

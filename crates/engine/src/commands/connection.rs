@@ -62,6 +62,7 @@ pub static COMMANDS: &[Command] = &[
         summary: "Closes the connection.",
         run: Run::Session(|ctx, _, reply| {
             reply.ok();
+            ctx.worker.engine.clients.leave(ctx.session.at.id);
             ctx.session.fate = Fate::CloseAfterWrite;
             Ok(())
         }),
@@ -240,7 +241,8 @@ fn hello(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     if let Some(protocol) = protocol {
         speak(ctx, reply, protocol);
     }
-    reply.map(7);
+    let zone = &ctx.worker.settings.availability_zone;
+    reply.map(7 + usize::from(!zone.is_empty()));
     reply.bulk(b"server");
     reply.bulk(b"redis");
     reply.bulk(b"version");
@@ -255,5 +257,9 @@ fn hello(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     reply.bulk(b"master");
     reply.bulk(b"modules");
     reply.array(0);
+    if !zone.is_empty() {
+        reply.bulk(b"availability_zone");
+        reply.bulk(zone.as_bytes());
+    }
     Ok(())
 }

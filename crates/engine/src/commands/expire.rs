@@ -140,7 +140,15 @@ pub(super) fn set_or_delete(txn: &mut Txn, key: Key, at: i64) {
     // In import mode the source says when a key goes.
     if at <= txn.now() && !txn.cx.env.keep_due {
         // Valkey counts it among `expired_keys`; Redis does not.
-        txn.cx().expired += u64::from(txn.delete_with_event_as(key, Removal::Due));
+        if txn.delete_as(key, Removal::Due) {
+            let (class, event) = if txn.cx.env.past_expires {
+                (EventClasses::EXPIRED, "expired")
+            } else {
+                (EventClasses::GENERIC, "del")
+            };
+            txn.event(class, event, key.bytes);
+            txn.cx().expired += 1;
+        }
     } else {
         txn.set_expiry(key, Some(at));
         txn.event(EventClasses::GENERIC, "expire", key.bytes);

@@ -6,6 +6,7 @@ use crate::blocking;
 use crate::command::{Command, Flags, Group, Reply};
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
+use crate::replication::Parts;
 use crate::session::LogWait;
 use kelda_resp::number;
 
@@ -171,10 +172,9 @@ fn replconf(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
                 1 => true,
                 _ => return Err(Error::text("ERR value is out of range, value must between 0 and 1")),
             };
-        } else if args.is(at, "rdb-filter-only") && !value.is_empty() {
-            let text = String::from_utf8_lossy(value);
-            return Err(Error::owned(format!("ERR Unsupported rdb-filter-only option: {text}")));
-        } else if !args.is(at, "rdb-filter-only") {
+        } else if args.is(at, "rdb-filter-only") {
+            announced.parts = Parts::named(value)?;
+        } else {
             let option = String::from_utf8_lossy(&args[at]).into_owned();
             return Err(Error::owned(format!("ERR Unrecognized REPLCONF option: {option}")));
         }

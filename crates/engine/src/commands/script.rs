@@ -203,8 +203,8 @@ enum Asked<'a> {
 
 /// The script that this thread ran last, if it is still in the cache.
 fn last(ctx: &Ctx) -> Option<Rc<LastScript>> {
-    let generation = ctx.worker.engine.scripts.generation();
-    ctx.worker.last_script.clone().filter(|last| last.generation == generation)
+    let losses = ctx.worker.engine.scripts.losses();
+    ctx.worker.last_script.clone().filter(|last| last.losses == losses)
 }
 
 fn run(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, script: Asked, read_only: bool) -> Result {
@@ -217,9 +217,12 @@ fn run(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, script: Ask
         Asked::Other(sha, body) => {
             let (flags, _) = shebang::parse(body).map_err(Error::owned)?;
             running::prepare(ctx, &sha, body)?;
-            let generation = ctx.worker.engine.scripts.generation();
-            let body = ctx.worker.engine.scripts.add(sha, body);
-            let script = Rc::new(LastScript { sha, body, flags, generation });
+            let scripts = &ctx.worker.engine.scripts;
+            let before = ctx.worker.last_script.as_ref().map(|last| &last.sha);
+            let losses = scripts.losses();
+            let (body, gone) = scripts.note_use(sha, body, before);
+            ctx.worker.stats().evicted_scripts.add(gone);
+            let script = Rc::new(LastScript { sha, body, flags, losses });
             ctx.worker.last_script = Some(script.clone());
             script
         }
@@ -231,7 +234,7 @@ fn run(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, script: Ask
 fn load(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let sha = ScriptCache::sha(&args[2]);
     running::prepare(ctx, &sha, &args[2])?;
-    ctx.worker.engine.scripts.add(sha, &args[2]);
+    ctx.worker.engine.scripts.keep(sha, &args[2]);
     reply.bulk(&sha);
     Ok(())
 }

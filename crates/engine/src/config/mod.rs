@@ -16,8 +16,8 @@ mod value;
 
 pub use handle::{ConfigHandle, ConfigReader, Effects, NoEffects};
 pub use settings::{
-    Access, AppendFsync, KeyspaceEvents, LogLevel, MaxmemoryPolicy, MemoryLimit, OomScore, OutputLimit, OutputLimits,
-    SavePoint, Settings,
+    Access, AppendFsync, BusyReplyScope, KeyspaceEvents, LogLevel, MaxmemoryPolicy, MemoryLimit, OomScore, OutputLimit,
+    OutputLimits, SavePoint, Settings,
 };
 pub use value::{Reason, memory};
 

@@ -3,6 +3,7 @@
 //! Plain data, derived from the values of the table's rows (`table.rs` says which row fills which field). It is never
 //! changed in place by its readers: they hold an `Arc` of one version and take the next when the version moves.
 
+use crate::dialect::Dialect;
 use kelda_store::Limits;
 
 /// An enumeration whose variants are the words of a directive, in the order in which error texts list them.
@@ -91,6 +92,15 @@ words! {
         Relative = "relative",
         /// As they are.
         Absolute = "absolute",
+    }
+}
+words! {
+    /// `busy-reply-scope`: who is answered BUSY while a script is over its time.
+    BusyReplyScope {
+        /// Whoever needs what the script holds.
+        Touched = "touched",
+        /// Everyone, as Redis does, but for the commands that it lets through.
+        Everyone = "everyone",
     }
 }
 words! {
@@ -268,6 +278,8 @@ pub struct Settings {
     pub unixsocket: String,
     /// The permission bits; zero leaves them as the umask makes them.
     pub unixsocketperm: u32,
+    /// A group's name or number; empty for that of the process.
+    pub unixsocketgroup: String,
     pub tcp_backlog: u32,
     /// Seconds; zero turns keepalive off.
     pub tcp_keepalive: u32,
@@ -303,6 +315,8 @@ pub struct Settings {
     pub enable_module_command: Access,
     pub enable_protected_configs: Access,
     pub shutdown_timeout: u64,
+    /// Told by INFO, and unless empty by HELLO.
+    pub availability_zone: String,
     // Data.
     pub databases: usize,
     /// `*-max-listpack-*`, `set-max-intset-entries`, `stream-node-max-*`, `hll-sparse-max-bytes`.
@@ -352,6 +366,10 @@ pub struct Settings {
     // Scripts and observation.
     /// Milliseconds that a script may run before others are answered BUSY; zero for ever. Also `lua-time-limit`.
     pub busy_reply_threshold: u64,
+    /// Our own directive.
+    pub busy_reply_scope: BusyReplyScope,
+    /// `extended-redis-compatibility`.
+    pub dialect: Dialect,
     /// Microseconds; negative turns the log off.
     pub slowlog_log_slower_than: i64,
     pub slowlog_max_len: usize,
@@ -393,6 +411,7 @@ impl Settings {
             bind: Vec::new(),
             unixsocket: String::new(),
             unixsocketperm: 0,
+            unixsocketgroup: String::new(),
             tcp_backlog: 0,
             tcp_keepalive: 0,
             timeout: 0,
@@ -422,6 +441,7 @@ impl Settings {
             enable_module_command: Access::No,
             enable_protected_configs: Access::No,
             shutdown_timeout: 0,
+            availability_zone: String::new(),
             databases: 0,
             limits: Limits::default(),
             hz: 0,
@@ -459,6 +479,8 @@ impl Settings {
             auto_aof_rewrite_min_size: 0,
             key_load_delay_us: 0,
             busy_reply_threshold: 0,
+            busy_reply_scope: BusyReplyScope::Touched,
+            dialect: Dialect::Redis,
             slowlog_log_slower_than: 0,
             slowlog_max_len: 0,
             commandlog_request_larger_than: 0,

@@ -5,12 +5,13 @@
 //! fork, jemalloc, replication's tuning, modules and the like).
 //!
 //! Names, kinds, bounds and defaults are those of Redis 7.0.15, with what Valkey 9.1.2 adds; where they differ,
-//! the default is Redis's and the bounds are the wider ones. `threads`, `rdb-version` and `log-archive-…` are
-//! our own, `backup…` and a few that are accepted without effect those of Redis 8.
+//! the default is Redis's and the bounds are the wider ones. `threads`, `rdb-version`, `busy-reply-scope` and
+//! `log-archive-…` are our own, `backup…` and a few that are accepted without effect those of Redis 8.
 
-use super::settings::{Access, AppendFsync, LogLevel, MaxmemoryPolicy, OomScore, Settings};
+use super::settings::{Access, AppendFsync, BusyReplyScope, LogLevel, MaxmemoryPolicy, OomScore, Settings};
 use super::value::Kind::{self, *};
 use super::value::Value;
+use crate::dialect::Dialect;
 
 /// When a directive may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,13 +127,14 @@ pub static TABLE: &[Row] = &[
     row("appendonly", YesNo, "yes").to(|s, v| s.appendonly = v.yes()),
     row("auto-aof-rewrite-min-size", ANY_SIZE, "67108864").to(|s, v| s.auto_aof_rewrite_min_size = v.size()),
     row("auto-aof-rewrite-percentage", Int(0, INT_MAX), "100").to(|s, v| s.auto_aof_rewrite_percentage = v.int() as u64),
-    row("availability-zone", Text, ""),
+    row("availability-zone", Text, "").to(|s, v| s.availability_zone = v.string()),
     row("backup-sealed-ttl", Int(0, i64::MAX), "0").to(|s, v| s.backup_sealed_ttl = v.int()),
     row("backupdirname", Text, "backupdir").to(|s, v| s.backupdirname = v.string()),
     row("bgsave_cpulist", Text, "").alias("bgsave-cpulist").immutable(),
     row("bind", Addresses, "* -::*").to(|s, v| if let Value::Addresses(x) = v { s.bind = x.clone() }),
     row("bind-source-addr", Text, ""),
     row("bio_cpulist", Text, "").alias("bio-cpulist").immutable(),
+    row("busy-reply-scope", Choice(BusyReplyScope::WORDS), "touched").to(|s, v| s.busy_reply_scope = BusyReplyScope::from_word(v.word()).unwrap_or(s.busy_reply_scope)),
     row("busy-reply-threshold", Int(0, i64::MAX), "5000").alias("lua-time-limit").to(|s, v| s.busy_reply_threshold = v.int() as u64),
     row("client-default-resp", Int(2, 3), "2").immutable().hidden(),
     row("client-output-buffer-limit", OutputLimits, "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60").to(|s, v| if let Value::OutputLimits(x) = v { s.client_output_buffer_limit = *x }),
@@ -190,7 +192,7 @@ pub static TABLE: &[Row] = &[
     row("enable-debug-command", Choice(Access::WORDS), "no").immutable().to(|s, v| s.enable_debug_command = Access::from_word(v.word()).unwrap_or(s.enable_debug_command)),
     row("enable-module-command", Choice(Access::WORDS), "no").immutable().to(|s, v| s.enable_module_command = Access::from_word(v.word()).unwrap_or(s.enable_module_command)),
     row("enable-protected-configs", Choice(Access::WORDS), "no").immutable().to(|s, v| s.enable_protected_configs = Access::from_word(v.word()).unwrap_or(s.enable_protected_configs)),
-    row("extended-redis-compatibility", YesNo, "no"),
+    row("extended-redis-compatibility", YesNo, "yes").to(|s, v| s.dialect = if v.yes() { Dialect::Redis } else { Dialect::Valkey }),
     row("hash-max-listpack-entries", Int(0, i64::MAX), "512").alias("hash-max-ziplist-entries").to(|s, v| s.limits.hash_entries_max = v.int() as usize),
     row("hash-max-listpack-value", ANY_SIZE, "64").alias("hash-max-ziplist-value").to(|s, v| s.limits.hash_value_bytes_max = v.size() as usize),
     row("hash-seed", Text, "").immutable(),
@@ -339,7 +341,7 @@ pub static TABLE: &[Row] = &[
     row("tls-session-caching", YesNo, "yes"),
     row("tracking-table-max-keys", Int(0, i64::MAX), "1000000").to(|s, v| s.tracking_table_max_keys = v.int() as usize),
     row("unixsocket", Text, "").immutable().to(|s, v| s.unixsocket = v.string()),
-    row("unixsocketgroup", Text, "").immutable(),
+    row("unixsocketgroup", Text, "").immutable().to(|s, v| s.unixsocketgroup = v.string()),
     row("unixsocketperm", Octal, "0").immutable().to(|s, v| if let Value::Octal(x) = v { s.unixsocketperm = *x }),
     row("use-exit-on-panic", YesNo, "no").hidden(),
     row("watchdog-period", Int(0, INT_MAX), "0").hidden(),

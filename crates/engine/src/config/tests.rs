@@ -61,7 +61,14 @@ fn settings_hold_the_defaults() {
 fn defaults_are_those_of_the_oracles() {
     // Where and how the oracle was started; and that data is kept in a log.
     let elsewhere = ["dir", "port", "pidfile", "save", "appendonly"];
-    let of_redis = ["hash-seed", "hide-user-data-from-log", "syslog-ident", "maxmemory-samples", "repl-backlog-size"];
+    let of_redis = [
+        "extended-redis-compatibility",
+        "hash-seed",
+        "hide-user-data-from-log",
+        "syslog-ident",
+        "maxmemory-samples",
+        "repl-backlog-size",
+    ];
     let config = Config::default();
     let all = config.get(&["*"]);
     for (oracle, text) in

@@ -38,6 +38,9 @@ impl Scratch {
     fn keep_words(&mut self, mut words: Vec<&[u8]>) {
         /// Words for which memory is kept.
         const KEEP: usize = 4 * BATCH;
+        if self.spans.capacity() > KEEP {
+            self.spans = Vec::new();
+        }
         words.clear();
         if words.capacity() <= KEEP {
             self.words = words.into_iter().map(|_| Default::default()).collect();
@@ -59,6 +62,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     // What is being run is no longer waiting: CLIENT LIST shows its own connection's buffer as empty.
     session.info.input_bytes.store(0, Relaxed);
     session.info.argument_bytes.store(0, Relaxed);
+    session.info.input_room.store(0, Relaxed);
     session.reply.most = worker.longest_output(session);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
     let mut scratch = std::mem::take(&mut worker.scratch);
@@ -228,6 +232,7 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     let parsed = session.parser.parsed_bytes().min(input.len());
     info.argument_bytes.store(parsed, Relaxed);
     info.input_bytes.store(input.len() - parsed, Relaxed);
+    info.input_room.store(if input.is_empty() { 0 } else { input.capacity() - input.len() }, Relaxed);
     info.active_ms.store(worker.now_ms(), Relaxed);
     let stats = worker.stats();
     stats.input_bytes.add(consumed as u64);

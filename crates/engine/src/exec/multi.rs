@@ -118,7 +118,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
     if ctx.session.restricted
         && let Err(error) = check_user_again(ctx.worker, ctx.session, command, words)
     {
-        reply.error(&error.to_string());
+        reply.error(&ctx.worker.settings.dialect.says(error.to_string()));
         count_error(ctx.worker, &reply.buf[mark..], false);
         return;
     }
@@ -127,7 +127,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
     if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
         reply.truncate(mark);
         note_bad_data(ctx.worker, &error);
-        reply.error(&error.to_string());
+        reply.error(&ctx.worker.settings.dialect.says(error.to_string()));
     }
     if let Some(since_us) = timed {
         hotkeys::note(ctx.worker, command, words, since_us, reply.len().saturating_sub(mark));

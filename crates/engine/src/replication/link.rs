@@ -2,6 +2,7 @@
 
 use super::Answer;
 use crate::config::{OutputLimit, Settings};
+use crate::error::{Error, Result};
 use crate::mailbox::Audience;
 use crate::session::{LogWait, Session};
 use crate::worker::Worker;
@@ -9,6 +10,39 @@ use kelda_resp::Writer;
 use kelda_store::txn::Txn;
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// The parts of a snapshot that a session wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parts {
+    /// The keys.
+    pub keys: bool,
+    /// The libraries of FUNCTION.
+    pub functions: bool,
+}
+
+impl Parts {
+    /// Those that REPLCONF rdb-filter-only names, between blanks.
+    ///
+    /// # Errors
+    /// A name that is not known. The keys have none.
+    pub fn named(filter: &[u8]) -> Result<Parts> {
+        let mut parts = Parts { keys: false, functions: false };
+        for name in filter.split(u8::is_ascii_whitespace).filter(|name| !name.is_empty()) {
+            if !name.eq_ignore_ascii_case(b"functions") {
+                let name = String::from_utf8_lossy(name);
+                return Err(Error::owned(format!("ERR Unsupported rdb-filter-only option: {name}")));
+            }
+            parts.functions = true;
+        }
+        Ok(parts)
+    }
+}
+
+impl Default for Parts {
+    fn default() -> Parts {
+        Parts { keys: true, functions: true }
+    }
+}
 
 /// What a session said with REPLCONF before it asked to follow.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +57,8 @@ pub(crate) struct Announced {
     pub psync2: bool,
     /// Whether it wants a snapshot and nothing else.
     pub rdb_only: bool,
+    /// What it wants of a snapshot.
+    pub parts: Parts,
     /// The main part of its version; only Valkey says so, since version 8.
     pub version: u32,
 }

@@ -80,14 +80,17 @@ impl Saves {
         let asked = settings.clone();
         settings.rdb_version = group.rdb_version;
         let settings = Arc::new(settings);
-        let preparation = self.prepare(engine, &settings);
+        let preparation = group.parts.keys.then(|| self.prepare(engine, &settings));
         let mut guard = self.lock_all(engine)?;
         let Some(transfer) = engine.replication.begin(&asked, group) else { return Ok(()) };
-        let snapshot = Snapshot::begin(preparation, &mut guard, piece(&settings));
-        let begun = begin(engine, snapshot, settings, None);
+        let snapshot = preparation.map(|preparation| Snapshot::begin(preparation, &mut guard, piece(&settings)));
+        let mut begun = begin(engine, snapshot, settings, None);
         drop(guard);
+        if !group.parts.functions {
+            begun.libraries.clear();
+        }
         if let Some(job) = &mut self.lock().job {
-            job.progress = Some(tracked(&begun.snapshot));
+            job.progress = begun.snapshot.as_ref().map(tracked);
         }
         let result = self.transfer(engine, disk, begun, group, &transfer);
         engine.replication.finish(engine, &transfer, result.is_ok());

@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use super::number;
 use super::reply::Simple;
 use super::{Interrupt, ScriptHost};
+use crate::dialect::Dialect;
 
 /// Lua instructions between two calls of [`ScriptHost::poll`]: some 100 µs of plain Lua, about 1 ms of a loop of commands.
 const POLL_EVERY: c_int = 20_000;
@@ -77,6 +78,11 @@ pub(super) fn with_host<R>(f: impl FnOnce(&mut dyn ScriptHost) -> R) -> Option<R
     let result = f(unsafe { pointer.as_mut() });
     HOST.set(Some(pointer));
     Some(result)
+}
+
+/// In whose words errors are.
+pub(super) fn dialect() -> Dialect {
+    with_host(|host| host.dialect()).unwrap_or_default()
 }
 
 /// Chooses the protocol of the replies that `redis.call` hands to the script.
@@ -375,12 +381,12 @@ type Arguments<'a> = SmallVec<[&'a [u8]; 16]>;
 ///
 /// # Safety
 /// `state` must be live. The slices point into Lua strings that stay on Lua's stack, and into `f`'s caller's scratch.
-unsafe fn with_arguments<R>(state: *mut lua_State, f: impl FnOnce(&[&[u8]]) -> R) -> Result<R, &'static [u8]> {
+unsafe fn with_arguments<R>(state: *mut lua_State, f: impl FnOnce(&[&[u8]]) -> R) -> Result<R, &'static str> {
     // SAFETY: indexes are within the stack's top; `lua_tolstring` is called on strings only, so it neither converts nor raises.
     unsafe {
         let count = ffi::lua_gettop(state);
         if count == 0 {
-            return Err(b"ERR Please specify at least one argument for this redis lib call");
+            return Err("ERR Please specify at least one argument for this redis lib call");
         }
         let mut numbers: SmallVec<[number::Text; 4]> = SmallVec::new();
         for index in 1..=count {
@@ -388,7 +394,7 @@ unsafe fn with_arguments<R>(state: *mut lua_State, f: impl FnOnce(&[&[u8]]) -> R
                 ffi::LUA_TSTRING => {}
                 ffi::LUA_TNUMBER => numbers.push(number::argument(ffi::lua_tonumber(state, index))),
                 _ => {
-                    return Err(b"ERR Lua redis lib command arguments must be strings or integers");
+                    return Err("ERR Lua redis lib command arguments must be strings or integers");
                 }
             }
         }
@@ -433,7 +439,7 @@ unsafe fn command(state: *mut lua_State) -> bool {
     };
     if let Err(text) = refused {
         reply.push(b'-');
-        reply.extend_from_slice(text);
+        reply.extend_from_slice(dialect().says(text).as_bytes());
         reply.extend_from_slice(b"\r\n");
     }
     let is_error = reply.first() == Some(&b'-');
@@ -462,15 +468,15 @@ unsafe extern "C-unwind" fn acl_check(state: *mut lua_State) -> c_int {
     // SAFETY: called by Lua with a live state; the answers are plain values by the time anything can raise.
     unsafe {
         let answer = with_arguments(state, |arguments| with_host(|host| host.acl_check(arguments)));
-        let text: &[u8] = match answer {
+        let text = match answer {
             Ok(Some(Some(allowed))) => {
                 ffi::lua_pushboolean(state, c_int::from(allowed));
                 return 1;
             }
-            Ok(_) => b"ERR Invalid command passed to redis.acl_check_cmd()",
+            Ok(_) => "ERR Invalid command passed to redis.acl_check_cmd()",
             Err(text) => text,
         };
-        push_field_table(state, c"err", text);
+        push_field_table(state, c"err", dialect().says(text).as_bytes());
         ffi::lua_error(state)
     }
 }

@@ -32,6 +32,7 @@ use mlua::{Function, Lua, Table, Value};
 
 use self::current_host::{Ended, Entry, Guard, Handover, Kept, Place};
 use self::reply::{Protocol, Simple};
+use crate::dialect::Dialect;
 
 /// Garbage is collected a little after each so many runs, besides what Lua does by itself as it allocates.
 const RUNS_PER_COLLECTION: u32 = 50;
@@ -61,6 +62,11 @@ pub trait ScriptHost {
 
     /// `redis.acl_check_cmd`: whether the user may run this; `None` when there is no such command.
     fn acl_check(&mut self, arguments: &[&[u8]]) -> Option<bool>;
+
+    /// In whose words errors are.
+    fn dialect(&self) -> Dialect {
+        Dialect::Redis
+    }
 }
 
 /// What an [`Interpreter`] is built with.
@@ -370,6 +376,11 @@ impl Interpreter {
         self.libraries.retain(|&id, _| keep(id));
     }
 
+    /// Drops compiled scripts but those to keep, by SHA-1.
+    pub fn retain_scripts(&mut self, keep: impl Fn(&str) -> bool) {
+        self.scripts.retain(|sha, _| keep(sha));
+    }
+
     /// Drops one compiled script.
     pub fn forget(&mut self, sha: &str) {
         self.scripts.remove(sha);
@@ -378,7 +389,12 @@ impl Interpreter {
     /// Drops all compiled scripts.
     pub fn flush(&mut self) {
         self.scripts.clear();
-        let _ = self.lua.gc_collect();
+        // Each collection has Lua make its table of strings half as long, at most.
+        let mut before = usize::MAX;
+        while self.lua.used_memory() < before {
+            before = self.lua.used_memory();
+            let _ = self.lua.gc_collect();
+        }
     }
 
     /// Bytes that Lua holds.
@@ -440,11 +456,13 @@ fn error_place(value: &Value) -> mlua::Result<Option<(mlua::LuaString, i64)>> {
     })
 }
 
-fn write_script_error(reply: &mut Vec<u8>, text: &[u8], sha: &str, place: Option<(mlua::LuaString, i64)>) {
+fn write_script_error(reply: &mut Vec<u8>, text: &[u8], name: &str, place: Option<(mlua::LuaString, i64)>) {
     let mut line = text.to_vec();
-    line.extend_from_slice(format!(" script: {sha}").as_bytes());
+    // Valkey does not name the script.
+    let (name, on) = current_host::dialect().choose((name, ", on "), ("", "on "));
+    line.extend_from_slice(format!(" script: {name}").as_bytes());
     if let Some((source, number)) = place {
-        line.extend_from_slice(b", on ");
+        line.extend_from_slice(on.as_bytes());
         line.extend_from_slice(&source.as_bytes());
         line.extend_from_slice(format!(":{number}.").as_bytes());
     }

@@ -5,7 +5,7 @@
 
 use mlua::{Function, Lua, LuaString, MultiValue, Table, Value};
 
-use super::current_host::{RAISE_AS_REPLY, RAISE_BARE, RAISE_WITH_POSITION, lift};
+use super::current_host::{RAISE_AS_REPLY, RAISE_BARE, RAISE_WITH_POSITION, dialect, lift};
 
 /// Why a library function fails.
 pub enum Failure {
@@ -49,7 +49,7 @@ pub fn function(
             Err(Failure::Lua(error)) => return Err(error),
             Err(Failure::Text(text)) => (text, RAISE_WITH_POSITION),
             Err(Failure::Bare(text)) => (text, RAISE_BARE),
-            Err(Failure::Reply(text)) => (text.to_string(), RAISE_AS_REPLY),
+            Err(Failure::Reply(text)) => (dialect().says(text).into_owned(), RAISE_AS_REPLY),
         };
         Ok(MultiValue::from_vec(vec![Value::String(lua.create_string(text)?), Value::Integer(how.into())]))
     })?;

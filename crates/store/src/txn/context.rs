@@ -113,6 +113,8 @@ pub struct Env {
     pub keep_due: bool,
     /// Whether keys that are due are live (CLIENT IMPORT-SOURCE).
     pub see_due: bool,
+    /// Whether a key whose new expiry time is past already expires, as to Valkey. To Redis it is deleted.
+    pub past_expires: bool,
     /// Whether a script runs: what it sees must not depend on the order in which a set happens to lie.
     pub scripted: bool,
     /// How removals are told.

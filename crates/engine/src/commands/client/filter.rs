@@ -120,7 +120,7 @@ impl Filter {
                 None => (false, &option[..]),
             };
             let condition = if name == b"ID" {
-                let id = if negated { id_not_meant } else { around.id };
+                let id = if negated { positive_id } else { around.id };
                 let mut ids = vec![id(word)?];
                 while let [word, after @ ..] = rest
                     && word.first().is_some_and(u8::is_ascii_digit)
@@ -190,8 +190,8 @@ fn parse_condition(around: &Surroundings, negated: bool, name: &[u8], word: &[u8
     })
 }
 
-/// A client's number behind NOT-ID.
-fn id_not_meant(word: &[u8]) -> Result<u64> {
+/// A client's number behind NOT-ID, and to Valkey behind ID.
+pub fn positive_id(word: &[u8]) -> Result<u64> {
     match number::parse_i64(word) {
         None => Err(Error::Syntax),
         Some(..=0) => Err(Error::text("ERR client-id should be greater than 0")),
