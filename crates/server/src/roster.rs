@@ -69,7 +69,7 @@ impl Roster {
         drop(self.changed.wait_while(guard, |()| me >= self.plan().active() && !ended()));
     }
 
-    /// Notes that a turn was run.
+    /// Notes that a turn is about to run.
     #[inline]
     pub fn note_traffic(&self) {
         if self.resting.load(Ordering::Relaxed) {
@@ -84,15 +84,20 @@ impl Roster {
         self.traffic.notify_all();
     }
 
-    /// Waits for traffic, unless `still_quiet` finds that there was some already, or until `ended`.
-    pub fn rest(&self, still_quiet: impl FnOnce() -> bool, ended: impl Fn() -> bool) {
-        self.resting.store(true, Ordering::SeqCst);
-        if !still_quiet() {
-            self.resting.store(false, Ordering::Relaxed);
-            return;
-        }
+    /// Waits for traffic, or until `ended`; for `at_most` so long, since a turn that begins at this very moment is not noticed, and
+    /// may be a long one.
+    pub fn rest(&self, at_most: Duration, ended: impl Fn() -> bool) {
         let guard = self.lock();
-        drop(self.traffic.wait_while(guard, |()| self.resting.load(Ordering::Relaxed) && !ended()));
+        self.resting.store(true, Ordering::Relaxed);
+        let resting = |_: &mut ()| self.resting.load(Ordering::Relaxed) && !ended();
+        drop(self.traffic.wait_timeout_while(guard, at_most, resting));
+        self.resting.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether whoever steers waits for traffic.
+    #[cfg(test)]
+    pub fn is_at_rest(&self) -> bool {
+        self.resting.load(Ordering::Relaxed)
     }
 
     /// Waits for `time`, or until `ended`.

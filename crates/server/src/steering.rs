@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(5);
 /// Ticks without traffic after which nobody looks, until there is some.
 const QUIET_TICKS: u32 = 20;
+/// For so long at most nobody looks.
+const REST: Duration = Duration::from_millis(100);
 /// With more connections than this all threads are active: moving them takes about a microsecond each.
 const CONNECTIONS_MAX: usize = 1000;
 /// A thread that sleeps for less than this part of the time has all that it can do.
@@ -224,8 +226,10 @@ pub fn steer(shared: &Shared) {
         quiet = if wanted == active && now.is_quiet_since(&before) { quiet + 1 } else { 0 };
         (before, at, cpu_before) = (now, at + passed, cpu);
         if quiet >= QUIET_TICKS && (wanted == 1 || spread) {
-            shared.roster.rest(|| Look::at(shared).is_quiet_since(&before), ended);
-            (before, at, cpu_before, quiet) = (Look::at(shared), Instant::now(), cpu_time(), 0);
+            shared.roster.rest(REST, ended);
+            // Still at rest, unless there was traffic.
+            quiet = if Look::at(shared).is_quiet_since(&before) { QUIET_TICKS } else { 0 };
+            (before, at, cpu_before) = (Look::at(shared), Instant::now(), cpu_time());
         }
     }
 }

@@ -49,6 +49,7 @@ fn drive_some<S: Portable>(shared: &Shared, seats: &[Seat<S>], driver: &mut Driv
     while !is_over() {
         let earliest = due.iter().flatten().min();
         driver.poll(earliest.map(|at| at.saturating_duration_since(Instant::now())));
+        shared.roster.note_traffic();
         let now = earliest.map(|_| Instant::now());
         for (&at, due) in mine.iter().zip(&mut due) {
             let is_due = due.is_some_and(|due| now.is_some_and(|now| due <= now));
@@ -68,6 +69,5 @@ fn drive_some<S: Portable>(shared: &Shared, seats: &[Seat<S>], driver: &mut Driv
                 (later, _) => Instant::now() + later,
             });
         }
-        shared.roster.note_traffic();
     }
 }
