@@ -85,7 +85,9 @@ def server(session_server):
 
 @pytest.fixture(scope="session", params=[1, 2, 4] if IS_KELDA else [None], ids=lambda n: f"{n}-threads" if n else "oracle")
 def threaded_session_server(request):
-    server = Server("--threads", str(request.param)) if request.param else Server()
+    # With two the server chooses how many of them drive its event loops, with four all do.
+    always = ["--io-threads-always-active", "yes"] if request.param == 4 else []
+    server = Server("--threads", str(request.param), *always) if request.param else Server()
     yield server
     server.stop()
 

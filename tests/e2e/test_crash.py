@@ -26,6 +26,8 @@ from conftest import BINARY, IS_KELDA, Server, wait_until
 pytestmark = pytest.mark.skipif(not IS_KELDA, reason="crashes are for our own server")
 
 ROUNDS = int(os.environ.get("KELDA_CRASH_ROUNDS", "12"))
+# Threads that really run beside each other.
+ALWAYS = ["--io-threads-always-active", "yes"]
 SEED = int(os.environ.get("KELDA_CRASH_SEED", str(random.randrange(1 << 32))))
 CONNECTIONS = 24
 SCRIPT = "redis.call('set', KEYS[1], ARGV[1]) redis.call('set', KEYS[2], ARGV[1]) return ARGV[1]"
@@ -123,9 +125,9 @@ class Writer(threading.Thread):
 def test_what_was_acknowledged_survives(mode, promise_s):
     print(f"KELDA_CRASH_SEED={SEED}")
     rng = random.Random(f"{SEED} {mode}")
-    server = CrashServer("--appendonly", "yes", "--appendfsync", mode, "--threads", "4")
+    server = CrashServer("--appendonly", "yes", "--appendfsync", mode, "--threads", "4", *ALWAYS)
     arguments = ["--port", str(server.port), "--bind", "127.0.0.1", "--save", "", "--dir", server.directory.name]
-    arguments += ["--appendonly", "yes", "--appendfsync", mode, "--threads", "4"]
+    arguments += ["--appendonly", "yes", "--appendfsync", mode, "--threads", "4", *ALWAYS]
     number, writers = 0, []
     try:
         for _ in range(ROUNDS):

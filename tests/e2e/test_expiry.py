@@ -56,9 +56,12 @@ def test_expired_keys_go_by_themselves(server):
     used = client.info("memory")["used_memory"]
     pipe = client.pipeline(transaction=False)
     for n in range(100_000):
-        pipe.set(f"k:{n}", "x" * 50, px=1000 + n // 100)
+        pipe.set(f"k:{n}", "x" * 50)
     pipe.execute()
     assert client.info("memory")["used_memory"] > used + 5_000_000
+    for n in range(100_000):
+        pipe.pexpire(f"k:{n}", 1 + n // 100)
+    pipe.execute()
     start = time.monotonic()
     wait_until(lambda: client.dbsize() == 0, seconds=30)
     assert time.monotonic() - start < 10, "active expiry keeps up"

@@ -124,7 +124,9 @@ fn replay(server: &str) -> Outcome {
 fn fuzz(args: &[&str]) -> Outcome {
     let start = |kind: Kind| {
         let program = kind.program(&root()).ok_or_else(|| format!("{} is not on this machine", kind.name()))?;
-        Server::start(kind, &program, &[]).map_err(|e| e.to_string())
+        // All threads, so that commands do meet.
+        let extra: &[&str] = if kind == Kind::Kelda { &["--io-threads-always-active", "yes"] } else { &[] };
+        Server::start(kind, &program, extra).map_err(|e| e.to_string())
     };
     let (server, oracle) = (start(Kind::Kelda)?, start(Kind::Valkey)?);
     let mut command = Command::new(root().join("target/release/kelda-fuzz"));

@@ -87,7 +87,9 @@ impl BlockedCommand {
     fn check_changed_user(&self, worker: &Worker, words: &[&[u8]]) -> Result {
         let engine = &worker.engine;
         let user = engine.acl.get(&self.user.name).unwrap_or_else(|| Arc::new(User::new(&self.user.name, false)));
-        let Err(denied) = user.check(self.command, words, self.db) else { return Ok(()) };
+        let Err(denied) = user.check(self.command, words, self.db, worker.engine.keyspace.databases()) else {
+            return Ok(());
+        };
         if let Some(info) = engine.clients.get(self.session.id) {
             acl::note(worker, &user, &info, self.command, words, denied, Context::TopLevel);
         }

@@ -229,6 +229,8 @@ flags! {
     PUSHES = 28 "";
     /// Of no use to applications: COMMAND DOCS says so.
     INTERNAL = 29 "";
+    /// Only where a setting says so: `enable-debug-command`, `enable-module-command`.
+    PROTECTED = 30 "";
 }
 
 // Every flag has a bit of its own.

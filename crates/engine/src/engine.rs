@@ -41,6 +41,10 @@ pub trait Platform: Send + Sync {
     fn resident_memory(&self) -> usize {
         0
     }
+    /// Bytes of memory that the machine has; 0 if that is not known.
+    fn system_memory(&self) -> usize {
+        0
+    }
     /// User and system CPU time of the process, in microseconds.
     fn cpu_us(&self) -> (u64, u64) {
         (0, 0)
@@ -78,6 +82,10 @@ pub trait Platform: Send + Sync {
     /// Runs `work` on a thread of its own and does not wait for it. Whoever has no threads runs it here.
     fn in_background(&self, _name: &str, work: Box<dyn FnOnce() + Send>) {
         work();
+    }
+    /// How many of the threads run workers at present; the others wait until there is more to do.
+    fn active_threads(&self) -> usize {
+        1
     }
     /// Has this thread stand still: DEBUG SLEEP.
     fn stand_still(&self, _us: u64) {}

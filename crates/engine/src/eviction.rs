@@ -105,6 +105,11 @@ impl Worker {
         !self.eviction.out_of_memory && self.engine.platform.allocated_here() < self.eviction.allowed_to
     }
 
+    /// Another thread runs this worker from now on: the allowance was in terms of what the former had allocated.
+    pub fn changed_thread(&mut self) {
+        self.eviction.look_again();
+    }
+
     #[cold]
     fn find_room(&mut self) {
         // CLIENT PAUSE: nothing changes, not even to make room.

@@ -19,7 +19,7 @@ use crate::pause;
 use crate::registry::{Names, Registered};
 use crate::saving;
 use crate::session::{ReplyMode, Session};
-use crate::settle::settle;
+use crate::settle::{settle, settle_some};
 use crate::slowlog::Stopwatch;
 use crate::stats::count_error;
 use crate::tracking;
@@ -176,7 +176,7 @@ fn admit(
         return Flow::Again;
     }
     if session.multi.is_some() && !command.flags.has(Flags::UNQUEUED) {
-        session.enqueue(command, words);
+        session.enqueue(command, words, worker.engine.keyspace.databases());
         let mark = reply.len();
         reply.status("QUEUED");
         suppress(session, reply, mark);
@@ -256,6 +256,9 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if !command.command.takes(words.len()) {
         return Err(Error::Arity(command.name.clone()));
     }
+    if command.flags.has(Flags::PROTECTED) {
+        check_protected(worker, session, command)?;
+    }
     if session.restricted {
         check_user(worker, session, command, words)?;
     }
@@ -287,6 +290,23 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         worker.engine.saves.check(&worker.settings)?;
     }
     Ok(())
+}
+
+/// Refuses DEBUG and the changing parts of MODULE, unless they are enabled.
+#[cold]
+fn check_protected(worker: &Worker, session: &Session, command: &Registered) -> Result {
+    let (setting, name) = match command.name == "debug" {
+        true => (worker.settings.enable_debug_command, "debug"),
+        false => (worker.settings.enable_module_command, "module"),
+    };
+    if setting.allows(session.info.peer.is_local()) {
+        return Ok(());
+    }
+    Err(Error::owned(format!(
+        "ERR {} command not allowed. If the enable-{name}-command option is set to \"local\", you can run it from a local \
+         connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+        name.to_ascii_uppercase()
+    )))
 }
 
 /// Refuses what the session's user may not do, or may not do before it has logged in.
@@ -384,7 +404,10 @@ fn dispatch(
             if is_kept_to_named_keys(session, command, args.words()) {
                 txn.cx().env.named_keys_only = true;
             }
-            settle(&mut txn, command, &args);
+            if !settle_some(&mut txn, command, &args) {
+                worker.commit(txn);
+                return Flow::Again;
+            }
             let result = match command.command.run {
                 Run::Read(run) => run(&txn, &args, reply),
                 Run::Write(run) => run(&mut txn, &args, reply),
@@ -464,6 +487,10 @@ fn run_script(
         let whole = set == ShardSet::All;
         let mut txn = worker.begin(&engine.keyspace, set, session.db).ok_or(Error::Again)?;
         if engine.saves.hold_up(&engine, session, || saving::adds_to_backlog(&txn, command, args.words())) {
+            worker.commit(txn);
+            return Err(Error::Again);
+        }
+        if !settle_some(&mut txn, command, args) {
             worker.commit(txn);
             return Err(Error::Again);
         }

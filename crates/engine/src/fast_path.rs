@@ -9,7 +9,7 @@ use crate::command::{Flags, Reply, Run};
 use crate::engine::Engine;
 use crate::registry::{self, Registered};
 use crate::session::{ReplyMode, Session};
-use crate::settle::settle;
+use crate::settle::settle_some;
 use crate::slowlog;
 use crate::stats;
 use crate::worker::{Fate, Worker};
@@ -102,18 +102,24 @@ impl<'e> FastPath<'e> {
             return false;
         }
         let hash = args.hash(at);
-        let Some(guard) = self.engine.keyspace.lock_one(shard_of(hash) as u16) else { return false };
-        if guard.has_waiters() {
-            return false;
-        }
         if !self.prepared {
             worker.prepare_context();
             self.prepared = true;
         }
+        // The guard goes into the transaction at once: looked at before, it would be written in parts and copied as a whole, for which
+        // the processor waits longer than it needs for the lock.
+        let Some(guard) = self.engine.keyspace.lock_one(shard_of(hash) as u16) else { return false };
         let mut txn = worker.transaction(guard, session.db);
+        if txn.has_waiters() {
+            worker.abandon(txn);
+            return false;
+        }
         let args = Args::with_hash(words, at, hash);
         let mark = reply.len();
-        settle(&mut txn, command, &args);
+        if !settle_some(&mut txn, command, &args) {
+            worker.commit(txn);
+            return false;
+        }
         let result = match command.command.run {
             Run::Read(run) => run(&txn, &args, reply),
             Run::Write(run) => run(&mut txn, &args, reply),

@@ -2,6 +2,7 @@
 
 use crate::acl::log::Refusal;
 use crate::blocking;
+use crate::commands::memory::Figures;
 use crate::ctx::Ctx;
 use crate::durability::Health;
 use crate::engine::Engine;
@@ -75,6 +76,7 @@ fn server(ctx: &mut Ctx, text: &mut String) -> Result {
     let settings = &ctx.worker.settings;
     let now_us = engine.clock.unix_us();
     let up = (now_us - engine.started_us).max(0) / 1_000_000;
+    let active = engine.platform.active_threads();
     let port = if process.port != 0 { process.port } else { settings.port };
     lines!(text,
         "redis_version": REDIS_VERSION,
@@ -100,8 +102,9 @@ fn server(ctx: &mut Ctx, text: &mut String) -> Result {
         "lru_clock": (now_us / 1_000_000) & 0xff_ffff,
         "executable": process.executable,
         "config_file": process.config_file,
-        "io_threads_active": 0,
+        "io_threads_active": u8::from(active > 1),
         "threads": process.threads,
+        "threads_active": active,
     );
     if !settings.bind.is_empty() && port != 0 {
         let _ = write!(text, "listener0:name=tcp");
@@ -178,48 +181,70 @@ fn human(bytes: usize) -> String {
 }
 
 fn memory(ctx: &mut Ctx, text: &mut String) -> Result {
+    let figures = Figures::of(ctx)?;
     let engine = ctx.engine();
     let settings = ctx.worker.settings.clone();
-    let used = engine.platform.used_memory();
-    let peak = engine.note_memory();
-    let rss = match engine.platform.resident_memory() {
-        0 => used,
-        rss => rss,
-    };
+    let Figures { used, peak, resident, .. } = figures;
     let policies = ctx.worker.engine.config.get(&["maxmemory-policy"]);
     let policy = policies.first().map_or("", |(_, value)| value.as_str());
     let lua = ctx.worker.lua_bytes();
-    let (scripts, script_bytes) = engine.scripts.size();
+    let scripts = figures.scripts + figures.functions;
     let (libraries, functions) = engine.functions.current().count();
-    let max = settings.maxmemory as usize;
-    let replication = engine.replication.report(0).memory_bytes;
+    let (max, system) = (settings.maxmemory as usize, engine.platform.system_memory());
+    let (ratio, unused) = (figures.fragmentation(), resident as i64 - used as i64);
     lines!(text,
         "used_memory": used,
         "used_memory_human": human(used),
-        "used_memory_rss": rss,
-        "used_memory_rss_human": human(rss),
+        "used_memory_rss": resident,
+        "used_memory_rss_human": human(resident),
         "used_memory_peak": peak,
         "used_memory_peak_human": human(peak),
         "used_memory_peak_perc": format_args!("{:.2}%", used as f64 * 100.0 / peak.max(1) as f64),
+        "used_memory_overhead": figures.overhead(),
+        "used_memory_startup": figures.start,
+        "used_memory_dataset": figures.dataset(),
+        "used_memory_dataset_perc": format_args!("{:.2}%", figures.dataset_percent()),
+        // The allocator does not tell which pages it uses. As in Redis with such a one: those that are resident.
+        "allocator_allocated": used,
+        "allocator_active": resident,
+        "allocator_resident": resident,
+        "allocator_muzzy": 0,
+        "total_system_memory": system,
+        "total_system_memory_human": human(system),
+        // One interpreter for each thread runs both scripts and functions; this is that of the thread that answers.
         "used_memory_lua": lua,
+        "used_memory_vm_eval": lua,
         "used_memory_lua_human": human(lua),
-        "used_memory_scripts_eval": script_bytes,
-        "number_of_cached_scripts": scripts,
+        "used_memory_scripts_eval": figures.scripts,
+        "number_of_cached_scripts": engine.scripts.size().0,
         "number_of_functions": functions,
         "number_of_libraries": libraries,
+        "used_memory_vm_functions": 0,
+        "used_memory_vm_total": lua,
+        "used_memory_vm_total_human": human(lua),
+        "used_memory_functions": figures.functions,
+        "used_memory_scripts": scripts,
+        "used_memory_scripts_human": human(scripts),
         "maxmemory": max,
         "maxmemory_human": human(max),
         "maxmemory_policy": policy,
-        "mem_fragmentation_ratio": format_args!("{:.2}", rss as f64 / used.max(1) as f64),
-        "mem_fragmentation_bytes": rss as i64 - used as i64,
-        "mem_not_counted_for_evict": engine.replication.owed_bytes(),
-        "mem_replication_backlog": replication.min(settings.repl_backlog_size as usize),
-        "mem_total_replication_buffers": replication,
+        "allocator_frag_ratio": format_args!("{ratio:.2}"),
+        "allocator_frag_bytes": unused,
+        "allocator_rss_ratio": "1.00",
+        "allocator_rss_bytes": 0,
+        "rss_overhead_ratio": "1.00",
+        "rss_overhead_bytes": 0,
+        "mem_fragmentation_ratio": format_args!("{ratio:.2}"),
+        "mem_fragmentation_bytes": unused,
+        "mem_not_counted_for_evict": figures.replicas,
+        "mem_replication_backlog": figures.backlog,
+        "mem_total_replication_buffers": figures.backlog + figures.replicas,
+        "mem_replicas_repl_buffer": figures.replicas,
         "mem_overhead_db_hashtable_rehashing": 0,
-        "mem_clients_slaves": 0,
-        "mem_clients_normal": engine.clients.all().iter().map(|info| info.memory()).sum::<usize>(),
+        "mem_clients_slaves": figures.replicas,
+        "mem_clients_normal": figures.clients,
         "mem_cluster_links": 0,
-        "mem_aof_buffer": 0,
+        "mem_aof_buffer": figures.log,
         "mem_allocator": "mimalloc",
         "active_defrag_running": 0,
         "lazyfree_pending_objects": ctx.worker.garbage_len(),
@@ -265,6 +290,8 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
         "aof_rewrites_consecutive_failures": report.base.failures,
         "aof_last_write_status": if log.health() == Health::Good { "ok" } else { "err" },
         "aof_last_cow_size": 0,
+        "module_fork_in_progress": 0,
+        "module_fork_last_cow_size": 0,
     );
     if log.is_on() {
         lines!(text,
@@ -305,12 +332,19 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_net_repl_output_bytes": 0,
         "instantaneous_input_kbps": format_args!("{:.2}", input as f64 / 1024.0),
         "instantaneous_output_kbps": format_args!("{:.2}", output as f64 / 1024.0),
+        // What is fed to replicas is in the output of their connections.
+        "instantaneous_input_repl_kbps": "0.00",
+        "instantaneous_output_repl_kbps": "0.00",
         "rejected_connections": engine.total(|stats| stats.rejected_connections.get()),
         "sync_full": engine.replication.counts[0].load(Relaxed),
         "sync_partial_ok": engine.replication.counts[1].load(Relaxed),
         "sync_partial_err": engine.replication.counts[2].load(Relaxed),
         "expired_keys": engine.total(|stats| stats.expired.get()),
         "expired_subkeys": engine.total(|stats| stats.expired_fields.get()),
+        // Nothing is sampled: what is due is known.
+        "expired_stale_perc": "0.00",
+        "expired_time_cap_reached_count": 0,
+        "expire_cycle_cpu_milliseconds": engine.total(|stats| stats.expiry_us.get()) / 1000,
         "evicted_keys": engine.total(|stats| stats.evicted.get()),
         "evicted_clients": engine.total(|stats| stats.evicted_clients.get()),
         "keyspace_hits": engine.total(|stats| stats.hits.get()),
@@ -322,6 +356,12 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_forks": 0,
         "migrate_cached_sockets": engine.links.count(),
         "slave_expires_tracked_keys": 0,
+        "active_defrag_hits": 0,
+        "active_defrag_misses": 0,
+        "active_defrag_key_hits": 0,
+        "active_defrag_key_misses": 0,
+        "total_active_defrag_time": 0,
+        "current_active_defrag_time": 0,
         "tracking_total_keys": engine.tracking.keys.load(Relaxed),
         "tracking_total_items": engine.tracking.items.load(Relaxed),
         "tracking_total_prefixes": engine.tracking.prefix_count(),
@@ -329,6 +369,9 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_error_replies": engine.total(|stats| stats.errors.get()),
         "total_reads_processed": engine.total(|stats| stats.reads.get()),
         "total_writes_processed": engine.total(|stats| stats.writes.get()),
+        // There are no threads that only read and write.
+        "io_threaded_reads_processed": 0,
+        "io_threaded_writes_processed": 0,
         "client_query_buffer_limit_disconnections": engine.total(|stats| stats.query_limit_disconnections.get()),
         "client_output_buffer_limit_disconnections": engine.total(|stats| stats.output_limit_disconnections.get()),
         "acl_access_denied_auth": engine.acl.log.count(Refusal::Auth),

@@ -386,7 +386,6 @@ fn load_block(
         }
         // Another loading thread may be there, or INFO, for a moment.
         let mut guard = keyspace.lock_patiently(ShardSet::One(shard as u16));
-        let data = guard.shard_mut(shard);
         for next in range {
             if let Some(&at) = order.get(next + 2 * AHEAD) {
                 keyspace.prefetch_shard(keys[at].0);
@@ -397,7 +396,7 @@ fn load_block(
             }
             let (hash, key) = &mut keys[order[next]];
             let Some((db, entry)) = key.take() else { continue };
-            let result = data.load(rules.clock.now_ms, db, *hash, entry);
+            let result = guard.load(shard, rules.clock.now_ms, db, *hash, entry);
             result.map_err(|entry| FileError::Duplicate(entry.as_ref().key().to_vec()))?;
         }
     }

@@ -1,6 +1,6 @@
 //! The one look-up of commands by name, and what is computed once for each of them.
 
-use crate::command::{Access, Begin, Command, Find, Flags, Run};
+use crate::command::{Access, Begin, Command, Databases, Find, Flags, Run};
 use crate::commands::FAMILIES;
 use hashbrown::HashMap;
 use std::sync::LazyLock;
@@ -117,8 +117,10 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         in_database: command.keys.iter().any(|keys| !keys.not_key),
         subcommands: 0,
     };
+    // SWAPDB is about those that it names alone.
+    let elsewhere = matches!(command.databases, Databases::Named(_)) && command.keys.is_empty();
     registered.in_database |=
-        registered.categories().iter().any(|category| ["keyspace", "read", "write"].contains(category));
+        !elsewhere && registered.categories().iter().any(|category| ["keyspace", "read", "write"].contains(category));
     registered
 }
 

@@ -498,7 +498,8 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
             found => found.ok()?,
         };
         let session = &*self.ctx.session;
-        Some(!session.restricted || session.user.check(command, words, session.db).is_ok())
+        let databases = self.ctx.worker.engine.keyspace.databases();
+        Some(!session.restricted || session.user.check(command, words, session.db, databases).is_ok())
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Queue {
     pub commands: Vec<(&'static Registered, Words)>,
     /// Whether a command was refused, so that EXEC must be.
     pub broken: bool,
+    /// The database that a SELECT among them chooses: what comes after it will run there.
+    pub db: Option<u32>,
 }
 
 /// What WATCH watches.
@@ -246,9 +248,13 @@ impl Session {
         self.holds.len() != before
     }
 
-    /// Queues a command of MULTI, if there is one.
-    pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]]) {
+    /// Queues a command of MULTI, if there is one. There are so many databases to be chosen.
+    pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]], databases: u32) {
         let Some(queue) = &mut self.multi else { return };
+        if command.name == "select" {
+            let chosen = words.get(1).and_then(|word| u32::try_from(kelda_resp::parse_i64(word)?).ok());
+            queue.db = chosen.filter(|db| *db < databases).or(queue.db);
+        }
         queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
         self.info.queued.store(queue.commands.len() as i64, Relaxed);
         let bytes: usize = words.iter().map(|word| entry_bytes(word)).sum();

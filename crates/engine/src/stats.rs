@@ -95,6 +95,8 @@ pub struct Stats {
     pub most_commands: Counter,
     /// µs spent on what is done ten times a second.
     pub cron_us: Counter,
+    /// Time spent on removing what is due, in µs.
+    pub expiry_us: Counter,
     /// Indexed by `Registered::id`.
     pub by_command: Vec<CommandCounters>,
 }
@@ -126,6 +128,7 @@ impl Default for Stats {
             longest_turn_us: Counter::default(),
             most_commands: Counter::default(),
             cron_us: Counter::default(),
+            expiry_us: Counter::default(),
             by_command: registry::all().iter().map(|_| CommandCounters::default()).collect(),
         }
     }
@@ -158,6 +161,7 @@ impl Stats {
             &self.longest_turn_us,
             &self.most_commands,
             &self.cron_us,
+            &self.expiry_us,
         ] {
             counter.reset();
         }

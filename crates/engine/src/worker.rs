@@ -50,6 +50,13 @@ pub struct Peer {
     pub unix: bool,
 }
 
+impl Peer {
+    /// Whether the client is on this machine.
+    pub fn is_local(&self) -> bool {
+        self.unix || self.addr.starts_with("127.") || self.addr.starts_with("[::1]")
+    }
+}
+
 /// A session's place in its worker; reused after a disconnect.
 pub type Slot = usize;
 
@@ -531,6 +538,12 @@ impl Worker {
         Txn::new(guard, db, self.now_us / 1000, cx)
     }
 
+    /// Ends a transaction in which nothing was done.
+    #[cold]
+    pub(crate) fn abandon(&mut self, txn: Txn) {
+        self.context = Some(txn.finish());
+    }
+
     #[cold]
     fn new_context(&mut self) -> Box<Context> {
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
@@ -757,7 +770,9 @@ impl Worker {
     /// Removes due keys of this worker's shards, for a bounded time.
     fn expire_keys(&mut self, now_us: u64) {
         self.expire_some(now_us);
-        self.note_latency("expire-cycle", self.engine.clock.monotonic_us().saturating_sub(now_us));
+        let took_us = self.engine.clock.monotonic_us().saturating_sub(now_us);
+        self.stats().expiry_us.add(took_us);
+        self.note_latency("expire-cycle", took_us);
     }
 
     fn expire_some(&mut self, now_us: u64) {

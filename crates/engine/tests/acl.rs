@@ -150,6 +150,9 @@ fn databases_as_in_valkey() {
          ACL DRYRUN u SELECT 0 => +OK
          ACL DRYRUN u SELECT 1 => $46 User u has no permissions to access database 1
          ACL DRYRUN u SELECT x => +OK
+         ACL DRYRUN u SELECT 16 => +OK
+         ACL DRYRUN u SWAPDB 1 -1 => +OK
+         ACL DRYRUN u SWAPDB x 1 => +OK
          ACL DRYRUN u COPY k1 k2 => +OK
          ACL DRYRUN u COPY k1 k2 DB 0 DB 1 => $46 User u has no permissions to access database 1
          ACL DRYRUN u COPY k1 k2 DB => +OK
@@ -173,11 +176,24 @@ fn databases_as_in_valkey() {
          MULTI => +OK
          GET k1 => +QUEUED",
     );
+    // What is queued behind a SELECT is looked at in that database.
+    console.ask("c", "SELECT 3");
+    console.ask("c", "AUTH u x");
+    for (question, answer) in [
+        ("GET k1", "-NOPERM No permissions to access database"),
+        ("MULTI", "+OK"),
+        ("SELECT 1", "+QUEUED"),
+        ("SELECT 16", "+QUEUED"),
+        ("GET k1", "+QUEUED"),
+        ("EXEC", "*3 +OK -ERR DB index is out of range $-1"),
+    ] {
+        assert_eq!(console.ask("c", question), answer, "{question}");
+    }
     assert_eq!(console.ask("b", "ACL SETUSER u db=2"), "+OK");
     console.check(
         "EXEC => *1 -NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command is no longer allowed for the following reason: no permission to access the database",
     );
-    assert!(console.ask("b", "INFO stats").contains("acl_access_denied_db:4"));
+    assert!(console.ask("b", "INFO stats").contains("acl_access_denied_db:5"));
     assert!(console.ask("b", "ACL LOG 1").contains("$6 reason $8 database $7 context $5 multi $6 object $3 GET"));
 }
 

@@ -20,6 +20,12 @@ fn commands_are_described() {
          COMMAND GETKEYS watch a b => *2 $1 a $1 b
          COMMAND GETKEYS nosuch a => -ERR Invalid command specified
          COMMAND GETKEYS ping => -ERR The command has no key arguments
+         COMMAND GETKEYS xread count x streams a b 1 1 => *2 $1 a $1 b
+         COMMAND GETKEYS xreadgroup group g c streams a b > => *1 $1 a
+         COMMAND GETKEYS zunionstore d 2 a => -ERR Invalid arguments specified for command
+         COMMAND GETKEYS lmpop 2 a left => *2 $1 a $4 left
+         COMMAND GETKEYS sintercard 0 a => -ERR Invalid arguments specified for command
+         COMMAND GETKEYS eval x 2 a => *0
          COMMAND GETKEYS get => -ERR Invalid number of arguments specified for command
          COMMAND GETKEYS eval x 1 k => *1 $1 k
          COMMAND GETKEYSANDFLAGS get a => *1 *2 $1 a *2 +RO +access",

@@ -306,3 +306,73 @@ fn a_roll_back_brings_expiry_times_back() {
          SPTTL s MEMBERS 2 a b => *2 :-2 :-1",
     );
 }
+
+/// However many are due at once: what one command removes is bounded, others are served meanwhile, and no answer counts any.
+#[test]
+fn many_due_members_go_in_pieces() {
+    const MEMBERS: usize = 5000;
+    /// Members that go at a try (the short way and the long one), and tries until the console has the output.
+    const PIECE: usize = 2 * 256;
+    const TRIES: usize = 5;
+    let many = |console: &mut Console, add: &str, expire: &str| {
+        let names: Vec<String> = (0..MEMBERS).map(|n| format!("m{n:04}")).collect();
+        let scored = names.iter().map(|name| if add == "ZADD" { format!("1 {name}") } else { name.clone() });
+        console.ask("a", &format!("{add} k {} 0 stays", scored.collect::<Vec<_>>().join(" ")));
+        console.ask("a", &format!("{expire} k 100 MEMBERS {MEMBERS} {}", names.join(" ")));
+    };
+    let removed = |console: &mut Console| {
+        let stats = console.ask("b", "INFO stats");
+        let at = stats.split(' ').find_map(|line| line.strip_prefix("expired_subkeys:"));
+        at.and_then(|count| count.parse::<usize>().ok()).expect("a count")
+    };
+    let script = "EVAL \"return redis.call('zcount', KEYS[1], '-inf', '+inf')\" 1 k";
+    let questions = [
+        ("ZADD", "ZPEXPIRE", "ZCARD k", ":1"),
+        ("ZADD", "ZPEXPIRE", "ZRANK k stays", ":0"),
+        ("ZADD", "ZPEXPIRE", "ZADD k XX CH 5 m0001 6 stays", ":1"),
+        ("ZADD", "ZPEXPIRE", "ZUNION 2 none k", "*1 $5 stays"),
+        ("ZADD", "ZPEXPIRE", "BZPOPMAX none k 1", "*3 $1 k $5 stays $1 0"),
+        ("ZADD", "ZPEXPIRE", "DEBUG OBJECT k", "+"),
+        ("ZADD", "ZPEXPIRE", script, ":1"),
+        ("SADD", "SPEXPIRE", "SCARD k", ":2"),
+        ("SADD", "SPEXPIRE", "SMISMEMBER k m0001 stays", "*2 :0 :1"),
+    ];
+    for (add, expire, question, want) in questions {
+        // DEBUG does not tell EXEC which keys it will look at.
+        let ways = if question.starts_with("DEBUG") { &[false][..] } else { &[false, true] };
+        for &in_transaction in ways {
+            let mut console = Console::default();
+            console.check("DEBUG SET-ACTIVE-EXPIRE 0 => +OK");
+            many(&mut console, add, expire);
+            console.advance_ms(101);
+            if in_transaction {
+                console.check("MULTI => +OK");
+                assert_eq!(console.ask("a", question), "+QUEUED");
+            }
+            let mut answer = console.ask("a", if in_transaction { "EXEC" } else { question });
+            let (mut before, mut turns) = (0, 0);
+            while answer.is_empty() {
+                let now = removed(&mut console);
+                assert!(now - before <= 2 * TRIES * PIECE, "{question}: {} at once", now - before);
+                (before, turns) = (now, turns + 1);
+                assert_eq!(console.ask("b", "SET other 1"), "+OK");
+                answer = String::from_utf8_lossy(&console.raw("a")).trim_end().replace("\r\n", " ");
+            }
+            assert!(turns > 0, "{question}");
+            assert_eq!(removed(&mut console), MEMBERS, "{question}");
+            let want = if in_transaction { format!("*1 {want}") } else { want.to_owned() };
+            assert!(answer == want || want.ends_with('+') && answer.starts_with(&want), "{question}: {answer}");
+        }
+    }
+}
+
+/// What goes because it is due aborts who watches, as any change does.
+#[test]
+fn members_that_go_touch_watches() {
+    let mut console = Console::default();
+    console.check(
+        "DEBUG SET-ACTIVE-EXPIRE 0 => +OK\nSADD k a b => :2\nSPEXPIRE k 10 MEMBERS 1 a => *1 :1\nWATCH k => +OK",
+    );
+    console.advance_ms(11);
+    console.check("MULTI => +OK\nPING => +QUEUED\nEXEC => *-1");
+}

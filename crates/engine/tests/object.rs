@@ -110,6 +110,10 @@ fn memory_figures() {
     assert!(stats.contains(" $10 keys.count :2 "), "{stats}");
     assert_eq!(console.ask("a", "MEMORY MALLOC-STATS"), "$19 allocated: 1048576");
     assert!(console.ask("a", "MEMORY DOCTOR").contains("hardly any data"));
+    // Within a transaction they have every shard.
+    console.check("MULTI => +OK\nMEMORY DOCTOR => +QUEUED\nMEMORY STATS => +QUEUED\nINFO memory => +QUEUED");
+    let answers = console.ask("a", "EXEC");
+    assert!(answers.starts_with("*3 $") && !answers.contains("-ERR"), "{answers}");
 }
 
 #[test]

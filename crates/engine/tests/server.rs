@@ -95,6 +95,32 @@ fn slow_and_big_commands_are_logged() {
 }
 
 #[test]
+fn latency_is_told() {
+    let mut console = Console::new(&[("latency-monitor-threshold", "10"), ("slowlog-log-slower-than", "-1")]);
+    console.check("LATENCY LATEST => *0");
+    assert!(console.ask("a", "LATENCY DOCTOR").contains("Nothing took 10 ms or longer."));
+    console.check("DEBUG SLEEP 0.02 => +OK");
+    console.advance_ms(2000);
+    console.check(
+        "DEBUG SLEEP 0.04 => +OK
+         LATENCY LATEST => *1 *4 $7 command :1767225602 :40 :40
+         LATENCY HISTORY command => *2 *2 :1767225600 :20 *2 :1767225602 :40",
+    );
+    let graph = console.ask("a", "LATENCY GRAPH command");
+    assert!(graph.contains("command - high 40 ms, low 20 ms (all time high 40 ms)"), "{graph}");
+    let doctor = console.ask("a", "LATENCY DOCTOR");
+    let told = "command: 2 events, 30 ms on average (they differ by 10 ms from that), one in 1 s, 40 ms at most";
+    assert!(doctor.contains(told), "{doctor}");
+    // What may be done about it, and nothing about events that there were none of.
+    assert!(
+        doctor.contains("SLOWLOG GET") && doctor.contains("slow log is off") && !doctor.contains("maxmemory"),
+        "{doctor}"
+    );
+    console.check("LATENCY RESET command => :1\nLATENCY LATEST => *0\nCONFIG SET latency-monitor-threshold 0 => +OK");
+    assert!(console.ask("a", "LATENCY DOCTOR").contains("not being watched"));
+}
+
+#[test]
 fn the_user_that_is_always_there() {
     let mut console = Console::default();
     console.check(

@@ -73,10 +73,10 @@ impl Writer {
         self.line(b'+', text.as_bytes());
     }
 
-    /// An error, `text` being its code and message without the `-`. Line ends in it become spaces.
+    /// An error, `text` being its code and message without the `-`. Line ends in it become spaces, but for those behind it.
     #[inline]
     pub fn error(&mut self, text: &str) {
-        self.error_bytes(text.as_bytes());
+        self.error_bytes(text.trim_end_matches(['\r', '\n']).as_bytes());
     }
 
     /// An error whose text quotes bytes of the client that need not be UTF-8. Line ends become spaces.

@@ -40,7 +40,7 @@ impl Threads {
         kelda_store::hasher::set_seed([random(), random()]);
         let persistence = Persistence::new();
         let settings = config.settings();
-        let threads = shared.mailboxes.len();
+        let threads = shared.threads.len();
         let process = ProcessInfo {
             pid: std::process::id(),
             executable: std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default(),
@@ -159,6 +159,9 @@ impl Sessions for Worker {
     fn wake(&mut self) {
         Worker::wake(self);
     }
+    fn changed_thread(&mut self) {
+        Worker::changed_thread(self);
+    }
     fn next_timer_us(&self) -> Option<u64> {
         Worker::next_timer_us(self)
     }
@@ -182,6 +185,11 @@ impl Platform for Process {
         let pages = std::fs::read_to_string("/proc/self/statm").ok();
         let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<usize>().ok());
         pages.unwrap_or(0) * rustix::param::page_size()
+    }
+
+    fn system_memory(&self) -> usize {
+        let system = rustix::system::sysinfo();
+        system.totalram as usize * system.mem_unit as usize
     }
 
     fn cpu_us(&self) -> (u64, u64) {
@@ -267,6 +275,10 @@ impl Platform for Process {
         if std::thread::Builder::new().name(name.into()).spawn(move || run(&theirs)).is_err() {
             run(&work);
         }
+    }
+
+    fn active_threads(&self) -> usize {
+        self.shared.roster.plan().active()
     }
 
     fn stand_still(&self, us: u64) {

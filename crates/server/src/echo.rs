@@ -1,10 +1,28 @@
 //! Sessions that send back what they read: what the event loop is tested with.
 //!
 //! Lines that begin with `!` do something else: `!quit` closes after the reply, `!drop` closes at once, `!big N` sends N
-//! bytes, `!later X` sends X once another session has sent `!go`, `!nest` serves the other sessions until one of them sends `!go`.
+//! bytes, `!later X` sends X once another session has sent `!go`, `!nest` serves the other sessions until one of them sends `!go`,
+//! `!stuck` serves nobody until a session of another thread has sent `!unstick`.
 
 use crate::sessions::{Others, Sessions};
 use kelda_engine::worker::{Fate, Peer, Slot};
+use std::sync::{Condvar, Mutex};
+
+static UNSTUCK: Gate = Gate(Mutex::new(false), Condvar::new());
+
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.lock().expect("a gate") = true;
+        self.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let is_open = self.0.lock().expect("a gate");
+        drop(self.1.wait_while(is_open, |is_open| !*is_open).expect("a gate"));
+    }
+}
 
 #[derive(Default)]
 struct Session {
@@ -46,6 +64,8 @@ impl Echo {
             }
             ("!go", _) => self.go = true,
             ("!later", text) => return self.session(slot).later = Some(format!("{text}\n")),
+            ("!unstick", _) => UNSTUCK.open(),
+            ("!stuck", _) => UNSTUCK.wait(),
             ("!nest", _) => {
                 self.session(slot).busy = true;
                 while !std::mem::take(&mut self.go) {

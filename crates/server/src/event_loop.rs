@@ -1,4 +1,4 @@
-//! One event loop: the sockets of one thread, driving that thread's sessions.
+//! One event loop: some of the sockets, driving the sessions behind them. Which thread runs its turns, `threads` says.
 //!
 //! A turn polls, reads each ready socket once, processes, writes once, and lets the sessions do what is due. A socket that
 //! has more to read or write than one turn gives it goes to the end of the queue, so that nobody waits for the
@@ -9,24 +9,26 @@
 //! not drained. Invariants: `readable` is true unless a read said that nothing is left, `writable` is true unless a
 //! write said that nothing fits; a connection that could make progress is in `ready` (once, which `queued` says).
 //!
-//! Connections are accepted on thread 0 and each goes to the thread that has the fewest. SO_REUSEPORT would spare the
+//! Connections are accepted by loop 0 and each goes to the loop that has the fewest. SO_REUSEPORT would spare the
 //! hand-over but spreads by hash: with few long-lived connections, which is how Redis is used, one thread of four easily
 //! gets half of them.
 
+use crate::driver::{Driver, Reach, Readiness, Source};
 use crate::listen::{Accepted, Listener};
 use crate::log;
+use crate::roster::Roster;
 use crate::sessions::{Others, Sessions};
 use kelda_engine::config::{ConfigHandle, ConfigReader};
 use kelda_engine::worker::{Fate, Slot};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Registry};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,20 +38,20 @@ const WRITE_MAX: usize = 64 * 1024;
 const ACCEPT_MAX: usize = 1000;
 /// How long to leave a listening socket alone after the system refused a connection, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const EVENTS_MAX: usize = 1024;
-
-const WAKE: Token = Token(usize::MAX - 1);
-/// Tokens from here on are listening sockets; below are slots.
-const LISTENERS: usize = usize::MAX / 2;
-
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// How other threads reach a loop.
 pub struct Mailbox {
-    waker: Waker,
+    /// By thread.
+    threads: Arc<[Arc<Reach>]>,
+    /// The thread that drives the loop.
+    driver: AtomicUsize,
     /// Whether the loop has been woken and has not yet looked: one wake-up is enough.
     woken: AtomicBool,
     post: Mutex<Post>,
-    /// Connections that the thread has, or is about to get.
+    /// Connections that the loop has, or is about to get.
     connections: AtomicUsize,
+    /// Bytes that the loop has received and sent.
+    moved: AtomicU64,
 }
 
 #[derive(Default)]
@@ -62,13 +64,29 @@ struct Post {
 impl Mailbox {
     /// Makes the loop run a turn soon.
     pub fn wake(&self) {
-        if !self.woken.swap(true, Ordering::AcqRel)
-            && let Err(error) = self.waker.wake()
+        // Sequential consistency, against `move_to`: either this sees the new driver, or that one sees `woken`.
+        if !self.woken.swap(true, Ordering::SeqCst)
+            && let Err(error) = self.threads[self.driver.load(Ordering::SeqCst)].wake()
         {
             // The loop still runs a turn at its next event or timer; say it again then.
             self.woken.store(false, Ordering::Release);
             log::warning(&format!("Cannot wake a thread: {error}"));
         }
+    }
+
+    /// Whether `wake` was called since the last turn.
+    pub fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
+    }
+
+    /// Bytes that the loop has received and sent.
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    fn note_moved(&self, bytes: usize) {
+        // Only the loop's turn writes.
+        self.moved.store(self.moved.load(Ordering::Relaxed).wrapping_add(bytes as u64), Ordering::Relaxed);
     }
 
     fn post(&self, add: impl FnOnce(&mut Post)) {
@@ -79,10 +97,14 @@ impl Mailbox {
 
 /// What all loops and those who steer them share.
 pub struct Shared {
-    /// One for each thread, in order.
+    /// By loop; there are as many as threads.
     pub mailboxes: Vec<Arc<Mailbox>>,
+    /// By thread.
+    pub threads: Arc<[Arc<Reach>]>,
     /// The configuration.
     pub config: Arc<ConfigHandle>,
+    /// Which threads drive the loops.
+    pub roster: Roster,
     stopping: AtomicBool,
 }
 
@@ -90,7 +112,22 @@ impl Shared {
     /// Ends all loops, each after its present turn.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        self.mailboxes.iter().for_each(|m| m.wake());
+        self.wake_threads();
+        self.roster.wake_all();
+    }
+
+    /// Ends every thread's wait for events.
+    pub fn wake_threads(&self) {
+        for thread in &*self.threads {
+            if let Err(error) = thread.wake() {
+                log::warning(&format!("Cannot wake a thread: {error}"));
+            }
+        }
+    }
+
+    /// Connections, of all loops.
+    pub fn connections(&self) -> usize {
+        self.mailboxes.iter().map(|mailbox| mailbox.connections.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether `stop` was called.
@@ -122,7 +159,6 @@ pub struct EventLoop {
     index: usize,
     shared: Arc<Shared>,
     config: ConfigReader,
-    poll: Poll,
     mailbox: Arc<Mailbox>,
     /// By slot.
     conns: Vec<Option<Conn>>,
@@ -132,12 +168,13 @@ pub struct EventLoop {
     listeners: Vec<Listener>,
     accept_ready: bool,
     accept_after: Option<Instant>,
-    events: Events,
     /// Scratch: empty between uses.
+    reported: Vec<Readiness>,
+    /// As above.
     slots: Vec<Slot>,
 }
 
-/// Makes as many loops as `threads`; the listening sockets go to the first.
+/// Makes as many loops as `threads`, and what each thread drives loops with; the listening sockets go to the first.
 ///
 /// # Errors
 /// The system refused an epoll instance or an event descriptor.
@@ -145,45 +182,46 @@ pub fn event_loops(
     threads: usize,
     config: Arc<ConfigHandle>,
     listeners: Vec<Listener>,
-) -> io::Result<(Arc<Shared>, Vec<EventLoop>)> {
-    let mut polls = Vec::with_capacity(threads);
-    let mut mailboxes = Vec::with_capacity(threads);
-    for _ in 0..threads {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKE)?;
-        let (woken, post) = (AtomicBool::new(false), Mutex::default());
-        mailboxes.push(Arc::new(Mailbox { waker, woken, post, connections: AtomicUsize::new(0) }));
-        polls.push(poll);
-    }
-    let shared = Arc::new(Shared { mailboxes, config, stopping: AtomicBool::new(false) });
-    let make = |(index, poll): (usize, Poll)| EventLoop {
+) -> io::Result<(Arc<Shared>, Vec<EventLoop>, Vec<Driver>)> {
+    let drivers = (0..threads).map(|me| Driver::new(me, threads)).collect::<io::Result<Vec<Driver>>>()?;
+    let reaches: Arc<[Arc<Reach>]> = drivers.iter().map(|driver| driver.reach().clone()).collect();
+    let mailbox = |index| {
+        Arc::new(Mailbox {
+            threads: reaches.clone(),
+            driver: AtomicUsize::new(index),
+            woken: AtomicBool::new(false),
+            post: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            moved: AtomicU64::new(0),
+        })
+    };
+    let mailboxes = (0..threads).map(mailbox).collect();
+    let roster = Roster::new(threads);
+    let shared = Arc::new(Shared { mailboxes, threads: reaches, config, roster, stopping: AtomicBool::new(false) });
+    let make = |index| EventLoop {
         index,
         config: ConfigReader::new(shared.config.clone()),
-        mailbox: shared.mailboxes[index].clone(), // one was made for each poll
+        mailbox: shared.mailboxes[index].clone(), // one was made for each thread
         shared: shared.clone(),
-        poll,
         conns: Vec::new(),
         ready: VecDeque::new(),
         executing: Vec::new(),
         listeners: Vec::new(),
         accept_ready: false,
         accept_after: None,
-        events: Events::with_capacity(EVENTS_MAX),
+        reported: Vec::new(),
         slots: Vec::new(),
     };
-    let mut loops: Vec<EventLoop> = polls.into_iter().enumerate().map(make).collect();
+    let mut loops: Vec<EventLoop> = (0..threads).map(make).collect();
     if let Some(first) = loops.first_mut() {
         first.add_listeners(listeners)?;
     }
-    Ok((shared, loops))
+    Ok((shared, loops, drivers))
 }
 
 impl EventLoop {
-    /// Serves until `Shared::stop`, then sends what can be sent at once.
-    pub fn run<S: Sessions>(&mut self, sessions: &mut S) {
-        while !self.shared.is_stopping() {
-            self.turn(sessions, true);
-        }
+    /// Sends what can be sent at once and closes every connection.
+    pub fn end<S: Sessions>(&mut self, sessions: &mut S) {
         sessions.settle();
         for slot in 0..self.conns.len() {
             while self.conns[slot].as_ref().is_some_and(|c| c.writable) && !sessions.pending(slot).is_empty() {
@@ -193,9 +231,55 @@ impl EventLoop {
         }
     }
 
-    /// One turn; it sleeps only if `wait` says so and nothing is left to do.
-    fn turn<S: Sessions>(&mut self, sessions: &mut S, wait: bool) {
-        self.poll_events(if wait { self.patience(sessions) } else { Some(Duration::ZERO) });
+    /// The thread with which this loop's sockets are registered.
+    fn registry(&self) -> &Registry {
+        &self.shared.threads[self.mailbox.driver.load(Ordering::Relaxed)].registry // a thread's number
+    }
+
+    /// Has the sockets reported to thread `driver` from now on.
+    pub fn move_to(&mut self, driver: usize) {
+        let from = self.mailbox.driver.swap(driver, Ordering::SeqCst);
+        if from == driver {
+            return;
+        }
+        let (from, to) = (&self.shared.threads[from].registry, &self.shared.threads[driver].registry);
+        let moved = |fd: &OwnedFd, source: Source, interest| {
+            let raw = fd.as_raw_fd();
+            let _ = from.deregister(&mut SourceFd(&raw));
+            to.register(&mut SourceFd(&raw), source.token(self.index), interest)
+        };
+        let mut lost = Vec::new();
+        for (slot, conn) in self.conns.iter().enumerate() {
+            if let Some(conn) = conn
+                && let Err(error) = moved(&conn.fd, Source::Slot(slot), BOTH)
+            {
+                log::warning(&format!("Cannot watch a client's socket: {error}"));
+                lost.push(slot);
+            }
+        }
+        for listener in &self.listeners {
+            if let Err(error) = moved(&listener.fd, Source::Listener, Interest::READABLE) {
+                log::warning(&format!("Cannot watch a listening socket: {error}"));
+            }
+        }
+        // Nobody would tell of them any more: they are served once, see the end of their input and are closed.
+        for slot in lost {
+            if let Some(Some(conn)) = self.conns.get_mut(slot) {
+                conn.ended = true;
+            }
+            self.queue(slot);
+        }
+    }
+
+    /// Looks for events, then runs a turn: from within a long command, for the other sessions.
+    fn nested_turn<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S, wait: bool) {
+        driver.poll(if wait { self.patience(sessions) } else { Some(Duration::ZERO) });
+        self.turn(driver, sessions);
+    }
+
+    /// Serves the connections of which something was reported or is left, and does what is due.
+    pub fn turn<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S) {
+        self.take_reported(driver);
         self.config.refresh();
         // In this order: what is posted from here on wakes the loop again.
         if self.mailbox.woken.swap(false, Ordering::AcqRel) {
@@ -207,13 +291,13 @@ impl EventLoop {
             let Some(slot) = self.ready.pop_front() else {
                 break;
             };
-            self.serve(sessions, slot);
+            self.serve(driver, sessions, slot);
         }
         sessions.wake();
         let mut slots = std::mem::take(&mut self.slots);
         sessions.runnable(&mut slots);
         for slot in slots.drain(..) {
-            self.process(sessions, slot);
+            self.process(driver, sessions, slot);
             self.flush(sessions, slot);
         }
         let mut touched = slots;
@@ -224,8 +308,8 @@ impl EventLoop {
         self.slots = touched;
     }
 
-    /// How long the loop may sleep.
-    fn patience<S: Sessions>(&self, sessions: &S) -> Option<Duration> {
+    /// How long the loop may go without a turn; `None` until there are events.
+    pub fn patience<S: Sessions>(&self, sessions: &S) -> Option<Duration> {
         let accept_now = self.accept_ready && self.accept_after.is_none();
         if !self.ready.is_empty() || accept_now {
             return Some(Duration::ZERO);
@@ -235,32 +319,24 @@ impl EventLoop {
         timer.into_iter().chain(accept).min()
     }
 
-    fn poll_events(&mut self, timeout: Option<Duration>) {
-        match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
-            // Cannot happen with a valid descriptor and buffer; sleeping on would be worse than saying it.
-            Err(error) => return log::warning(&format!("Cannot wait for events: {error}")),
-        }
-        for event in &self.events {
-            match event.token() {
-                WAKE => {}
-                Token(token) if token >= LISTENERS => self.accept_ready = true,
-                Token(slot) => {
+    fn take_reported(&mut self, driver: &mut Driver) {
+        let mut reported = std::mem::take(&mut self.reported);
+        driver.take(self.index, &mut reported);
+        for ready in reported.drain(..) {
+            match ready.source {
+                Source::Listener => self.accept_ready = true,
+                Source::Slot(slot) => {
                     let Some(Some(conn)) = self.conns.get_mut(slot) else {
                         continue;
                     };
-                    let broken = event.is_error();
-                    conn.hangup |= event.is_read_closed() || broken;
-                    conn.readable |= event.is_readable() || conn.hangup;
-                    conn.writable |= event.is_writable() || broken;
-                    if !conn.queued {
-                        conn.queued = true;
-                        self.ready.push_back(slot);
-                    }
+                    conn.hangup |= ready.hangup;
+                    conn.readable |= ready.readable;
+                    conn.writable |= ready.writable;
+                    self.queue(slot);
                 }
             }
         }
+        self.reported = reported;
     }
 
     fn read_post<S: Sessions>(&mut self, sessions: &mut S) {
@@ -280,8 +356,8 @@ impl EventLoop {
     fn add_listeners(&mut self, new: Vec<Listener>) -> io::Result<()> {
         for listener in new {
             let raw = listener.fd.as_raw_fd();
-            // Any token of the range: an event on one makes the loop look at all, of which there are few.
-            self.poll.registry().register(&mut SourceFd(&raw), Token(LISTENERS), Interest::READABLE)?;
+            let token = Source::Listener.token(self.index);
+            self.registry().register(&mut SourceFd(&raw), token, Interest::READABLE)?;
             self.listeners.push(listener);
         }
         self.accept_ready = true;
@@ -345,9 +421,9 @@ impl EventLoop {
                 return;
             }
         };
-        let both = Interest::READABLE | Interest::WRITABLE;
         let raw = accepted.fd.as_raw_fd();
-        if let Err(error) = self.poll.registry().register(&mut SourceFd(&raw), Token(slot), both) {
+        let token = Source::Slot(slot).token(self.index);
+        if let Err(error) = self.registry().register(&mut SourceFd(&raw), token, BOTH) {
             log::warning(&format!("Cannot watch a client's socket: {error}"));
             sessions.disconnect(slot);
             self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);
@@ -371,7 +447,7 @@ impl EventLoop {
     }
 
     /// Reads a connection once, processes and writes.
-    fn serve<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
+    fn serve<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S, slot: Slot) {
         let Some(Some(conn)) = self.conns.get_mut(slot) else {
             return;
         };
@@ -397,21 +473,24 @@ impl EventLoop {
             match rustix::net::recv(&conn.fd, spare_capacity(input), RecvFlags::empty()) {
                 Ok((0, _)) => conn.ended = true,
                 // A stream that gives less than asked for is empty, unless its end follows.
-                Ok((read, _)) => conn.readable = read == room || conn.hangup,
+                Ok((read, _)) => {
+                    conn.readable = read == room || conn.hangup;
+                    self.mailbox.note_moved(read);
+                }
                 Err(Errno::AGAIN) => conn.readable = false,
                 Err(Errno::INTR) => {}
                 Err(_) if sessions.is_put_aside(slot) => conn.ended = true,
                 Err(_) => return self.close(sessions, slot),
             }
-            self.process(sessions, slot);
+            self.process(driver, sessions, slot);
         }
         self.flush(sessions, slot);
     }
 
-    fn process<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) {
+    fn process<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S, slot: Slot) {
         if !self.executing.contains(&slot) && matches!(self.conns.get(slot), Some(Some(_))) {
             self.executing.push(slot);
-            sessions.process(slot, self);
+            sessions.process(slot, &mut AtWork { event_loop: self, driver });
             self.executing.pop();
         }
     }
@@ -429,7 +508,10 @@ impl EventLoop {
         if !pending.is_empty() && conn.writable && fate != Fate::Close {
             let piece = &pending[..pending.len().min(WRITE_MAX)];
             match rustix::net::send(&conn.fd, piece, SendFlags::NOSIGNAL) {
-                Ok(bytes) => sessions.written(slot, bytes),
+                Ok(bytes) => {
+                    sessions.written(slot, bytes);
+                    self.mailbox.note_moved(bytes);
+                }
                 Err(Errno::AGAIN) => conn.writable = false,
                 Err(Errno::INTR) => {}
                 Err(_) => return self.close(sessions, slot),
@@ -457,17 +539,23 @@ impl EventLoop {
     }
 }
 
-impl<S: Sessions> Others<S> for EventLoop {
+/// A loop in the middle of a command, with the thread that runs it.
+struct AtWork<'a> {
+    event_loop: &'a mut EventLoop,
+    driver: &'a mut Driver,
+}
+
+impl<S: Sessions> Others<S> for AtWork<'_> {
     fn serve_others(&mut self, sessions: &mut S) {
-        self.turn(sessions, false);
+        self.event_loop.nested_turn(self.driver, sessions, false);
     }
 
     fn await_others(&mut self, sessions: &mut S) {
-        self.turn(sessions, true);
+        self.event_loop.nested_turn(self.driver, sessions, true);
     }
 
     fn is_stopping(&self) -> bool {
-        self.shared.is_stopping()
+        self.event_loop.shared.is_stopping()
     }
 }
 

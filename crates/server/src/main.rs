@@ -4,9 +4,11 @@ mod bridge;
 mod cli;
 mod clock;
 mod disk;
+mod driver;
 #[cfg(test)]
 mod echo;
 mod event_loop;
+mod gauge;
 mod listen;
 mod log;
 mod maintenance;
@@ -14,8 +16,12 @@ mod memory;
 mod oom;
 mod persistence;
 mod process;
+mod roster;
+mod seat;
 mod sessions;
 mod start;
+mod steering;
+mod threads;
 
 #[cfg(not(feature = "system-allocator"))]
 #[global_allocator]

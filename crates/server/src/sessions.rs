@@ -40,6 +40,8 @@ pub trait Sessions: Sized {
     fn runnable(&mut self, into: &mut Vec<Slot>);
     /// Drains the mailbox and runs what is due. Called once a turn, nested turns too.
     fn wake(&mut self);
+    /// Another thread drives the sessions from now on.
+    fn changed_thread(&mut self) {}
     /// Microseconds that the loop may sleep; `None` for as long as nothing happens.
     fn next_timer_us(&self) -> Option<u64>;
 }

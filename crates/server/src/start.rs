@@ -1,6 +1,7 @@
 //! From the command line to running event loops, and back to the end.
 
 use crate::cli::{self, Request};
+use crate::driver::Driver;
 use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::listen::{listen_tcp, listen_unix, reason};
 use crate::log;
@@ -10,7 +11,9 @@ use crate::persistence::describe;
 use crate::process::{
     ProcessEffects, TurnLog, change_dir, daemonize, raise_open_files, second_descriptors, write_pid_file,
 };
-use crate::sessions::Sessions;
+use crate::seat::{Portable, Seat};
+use crate::steering::steer;
+use crate::threads::drive;
 use kelda_engine::config::{Config, ConfigHandle, KeptLine, Settings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -26,11 +29,11 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What wakes a thread's event loop.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
 
-/// Makes the sessions of each thread; made once on the main thread, and asked once by each thread.
+/// Makes the sessions of each loop; asked once for each.
 pub trait MakeSessions: Send + Sync + 'static {
-    /// The sessions of one thread.
-    type Sessions: Sessions;
-    /// The sessions of thread `index`, made on that thread; `wake` makes its loop run a turn.
+    /// The sessions of one loop.
+    type Sessions: Portable + 'static;
+    /// The sessions of loop `index`; `wake` makes it run a turn.
     fn make(&self, index: usize, wake: Wake) -> Self::Sessions;
     /// Loads the data, while the loops already run. May take long; `stopping` tells whether to give up.
     ///
@@ -219,7 +222,7 @@ fn serve<M: MakeSessions>(
     effects.oom.apply(&settings).map_err(Failure::Start)?;
     let unobeyed = unobeyed(config.kept_lines());
     let handle = Arc::new(ConfigHandle::new(config, Box::new(effects)));
-    let (shared, loops) =
+    let (shared, loops, drivers) =
         event_loops(threads, handle.clone(), listeners).map_err(|e| start_error("Cannot make an event loop", e))?;
     let _ = loops_cell.set(shared.clone());
     let sessions = engine(&handle, &shared, file.as_deref()).map_err(Failure::Start)?;
@@ -236,8 +239,8 @@ fn serve<M: MakeSessions>(
     }
     log::notice("Server initialized");
     let loaded = Arc::new(Latch::default());
-    let running =
-        start_threads(loops, &shared, &sessions, &loaded).map_err(|e| start_error("Cannot start a thread", e))?;
+    let running = start_threads(loops, drivers, &shared, &sessions, &loaded)
+        .map_err(|e| start_error("Cannot start a thread", e))?;
     let started = load(&*sessions, &|| shared.is_stopping());
     loaded.open();
     let failure = started.err().filter(|_| !shared.is_stopping());
@@ -330,24 +333,37 @@ const LOADING_UNSEEN: Duration = Duration::from_millis(500);
 
 type Running = Vec<std::thread::JoinHandle<()>>;
 
+/// Starts the threads of the loops, and the one that steers them.
 fn start_threads<M: MakeSessions>(
     loops: Vec<EventLoop>,
+    drivers: Vec<Driver>,
     shared: &Arc<Shared>,
     make: &Arc<M>,
     loaded: &Arc<Latch>,
 ) -> std::io::Result<Running> {
-    let start = |(index, mut event_loop): (usize, EventLoop)| {
+    let seat = |(index, event_loop): (usize, EventLoop)| {
         let mailbox = shared.mailboxes[index].clone(); // there is one for each loop
-        let (make, loaded) = (make.clone(), loaded.clone());
+        Seat::new(event_loop, make.make(index, Box::new(move || mailbox.wake())))
+    };
+    let seats: Arc<Vec<Seat<M::Sessions>>> = Arc::new(loops.into_iter().enumerate().map(seat).collect());
+    let start = |driver: Driver| {
+        let (shared, seats, loaded) = (shared.clone(), seats.clone(), loaded.clone());
         // Scripts nest deeply on a loop's stack.
-        let thread = std::thread::Builder::new().name(format!("loop-{index}")).stack_size(STACK_BYTES);
+        let thread = std::thread::Builder::new().name(format!("loop-{}", driver.me)).stack_size(STACK_BYTES);
         thread.spawn(move || {
-            let mut sessions = make.make(index, Box::new(move || mailbox.wake()));
             loaded.wait(LOADING_UNSEEN);
-            event_loop.run(&mut sessions);
+            drive(&shared, &seats, driver);
         })
     };
-    loops.into_iter().enumerate().map(start).collect()
+    let mut running = drivers.into_iter().map(start).collect::<std::io::Result<Running>>()?;
+    if seats.len() > 1 {
+        let (shared, loaded) = (shared.clone(), loaded.clone());
+        running.push(std::thread::Builder::new().name("steering".into()).spawn(move || {
+            loaded.wait(Duration::MAX);
+            steer(&shared);
+        })?);
+    }
+    Ok(running)
 }
 
 /// Ends the server on SIGTERM and SIGINT, at once on a second SIGINT.

@@ -107,7 +107,12 @@ impl Client {
         }
         let old = self.input.len();
         self.input.resize(old + 64 * 1024, 0);
-        let read = self.stream.read(&mut self.input[old..]);
+        let read = loop {
+            match self.stream.read(&mut self.input[old..]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
         self.input.truncate(old + *read.as_ref().unwrap_or(&0));
         read
     }

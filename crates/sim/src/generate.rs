@@ -6,6 +6,8 @@
 
 use crate::compare::How;
 use crate::rng::Rng;
+use crate::templates::{FAMILIES, LIBRARIES, RULES, SCRIPTS, UNDECLARED};
+use std::collections::BTreeSet;
 
 /// A command to send, and how its replies are compared.
 #[derive(Clone, Debug)]
@@ -15,373 +17,6 @@ pub struct Command {
     /// How to compare the replies.
     pub how: How,
 }
-
-/// Commands that share the type of their keys.
-struct Family {
-    /// In a thousand commands.
-    weight: u64,
-    /// First letter of the family's keys; `*` for keys of any type.
-    letter: char,
-    templates: &'static [(How, &'static str)],
-    /// Whether commands see keys of other connections: not for runs on several threads.
-    global: bool,
-}
-
-use How::{AnyError as F, Exactly as E, Near, Scores, Shape as S, Unordered as U};
-
-const FAMILIES: &[Family] = &[
-    Family { weight: 180, letter: 's', templates: STRINGS, global: false },
-    Family { weight: 130, letter: 'h', templates: HASHES, global: false },
-    Family { weight: 180, letter: 'l', templates: LISTS, global: false },
-    Family { weight: 120, letter: 't', templates: SETS, global: false },
-    Family { weight: 200, letter: 'z', templates: ZSETS, global: false },
-    Family { weight: 40, letter: 'x', templates: LEXICAL, global: false },
-    Family { weight: 60, letter: 's', templates: BITMAPS, global: false },
-    Family { weight: 90, letter: 'q', templates: STREAMS, global: false },
-    Family { weight: 50, letter: 'g', templates: GEO, global: false },
-    Family { weight: 40, letter: 'y', templates: SKETCHES, global: false },
-    Family { weight: 70, letter: '*', templates: KEYSPACE, global: false },
-    Family { weight: 50, letter: '*', templates: EXPIRY, global: false },
-    Family { weight: 40, letter: '*', templates: TRANSACTIONS, global: false },
-    Family { weight: 27, letter: '*', templates: SCRIPTING, global: false },
-    Family { weight: 3, letter: '*', templates: GLOBAL, global: true },
-];
-
-const STRINGS: &[(How, &str)] = &[
-    (E, "SET $k $v [ { EX $t | PX $u | EXAT $T | PXAT $U | KEEPTTL } ] [ { NX | XX } ] [ GET ]"),
-    (E, "SET $k $v"),
-    (E, "SET $k $i"),
-    (E, "GET $k"),
-    (E, "GETSET $k $v"),
-    (E, "GETDEL $k"),
-    (E, "GETEX $k [ { EX $t | PX $u | EXAT $T | PXAT $U | PERSIST } ]"),
-    (E, "SET $k $v IFEQ $v [ GET ] [ KEEPTTL ]"),
-    (E, "SET $k $i IFEQ $i [ PX $u ]"),
-    (E, "DELIFEQ $k { $v | $i }"),
-    (E, "MSETEX 2 $k $v $k $i [ { NX | XX } ] [ { EX $t | PX $u | EXAT $T | PXAT $U | KEEPTTL } ]"),
-    (E, "SETNX $k $v"),
-    (E, "SETEX $k $t $v"),
-    (E, "PSETEX $k $u $v"),
-    (E, "MSET ( $k $v )+"),
-    (E, "MSETNX ( $k $v )+"),
-    (E, "MGET ( $k )+"),
-    (E, "APPEND $k $v"),
-    (E, "STRLEN $k"),
-    (E, "GETRANGE $k $n $n"),
-    (E, "SUBSTR $k $n $n"),
-    (E, "SETRANGE $k $o $v"),
-    (E, "{ INCR | DECR } $k"),
-    (E, "{ INCRBY | DECRBY } $k $i"),
-    (E, "INCRBYFLOAT $k $f"),
-    (E, "LCS $k $k [ { LEN | IDX [ MINMATCHLEN $c ] [ WITHMATCHLEN ] } ]"),
-];
-
-/// Without OVERFLOW FAIL: the oracles lengthen a string even if every operation fails, which they tell neither WATCH nor
-/// replicas.
-const BITMAPS: &[(How, &str)] = &[
-    (E, "SETBIT $k $B { 0 | 1 }"),
-    (E, "GETBIT $k $B"),
-    (E, "BITCOUNT $k [ $n $n [ { BYTE | BIT } ] ]"),
-    (E, "BITPOS $k { 0 | 1 } [ $n [ $n [ { BYTE | BIT } ] ] ]"),
-    (E, "BITOP { AND | OR | XOR } $k ( $k )+"),
-    (E, "BITOP NOT $k $k"),
-    (E, "BITFIELD $k ( { GET $F $B | SET $F $B $i | INCRBY $F $B $i | OVERFLOW { WRAP | SAT } } )+"),
-    (E, "BITFIELD_RO $k ( GET $F $B )+"),
-];
-
-/// HyperLogLogs have keys that no other family touches: what becomes of a corrupt one differs.
-const SKETCHES: &[(How, &str)] = &[
-    (E, "PFADD $k ( $v )+"),
-    (E, "PFADD $k ( $m )+"),
-    (E, "PFADD $k"),
-    (E, "PFCOUNT $k"),
-    (E, "PFCOUNT ( $k )+"),
-    (E, "PFMERGE $k ( $k )+"),
-    (E, "PFDEBUG { ENCODING | DECODE } $k"),
-    (E, "PFDEBUG TODENSE $k"),
-    (E, "GET $k"),
-    (E, "{ DEL | UNLINK } $k"),
-    (E, "RENAME $k $k"),
-];
-
-/// Distances that are equal may be sorted in any order.
-const GEO: &[(How, &str)] = &[
-    (E, "GEOADD $k ( $x $y $m )+"),
-    (E, "GEOADD $k ( $x $y $m )+"),
-    (E, "GEOADD $k [ { NX | XX } ] [ CH ] ( $x $y $m )+"),
-    (E, "{ GEOPOS | GEOHASH } $k ( $m )+"),
-    (E, "GEODIST $k $m $m [ { m | km | ft | mi | x } ]"),
-    (
-        E,
-        "GEOSEARCH $k FROMLONLAT $x $y BYRADIUS { 10 | 700 | 20000 } { m | km | mi } [ WITHCOORD ] [ WITHDIST ] [ WITHHASH ]",
-    ),
-    (
-        E,
-        "GEOSEARCH $k FROMLONLAT $x $y BYBOX { 1000 | 30 | 9000 } { 10 | 700 | 20000 } { m | km | mi } [ COUNT $c ANY ] [ WITHDIST ]",
-    ),
-    (
-        U,
-        "GEOSEARCH $k FROMMEMBER $m { BYRADIUS | BYBOX 2000 } { 10 | 700 | 20000 } { m | km | mi } { ASC | DESC } [ WITHDIST ] [ WITHCOORD ]",
-    ),
-    (
-        E,
-        "GEOSEARCHSTORE $k $k FROMLONLAT $x $y BYBOX { 1000 | 9000 } { 10 | 700 | 20000 } { m | km | mi } [ STOREDIST ]",
-    ),
-    (E, "GEORADIUS $k $x $y { 10 | 700 | 20000 } { m | km | mi } [ WITHDIST ] [ { STORE | STOREDIST } $k ]"),
-    (E, "GEORADIUSBYMEMBER $k $m { 10 | 700 | 20000 } { m | km | mi } [ WITHDIST ] [ { STORE | STOREDIST } $k ]"),
-    (E, "GEORADIUS_RO $k $x $y { 10 | 700 | 20000 } { m | km | mi } [ WITHCOORD ]"),
-    (E, "GEORADIUSBYMEMBER_RO $k $m { 10 | 700 | 20000 } { m | km | mi } [ WITHHASH ]"),
-    (E, "ZRANGE $k 0 -1"),
-    (E, "ZREM $k ( $m )+"),
-];
-
-/// One group; ids are given, for those that the server makes are of its clock.
-const STREAMS: &[(How, &str)] = &[
-    (E, "XADD $k $I ( $m $v )+"),
-    (E, "XADD $k $I $m $v"),
-    (E, "XADD $k [ NOMKSTREAM ] [ { MAXLEN = $c | MINID = $J } ] $I $m $v"),
-    (E, "XLEN $k"),
-    (E, "XRANGE $k - +"),
-    (E, "XRANGE $k $J $J [ COUNT $c ]"),
-    (E, "XREVRANGE $k $J $J [ COUNT $c ]"),
-    (E, "XDEL $k ( $J )+"),
-    (E, "XTRIM $k { MAXLEN | MINID } = $J"),
-    (E, "XREAD [ COUNT $c ] STREAMS $k $J"),
-    (E, "XREAD COUNT 2 STREAMS $k $k $J $J"),
-    (E, "XGROUP CREATE $k g $J [ MKSTREAM ]"),
-    (E, "XGROUP CREATE $k g 0"),
-    (E, "XGROUP SETID $k g $J"),
-    (E, "XGROUP DESTROY $k { g | h }"),
-    (E, "XGROUP { CREATECONSUMER | DELCONSUMER } $k g { c | d }"),
-    (E, "XREADGROUP GROUP g { c | d } [ COUNT $c ] [ NOACK ] STREAMS $k >"),
-    (E, "XREADGROUP GROUP g { c | d } COUNT 3 STREAMS $k >"),
-    (E, "XREADGROUP GROUP g { c | d } [ COUNT $c ] STREAMS $k $J"),
-    (E, "XACK $k g ( $J )+"),
-    (E, "XPENDING $k g"),
-    (E, "XCLAIM $k g { c | d } 0 ( $J )+ [ FORCE ] [ JUSTID ]"),
-    (E, "XAUTOCLAIM $k g { c | d } 0 $J [ COUNT $c ] [ JUSTID ]"),
-    (E, "XSETID $k $J"),
-];
-
-const HASHES: &[(How, &str)] = &[
-    (E, "HSET $k ( $m $v )+"),
-    (E, "HSET $k ( $m $i )+"),
-    (E, "HMSET $k ( $m $v )+"),
-    (E, "HSETNX $k $m $v"),
-    (E, "HGET $k $m"),
-    (E, "HMGET $k ( $m )+"),
-    (U, "HGETALL $k"),
-    (U, "{ HKEYS | HVALS } $k"),
-    (E, "HDEL $k ( $m )+"),
-    (E, "HLEN $k"),
-    (E, "HEXISTS $k $m"),
-    (E, "HSTRLEN $k $m"),
-    (E, "HINCRBY $k $m $i"),
-    (E, "HINCRBYFLOAT $k $m $f"),
-    (S, "HRANDFIELD $k [ $n ]"),
-    (S, "HRANDFIELD $k $n WITHVALUES"),
-    (U, "HSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
-    (F, "HEXPIRE $k $t [ { NX | XX | LT | GT } ] FIELDS 1 $m"),
-    (F, "HPEXPIRE $k $u [ { NX | XX } ] FIELDS 2 $m $m"),
-    (F, "HEXPIREAT $k $T [ { NX | XX | GT | LT } ] FIELDS 2 $m $m"),
-    (F, "HPEXPIREAT $k $U [ { NX | XX | GT | LT } ] FIELDS 3 $m $m $m"),
-    (F, "{ HEXPIRE | HPEXPIRE } $k 0 [ { NX | XX | LT } ] FIELDS 1 $m"),
-    (F, "HPERSIST $k FIELDS 2 $m $m"),
-    (Near(3), "{ HTTL | HEXPIRETIME } $k FIELDS 3 $m $m $m"),
-    (Near(3000), "{ HPTTL | HPEXPIRETIME } $k FIELDS 2 $m $m"),
-    (F, "HGETEX $k [ { EX $t | PX $u | EXAT $T | PXAT $U | PERSIST } ] FIELDS 2 $m $m"),
-    (F, "HSETEX $k [ { FNX | FXX } ] [ { EX $t | PX $u | EXAT $T | PXAT $U | KEEPTTL } ] FIELDS 2 $m $v $m $i"),
-    (F, "HSETEX $k [ { NX | XX } ] [ KEEPTTL ] FIELDS 1 $m $v"),
-    (F, "HGETDEL $k FIELDS 2 $m $m"),
-];
-
-const LISTS: &[(How, &str)] = &[
-    (E, "{ LPUSH | RPUSH } $k ( $m )+"),
-    (E, "{ LPUSH | RPUSH } $k ( $v )+"),
-    (E, "{ LPUSHX | RPUSHX } $k ( $m )+"),
-    (E, "{ LPOP | RPOP } $k [ $c ]"),
-    (E, "LLEN $k"),
-    (E, "LRANGE $k $n $n"),
-    (E, "LRANGE $k 0 -1"),
-    (E, "LINDEX $k $n"),
-    (E, "LSET $k $n $v"),
-    (E, "LINSERT $k { BEFORE | AFTER } $m $v"),
-    (E, "LREM $k $n $m"),
-    (E, "LTRIM $k $n $n"),
-    (E, "LPOS $k $m [ RANK $n ] [ COUNT $c ] [ MAXLEN $c ]"),
-    (E, "LMOVE $k $k { LEFT | RIGHT } { LEFT | RIGHT }"),
-    (E, "RPOPLPUSH $k $k"),
-    (E, "LMPOP 1 $k { LEFT | RIGHT } [ COUNT $c ]"),
-    (E, "LMPOP 2 $k $k { LEFT | RIGHT } [ COUNT $c ]"),
-    (E, "SORT $k [ LIMIT $n $n ] [ GET # ] [ { ASC | DESC } ] [ ALPHA ]"),
-    (E, "SORT $k ALPHA [ LIMIT $n $n ] [ GET # ] STORE $k"),
-    (E, "SORT $k BY $Ps* [ { ASC | DESC } ] [ GET # GET $Ps* ]"),
-    (E, "SORT_RO $k [ LIMIT $n $n ] [ { ASC | DESC } ] [ ALPHA ]"),
-];
-
-const SETS: &[(How, &str)] = &[
-    (E, "SADD $k ( $m )+"),
-    (E, "SADD $k ( $i )+"),
-    (E, "SREM $k ( $m )+"),
-    (E, "SISMEMBER $k $m"),
-    (E, "SMISMEMBER $k ( $m )+"),
-    (E, "SCARD $k"),
-    (U, "SMEMBERS $k"),
-    (E, "SMOVE $k $k $m"),
-    (U, "{ SINTER | SUNION | SDIFF } ( $k )+"),
-    (E, "{ SINTERSTORE | SUNIONSTORE | SDIFFSTORE } $k ( $k )+"),
-    (E, "SINTERCARD 2 $k $k [ LIMIT $c ]"),
-    (S, "SRANDMEMBER $k [ $n ]"),
-    (U, "SPOP $k 1000000"),
-    (U, "SSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
-    (E, "SORT $k ALPHA [ { ASC | DESC } ] [ LIMIT $n $n ]"),
-];
-
-const ZSETS: &[(How, &str)] = &[
-    (E, "ZADD $k ( $s $m )+"),
-    (E, "ZADD $k [ { NX | XX } ] [ { GT | LT } ] [ CH ] ( $s $m )+"),
-    (E, "ZADD $k [ { NX | XX } ] [ { GT | LT } ] INCR $s $m"),
-    (E, "ZINCRBY $k $s $m"),
-    (E, "ZREM $k ( $m )+"),
-    (E, "ZCARD $k"),
-    (E, "ZSCORE $k $m"),
-    (E, "ZMSCORE $k ( $m )+"),
-    (E, "{ ZRANK | ZREVRANK } $k $m"),
-    (E, "{ ZRANK | ZREVRANK } $k $m WITHSCORE"),
-    (E, "ZCOUNT $k $b $b"),
-    (E, "ZRANGE $k $n $n [ REV ] [ WITHSCORES ]"),
-    (E, "ZRANGE $k 0 -1 WITHSCORES"),
-    (E, "ZRANGE $k $b $b BYSCORE [ REV ] [ LIMIT $r $n ] [ WITHSCORES ]"),
-    (E, "ZREVRANGE $k $n $n [ WITHSCORES ]"),
-    (E, "{ ZRANGEBYSCORE | ZREVRANGEBYSCORE } $k $b $b [ WITHSCORES ] [ LIMIT $r $n ]"),
-    (E, "ZRANGESTORE $k $k { $n $n | $b $b BYSCORE } [ REV ] [ LIMIT $r $n ]"),
-    (E, "ZREMRANGEBYRANK $k $n $n"),
-    (E, "ZREMRANGEBYSCORE $k $b $b"),
-    (E, "{ ZPOPMIN | ZPOPMAX } $k [ $c ]"),
-    (E, "ZMPOP 2 $k $k { MIN | MAX } [ COUNT $c ]"),
-    (E, "{ ZUNION | ZINTER } 2 $k $k [ WEIGHTS $f $f ] [ AGGREGATE { SUM | MIN | MAX } ] [ WITHSCORES ]"),
-    (E, "{ ZUNIONSTORE | ZINTERSTORE } $k 2 $k $k [ WEIGHTS $f $f ] [ AGGREGATE { SUM | MIN | MAX } ]"),
-    (E, "ZDIFF 2 $k $k [ WITHSCORES ]"),
-    (E, "ZDIFFSTORE $k 2 $k $k"),
-    (E, "ZINTERCARD 2 $k $k [ LIMIT $c ]"),
-    (S, "ZRANDMEMBER $k [ $n ]"),
-    (Scores, "ZSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
-    (E, "SORT $k ALPHA [ { ASC | DESC } ]"),
-];
-
-/// Lexical ranges have a meaning only where all scores are equal, so these have keys that no other family touches.
-const LEXICAL: &[(How, &str)] = &[
-    (E, "ZADD $k ( 0 $m )+"),
-    (E, "ZREM $k ( $m )+"),
-    (E, "ZLEXCOUNT $k $l $l"),
-    (E, "ZRANGE $k $l $l BYLEX [ REV ] [ LIMIT $r $n ]"),
-    (E, "ZRANGESTORE $k $k $l $l BYLEX [ REV ] [ LIMIT $r $n ]"),
-    (E, "{ ZRANGEBYLEX | ZREVRANGEBYLEX } $k $l $l [ LIMIT $r $n ]"),
-    (E, "ZREMRANGEBYLEX $k $l $l"),
-];
-
-const KEYSPACE: &[(How, &str)] = &[
-    (E, "{ DEL | UNLINK } ( $k )+"),
-    (E, "{ DEL | UNLINK } $k"),
-    (E, "{ EXISTS | TOUCH } ( $k )+"),
-    (E, "TYPE $k"),
-    (E, "RENAME $k $k"),
-    (E, "RENAMENX $k $k"),
-    (E, "COPY $k $k [ DB $d ] [ REPLACE ]"),
-    (E, "MOVE $k $d"),
-    (S, "DUMP $k"),
-    (F, "RESTORE $k { 0 | $u | -1 | x } $v [ REPLACE ] [ ABSTTL ] [ { IDLETIME | FREQ } $c ]"),
-    (E, "SELECT $d"),
-    (E, "ECHO $v"),
-    (E, "PING [ $v ]"),
-    (E, "NOSUCHCOMMAND $k $v"),
-];
-
-const EXPIRY: &[(How, &str)] = &[
-    (E, "EXPIRE $k $t [ { NX | XX } ]"),
-    (E, "PEXPIRE $k $u [ { NX | XX } ]"),
-    (E, "EXPIREAT $k $T [ { NX | XX | GT | LT } ]"),
-    (E, "PEXPIREAT $k $U [ { NX | XX | GT | LT } ]"),
-    (E, "{ EXPIRE | PEXPIRE } $k { -1 | 0 }"),
-    (E, "{ EXPIREAT | PEXPIREAT } $k 1"),
-    (Near(3), "TTL $k"),
-    (Near(3000), "PTTL $k"),
-    (Near(3), "EXPIRETIME $k"),
-    (Near(3000), "PEXPIRETIME $k"),
-    (E, "PERSIST $k"),
-];
-
-const TRANSACTIONS: &[(How, &str)] = &[
-    (E, "MULTI"),
-    (E, "MULTI"),
-    (E, "MULTI"),
-    (E, "EXEC"),
-    (E, "EXEC"),
-    (E, "EXEC"),
-    (E, "EXEC"),
-    (E, "DISCARD"),
-    (E, "WATCH ( $k )+"),
-    (E, "UNWATCH"),
-];
-
-const SCRIPTING: &[(How, &str)] = &[
-    (E, "EVAL $e { 1 | 1 | 1 | 0 | 2 } $k $v $i"),
-    (E, "EVAL_RO $e 1 $k $v $i"),
-    (E, "EVAL $E 0 $k $v"),
-    (E, "EVALSHA 0123456789012345678901234567890123456789 0"),
-];
-
-const SCRIPTS: &[&str] = &[
-    "return redis.call('GET', KEYS[1])",
-    "return redis.call('SET', KEYS[1], ARGV[1])",
-    "return redis.pcall('INCRBY', KEYS[1], ARGV[2])",
-    "return {KEYS[1], ARGV[1], 1.9, -2.9, true, false, nil, 4}",
-    "return {1, {2, {3, 'x'}}, {ok='fine'}, {err='ERR mine'}}",
-    "return redis.error_reply('MY error')",
-    "return redis.status_reply(ARGV[1])",
-    "local t = redis.call('TYPE', KEYS[1]); return t['ok'] .. #KEYS",
-    "redis.call('RPUSH', KEYS[1], ARGV[1]); return redis.call('LRANGE', KEYS[1], 0, 1)",
-    "redis.call('HSET', KEYS[1], 'f', ARGV[1]); return redis.call('HGET', KEYS[1], 'f')",
-    "redis.setresp(3); return redis.call('ZSCORE', KEYS[1], ARGV[1])",
-    "return redis.call('ZADD', KEYS[1], 'INCR', 1.5, ARGV[1])",
-    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end",
-    "return tonumber(ARGV[2]) + 1",
-    "return cjson.encode({a=1, b={1,2,'x'}, c=ARGV[1]}):len()",
-    "return cmsgpack.pack({1, 'two', 3.5, {4}})",
-    "return redis.sha1hex(ARGV[1])",
-    "return struct.pack('>I2i4', 7, -9)",
-    "return bit.band(tonumber(ARGV[2]) % 65536, 255)",
-    "local r = {} for i = 1, 5 do r[i] = redis.call('INCR', KEYS[1]) end return r",
-    "return redis.call('NOSUCH')",
-    "return redis.call('GET')",
-    "error('boom')",
-    "return undefined_variable",
-    "syntax error here",
-];
-
-/// Scripts that do not declare their keys.
-const UNDECLARED: &[&str] = &[
-    "return redis.call('GET', ARGV[1])",
-    "return redis.call('APPEND', ARGV[1], ARGV[2])",
-    "for i = 1, 3 do redis.call('RPUSH', ARGV[1], i) end return redis.call('LLEN', ARGV[1])",
-    "redis.call('DEL', ARGV[1]); return redis.call('EXISTS', ARGV[1])",
-    "local r = redis.pcall('INCR', ARGV[1]) if type(r) == 'table' then return r.err else return r end",
-    "redis.call('SET', ARGV[1], 'x'); return redis.call('LPUSH', ARGV[1], 'y')",
-];
-
-const GLOBAL: &[(How, &str)] = &[
-    (E, "DBSIZE"),
-    (E, "DBSIZE"),
-    (U, "KEYS *"),
-    (U, "KEYS $p"),
-    (U, "SCAN 0 COUNT 1000000 [ MATCH $p ]"),
-    (U, "SCAN 0 COUNT 1000000 TYPE { string | list | hash | set | zset | stream }"),
-    (S, "RANDOMKEY"),
-    (E, "SWAPDB $d $d"),
-    (E, "FLUSHDB"),
-    (E, "SCRIPT FLUSH"),
-    (E, "SCRIPT EXISTS 0123456789012345678901234567890123456789"),
-];
 
 /// Letters of the key names: one for each type.
 const LETTERS: &[char] = &['s', 'h', 'l', 't', 'z', 'q', 'g'];
@@ -495,7 +130,7 @@ impl Generator {
     }
 
     /// One argument: `k` key, `v` value, `i` integer, `n` index, `c` count, `r` rank (Valkey and Redis disagree on negative ones), `f` float, `m` member, `s` score,
-    /// `b` score bound, `l` lexical bound, `p` pattern, `d` database, `o` offset, `e` script, `E` script with undeclared keys, `B` bit offset, `F` integer of
+    /// `b` score bound, `l` lexical bound, `p` pattern, `d` database, `o` offset, `e` script, `E` script with undeclared keys, `L` library of functions, `A` user, `a` user's rule, `w` time to wait for in s, `B` bit offset, `F` integer of
     /// BITFIELD, `x` longitude, `y` latitude, `I` new id of a stream's entry, `J` id that may be there; times far away:
     /// `t` s from now, `u` ms from now, `T` and `U` since 1970.
     fn argument(&mut self, kind: char, letter: char) -> Vec<u8> {
@@ -535,6 +170,11 @@ impl Generator {
             'd' => rng.below(3).to_string(),
             'e' => (*rng.pick(SCRIPTS)).into(),
             'E' => (*rng.pick(UNDECLARED)).into(),
+            'L' => (*rng.pick(LIBRARIES)).into(),
+            'A' => (*rng.pick(&["u0", "u1", "w0", "w1"])).into(),
+            'a' => (*rng.pick(RULES)).into(),
+            'w' if rng.one_in(40) => (*rng.pick(&["-1", "x", "inf"])).into(),
+            'w' => "0.002".into(),
             'B' if rng.one_in(30) => (*rng.pick(&["-1", "4294967296", "x", "#1"])).into(),
             'B' => rng.below(150).to_string(),
             'F' => (*rng.pick(BIT_FIELDS)).into(),
@@ -556,6 +196,26 @@ impl Generator {
         };
         text.into_bytes()
     }
+}
+
+/// The commands that templates name, in lower case: first words, and first two for those with a subcommand.
+pub fn commands_of_templates() -> BTreeSet<String> {
+    fn first_words(nodes: &[Node], count: usize) -> Vec<Vec<String>> {
+        let Some((first, rest)) = nodes.split_first().filter(|_| count != 0) else { return vec![Vec::new()] };
+        let begins: Vec<Vec<String>> = match first {
+            Node::Literal(text) => vec![vec![text.to_ascii_lowercase()]],
+            Node::Choice(choices) => choices.iter().flat_map(|inner| first_words(inner, count)).collect(),
+            Node::Argument(_) | Node::Prefixed(_) | Node::Optional(_) | Node::Repeat(_) => return vec![Vec::new()],
+        };
+        let with_rest = begins.into_iter().flat_map(|begin| {
+            let left = count.saturating_sub(begin.len());
+            first_words(rest, left).into_iter().map(move |end| [begin.clone(), end].concat())
+        });
+        with_rest.collect()
+    }
+    let templates = FAMILIES.iter().flat_map(|family| family.templates);
+    let words = templates.flat_map(|(_, text)| first_words(&parse(&mut text.split(' ').peekable(), &[]), 2));
+    words.flat_map(|words| [words[0].clone(), words.join(" ")]).collect()
 }
 
 fn parse<'a>(words: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>, ends: &[&str]) -> Vec<Node> {

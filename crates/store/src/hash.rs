@@ -124,12 +124,12 @@ impl Hash {
         }
     }
 
-    /// How many fields are due. O(bytes) packed, O(those) in a table.
+    /// How many fields are due. O(bytes) packed, O(log n) in a table.
     pub fn due_count(&self, now_ms: i64) -> usize {
         match &self.form {
             Form::Packed(_) | Form::Table(_) => 0,
             Form::TimedPacked(timed) => timed.due(now_ms).count(),
-            Form::TimedTable(timed) => timed.due(now_ms).count(),
+            Form::TimedTable(timed) => timed.due_count(now_ms),
         }
     }
 

@@ -13,7 +13,7 @@ impl ShardData {
     ///
     /// # Errors
     /// Gives the entry back if its key is there already.
-    pub fn load(&mut self, now_ms: i64, db: u32, hash: u64, entry: Entry) -> Result<(), Entry> {
+    pub(crate) fn load(&mut self, now_ms: i64, db: u32, hash: u64, entry: Entry) -> Result<(), Entry> {
         if self.db(db).is_some_and(|part| part.table.get(hash, entry.as_ref().key()).is_some()) {
             return Err(entry);
         }

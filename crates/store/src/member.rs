@@ -11,6 +11,7 @@
 //!
 //! A set's member is a key without a value.
 
+use crate::Str;
 use crate::hasher::hash;
 use crate::table::{Item, Table};
 use std::ptr::{self, NonNull};
@@ -182,6 +183,15 @@ impl Members {
 
     pub fn get(&self, key: &[u8]) -> Option<MemberRef<'_>> {
         self.table.get(hash(key), key)
+    }
+
+    /// Takes out of `keys` those that are not here. The look-ups go on side by side, so that memory is waited for once for many.
+    pub fn retain_common(&self, keys: &mut Vec<Str<'_>>) {
+        let hashes: Vec<u64> = keys.iter().map(|key| key.with_bytes(hash)).collect();
+        hashes.iter().for_each(|hash| self.table.prefetch_bucket(*hash));
+        hashes.iter().for_each(|hash| _ = self.table.prefetch_item(*hash, 0));
+        let mut hashes = hashes.into_iter();
+        keys.retain(|key| hashes.next().is_some_and(|hash| key.with_bytes(|key| self.table.get(hash, key).is_some())));
     }
 
     /// The member under this hash that `wanted` picks.

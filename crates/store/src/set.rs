@@ -9,7 +9,7 @@ mod int_set;
 use crate::member::Members;
 use crate::packed::Packed;
 use crate::str::parse_int;
-use crate::timed::{TimedTable, members_expire};
+use crate::timed::TimedTable;
 use crate::{Limits, Str};
 use int_set::IntSet;
 
@@ -222,6 +222,17 @@ impl Set {
         ints.chain(packed).chain(table)
     }
 
+    /// Takes out of `members` those that are not in the set. Faster than asking for one after the other, in pieces of 20 or so.
+    pub fn retain_common(&self, members: &mut Vec<Str<'_>>) {
+        match &self.form {
+            Form::Table(table) => table.retain_common(members),
+            Form::Timed(timed) => timed.table().retain_common(members),
+            Form::Ints(_) | Form::Packed(_) => {
+                members.retain(|member| member.with_bytes(|member| self.contains(member)));
+            }
+        }
+    }
+
     /// The member that a random number picks; `None` only if there are none.
     pub fn random(&self, random: u64) -> Option<Str<'_>> {
         let index = random.checked_rem(self.len() as u64)? as usize;
@@ -271,7 +282,6 @@ impl Set {
     /// The table that keeps expiry times, which any other form is changed into.
     fn timed(&mut self) -> &mut TimedTable {
         if !matches!(self.form, Form::Timed(_)) {
-            members_expire();
             let table = std::mem::replace(self.table(), Members::new());
             self.form = Form::Timed(Box::new(TimedTable::new(table)));
         }

@@ -12,6 +12,7 @@ use crate::snapshot::Saving;
 use crate::sync::{AtomicI64, AtomicU8, Ordering, spin_loop, yield_now};
 use crate::table::{BucketHint, Table, prefetch_to_write};
 use crate::tracking::Readers;
+use crate::value::Kind;
 use crate::waiting::{Waiters, Watchers};
 use smallvec::SmallVec;
 use std::cell::{Cell, UnsafeCell};
@@ -396,6 +397,8 @@ fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
 pub struct Keyspace {
     shards: Box<[Shard]>,
     databases: u32,
+    /// See [`Keyspace::members_expire`]. Written once, so that its cache line, which every command reads, stays where it is.
+    members_expire: std::sync::atomic::AtomicBool,
 }
 
 impl Keyspace {
@@ -410,12 +413,18 @@ impl Keyspace {
                 data: UnsafeCell::new(ShardData::new()),
             })
             .collect();
-        Keyspace { shards, databases }
+        Keyspace { shards, databases, members_expire: false.into() }
     }
 
     /// Number of databases.
     pub fn databases(&self) -> u32 {
         self.databases
+    }
+
+    /// Whether a set or sorted set ever had members that expire. If not, nobody need look for those that are due.
+    #[inline(always)]
+    pub fn members_expire(&self) -> bool {
+        self.members_expire.load(Ordering::Relaxed)
     }
 
     /// Locks the shards, or gives up after some microseconds with `None`: the caller puts its work aside.
@@ -549,6 +558,13 @@ impl<'k> Guard<'k> {
         self.keyspace
     }
 
+    /// Notes that one of the collections in the held shards has something in it that expires.
+    pub(crate) fn note_timed(&self, kind: Kind) {
+        if kind != Kind::Hash && !self.keyspace.members_expire() {
+            self.keyspace.members_expire.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// What is held.
     pub fn held(&self) -> &ShardSet {
         &self.held
@@ -614,6 +630,20 @@ impl<'k> Guard<'k> {
         self.changed = self.changed.max(Borrowed::Keys);
         // SAFETY: the lock is held, and `&mut self` makes this the only reference.
         unsafe { &mut *self.keyspace.shards[index].data.get() }.db_mut(db)
+    }
+
+    /// [`ShardData::load`] into a held shard.
+    ///
+    /// # Errors
+    /// Gives the entry back if its key is there already.
+    ///
+    /// # Panics
+    /// When the shard is not held.
+    pub fn load(&mut self, index: usize, now_ms: i64, db: u32, hash: u64, entry: Entry) -> Result<(), Entry> {
+        if entry.as_ref().field_due().is_some() {
+            self.note_timed(entry.as_ref().kind());
+        }
+        self.shard_mut(index).load(now_ms, db, hash, entry)
     }
 
     /// Puts an entry into a held shard; its key must be absent.

@@ -22,9 +22,13 @@ pub use trim::{Keep, References, Trim, Trimmed};
 use crate::Limits;
 use crate::shared_map::{self, SharedMap};
 use node::Node;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+/// Room for an id's text: two numbers of at most twenty digits, and a dash.
+const TEXT_BYTES: usize = 64;
 
 /// The id of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +48,15 @@ impl StreamId {
     /// The id `ms`-`seq`.
     pub const fn new(ms: u64, seq: u64) -> StreamId {
         StreamId { ms, seq }
+    }
+
+    /// Its text, `ms-seq`: what `Display` says, for where that is too slow.
+    pub fn text(self) -> SmallVec<[u8; TEXT_BYTES]> {
+        let mut text = SmallVec::new();
+        text.extend_from_slice(itoa::Buffer::new().format(self.ms).as_bytes());
+        text.push(b'-');
+        text.extend_from_slice(itoa::Buffer::new().format(self.seq).as_bytes());
+        text
     }
 
     /// The id that follows this one.
@@ -164,7 +177,7 @@ impl Stream {
         if id <= self.last_id {
             return false;
         }
-        let fields: smallvec::SmallVec<[(&[u8], &[u8]); 8]> = fields.into_iter().collect();
+        let fields: SmallVec<[(&[u8], &[u8]); 8]> = fields.into_iter().collect();
         match self.nodes.last_mut() {
             Some((base, last)) if last.has_room(&fields, limits) => Arc::make_mut(last).push(base, id, &fields),
             last => {

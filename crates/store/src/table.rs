@@ -110,17 +110,23 @@ fn stored_of(hash: u64, level: u32) -> usize {
     (hash >> window) as usize & ((1 << STORED_BITS) - 1)
 }
 
-/// Buckets of a full array; a table with more has a directory of full arrays. A power of two.
+/// Buckets of a full array; a table with more has a directory of full arrays. One less than a
+/// power of two: see [`ROUND_BUCKETS_MAX`].
 ///
 /// Few in tests, so that they come to the directory.
-const ARRAY_BUCKETS: usize = if cfg!(test) { 64 } else { 8192 };
+const ARRAY_BUCKETS: usize = if cfg!(test) { 63 } else { 8191 };
+
+/// Arrays of more buckets have one less than is round: allocators align blocks of that size by asking for up to 63 bytes more, and
+/// then round up: mimalloc makes 768 KiB of 512 and 63 bytes.
+const ROUND_BUCKETS_MAX: usize = if cfg!(test) { 16 } else { 2048 };
 
 /// The layout of the array of a table with `buckets` buckets, 1 to `ARRAY_BUCKETS`. It has room for up to a quarter more:
 /// four sizes for each doubling, which are those that allocators make of it anyway.
 #[inline]
 fn array_layout(buckets: usize) -> Layout {
     debug_assert!((1..=ARRAY_BUCKETS).contains(&buckets));
-    let room = buckets.next_multiple_of(1 << (((buckets - 1) | 7).ilog2() - 2));
+    let spared = usize::from(buckets > ROUND_BUCKETS_MAX);
+    let room = (buckets + spared).next_multiple_of(1 << (((buckets - 1) | 7).ilog2() - 2)) - spared;
     // SAFETY: 64 is a power of two, and `ARRAY_BUCKETS` of 64 bytes are far from overflowing.
     unsafe { Layout::from_size_align_unchecked(room * 64, 64) }
 }
@@ -409,10 +415,25 @@ impl<T: Item> Table<T> {
 
     /// All items, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = T::Ref<'_>> {
-        (0..self.buckets as usize).flat_map(|bucket| self.chain(bucket)).map(|place| {
+        /// How many buckets are gone through while an item is fetched.
+        const AHEAD: usize = 2;
+        let chain = |bucket| {
+            self.prefetch_items(bucket + AHEAD);
+            self.chain(bucket)
+        };
+        (0..self.buckets as usize).flat_map(chain).map(|place| {
             // SAFETY: the item is live while `self` is borrowed.
             unsafe { T::borrow(place.item()) }
         })
+    }
+
+    /// Prefetches the items of a bucket's first chunk, if there is such a bucket.
+    #[inline]
+    fn prefetch_items(&self, bucket: usize) {
+        if bucket < self.buckets as usize {
+            let chunk = self.bucket(bucket);
+            (0..chunk.count()).for_each(|slot| prefetch(item_of(chunk.slot(slot)).as_ptr()));
+        }
     }
 
     /// An item picked by a random number. O(1) expected: three to five buckets are looked at.
@@ -452,6 +473,27 @@ impl<T: Item> Table<T> {
         let place = (bucket..buckets).chain(0..bucket).find_map(|bucket| self.chain(bucket).next());
         // SAFETY: as above.
         place.map(|place| unsafe { T::borrow(place.item()) })
+    }
+
+    /// Shows items to `f` until it says that they are enough, or there are no more: those of neighbouring buckets, from one that a
+    /// random number picks on. What is in a bucket with the last one comes, too: so nobody is hidden behind others.
+    ///
+    /// For a look at several items, where [`Table::random`] would visit three to five buckets for each. An item has the better a
+    /// chance the fewer its neighbours are, and neighbours come together; the hash is keyed, so that nobody can choose his.
+    pub fn sample(&self, random: u64, mut f: impl FnMut(T::Ref<'_>) -> bool) {
+        let buckets = self.buckets as usize;
+        let start = random.checked_rem(buckets as u64).unwrap_or(0) as usize;
+        let mut enough = false;
+        for bucket in (start..buckets).chain(0..start) {
+            self.prefetch_items(bucket);
+            for place in self.chain(bucket) {
+                // SAFETY: the item is live while `self` is borrowed.
+                enough |= f(unsafe { T::borrow(place.item()) });
+            }
+            if enough {
+                return;
+            }
+        }
     }
 
     /// Removes and drops all items. O(n).

@@ -6,38 +6,23 @@
 
 use crate::hasher::hash;
 use crate::member::{MemberRef, Members, Old};
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::zset::btree::CountedTree;
 
-/// Whether a member of a set or sorted set of this process ever had an expiry time: or else nobody need look.
-static ANY_MEMBERS: AtomicBool = AtomicBool::new(false);
-
-/// Whether a set or sorted set may have members that expire.
-#[inline]
-pub fn any_members_expire() -> bool {
-    ANY_MEMBERS.load(Relaxed)
-}
-
-/// Notes that a set or sorted set has members that expire.
-pub(crate) fn members_expire() {
-    // Seldom written: its cache line stays where all read it.
-    if !any_members_expire() {
-        ANY_MEMBERS.store(true, Relaxed);
-    }
-}
+/// Where a member is in the order by time: its expiry time and its hash.
+type Place = (i64, u64);
 
 /// Members, and those that expire in the order of their times.
 #[derive(Clone)]
 pub(crate) struct TimedTable {
     table: Members,
-    /// Expiry time and hash of each member that has one. Members that have both in common share a place.
-    by_time: BTreeSet<(i64, u64)>,
+    /// Expiry time and hash of each member that has one: counted, for a reader asks how many of them are due.
+    by_time: CountedTree<Place>,
 }
 
 impl TimedTable {
     /// Members without expiry times.
     pub fn new(table: Members) -> TimedTable {
-        TimedTable { table, by_time: BTreeSet::new() }
+        TimedTable { table, by_time: CountedTree::new() }
     }
 
     pub fn table(&self) -> &Members {
@@ -45,13 +30,18 @@ impl TimedTable {
     }
 
     pub fn soonest(&self) -> Option<i64> {
-        self.by_time.first().map(|(at, _)| *at)
+        self.by_time.iter(0, false).next().map(|(at, _)| at)
     }
 
     /// The members that are due, the longest due first.
     pub fn due(&self, now_ms: i64) -> impl Iterator<Item = MemberRef<'_>> {
-        let due = self.by_time.range(..(now_ms, 0));
-        due.filter_map(|&(at, hash)| self.table.find_by_hash(hash, |member| member.expire_at == Some(at)))
+        let due = self.by_time.iter(0, false).take_while(move |(at, _)| *at < now_ms);
+        due.filter_map(|(at, hash)| self.table.find_by_hash(hash, |member| member.expire_at == Some(at)))
+    }
+
+    /// How many members are due. O(log n).
+    pub fn due_count(&self, now_ms: i64) -> usize {
+        self.by_time.partition_point(|(at, _)| *at < now_ms)
     }
 
     /// Up to `max` of the members that are due, the longest due first.
@@ -64,9 +54,9 @@ impl TimedTable {
         self.table.iter().filter_map(|member| Some((member.key, member.expire_at?)))
     }
 
-    /// Whether every member is due. Where members share a place, perhaps not until one of them is gone.
+    /// Whether every member is due. O(log n).
     pub fn is_over(&self, now_ms: i64) -> bool {
-        self.by_time.len() == self.table.len() && self.by_time.last().is_none_or(|(at, _)| *at < now_ms)
+        self.by_time.len() == self.table.len() && self.due_count(now_ms) == self.table.len()
     }
 
     pub fn set(&mut self, field: &[u8], value: &[u8], expire_at: Option<i64>) -> Option<Old> {
@@ -74,7 +64,10 @@ impl TimedTable {
         let old_at = old.as_ref().and_then(|(_, at)| *at);
         if old_at != expire_at {
             self.forget(field, old_at);
-            self.by_time.extend(expire_at.map(|at| (at, hash(field))));
+            if let Some(at) = expire_at {
+                let place = (at, hash(field));
+                self.by_time.insert(place, |other| *other < place);
+            }
         }
         old
     }
@@ -85,28 +78,26 @@ impl TimedTable {
         Some(old)
     }
 
-    /// Forgets the time of a member that has it no more, unless another shares its place.
+    /// Forgets the time of a member that has it no more.
     fn forget(&mut self, field: &[u8], at: Option<i64>) {
-        let Some(at) = at else { return };
-        let hash = hash(field);
-        if self.table.find_by_hash(hash, |member| member.expire_at == Some(at)).is_none() {
-            self.by_time.remove(&(at, hash));
+        if let Some(at) = at {
+            let place = (at, hash(field));
+            self.by_time.remove_last(|other| *other <= place);
         }
     }
 
     /// Frees about `count` members; `true` once none is left.
     pub fn free_some(&mut self, count: usize) -> bool {
         for _ in 0..count {
-            if self.by_time.pop_first().is_none() {
+            if self.by_time.remove_at(0).is_none() {
                 return self.table.free_some(count);
             }
         }
         false
     }
 
-    /// Heap in use, in bytes; of the order by time (nodes of eleven, two thirds full) an estimate.
+    /// Heap in use, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        const PLACE: usize = size_of::<(i64, u64)>() * 3 / 2 + 2;
-        size_of::<TimedTable>() - size_of::<Members>() + self.table.memory_bytes() + self.by_time.len() * PLACE
+        size_of::<TimedTable>() - size_of::<Members>() + self.table.memory_bytes() + self.by_time.memory_bytes()
     }
 }

@@ -4,7 +4,7 @@
 //! that has grown stays so. One with members that expire has grown. Everything about ranges is arithmetic on ranks: `rank_range` and `lex_rank_range` turn a
 //! range into ranks, `iter_from_rank` and `remove_rank_range` take ranks. Ranks are 0-based and ascending.
 
-mod btree;
+pub(crate) mod btree;
 mod packed;
 mod score;
 #[cfg(test)]
@@ -97,8 +97,7 @@ impl ZSet {
     /// A set of pairs that come in ascending order, each member once, and few enough for a packed set; `None` for others, which
     /// are to be inserted one by one. O(n log n).
     pub fn from_sorted(pairs: &[Pair<'_>], limits: &Limits) -> Option<ZSet> {
-        let fits = |(member, _): &Pair<'_>| member.len() <= limits.zset_value_bytes_max;
-        if pairs.len() > limits.zset_entries_max.min(u32::MAX as usize) || !pairs.iter().all(fits) {
+        if !is_small(pairs, limits) {
             return None;
         }
         let ascending = pairs
@@ -108,6 +107,19 @@ impl ZSet {
             Str::Bytes(bytes) => crate::str::parse_int(bytes).map_or((None, bytes), |n| (Some(n), &b""[..])),
         });
         (ascending && are_distinct(members)).then(|| ZSet(Form::Packed(Packed::of_sorted(pairs.iter().copied()))))
+    }
+
+    /// A set of pairs in whatever order, each member once; no score is NaN. O(n log n), and faster than inserting them one by one.
+    pub fn from_distinct(mut pairs: Vec<Pair<'_>>, limits: &Limits) -> ZSet {
+        pairs.sort_unstable_by(|(a, low), (b, high)| {
+            let by_score = low.partial_cmp(high).unwrap_or(Ordering::Equal);
+            by_score.then_with(|| a.with_bytes(|a| b.with_bytes(|b| a.cmp(b))))
+        });
+        ZSet(if is_small(&pairs, limits) {
+            Form::Packed(Packed::of_sorted(pairs.into_iter()))
+        } else {
+            Form::Tree(Box::new(build_tree(pairs.into_iter())))
+        })
     }
 
     /// Number of members.
@@ -341,24 +353,29 @@ impl ZSet {
     }
 
     /// Frees up to `n` members of a set that is to be dropped, so that a large one goes in small steps; whether nothing
-    /// is left.
+    /// is left. In between the set is good for nothing else.
     pub fn free_some(&mut self, n: usize) -> bool {
         match &mut self.0 {
-            Form::Packed(packed) => *packed = Packed::default(),
-            Form::Tree(tree) => {
-                let len = tree.len();
-                tree.remove_ranks(len.saturating_sub(n), len, |_| {});
+            Form::Packed(packed) => {
+                *packed = Packed::default();
+                true
             }
+            Form::Tree(tree) => tree.free_some(n),
         }
-        self.is_empty()
     }
 }
 
-/// A tree of pairs that come in ascending order.
+/// Whether these pairs make a packed set.
+fn is_small(pairs: &[Pair<'_>], limits: &Limits) -> bool {
+    let fits = |(member, _): &Pair<'_>| member.len() <= limits.zset_value_bytes_max;
+    pairs.len() <= limits.zset_entries_max.min(u32::MAX as usize) && pairs.iter().all(fits)
+}
+
+/// A tree of pairs that come in ascending order, each member once.
 fn build_tree<'a>(pairs: impl Iterator<Item = Pair<'a>>) -> Tree {
     let mut tree = Tree::new();
     for (member, score) in pairs {
-        member.with_bytes(|member| tree.insert(member, score));
+        member.with_bytes(|member| tree.push(member, score));
     }
     tree
 }

@@ -4,8 +4,9 @@
 //! can do better than that times the writes that one sync serves. On a machine with other work, the round that cost least
 //! processor time says more about a server than the median.
 
+use super::figures::{median, percentile};
 use super::load::{Load, Template};
-use super::{cpu_seconds, median};
+use super::process::cpu_seconds;
 use crate::{Outcome, root};
 use kelda_sim::server::{Kind, Server};
 use std::io;
@@ -69,7 +70,7 @@ pub fn durability(args: &[String]) -> Outcome {
         for pipeline in [1, 16] {
             let mut loads = Vec::new();
             for (_, server) in &servers {
-                let mut load = Load::connect(server.port, connections, pipeline, &template, None).map_err(in_io)?;
+                let mut load = Load::connect(server.port, connections, pipeline, &template, 0).map_err(in_io)?;
                 load.measure();
                 loads.push(load);
             }
@@ -92,10 +93,7 @@ pub fn durability(args: &[String]) -> Outcome {
             for (at, ((name, server), load)) in servers.iter().zip(&mut loads).enumerate() {
                 let mut waits = load.take_latencies();
                 waits.sort_unstable();
-                let part = |share: f64| {
-                    let place = ((waits.len() as f64 * share) as usize).min(waits.len().saturating_sub(1));
-                    waits.get(place).map_or(f64::NAN, |us| f64::from(*us) / 1000.0)
-                };
+                let part = |share: f64| percentile(&waits, share) / 1000.0;
                 let bytes = log_bytes(server) - logged[at];
                 println!(
                     "| {connections} | {pipeline} | {name} | {:.0} | {:.2} | {:.2} | {} | {:.2} | {:.2} | {:.2} | {:.2} |",

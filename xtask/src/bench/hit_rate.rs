@@ -4,6 +4,7 @@
 //! depends on the server alone which keys it keeps. All have the same memory for them, and the same time: the policies
 //! count in seconds, so requests come at an even pace.
 
+use super::process::used_memory;
 use crate::{Outcome, root};
 use kelda_sim::client::Client;
 use kelda_sim::rng::Rng;
@@ -115,7 +116,7 @@ fn replay(kind: Kind, policy: &str, keys: &[u64], options: &Options) -> io::Resu
     let mut client = Client::connect(&server.address())?;
     let value = "x".repeat(VALUE_BYTES);
     let room = options.keys * options.room / 100 * VALUE_BYTES as u64;
-    let limit = used_memory(&mut client)? + room;
+    let limit = used_memory(&server)? + room;
     client.words(&format!("CONFIG SET maxmemory {limit}"))?;
     let batches = (keys.len() as u64).div_ceil(BATCH).max(1);
     let started = Instant::now();
@@ -142,16 +143,9 @@ fn replay(kind: Kind, policy: &str, keys: &[u64], options: &Options) -> io::Resu
             hits += (names.len() - missing.len()) as u64;
         }
     }
-    let used = used_memory(&mut client)?;
+    let used = used_memory(&server)?;
     if used.abs_diff(limit) > limit / 50 {
         eprintln!("{}: {used} bytes in use with a limit of {limit}", kind.name());
     }
     Ok(hits as f64 / asked.max(1) as f64)
-}
-
-fn used_memory(client: &mut Client) -> io::Result<u64> {
-    let reply = client.words("INFO memory")?;
-    let text = String::from_utf8_lossy(reply.bytes().unwrap_or_default()).into_owned();
-    let field = text.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
-    field.ok_or_else(|| io::Error::other("no used_memory in INFO"))
 }

@@ -2,7 +2,11 @@
 //!
 //! What it spends is taken from the server it measures when both share a machine, so a round does nothing per request
 //! but write random digits into a ready buffer and find the end of the reply.
+//!
+//! Who publishes does not run away from who listens: no new batch is sent while messages for listeners are far behind, and a
+//! round is over when the last of them has come. So the work of delivering them is in the figures.
 
+use super::replies::Counter;
 use kelda_sim::rng::Rng;
 use kelda_sim::value::write_request;
 use mio::net::TcpStream;
@@ -10,10 +14,12 @@ use mio::{Events, Interest, Poll, Token};
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-/// A request with places for random digits.
-#[derive(Clone, Debug)]
+/// An operation: a request, or several in a row, with places for random digits.
+#[derive(Clone, Debug, Default)]
 pub struct Template {
     bytes: Vec<u8>,
+    /// How many replies it gets.
+    replies: u64,
     /// Where 12 digits go, and below what they stay.
     places: Vec<(usize, u64)>,
 }
@@ -21,14 +27,24 @@ pub struct Template {
 /// Digits of a random number.
 const DIGITS: usize = 12;
 
+/// What listeners subscribe to.
+pub const CHANNEL: &str = "channel";
+/// How many messages a listener may be behind before publishers wait for it.
+const LAG: u64 = 2_000;
+
 impl Template {
-    /// A request of `words`, with `@v` replaced by `value`, `@k` by random numbers below `keys`, `@h` by those below 100.
+    /// The requests in `words`, with `;` between them; `@v` is replaced by `value`, `@k` by random numbers below `keys`, `@h` by
+    /// those below 100.
     pub fn new(words: &[&str], value: &str, keys: u64) -> Template {
         // Marks that a value cannot hold, as long as the digits.
         let (key, hundred) = ("\u{1}".repeat(DIGITS), "\u{2}".repeat(DIGITS));
         let expand = |word: &&str| word.replace("@k", &key).replace("@h", &hundred).replace("@v", value);
         let mut bytes = Vec::new();
-        write_request(&words.iter().map(expand).collect::<Vec<_>>(), &mut bytes);
+        let mut replies = 0;
+        for request in words.split(|word| *word == ";") {
+            write_request(&request.iter().map(expand).collect::<Vec<_>>(), &mut bytes);
+            replies += 1;
+        }
         let mut places = Vec::new();
         for at in 0..bytes.len().saturating_sub(DIGITS) {
             match &bytes[at..at + DIGITS] {
@@ -37,16 +53,28 @@ impl Template {
                 _ => {}
             }
         }
-        Template { bytes, places }
+        Template { bytes, replies, places }
+    }
+
+    /// The bytes to send, with new random digits.
+    pub fn drawn(&mut self, rng: &mut Rng) -> &[u8] {
+        for (at, limit) in &self.places {
+            let mut number = rng.below(*limit);
+            for digit in self.bytes[*at..*at + DIGITS].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        &self.bytes
     }
 }
 
 /// What a round did.
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
-    /// Replies received.
+    /// Operations whose replies have come.
     pub operations: u64,
-    /// From the first request to the last reply.
+    /// From the first request to the last reply and message.
     pub elapsed: Duration,
 }
 
@@ -56,6 +84,7 @@ pub struct Load {
     connections: Vec<Connection>,
     rng: Rng,
     pipeline: u64,
+    listeners: u64,
     buffer: Vec<u8>,
     /// How long each batch took, in µs, if that is wanted.
     latencies: Option<Vec<u32>>,
@@ -63,7 +92,7 @@ pub struct Load {
 
 struct Connection {
     stream: TcpStream,
-    /// Buffers of `pipeline` requests each, used in turn.
+    /// Buffers of `pipeline` operations each, used in turn.
     batches: Vec<Template>,
     batch: usize,
     written: usize,
@@ -76,41 +105,49 @@ struct Connection {
 }
 
 impl Load {
-    /// Connects. `templates` are sent in turn; with `channel` one more connection subscribes to it.
+    /// Connects. `templates` are sent in turn; `listeners` more connections subscribe to [`CHANNEL`].
     pub fn connect(
         port: u16,
         connections: usize,
         pipeline: usize,
         templates: &[Template],
-        channel: Option<&str>,
+        listeners: usize,
     ) -> io::Result<Load> {
         let poll = Poll::new()?;
         let batches: Vec<Template> = (0..templates.len())
             .map(|first| {
                 let requests = templates.iter().cycle().skip(first * pipeline).take(pipeline);
-                requests.fold(Template { bytes: Vec::new(), places: Vec::new() }, |mut batch, request| {
+                requests.fold(Template::default(), |mut batch, request| {
                     let shift = batch.bytes.len();
                     batch.places.extend(request.places.iter().map(|(at, limit)| (at + shift, *limit)));
                     batch.bytes.extend_from_slice(&request.bytes);
+                    batch.replies += request.replies;
                     batch
                 })
             })
             .collect();
         let mut all = Vec::new();
-        for number in 0..connections + usize::from(channel.is_some()) {
-            let stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+        for number in 0..connections + listeners {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
             stream.set_nodelay(true)?;
-            let listens = number == connections;
-            if let (true, Some(channel)) = (listens, channel) {
+            let listens = number >= connections;
+            let mut counter = Counter::default();
+            if listens {
                 let mut subscribe = Vec::new();
-                write_request(&["SUBSCRIBE", channel], &mut subscribe);
-                (&stream).write_all(&subscribe)?;
+                write_request(&["SUBSCRIBE", CHANNEL], &mut subscribe);
+                stream.write_all(&subscribe)?;
+                let mut byte = [0];
+                loop {
+                    stream.read_exact(&mut byte)?;
+                    if counter.feed(&byte) > 0 {
+                        break;
+                    }
+                }
             }
             stream.set_nonblocking(true)?;
             let mut stream = TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
-            let batches = batches.clone();
-            let counter = Counter::default();
+            let batches = if listens { Vec::new() } else { batches.clone() };
             all.push(Connection {
                 stream,
                 batches,
@@ -122,8 +159,9 @@ impl Load {
                 listens,
             });
         }
-        let pipeline = pipeline as u64;
-        Ok(Load { poll, connections: all, rng: Rng::new(1), pipeline, buffer: vec![0; 256 * 1024], latencies: None })
+        let (pipeline, listeners) = (pipeline as u64, listeners as u64);
+        let (rng, buffer) = (Rng::new(1), vec![0; 256 * 1024]);
+        Ok(Load { poll, connections: all, rng, pipeline, listeners, buffer, latencies: None })
     }
 
     /// From now on, notes how long each batch takes.
@@ -136,20 +174,22 @@ impl Load {
         self.latencies.take().unwrap_or_default()
     }
 
-    /// Keeps every connection busy for `round`, then waits for the outstanding replies.
+    /// Keeps every connection busy for `round`, then waits for the outstanding replies and messages.
     pub fn run(&mut self, round: Duration) -> io::Result<Done> {
         let start = Instant::now();
-        let mut operations = 0;
+        let (mut operations, mut heard) = (0, 0);
         let mut busy = 0;
         for connection in self.connections.iter_mut().filter(|connection| !connection.listens) {
-            connection.begin(&mut self.rng, self.pipeline)?;
+            connection.begin(&mut self.rng)?;
             busy += 1;
         }
+        // Connections that begin again as soon as the listeners have caught up.
+        let mut held = Vec::new();
         let mut events = Events::with_capacity(1024);
-        while busy > 0 {
-            self.poll.poll(&mut events, Some(Duration::from_secs(10)))?;
+        while busy > 0 || heard < operations * self.listeners {
+            wait(&mut self.poll, &mut events, Duration::from_secs(60))?;
             if events.is_empty() {
-                return Err(io::Error::other("the server has not answered for 10 s"));
+                return Err(io::Error::other("the server has not answered for a minute"));
             }
             let over = start.elapsed() >= round;
             for event in &events {
@@ -158,44 +198,58 @@ impl Load {
                     connection.write()?;
                 }
                 let replies = connection.read(&mut self.buffer)?;
-                if connection.listens || connection.awaited == 0 {
+                if connection.listens {
+                    heard += replies;
                     continue;
                 }
-                operations += replies;
+                if connection.awaited == 0 {
+                    continue;
+                }
                 connection.awaited -= replies.min(connection.awaited);
-                if let Some(latencies) = &mut self.latencies
-                    && connection.awaited == 0
-                {
+                if connection.awaited > 0 {
+                    continue;
+                }
+                operations += self.pipeline;
+                if let Some(latencies) = &mut self.latencies {
                     latencies.push(u32::try_from(connection.begun.elapsed().as_micros()).unwrap_or(u32::MAX));
                 }
-                match connection.awaited {
-                    0 if over => busy -= 1,
-                    0 => connection.begin(&mut self.rng, self.pipeline)?,
-                    _ => {}
+                if over {
+                    busy -= 1;
+                } else if operations * self.listeners > heard + LAG * self.listeners {
+                    held.push(event.token().0);
+                } else {
+                    connection.begin(&mut self.rng)?;
+                }
+            }
+            if operations * self.listeners <= heard + LAG * self.listeners {
+                for number in held.drain(..) {
+                    self.connections[number].begin(&mut self.rng)?;
                 }
             }
         }
-        if let Some(error) = self.connections.iter().find_map(|connection| connection.counter.error.as_ref()) {
-            return Err(io::Error::other(format!("the server says: {error}")));
-        }
+        self.connections.iter().try_for_each(|connection| connection.counter.checked())?;
         Ok(Done { operations, elapsed: start.elapsed() })
+    }
+}
+
+/// Waits for events; a signal is none.
+pub fn wait(poll: &mut Poll, events: &mut Events, longest: Duration) -> io::Result<()> {
+    loop {
+        match poll.poll(events, Some(longest)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
 impl Connection {
     /// Sends the next batch, with new random digits.
-    fn begin(&mut self, rng: &mut Rng, pipeline: u64) -> io::Result<()> {
+    fn begin(&mut self, rng: &mut Rng) -> io::Result<()> {
         self.batch = (self.batch + 1) % self.batches.len();
         let batch = &mut self.batches[self.batch];
-        for (at, limit) in &batch.places {
-            let mut number = rng.below(*limit);
-            for digit in batch.bytes[*at..*at + DIGITS].iter_mut().rev() {
-                *digit = b'0' + (number % 10) as u8;
-                number /= 10;
-            }
-        }
+        batch.drawn(rng);
         self.written = 0;
-        self.awaited = pipeline;
+        self.awaited = batch.replies;
         self.begun = Instant::now();
         self.write()
     }
@@ -231,87 +285,9 @@ impl Connection {
     }
 }
 
-/// Counts replies without keeping them.
-#[derive(Debug, Default)]
-struct Counter {
-    /// Bytes of a bulk string still to come, with its CRLF.
-    skip: usize,
-    /// The beginning of a line whose end has not come yet.
-    line: Vec<u8>,
-    /// Elements of the current aggregate still to come.
-    elements: i64,
-    /// The first error reply.
-    error: Option<String>,
-}
-
-impl Counter {
-    fn feed(&mut self, mut bytes: &[u8]) -> u64 {
-        let mut replies = 0;
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let n = self.skip.min(bytes.len());
-                self.skip -= n;
-                bytes = &bytes[n..];
-                if self.skip == 0 {
-                    replies += self.element(0);
-                }
-                continue;
-            }
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-                self.line.extend_from_slice(bytes);
-                break;
-            };
-            if self.line.is_empty() {
-                replies += self.head(&bytes[..end]);
-            } else {
-                let mut line = std::mem::take(&mut self.line);
-                line.extend_from_slice(&bytes[..end]);
-                replies += self.head(&line);
-            }
-            bytes = &bytes[end + 1..];
-        }
-        replies
-    }
-
-    /// One line without its newline: 1 when it completes a reply.
-    fn head(&mut self, line: &[u8]) -> u64 {
-        let number =
-            || line[1..].iter().take_while(|b| b.is_ascii_digit()).fold(0, |n, b| n * 10 + i64::from(b - b'0'));
-        match line.first() {
-            Some(b'$') if line.get(1) != Some(&b'-') => {
-                self.skip = number() as usize + 2;
-                0
-            }
-            Some(b'*' | b'~' | b'>') => self.element(number()),
-            Some(b'%') => self.element(2 * number()),
-            Some(b'-') if self.error.is_none() => {
-                self.error = Some(String::from_utf8_lossy(&line[1..]).into_owned());
-                self.element(0)
-            }
-            _ => self.element(0),
-        }
-    }
-
-    /// An element is there, and `more` inside of it are to come.
-    fn element(&mut self, more: i64) -> u64 {
-        self.elements += if self.elements > 0 { more - 1 } else { more };
-        u64::from(self.elements == 0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn replies_are_counted_however_they_are_cut() {
-        let bytes = b"+OK\r\n$3\r\na\nb\r\n$-1\r\n*2\r\n$1\r\nx\r\n*1\r\n:1\r\n*0\r\n:5\r\n%1\r\n+a\r\n+b\r\n";
-        for size in 1..bytes.len() {
-            let mut counter = Counter::default();
-            let replies: u64 = bytes.chunks(size).map(|chunk| counter.feed(chunk)).sum();
-            assert_eq!(replies, 7, "in pieces of {size}");
-        }
-    }
 
     #[test]
     fn places_of_digits_are_found() {

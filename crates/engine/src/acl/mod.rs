@@ -318,7 +318,8 @@ pub fn check(
     words: &[&[u8]],
     context: Context,
 ) -> Result<(), (Reason, Error)> {
-    let Err(denied) = session.user.check(command, words, session.db) else { return Ok(()) };
+    let db = session.multi.as_ref().and_then(|queue| queue.db).unwrap_or(session.db);
+    let Err(denied) = session.user.check(command, words, db, worker.engine.keyspace.databases()) else { return Ok(()) };
     note(worker, &session.user, &session.info, command, words, denied, context);
     Err((denied.reason, Error::owned(format!("NOPERM {}", text(&session.user, command, denied.reason)))))
 }

@@ -135,14 +135,14 @@ impl User {
         std::iter::once(&self.root).chain(&self.selectors)
     }
 
-    /// Whether the command may be run, in this database.
+    /// Whether the command may be run, in this database of so many.
     ///
     /// # Errors
     /// What the selector that came closest has against it.
-    pub fn check(&self, command: &Registered, words: &[&[u8]], db: u32) -> Result<(), Denied> {
+    pub fn check(&self, command: &Registered, words: &[&[u8]], db: u32, databases: u32) -> Result<(), Denied> {
         let mut closest: Option<Denied> = None;
         for selector in self.all_selectors() {
-            match selector.check(command, words, db) {
+            match selector.check(command, words, db, databases) {
                 Ok(()) => return Ok(()),
                 Err(denied) => closest = closest.max(Some(denied)),
             }
@@ -154,7 +154,7 @@ impl User {
     pub fn reads_all_keys(&self, command: &Registered, words: &[&[u8]], db: u32) -> bool {
         self.all_selectors()
             .filter(|selector| selector.all_keys || selector.keys.iter().any(|key| key.read && *key.pattern == *b"*"))
-            .any(|selector| selector.check(command, words, db).is_ok())
+            .any(|selector| selector.check(command, words, db, u32::MAX).is_ok())
     }
 
     /// Whether it may be subscribed to a channel or pattern.
@@ -212,10 +212,10 @@ impl Selector {
         }
     }
 
-    fn check(&self, command: &Registered, words: &[&[u8]], db: u32) -> Result<(), Denied> {
+    fn check(&self, command: &Registered, words: &[&[u8]], db: u32, databases: u32) -> Result<(), Denied> {
         let denied = |reason, at| Err(Denied { reason, at });
-        if let Some(databases) = &self.databases
-            && let Some(at) = other_database(databases, command, words, db)
+        if let Some(allowed) = &self.databases
+            && let Some(at) = other_database(allowed, command, words, db, databases)
         {
             return denied(Reason::Database, at);
         }
@@ -303,17 +303,26 @@ impl Selector {
     }
 }
 
-/// The word of a command that stands for another database than these, or 0 if it is the one in use.
-fn other_database(allowed: &BTreeSet<u32>, command: &Registered, words: &[&[u8]], db: u32) -> Option<usize> {
+/// The word of a command that stands for another database than these, or 0 if it is the one in use. Words that are the number of
+/// no database are for the command to refuse.
+fn other_database(
+    allowed: &BTreeSet<u32>,
+    command: &Registered,
+    words: &[&[u8]],
+    db: u32,
+    databases: u32,
+) -> Option<usize> {
     match command.command.databases {
         Databases::InUse => {}
         Databases::All => return Some(0),
         Databases::Named(places) => {
-            for at in places(words) {
-                let named = words.get(at).and_then(|word| std::str::from_utf8(word).ok()?.parse::<u32>().ok());
-                if named.is_some_and(|named| !allowed.contains(&named)) {
-                    return Some(at);
-                }
+            let number = |at: usize| {
+                let number = kelda_resp::parse_i64(words.get(at)?)?;
+                u32::try_from(number).ok().filter(|db| *db < databases)
+            };
+            let named: Option<Vec<_>> = places(words).into_iter().map(|at| Some((at, number(at)?))).collect();
+            if let Some((at, _)) = named.iter().flatten().find(|(_, db)| !allowed.contains(db)) {
+                return Some(*at);
             }
         }
     }

@@ -233,7 +233,7 @@ fn dry_run(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     if !command.command.takes(words.len()) {
         return Err(Error::Arity(command.name.clone()));
     }
-    let Err(denied) = user.check(command, words, ctx.session.db) else {
+    let Err(denied) = user.check(command, words, ctx.session.db, ctx.worker.engine.keyspace.databases()) else {
         reply.ok();
         return Ok(());
     };

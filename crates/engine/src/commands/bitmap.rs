@@ -2,11 +2,14 @@
 //!
 //! Every change is a SETRANGE of the bytes concerned, so that a bitmap of many megabytes is never copied for one bit.
 
+mod ones;
+
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::error::{Error, Result};
 use kelda_store::Str;
 use kelda_store::txn::{EventClasses, Key, Ttl, Txn, View};
+use ones::ones;
 use std::ops::Range;
 
 const BASE: Command = Command { group: Group::Bitmap, ..Command::BASE };
@@ -63,7 +66,7 @@ pub static COMMANDS: &[Command] = &[
         keys: &[Keys::at(2).overwrite(), Keys::range(3, -1, 1).read()],
         flags: Flags::DENYOOM,
         since: "2.6.0",
-        syntax: "operation:<AND | OR | XOR | NOT> destkey key [key ...]",
+        syntax: "operation:<AND | OR | XOR | NOT | DIFF | DIFF1 | ANDOR | ONE> destkey key [key ...]",
         summary: "Combines strings bit by bit and stores the result.",
         complexity: "O(N) in the length of the longest string",
         run: Run::Write(bitop),
@@ -211,14 +214,11 @@ fn bitcount(view: &View, args: &Args, reply: &mut Reply) -> Result {
 fn count_bits(bytes: &[u8], bits: &Range<usize>) -> usize {
     let (first, end) = (bits.start / 8, bits.end.div_ceil(8));
     let Some(part) = bytes.get(first..end).filter(|part| !part.is_empty()) else { return 0 };
-    let (words, rest) = part.as_chunks::<8>();
-    let all: u32 = words.iter().map(|word| u64::from_ne_bytes(*word).count_ones()).sum();
-    let all = all + rest.iter().map(|byte| byte.count_ones()).sum::<u32>();
     // Neither the first byte nor the last need be counted as a whole.
-    let outside = |index: usize| (bytes[index] & !mask_of(bits, index)).count_ones();
+    let outside = |index: usize| (bytes[index] & !mask_of(bits, index)).count_ones() as usize;
     let last = end - 1;
     let outside = if first == last { outside(first) } else { outside(first) + outside(last) };
-    (all - outside) as usize
+    ones(part) - outside
 }
 
 fn bitpos(view: &View, args: &Args, reply: &mut Reply) -> Result {
@@ -262,33 +262,85 @@ fn find_bit(bytes: &[u8], bits: &Range<usize>, wanted: bool) -> Option<usize> {
 
 // ---- combining
 
+/// The source strings of BITOP. What combines them is compiled for each operation, so that the loops work on many bytes at once.
+struct Sources<'a, 'k> {
+    txn: &'a Txn<'k>,
+    args: &'a Args<'a>,
+    longest: usize,
+}
+
+impl Sources<'_, '_> {
+    /// Combines what there is with the source at a word, zeros standing behind its end.
+    fn combine(&self, word: usize, result: &mut [u8], combine: impl Fn(u8, u8) -> u8) -> Result {
+        let mut with = |bytes: &[u8]| {
+            let (head, tail) = result.split_at_mut(bytes.len());
+            head.iter_mut().zip(bytes).for_each(|(a, b)| *a = combine(*a, *b));
+            tail.iter_mut().for_each(|a| *a = combine(*a, 0));
+        };
+        match self.txn.string(self.args.key(word))? {
+            Some(text) => text.with_bytes(with),
+            None => with(b""),
+        }
+        Ok(())
+    }
+
+    /// The source at a word, each one behind it combined with it.
+    fn fold(&self, word: usize, combine: impl Fn(u8, u8) -> u8) -> Result<Vec<u8>> {
+        let mut result = vec![0; self.longest];
+        self.combine(word, &mut result, |_, b| b)?;
+        (word + 1..self.args.len()).try_for_each(|word| self.combine(word, &mut result, &combine))?;
+        Ok(result)
+    }
+
+    /// Any of the others, combined with the first source.
+    fn others_with_first(&self, combine: impl Fn(u8, u8) -> u8) -> Result<Vec<u8>> {
+        let mut result = self.fold(4, |a, b| a | b)?;
+        self.combine(3, &mut result, combine)?;
+        Ok(result)
+    }
+
+    /// The bits that exactly one source has.
+    fn one(&self) -> Result<Vec<u8>> {
+        let nothing = vec![0u8; self.longest];
+        let (mut once, mut several, mut source) = (nothing.clone(), nothing.clone(), nothing);
+        for word in 3..self.args.len() {
+            self.combine(word, &mut source, |_, b| b)?;
+            for ((several, once), bits) in several.iter_mut().zip(&mut once).zip(&source) {
+                *several |= *once & bits;
+                *once |= bits;
+            }
+        }
+        once.iter_mut().zip(&several).for_each(|(once, several)| *once &= !several);
+        Ok(once)
+    }
+}
+
 fn bitop(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
-    let combine: fn(u8, u8) -> u8 = match () {
-        () if args.is(1, "AND") => |a, b| a & b,
-        () if args.is(1, "OR") => |a, b| a | b,
-        () if args.is(1, "XOR") => |a, b| a ^ b,
-        () if args.is(1, "NOT") => |a, _| !a,
-        () => return Err(Error::Syntax),
-    };
-    if args.is(1, "NOT") && args.len() != 4 {
+    const NAMES: &[&str] = &["AND", "OR", "XOR", "NOT", "DIFF", "DIFF1", "ANDOR", "ONE"];
+    let name = *NAMES.iter().find(|name| args.is(1, name)).ok_or(Error::Syntax)?;
+    if name == "NOT" && args.len() != 4 {
         return Err(Error::text("ERR BITOP NOT must be called with a single source key."));
+    }
+    if matches!(name, "DIFF" | "DIFF1" | "ANDOR") && args.len() < 5 {
+        return Err(Error::owned(format!("ERR BITOP {name} must be called with at least two source keys.")));
     }
     let target = args.key(2);
     let mut longest = 0;
     for index in 3..args.len() {
         longest = longest.max(txn.peek_string(args.key(index))?.map_or(0, |text| text.len()));
     }
-    let mut result = Vec::new();
-    for index in 3..args.len() {
-        let Some(text) = txn.string(args.key(index))? else {
-            combine_with(&mut result, b"", index == 3, longest, combine);
-            continue;
-        };
-        text.with_bytes(|bytes| combine_with(&mut result, bytes, index == 3, longest, combine));
-    }
-    if args.is(1, "NOT") {
-        result.iter_mut().for_each(|byte| *byte = !*byte);
-    }
+    let sources = Sources { txn, args, longest };
+    let result = match name {
+        "AND" => sources.fold(3, |a, b| a & b),
+        "OR" => sources.fold(3, |a, b| a | b),
+        "XOR" => sources.fold(3, |a, b| a ^ b),
+        "DIFF" => sources.others_with_first(|others, first| first & !others),
+        "DIFF1" => sources.others_with_first(|others, first| others & !first),
+        "ANDOR" => sources.others_with_first(|others, first| first & others),
+        "ONE" => sources.one(),
+        // NOT, of a single one.
+        _ => sources.fold(3, |a, _| a).map(|bytes| bytes.iter().map(|byte| !byte).collect()),
+    }?;
     reply.int(longest as i64);
     if longest == 0 {
         txn.delete_with_event(target);
@@ -297,18 +349,6 @@ fn bitop(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         txn.event(EventClasses::STRING, "set", target.bytes);
     }
     Ok(())
-}
-
-/// Makes the first source the result, or combines the result with a further source, zeros standing behind its end.
-fn combine_with(result: &mut Vec<u8>, bytes: &[u8], first: bool, longest: usize, combine: fn(u8, u8) -> u8) {
-    if first {
-        result.extend_from_slice(bytes);
-        result.resize(longest, 0);
-        return;
-    }
-    let (head, tail) = result.split_at_mut(bytes.len());
-    head.iter_mut().zip(bytes).for_each(|(a, b)| *a = combine(*a, *b));
-    tail.iter_mut().for_each(|a| *a = combine(*a, 0));
 }
 
 // ---- BITFIELD

@@ -405,7 +405,8 @@ fn unblock(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         [word] if word.eq_ignore_ascii_case(b"timeout") => false,
         [word] if word.eq_ignore_ascii_case(b"error") => true,
         [_] => return Err(Error::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-        _ => return Err(Error::Syntax),
+        // As in Valkey; Redis calls it a wrong number of arguments.
+        _ => false,
     };
     let id = args.int(2)?;
     let engine = ctx.engine();

@@ -363,7 +363,7 @@ fn list(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         }
         _ => return Err(Error::Syntax),
     };
-    reply.set(found.len());
+    reply.array(found.len());
     found.iter().for_each(|command| reply.bulk(command.name.as_bytes()));
     Ok(())
 }
@@ -378,6 +378,18 @@ fn keys_of<'a>(ctx: &Ctx, args: &Args<'a>) -> Result<Vec<(&'a [u8], Access)>> {
     }
     if !command.command.takes(words.len()) {
         return Err(Error::text("ERR Invalid number of arguments specified for command"));
+    }
+    let counted = |keys: &&Keys| matches!(keys.find, Find::Numkeys { .. });
+    let finds_none = |keys: &Keys| {
+        let mut any = false;
+        keys.find(words, &mut |_, _| any = true);
+        !any
+    };
+    if command.command.find_keys.is_none()
+        && !command.flags.has(Flags::NO_MANDATORY_KEYS)
+        && command.command.keys.iter().filter(counted).any(finds_none)
+    {
+        return Err(Error::text("ERR Invalid arguments specified for command"));
     }
     let mut keys = Vec::new();
     command.find_keys(words, &mut |at, access| keys.extend(words.get(at).map(|word| (*word, access))));

@@ -1,6 +1,5 @@
 //! DEBUG: what tests need to see or force.
 
-use super::server::is_local;
 use crate::args::Args;
 use crate::command::{Command, Flags, Group, Reply, Run};
 use crate::ctx::Ctx;
@@ -21,7 +20,12 @@ pub static COMMANDS: &[Command] = &[Command {
     arity: -2,
     // DIGEST looks at every key.
     whole_keyspace: true,
-    flags: Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE).and(Flags::INTERNAL),
+    flags: Flags::ADMIN
+        .and(Flags::NOSCRIPT)
+        .and(Flags::LOADING)
+        .and(Flags::STALE)
+        .and(Flags::INTERNAL)
+        .and(Flags::PROTECTED),
     group: Group::Server,
     syntax: "subcommand [arg [arg ...]]",
     summary: "Shows or forces what tests need.",
@@ -82,12 +86,6 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
 ];
 
 fn debug(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
-    if !ctx.worker.settings.enable_debug_command.allows(is_local(ctx)) {
-        return Err(Error::text(
-            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
-             local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
-        ));
-    }
     let found =
         SUBCOMMANDS.iter().find(|(name, least, most, _)| args.is(1, name) && (*least..=*most).contains(&args.len()));
     match found {

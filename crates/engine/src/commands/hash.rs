@@ -260,10 +260,10 @@ fn hgetall(view: &View, args: &Args, reply: &mut Reply) -> Result {
         return Ok(());
     };
     reply.map(hash.len());
-    for (field, value) in hash.iter() {
+    hash.iter().for_each(|(field, value)| {
         write_str(reply, field);
         write_str(reply, value);
-    }
+    });
     Ok(())
 }
 

@@ -23,6 +23,7 @@ mod increx;
 mod lcs;
 mod list;
 mod members;
+pub(crate) mod memory;
 mod migrate;
 mod object;
 mod pubsub;
@@ -68,6 +69,7 @@ pub static FAMILIES: &[&[Command]] = &[
     list::movem::COMMANDS,
     migrate::COMMANDS,
     object::COMMANDS,
+    memory::COMMANDS,
     pubsub::COMMANDS,
     replication::COMMANDS,
     scan::COMMANDS,

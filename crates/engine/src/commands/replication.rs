@@ -81,13 +81,7 @@ pub static COMMANDS: &[Command] = &[
         "6.2.0",
         "target:[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
         "Hands the lead over to a replica.",
-        |ctx, args, _| match args.from(1) {
-            [word] if word.eq_ignore_ascii_case(b"abort") => Err(Error::text("ERR No failover in progress.")),
-            _ if ctx.worker.engine.replication.report(0).followers.is_empty() => {
-                Err(Error::text("ERR FAILOVER requires connected replicas."))
-            }
-            _ => Err(Error::text("ERR FAILOVER is not available: this server cannot become a replica")),
-        },
+        failover,
     ),
     Command {
         tips: &["request_policy:all_shards", "response_policy:agg_min"],
@@ -267,4 +261,34 @@ fn wait_for(ctx: &mut Ctx, wait: LogWait, timeout_ms: u64, reply: &mut Reply) ->
         blocking::await_log(ctx.worker, ctx.session, wait, timeout_ms);
     }
     Ok(())
+}
+
+fn failover(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
+    let (mut target, mut force, mut abort, mut timeout) = (false, false, false, false);
+    let mut at = 1;
+    while at < args.len() {
+        if !timeout && args.is(at, "TIMEOUT") && at + 1 < args.len() {
+            if args.int(at + 1)? <= 0 {
+                return Err(Error::text("ERR FAILOVER timeout must be greater than 0"));
+            }
+            (timeout, at) = (true, at + 2);
+        } else if !abort && args.is(at, "ABORT") {
+            (abort, at) = (true, at + 1);
+        } else if !target && args.is(at, "TO") && at + 2 < args.len() {
+            args.int(at + 2)?;
+            (target, at) = (true, at + 3);
+        } else if !force && args.is(at, "FORCE") {
+            (force, at) = (true, at + 1);
+        } else {
+            return Err(Error::Syntax);
+        }
+    }
+    if abort {
+        let alone = args.len() == 2;
+        return Err(if alone { Error::text("ERR No failover in progress.") } else { Error::Syntax });
+    }
+    if ctx.worker.engine.replication.report(0).followers.is_empty() {
+        return Err(Error::text("ERR FAILOVER requires connected replicas."));
+    }
+    Err(Error::text("ERR FAILOVER is not available: this server cannot become a replica"))
 }

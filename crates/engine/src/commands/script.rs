@@ -184,6 +184,10 @@ fn evalsha(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, read_on
         return run(ctx, txn, args, reply, Asked::Last(last), read_only);
     }
     let Some((sha, body)) = ctx.worker.engine.scripts.get(&args[1]) else {
+        // What cannot be a script's name is none; of what can, the keys are counted first.
+        if args[1].len() == 40 {
+            split_after_numkeys(args, "ERR value is not an integer or out of range")?;
+        }
         return Err(Error::text("NOSCRIPT No matching script. Please use EVAL."));
     };
     run(ctx, txn, args, reply, Asked::Other(sha, &body), read_only)

@@ -19,6 +19,7 @@ const BASE: Command = Command { group: Group::Server, ..Command::BASE };
 const ANYTIME: Flags = Flags::LOADING.and(Flags::STALE);
 const ADMIN: Flags = ANYTIME.and(Flags::ADMIN).and(Flags::NOSCRIPT);
 const OFFLINE: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_ASYNC_LOADING);
+const MODULES: Flags = OFFLINE.and(Flags::PROTECTED);
 
 const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
@@ -232,17 +233,17 @@ pub static COMMANDS: &[Command] = &[
                     },
                 )
             },
-            BASE.session("LOAD", -3, OFFLINE, "4.0.0", "path [arg [arg ...]]", "Loads a module.", no_modules),
+            BASE.session("LOAD", -3, MODULES, "4.0.0", "path [arg [arg ...]]", "Loads a module.", no_modules),
             BASE.session(
                 "LOADEX",
                 -3,
-                OFFLINE,
+                MODULES,
                 "7.0.0",
                 "path configs:[CONFIG name value [CONFIG name value ...]] [ARGS args [args ...]]",
                 "Loads a module with settings.",
                 no_modules,
             ),
-            BASE.session("UNLOAD", 3, OFFLINE, "4.0.0", "name", "Unloads a module.", no_modules),
+            BASE.session("UNLOAD", 3, MODULES, "4.0.0", "name", "Unloads a module.", no_modules),
             BASE.session("HELP", 2, ANYTIME, "5.0.0", "", "Explains the subcommands.", |_, _, reply| {
                 super::help(reply, "MODULE", &[("LIST", "Lists modules: there are none, and none can be loaded.")]);
                 Ok(())
@@ -353,20 +354,8 @@ fn no_cluster(_: &mut Ctx, _: &Args, _: &mut Reply) -> Result {
     Err(Error::text("ERR This instance has cluster support disabled"))
 }
 
-fn no_modules(ctx: &mut Ctx, _: &Args, _: &mut Reply) -> Result {
-    if !ctx.worker.settings.enable_module_command.allows(is_local(ctx)) {
-        return Err(Error::text(
-            "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it from a \
-             local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
-        ));
-    }
+fn no_modules(_: &mut Ctx, _: &Args, _: &mut Reply) -> Result {
     Err(Error::text("ERR this server has no modules"))
-}
-
-/// Whether the client is on this machine.
-pub(super) fn is_local(ctx: &Ctx) -> bool {
-    let peer = &ctx.session.info.peer;
-    peer.unix || peer.addr.starts_with("127.") || peer.addr.starts_with("[::1]")
 }
 
 fn config_get(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
@@ -405,7 +394,7 @@ fn config_set(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     if ctx.worker.loading && pairs.iter().any(|(name, _)| is_fixed(name)) {
         return Err(Error::text("LOADING Redis is loading the dataset in memory"));
     }
-    ctx.worker.engine.config.set(&pairs, is_local(ctx)).map_err(Error::owned)?;
+    ctx.worker.engine.config.set(&pairs, ctx.session.info.peer.is_local()).map_err(Error::owned)?;
     let engine = ctx.engine();
     engine.acl.follow_requirepass(&engine.config.settings().requirepass);
     ctx.worker.follow_users(ctx.session);

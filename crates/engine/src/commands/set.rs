@@ -396,11 +396,20 @@ fn sets<'v>(view: &'v View, args: &Args, first: usize, count: usize) -> Result<V
 /// Calls `f` with each member that all of the sets have, until it says no. From the smallest set on, so that as few
 /// members as possible are looked up.
 fn intersect(sets: &[Option<&Set>], mut f: impl FnMut(Str) -> bool) {
+    /// Members that are looked up at once.
+    const AT_ONCE: usize = 24;
     let Some(mut sets) = sets.iter().copied().collect::<Option<Vec<&Set>>>() else { return };
     sets.sort_by_key(|set| set.len());
     let Some((smallest, others)) = sets.split_first() else { return };
-    for member in smallest.iter() {
-        if member.with_bytes(|bytes| others.iter().all(|set| set.contains(bytes))) && !f(member) {
+    let mut members = smallest.iter();
+    let mut common = Vec::with_capacity(AT_ONCE);
+    loop {
+        common.extend(members.by_ref().take(AT_ONCE));
+        if common.is_empty() {
+            return;
+        }
+        others.iter().for_each(|set| set.retain_common(&mut common));
+        if !common.drain(..).all(&mut f) {
             return;
         }
     }

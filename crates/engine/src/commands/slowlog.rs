@@ -279,6 +279,25 @@ fn show(ctx: &Ctx, reply: &mut Reply, kind: LogKind, count: usize) {
     }
 }
 
+/// What may be done about an event.
+const ADVICE: &[(&str, &str)] = &[
+    (
+        "command",
+        "Some commands take long by nature, others with big values: SLOWLOG GET tells which they were, LATENCY HISTOGRAM how long \
+         each usually takes. A command on a big collection is often replaced by its relative that works in steps (SCAN, a LIMIT, a range).",
+    ),
+    (
+        "fast-command",
+        "Commands that should take microseconds did not: the machine is short of processor time, swaps, or lies still for \
+         moments, as virtual ones do. Look at its load and at steal time.",
+    ),
+    (
+        "eviction-cycle",
+        "Much had to go at once to stay below `maxmemory`. More memory, shorter times to live, or smaller values help.",
+    ),
+    ("expire-cycle", "Much came due at one time. Times to live that differ by some random seconds spread the work."),
+];
+
 fn doctor(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     let all = ctx.worker.engine.latency.all();
     let threshold = ctx.worker.settings.latency_monitor_threshold;
@@ -290,10 +309,22 @@ fn doctor(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
         (_, false) => format!("Events that took {threshold} ms or longer:\n"),
     };
     for (name, series) in &all {
-        let count = series.samples.len() as u64;
-        let sum: u64 = series.samples.iter().map(|(_, ms)| ms).sum();
-        text +=
-            &format!("{name}: {count} events, {} ms on average, {} ms at most\n", sum / count.max(1), series.max_ms);
+        let count = (series.samples.len() as u64).max(1);
+        let average = series.samples.iter().map(|(_, ms)| ms).sum::<u64>() / count;
+        let deviation = series.samples.iter().map(|(_, ms)| ms.abs_diff(average)).sum::<u64>() / count;
+        let first = series.samples.front().map_or(0, |(at, _)| *at);
+        let period = (ctx.worker.now_us() / 1_000_000 - first).max(0) / count as i64;
+        text += &format!(
+            "{name}: {count} events, {average} ms on average (they differ by {deviation} ms from that), one in {period} s, \
+             {} ms at most\n",
+            series.max_ms
+        );
+    }
+    for (_, advice) in ADVICE.iter().filter(|(event, _)| all.iter().any(|(name, _)| *name == *event)) {
+        text += &format!(" * {advice}\n");
+    }
+    if threshold != 0 && !all.is_empty() && ctx.worker.settings.slowlog_log_slower_than < 0 {
+        text += " * The slow log is off: CONFIG SET slowlog-log-slower-than <microseconds> has it tell which commands were slow.\n";
     }
     reply.verbatim("txt", text.as_bytes());
     Ok(())

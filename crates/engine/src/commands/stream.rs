@@ -16,7 +16,6 @@ mod read;
 use super::help;
 use crate::command::{Access, Command, Flags, Group, Keys, Reply, Run};
 use kelda_store::stream::{Entry, StreamId};
-use std::io::Write;
 
 const BASE: Command = Command { group: Group::Stream, since: "5.0.0", ..Command::BASE };
 const KEY: Keys = Keys::at(1);
@@ -380,14 +379,7 @@ pub static COMMANDS: &[Command] = &[
 
 /// Writes an id.
 fn write_id(reply: &mut Reply, id: StreamId) {
-    /// Two numbers of twenty digits and a dash.
-    const LONGEST: usize = 41;
-    let mut text = [0; LONGEST];
-    let mut rest = &mut text[..];
-    // It always fits.
-    let _ = write!(rest, "{id}");
-    let left = rest.len();
-    reply.bulk(&text[..LONGEST - left]);
+    reply.bulk(&id.text());
 }
 
 /// Writes an entry: its id, then its fields and values in one array.

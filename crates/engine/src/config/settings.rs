@@ -291,6 +291,8 @@ pub struct Settings {
     // The process.
     /// Event loops; zero for one per core.
     pub threads: usize,
+    /// Whether threads drive their event loops even while fewer could.
+    pub io_threads_always_active: bool,
     pub daemonize: bool,
     pub pidfile: String,
     pub logfile: String,
@@ -409,6 +411,7 @@ impl Settings {
             aclfile: String::new(),
             tracking_table_max_keys: 0,
             threads: 0,
+            io_threads_always_active: false,
             daemonize: false,
             pidfile: String::new(),
             logfile: String::new(),

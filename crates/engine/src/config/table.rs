@@ -200,7 +200,7 @@ pub static TABLE: &[Row] = &[
     row("ignore-warnings", Text, ""),
     row("import-mode", YesNo, "no").to(|s, v| s.import_mode = v.yes()),
     row("io-threads", Int(1, 256), "1"),
-    row("io-threads-always-active", YesNo, "no").hidden(),
+    row("io-threads-always-active", YesNo, "no").hidden().to(|s, v| s.io_threads_always_active = v.yes()),
     row("io-threads-do-reads", YesNo, "no").immutable(),
     row("jemalloc-bg-thread", YesNo, "yes"),
     row("key-load-delay", Int(INT_MIN, INT_MAX), "0").hidden().to(|s, v| s.key_load_delay_us = v.int().max(0) as u64),

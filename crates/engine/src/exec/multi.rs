@@ -9,6 +9,7 @@ use crate::hotkeys;
 use crate::registry::Registered;
 use crate::saving;
 use crate::session::{Queue, Session, Watching};
+use crate::settle::settle_some;
 use crate::stats::count_error;
 use crate::worker::Worker;
 use kelda_store::hasher;
@@ -80,6 +81,11 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         ctx.session.multi = Some(queue);
         return Err(Error::Again);
     }
+    if !settle_queued(&mut txn, &queue) {
+        ctx.worker.commit(txn);
+        ctx.session.multi = Some(queue);
+        return Err(Error::Again);
+    }
     if !watch_holds(ctx.session, &mut txn) {
         drop_watches(ctx.session, &mut txn);
         ctx.worker.commit(txn);
@@ -97,6 +103,14 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
     ctx.worker.outbox.append(&mut ctx.session.outbox);
     ctx.worker.commit(txn);
     Ok(())
+}
+
+/// Removes some of what is due at the keys of the queued commands; whether nothing is left.
+fn settle_queued(txn: &mut Txn, queue: &Queue) -> bool {
+    queue.commands.iter().fold(true, |settled, (command, words)| {
+        let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
+        settle_some(txn, command, &Args::new(&words)) && settled
+    })
 }
 
 fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words: &[&[u8]], reply: &mut Reply) {

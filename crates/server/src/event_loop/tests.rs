@@ -3,6 +3,8 @@
 use super::*;
 use crate::echo::Echo;
 use crate::listen::open_tcp;
+use crate::seat::Seat;
+use crate::threads::drive;
 use kelda_engine::config::{Config, NoEffects, Settings};
 use kelda_engine::worker::Peer;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -27,10 +29,15 @@ fn listener() -> (Listener, SocketAddr) {
 fn start(threads: usize, clients_per_thread: usize) -> Server {
     let (listener, address) = listener();
     let config = Arc::new(ConfigHandle::new(Config::default(), Box::new(NoEffects)));
-    let (shared, loops) = event_loops(threads, config, vec![listener]).expect("loops");
-    let run =
-        |mut event_loop: EventLoop| std::thread::spawn(move || event_loop.run(&mut Echo::new(clients_per_thread)));
-    Server { address, shared, threads: loops.into_iter().map(run).collect() }
+    let (shared, loops, drivers) = event_loops(threads, config, vec![listener]).expect("loops");
+    let seat = |event_loop| Seat::new(event_loop, Echo::new(clients_per_thread));
+    let seats: Arc<Vec<_>> = Arc::new(loops.into_iter().map(seat).collect());
+    let run = |driver| {
+        let (shared, seats) = (shared.clone(), seats.clone());
+        std::thread::spawn(move || drive(&shared, &seats, driver))
+    };
+    let threads = drivers.into_iter().map(run).collect();
+    Server { address, shared, threads }
 }
 
 impl Server {
@@ -316,4 +323,55 @@ fn stopping_sends_what_is_left() {
     assert_eq!(line(&mut client), "x\n");
     server.stop();
     assert_eq!(rest(&mut client), b"");
+}
+
+#[test]
+fn loops_go_from_thread_to_thread_under_load() {
+    let server = start(3, 100);
+    let mut clients: Vec<_> = (0..30).map(|_| server.client()).collect();
+    for round in 0..1000 {
+        let active = |at: usize| [3, 1, 2, 1][(round + at) % 4];
+        for (at, client) in clients.iter_mut().enumerate() {
+            send(client, &format!("{round} {at}\n"));
+            // Some rounds change twice, back to what was: who looks late must notice that, too.
+            if at == round % 30 || at == round % 15 {
+                server.shared.roster.set_active(active(at));
+                server.shared.wake_threads();
+            }
+        }
+        for (at, client) in clients.iter_mut().enumerate() {
+            assert_eq!(line(client), format!("{round} {at}\n"));
+        }
+    }
+    // Parked threads end, too.
+    server.shared.roster.set_active(1);
+    server.stop();
+}
+
+#[test]
+fn a_long_command_does_not_keep_the_loops_that_its_thread_drives_besides() {
+    let server = start(2, 10);
+    let steering = std::thread::spawn({
+        let shared = server.shared.clone();
+        move || crate::steering::steer(&shared)
+    });
+    let (mut first, mut second) = (server.client(), server.client());
+    while server.shared.roster.plan().active() != 1 {
+        for client in [&mut first, &mut second] {
+            send(client, "x\n");
+            assert_eq!(line(client), "x\n");
+        }
+    }
+    // One of the two is behind a command that ends when the other, on the other loop, has been served and says so.
+    send(&mut first, "!stuck\n");
+    for _ in 0..10 {
+        send(&mut second, "y\n");
+        assert_eq!(line(&mut second), "y\n");
+    }
+    send(&mut second, "!unstick\n");
+    assert_eq!(line(&mut second), "done\n");
+    assert_eq!(line(&mut first), "done\n");
+    assert_eq!(server.shared.roster.plan().active(), 2);
+    server.stop();
+    steering.join().expect("steering");
 }

@@ -104,6 +104,10 @@ fn fuzz(options: &Options) -> io::Result<u64> {
     for address in [&options.server, &options.oracle] {
         Client::connect(address)?.words("FLUSHALL")?;
         Client::connect(address)?.words("SCRIPT FLUSH")?;
+        // Redis and Valkey look this often whether a blocked client's time is over.
+        Client::connect(address)?.words("CONFIG SET hz 500")?;
+        Client::connect(address)?.words("FUNCTION FLUSH")?;
+        Client::connect(address)?.words("ACL DELUSER u0 u1 w0 w1")?;
     }
     // Payloads that Valkey 9 reads whatever is in them; older oracles take those of RDB version 10.
     let about = Client::connect(&options.oracle)?.words("INFO server")?;
@@ -193,7 +197,9 @@ impl<'a> Run<'a> {
             match until_exec {
                 None if begins => *until_exec = Some(self.generator.below(10)),
                 Some(_) if command.args[0] == b"MULTI" || command.args[0] == b"WATCH" => continue,
-                Some(_) if command.args == [b"EXEC"] || command.args == [b"DISCARD"] => *until_exec = None,
+                Some(_) if [&b"EXEC"[..], b"DISCARD", b"RESET"].iter().any(|end| command.args == [*end]) => {
+                    *until_exec = None
+                }
                 Some(left) => *left -= 1,
                 None => {}
             }
@@ -222,7 +228,7 @@ impl<'a> Run<'a> {
             };
             match &oracle {
                 Value::Simple(text) if text == b"QUEUED" => pair.queued.push(command.how),
-                Value::Simple(_) if is(b"MULTI") || is(b"DISCARD") => pair.queued.clear(),
+                Value::Simple(_) if is(b"MULTI") || is(b"DISCARD") || is(b"RESET") => pair.queued.clear(),
                 _ => {}
             }
             if self.history.len() == REMEMBERED {
@@ -243,8 +249,8 @@ impl<'a> Run<'a> {
         let dump = [b"DUMP".to_vec(), from.clone()];
         let (server, oracle) = (pair.server.call(&dump)?, pair.oracle.call(&dump)?);
         self.history.push_back((turn, dump.to_vec()));
-        let (Some(of_server), Some(of_oracle)) = (server.bytes(), oracle.bytes()) else {
-            if server != oracle {
+        let (Value::Bulk(of_server), Value::Bulk(of_oracle)) = (&server, &oracle) else {
+            if !alike(How::Exactly, &server, &oracle) {
                 self.report(&server, &oracle);
             }
             return Ok(());
@@ -256,9 +262,13 @@ impl<'a> Run<'a> {
         let (for_server, for_oracle) = (restore(of_oracle), restore(of_server));
         let (server, oracle) = (pair.server.call(&for_server)?, pair.oracle.call(&for_oracle)?);
         self.history.push_back((turn, for_server.to_vec()));
-        if !alike(How::Exactly, &server, &oracle) || matches!(server, Value::Error(_)) {
+        let denied = matches!(&server, Value::Error(text) if text.starts_with(b"NOPERM"));
+        if !alike(How::Exactly, &server, &oracle) || matches!(server, Value::Error(_)) && !denied {
             println!("the server's payload, for the oracle: {}", command_line(&for_oracle));
             self.report(&server, &oracle);
+            return Ok(());
+        }
+        if denied {
             return Ok(());
         }
         let pair = &mut self.pairs[turn];
@@ -285,8 +295,22 @@ impl<'a> Run<'a> {
         let watch = |(at, args): &&(usize, Vec<Vec<u8>>)| at == connection && args[0] == b"WATCH";
         let watched = self.history.iter().rev().find(watch).filter(|_| last[0] == b"EXEC").map(|(_, args)| args);
         let keys: Vec<&Vec<u8>> = watched.unwrap_or(last)[1..].iter().filter(is_key).collect();
-        println!("--- mismatch; what came before on its keys (connection: command):");
-        self.show_history(&keys);
+        println!("--- mismatch; what came before on its keys, or on its connection (connection: command):");
+        match keys.is_empty() {
+            false => self.show_history(&keys),
+            true => self.show(|(at, _)| at == connection),
+        }
+        println!("then {connection}: {}", command_line(last));
+        let denied = |value: &Value| matches!(value, Value::Error(text) if text.starts_with(b"NOPERM"));
+        if denied(server) || denied(oracle) {
+            for address in [&self.options.server, &self.options.oracle] {
+                let users = Client::connect(address).and_then(|mut client| client.words("ACL LIST"));
+                print!(
+                    "users of {address}, perhaps changed since: {}",
+                    users.map_or_else(|e| e.to_string(), |users| notation::format_value(&users))
+                );
+            }
+        }
         let (server, oracle) = (notation::format_value(server), notation::format_value(oracle));
         println!("server said {server}oracle said {oracle}seed {}", self.options.seed);
     }
@@ -294,10 +318,12 @@ impl<'a> Run<'a> {
     /// Prints the last commands on these keys.
     fn show_history(&self, keys: &[&Vec<u8>]) {
         let wide: &[&[u8]] = &[b"FLUSHDB", b"SWAPDB", b"SELECT", b"MULTI", b"EXEC", b"DISCARD", b"WATCH", b"UNWATCH"];
-        let related = |(_, args): &&(usize, Vec<Vec<u8>>)| {
-            wide.contains(&args[0].as_slice()) || args.iter().any(|arg| keys.contains(&arg))
-        };
-        let mut shown: Vec<_> = self.history.iter().rev().filter(related).take(SHOWN).collect();
+        self.show(|(_, args)| wide.contains(&args[0].as_slice()) || args.iter().any(|arg| keys.contains(&arg)));
+    }
+
+    /// Prints the last commands that are like this.
+    fn show(&self, like: impl Fn(&(usize, Vec<Vec<u8>>)) -> bool) {
+        let mut shown: Vec<_> = self.history.iter().rev().filter(|entry| like(entry)).take(SHOWN).collect();
         shown.reverse();
         for (connection, args) in shown {
             println!("{connection}: {}", command_line(args));

@@ -17,7 +17,8 @@ impl<'a> Live<'a> {
         Live { hash, now_ms: if any_due { now_ms } else { i64::MIN } }
     }
 
-    fn any_due(self) -> bool {
+    /// Whether a field is due: if not, there is no other than those left.
+    pub fn any_due(self) -> bool {
         self.now_ms != i64::MIN
     }
 
@@ -25,7 +26,7 @@ impl<'a> Live<'a> {
         expire_at.is_none_or(|at| at >= self.now_ms)
     }
 
-    /// Number of fields. O(1), but for those that are due.
+    /// Number of fields. O(1), or O(log n) where some are due.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(self) -> usize {
         let due = if self.any_due() { self.hash.due_count(self.now_ms) } else { 0 };

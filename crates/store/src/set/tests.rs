@@ -2,6 +2,7 @@
 
 use super::Set;
 use crate::Limits;
+use crate::Str;
 use crate::testing::{cases, element, limits};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -194,6 +195,13 @@ proptest! {
             }
         }
         check(&set, &model);
+        let mut asked: Vec<Vec<u8>> = (0..40).map(|n: i32| (n * n).to_string().into_bytes()).collect();
+        asked.extend(model.iter().cloned());
+        let mut common = asked.iter().map(|member| Str::Bytes(member)).collect();
+        set.retain_common(&mut common);
+        let common: Vec<_> = common.iter().map(Str::to_vec).collect();
+        asked.retain(|member| model.contains(member));
+        prop_assert_eq!(common, asked);
         // Every member can be picked.
         let picked: BTreeSet<_> = (0..PICKS)
             .filter_map(|n| set.random(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8))

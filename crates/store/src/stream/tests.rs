@@ -401,3 +401,12 @@ fn groups_know_how_far_they_are() {
     assert_eq!(state(&stream), (1, Some(2), Some(-1)));
     assert!(stream.destroy_group(b"g") && !stream.destroy_group(b"g"));
 }
+
+#[test]
+fn text_is_what_display_says() {
+    for (ms, seq) in [(0, 0), (1, 10), (1_700_000_000_000, 7), (u64::MAX, u64::MAX)] {
+        let id = StreamId::new(ms, seq);
+        assert_eq!(id.text().as_slice(), id.to_string().as_bytes());
+        assert!(!id.text().spilled());
+    }
+}

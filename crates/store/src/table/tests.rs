@@ -225,6 +225,39 @@ fn random_is_near_uniform() {
     }
 }
 
+#[test]
+fn samples_are_of_all_items_and_none_comes_twice_in_one() {
+    let live = std::rc::Rc::new(());
+    const KEYS: u64 = 620;
+    let mut table = Table::new();
+    table.sample(7, |_: &Cell| unreachable!("there is none"));
+    for key in 0..KEYS {
+        let hash = Hashes::Good.of(key);
+        table.insert(hash, Cell::new(hash, key, key, &live));
+    }
+    let mut counts = [0u32; KEYS as usize];
+    for draw in 0..u64::from(table.buckets) {
+        let mut seen = Vec::new();
+        table.sample(draw, |cell| {
+            seen.push(cell.value);
+            seen.len() >= 5
+        });
+        // The last bucket may be one that is not split yet.
+        assert!((5..40).contains(&seen.len()), "{seen:?}");
+        seen.iter().for_each(|key| counts[*key as usize] += 1);
+        seen.sort_unstable();
+        assert!(seen.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+    // Each bucket was the first one once.
+    assert!(counts.iter().all(|count| (1..8).contains(count)), "{counts:?}");
+    let mut all = 0;
+    table.sample(u64::MAX, |_| {
+        all += 1;
+        false
+    });
+    assert_eq!(all, KEYS);
+}
+
 /// Items left after a drop that panics leak, but none is dropped twice.
 #[test]
 fn a_panicking_drop_drops_nothing_twice() {

@@ -96,6 +96,11 @@ impl<T: Collection> Deref for Edit<'_, '_, T> {
 impl<'k> Txn<'k> {
     /// Edits the collection at a key, if there is one.
     pub fn edit<'t, T: Collection>(&'t mut self, key: Key<'t>) -> Result<Option<Edit<'t, 'k, T>>, WrongType> {
+        Ok(self.find(key)?.map(|found| found.edit(self, key)))
+    }
+
+    /// Looks up the collection at a key that is to be edited. That counts as a use of the key.
+    fn find<T: Collection>(&mut self, key: Key) -> Result<Option<Found<T>>, WrongType> {
         let clock = self.view.cx.access_clock(self.view.now_ms);
         let random = if clock.lfu { self.view.random() } else { 0 };
         let Some(mut slot) = self.slot(key) else { return Ok(None) };
@@ -104,19 +109,34 @@ impl<'k> Txn<'k> {
         let value = T::of_mut(slot.value_mut()).ok_or(WrongType)?;
         let (soonest, value) = (value.soonest(), NonNull::from(value));
         let saving = self.big(key).is_some();
-        Ok(Some(Edit { txn: self, key, value, changed: false, saving, soonest }))
+        Ok(Some(Found { value, saving, soonest }))
     }
 
     /// Edits the collection at a key, which is made if it is not there. One that stays empty is gone at the end.
     pub fn edit_or_new<'t, T: Collection>(&'t mut self, key: Key<'t>) -> Result<Edit<'t, 'k, T>, WrongType> {
-        if self.slot(key).is_none() {
-            self.insert(key, Entry::new(key.bytes, T::empty(), None));
-            self.event(EventClasses::NEW, "new", key.bytes);
+        if let Some(found) = self.find(key)? {
+            return Ok(found.edit(self, key));
         }
-        match self.edit(key)? {
-            Some(edit) => Ok(edit),
+        self.insert(key, Entry::new(key.bytes, T::empty(), None));
+        self.event(EventClasses::NEW, "new", key.bytes);
+        match self.find(key)? {
+            Some(found) => Ok(found.edit(self, key)),
             None => unreachable!("the key was just made"),
         }
+    }
+}
+
+/// What an [`Edit`] is made of, of which the transaction may be borrowed again only by making it.
+struct Found<T> {
+    value: NonNull<T>,
+    saving: bool,
+    soonest: Option<i64>,
+}
+
+impl<T: Collection> Found<T> {
+    fn edit<'t, 'k>(self, txn: &'t mut Txn<'k>, key: Key<'t>) -> Edit<'t, 'k, T> {
+        let Found { value, saving, soonest } = self;
+        Edit { txn, key, value, changed: false, saving, soonest }
     }
 }
 
@@ -444,7 +464,8 @@ impl Edit<'_, '_, Hash> {
 
     /// Removes a field that is due: a hash with many keeps some of them past the first look.
     fn drop_due(&mut self, field: &[u8]) {
-        if self.txn.live(self).contains(field) || !(**self).contains(field) {
+        let live = self.txn.live(self);
+        if !live.any_due() || live.contains(field) || !(**self).contains(field) {
             return;
         }
         self.before_field(field);
@@ -717,12 +738,10 @@ impl Edit<'_, '_, Stream> {
         debug_assert!(added, "the id is above the last");
         let plain = mark.is_none() && trim.is_none_or(|trim| trim.references == References::Keep);
         let trimmed = if plain { trim.map_or(0, |trim| stream.trim(trim).count) } else { 0 };
-        let (id_text, kept) = (id.to_string(), trimmed_to(stream));
+        let (id_text, kept) = (id.text(), (trimmed != 0).then(|| trimmed_to(stream)));
         let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
-        if trimmed != 0 {
-            args.extend(kept.iter().map(|word| word.as_bytes()));
-        }
-        args.push(id_text.as_bytes());
+        args.extend(kept.iter().flatten().map(|word| word.as_bytes()));
+        args.push(&id_text);
         args.extend_from_slice(words);
         self.emit(b"XADD", &args);
         if plain {

@@ -83,25 +83,15 @@ impl Txn<'_> {
         }
         let looks = if rule.volatile_only { rule.samples * DENSE } else { rule.samples };
         for (db, part) in data.dbs() {
-            if part.table.len() <= looks {
-                for entry in part.table.iter() {
-                    if let Some(worth) = self.view.dispensability(entry, rule) {
-                        f(db, worth, entry);
-                    }
-                }
-                continue;
-            }
-            let mut found = 0;
-            for _ in 0..looks {
-                let Some(entry) = part.table.random(self.view.random()) else { break };
+            let (mut looked, mut found) = (0, 0);
+            part.table.sample(self.view.random(), |entry| {
+                looked += 1;
                 if let Some(worth) = self.view.dispensability(entry, rule) {
                     f(db, worth, entry);
                     found += 1;
                 }
-                if found == rule.samples {
-                    break;
-                }
-            }
+                looked >= looks || found >= rule.samples
+            });
         }
     }
 

@@ -1,27 +1,28 @@
 //! Expiry times of keys, fields and members: removing what is due, and the bookkeeping of times.
 
 use super::undo::UndoOp;
-use super::{EventClasses, ITEMS_A_CHANGE, Key, Removal, Txn, is_over};
+use super::{EventClasses, ITEMS_A_CHANGE, ITEMS_AT_ONCE, Key, Removal, Txn, is_over};
 use crate::entry::EntryRef;
 use crate::expiry::is_covered;
 use crate::value::{Kind, ValueMut, ValueRef};
 
 impl Txn<'_> {
-    /// Removes the members of the set or sorted set at a key that are due. To be called before a command looks at it: what is
-    /// due is never seen, and readers see all that is there. O(those). While nothing may go by itself (import mode, a pause of
-    /// writes), they stay, and are seen.
+    /// Removes members of the set or sorted set at a key that are due, up to `max`; whether none is left. A command that looks at
+    /// the key runs once none is: what is due is never seen, and readers, whose ranks and counts are of all that is there, see
+    /// all that is there. While nothing may go by itself (import mode, a pause of writes), they stay, and are seen.
     #[inline]
-    pub fn settle(&mut self, key: Key) {
+    pub fn settle(&mut self, key: Key, max: usize) -> bool {
         if self.view.cx.env.keep_due {
-            return;
+            return true;
         }
         let db = self.view.db;
-        let Some(part) = self.view.shard(key).db(db).filter(|part| part.volatile_items != 0) else { return };
+        let Some(part) = self.view.shard(key).db(db).filter(|part| part.volatile_items != 0) else { return true };
         let horizon = self.view.horizon();
         let due = |entry: EntryRef| entry.kind() != Kind::Hash && entry.field_due().is_some_and(|at| at < horizon);
-        if part.table.get(key.hash, key.bytes).is_some_and(due) {
-            self.expire_part(key, usize::MAX);
+        if !part.table.get(key.hash, key.bytes).is_some_and(due) {
+            return true;
         }
+        self.expire_part(key, max).is_none_or(|removed| removed < max)
     }
 
     /// Removes a key that is due, as active expiry and every look at it do.
@@ -128,8 +129,10 @@ impl Txn<'_> {
             if apart {
                 self.view.cx.changes.begin_unit();
             }
-            // A look removes it if it is still due.
-            let _ = self.slot(key).is_some();
+            // It may live longer by now. Of what is in it a piece goes; more does at the next look, or by itself.
+            if self.view.peek_even_due(key).is_some_and(|entry| self.view.has_due(entry)) {
+                self.expire_part(key, ITEMS_AT_ONCE);
+            }
         }
         self.view.db = before;
     }
@@ -212,8 +215,12 @@ impl Txn<'_> {
         let db = self.view.db;
         let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return };
         let Some(entry) = part.table.get(key.hash, key.bytes) else { return };
+        let mut starts = None;
         match (old, entry.field_due()) {
-            (None, Some(_)) => part.volatile_items += 1,
+            (None, Some(_)) => {
+                part.volatile_items += 1;
+                starts = Some(entry.kind());
+            }
             (Some(_), None) => part.volatile_items -= 1,
             _ => {}
         }
@@ -221,6 +228,9 @@ impl Txn<'_> {
             (Some(field), Some(key)) => Some(field.min(key)),
             (field, key) => field.or(key),
         };
+        if let Some(kind) = starts {
+            self.view.guard.note_timed(kind);
+        }
         self.register(key, old_due);
     }
 

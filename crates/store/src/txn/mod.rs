@@ -34,8 +34,8 @@ use crate::zset::ZSet;
 use std::ops::Deref;
 use undo::{Removed, Undo, UndoOp};
 
-/// Due fields of a hash that a look at it removes, at most.
-const FIELDS_AT_ONCE: usize = 64;
+/// Due fields or members of a collection that a look at it removes, at most.
+const ITEMS_AT_ONCE: usize = 64;
 /// Fields or members that one change tells to be gone, at most.
 const ITEMS_A_CHANGE: usize = 128;
 
@@ -100,6 +100,12 @@ impl<'k> View<'k> {
         self.now_ms
     }
 
+    /// Whether somebody is blocked on a key of the shards.
+    #[inline]
+    pub fn has_waiters(&self) -> bool {
+        self.guard.has_waiters()
+    }
+
     /// The database in use.
     pub fn db(&self) -> u32 {
         self.db
@@ -118,6 +124,12 @@ impl<'k> View<'k> {
     /// A random number from the worker's seeded generator.
     pub fn random(&self) -> u64 {
         self.cx.random()
+    }
+
+    /// See [`Keyspace::members_expire`](crate::shard::Keyspace::members_expire).
+    #[inline(always)]
+    pub fn members_expire(&self) -> bool {
+        self.guard.keyspace().members_expire()
     }
 
     /// Whether the key's shard is held.
@@ -479,13 +491,14 @@ impl<'k> Txn<'k> {
         self.emit(argv);
     }
 
-    /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are.
+    /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are, and all members of a
+    /// set or sorted set: there are none after [`Txn::settle`], which who names its keys has called.
     fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
         let db = self.view.db;
         let part = self.view.shard(key).db(db)?;
         if part.any_volatile() {
             let entry = part.table.get(key.hash, key.bytes)?;
-            let max = if entry.kind() == Kind::Hash { FIELDS_AT_ONCE } else { usize::MAX };
+            let max = if entry.kind() == Kind::Hash { ITEMS_AT_ONCE } else { usize::MAX };
             if self.view.has_due(entry) && self.expire_part(key, max).is_none() {
                 return None;
             }
@@ -498,9 +511,9 @@ impl<'k> Txn<'k> {
         let (db, now) = (self.view.db, self.view.now_ms);
         let access = self.view.cx.access_clock(self.view.now_ms).fresh();
         entry.as_ref().set_access(access);
-        let (expires, timed, due) = {
+        let (kind, expires, timed, due) = {
             let entry = entry.as_ref();
-            (entry.expire_at().is_some(), entry.field_due().is_some(), entry.next_due())
+            (entry.kind(), entry.expire_at().is_some(), entry.field_due().is_some(), entry.next_due())
         };
         entry.as_ref().set_indexed(due.is_some());
         self.view.guard.insert(key.shard(), db, key.hash, entry);
@@ -511,6 +524,9 @@ impl<'k> Txn<'k> {
             part.volatile_items += u32::from(timed);
             shard.expiry.add(now, key.hash, db, at);
             shard.tidy_expiry(now);
+            if timed {
+                self.view.guard.note_timed(kind);
+            }
         }
         self.record(key, || UndoOp::Entry(None));
     }

@@ -21,16 +21,19 @@ const INNER_MAX: usize = if cfg!(test) { 6 } else { 32 };
 const ROOM_MIN: usize = if cfg!(test) { 2 } else { LEAF_MAX / 8 };
 
 /// An ordered sequence of keys; see the module.
+#[derive(Clone)]
 pub struct CountedTree<K> {
     root: Node<K>,
     len: usize,
 }
 
+#[derive(Clone)]
 enum Node<K> {
     Leaf(Vec<K>),
     Inner(Vec<Child<K>>),
 }
 
+#[derive(Clone)]
 struct Child<K> {
     node: Node<K>,
     count: usize,
@@ -276,6 +279,30 @@ impl<K: Copy> CountedTree<K> {
     /// Removes the key at `rank`. O(log n).
     pub fn remove_at(&mut self, mut rank: usize) -> Option<K> {
         (rank < self.len).then(|| self.remove_by(|node| descend_to(node, &mut rank)))
+    }
+
+    /// Drops the last leaf; how many keys it had. For dropping a big tree in pieces: nodes may be left with less than a third.
+    pub fn drop_leaf(&mut self) -> usize {
+        fn drop_below<K>(node: &mut Node<K>) -> usize {
+            match node {
+                Node::Leaf(keys) => mem::take(keys).len(),
+                Node::Inner(children) => {
+                    let Some(last) = children.last_mut() else { return 0 };
+                    let dropped = drop_below(&mut last.node);
+                    last.count -= dropped;
+                    if last.count == 0 {
+                        children.pop();
+                    }
+                    dropped
+                }
+            }
+        }
+        let dropped = drop_below(&mut self.root);
+        self.len -= dropped;
+        if self.len == 0 {
+            self.root = Node::Leaf(Vec::new());
+        }
+        dropped
     }
 
     fn remove_by(&mut self, mut descend: impl FnMut(&Node<K>) -> usize) -> K {

@@ -17,7 +17,7 @@ use crate::{
     hasher::hash,
     member::Members,
     table::{Item, Table},
-    timed::{TimedTable, members_expire},
+    timed::TimedTable,
 };
 use std::{
     alloc::{self, Layout},
@@ -105,7 +105,7 @@ impl Tree {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.order.len()
+        self.members.len()
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -123,7 +123,6 @@ impl Tree {
         if expire_at.is_none() {
             return self.times.as_mut()?.remove(member)?.1;
         }
-        members_expire();
         let times = self.times.get_or_insert_with(|| Box::new(TimedTable::new(Members::new())));
         times.set(member, b"", expire_at)?.1
     }
@@ -151,11 +150,7 @@ impl Tree {
         let hash = hash(member);
         let before = |key: &Key| key.cmp(score, member) == Ordering::Less;
         let Some(mut slot) = self.members.get_mut(hash, member) else {
-            let new = Member::new(score, member);
-            let key = Key::new(score, &new);
-            self.member_bytes += new.size();
-            self.members.insert(hash, new);
-            self.order.insert(key, before);
+            self.add(hash, member, score, before);
             return None;
         };
         let old_score = slot.get().score();
@@ -175,6 +170,40 @@ impl Tree {
         }
         drop(old);
         Some(old_score)
+    }
+
+    /// Adds a member that is not there and stands behind all others. O(log n), without a look at other members.
+    pub(super) fn push(&mut self, member: &[u8], score: f64) {
+        self.add(hash(member), member, score, |_| true);
+    }
+
+    /// Adds a member that is not there behind those for which `before` holds.
+    fn add(&mut self, hash: u64, member: &[u8], score: f64, before: impl FnMut(&Key) -> bool) {
+        let new = Member::new(score, member);
+        let key = Key::new(score, &new);
+        self.member_bytes += new.size();
+        self.members.insert(hash, new);
+        self.order.insert(key, before);
+    }
+
+    /// Frees up to about `n` members, or their places in the order, of a tree that is to be dropped; whether nothing is left. It
+    /// looks up nothing: first goes the order, leaf by leaf, then the table, bucket by bucket.
+    pub(super) fn free_some(&mut self, n: usize) -> bool {
+        if let Some(times) = &mut self.times {
+            if times.free_some(n) {
+                self.times = None;
+            }
+            return false;
+        }
+        let mut freed = 0;
+        while freed < n && self.order.len() > 0 {
+            freed += self.order.drop_leaf();
+        }
+        for _ in freed..n {
+            let Some(member) = self.members.pop_any() else { break };
+            self.member_bytes -= member.size();
+        }
+        self.members.is_empty()
     }
 
     pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {

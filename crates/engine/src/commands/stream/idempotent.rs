@@ -59,7 +59,8 @@ pub(super) fn content_id(words: &[&[u8]]) -> [u8; 16] {
 
 /// The entry that was added with this mark before, which is counted.
 pub(super) fn find(txn: &mut Txn, key: Key, mark: Option<Mark>) -> Result<Option<StreamId>> {
-    let (Some(mark), Some(stream)) = (mark, txn.stream(key)?) else { return Ok(None) };
+    let Some(mark) = mark else { return Ok(None) };
+    let Some(stream) = txn.stream(key)? else { return Ok(None) };
     let entry = stream.producers().and_then(|producers| producers.find(mark, txn.now()));
     if entry.is_some()
         && let Some(mut edit) = txn.edit::<Stream>(key)?

@@ -128,13 +128,19 @@ fn positive(args: &Args, at: usize, error: &'static str) -> Result<usize> {
     given.ok_or(Error::text(error))
 }
 
-/// The keys among the words.
+/// The keys among the words. Where these are no proper command: as many as the first half of what follows STREAMS has, which is
+/// what COMMAND GETKEYS of Redis tells.
 pub(super) fn find_keys(words: &[&[u8]], of_group: bool, f: &mut dyn FnMut(usize, Access)) {
-    if let Ok(options) = Options::parse(&Args::new(words), of_group) {
-        for at in options.first..options.first + options.streams {
-            f(at, Access::RO.and(Access::ACCESS));
+    let keys = match Options::parse(&Args::new(words), of_group) {
+        Ok(options) => options.first..options.first + options.streams,
+        Err(_) => {
+            let options_from = if of_group { 4 } else { 1 };
+            let mark = (options_from..words.len()).find(|at| words[*at].eq_ignore_ascii_case(b"STREAMS"));
+            let first = mark.map_or(words.len(), |at| at + 1);
+            first..first + (words.len() - first) / 2
         }
-    }
+    };
+    keys.for_each(|at| f(at, Access::RO.and(Access::ACCESS)));
 }
 
 /// A reply in the making: streams by their keys, with their entries.

@@ -205,31 +205,24 @@ impl<'v> Combination<'v> {
 
     /// The result as a sorted set.
     fn result(&self, limits: &Limits) -> ZSet {
-        let mut result = ZSet::new();
-        let mut add = |member: &[u8], score| {
-            result.insert(member, score, limits);
-        };
+        let mut pairs = Vec::new();
         match self.operation {
             Operation::Union => {
                 let scores = self.union();
-                scores.iter().for_each(|(member, score)| add(member, *score));
+                pairs.extend(scores.iter().map(|(member, score)| (Str::Bytes(member), *score)));
+                return ZSet::from_distinct(pairs, limits);
             }
             Operation::Inter => self.each_common(|member, score| {
-                member.with_bytes(|member| add(member, score));
+                pairs.push((member, score));
                 true
             }),
             Operation::Diff => {
-                let Some((first, others)) = self.inputs.split_first() else { return result };
-                for (member, score) in first.members.iter() {
-                    member.with_bytes(|member| {
-                        if others.iter().all(|other| other.members.score(member).is_none()) {
-                            add(member, score);
-                        }
-                    });
-                }
+                let Some((first, others)) = self.inputs.split_first() else { return ZSet::new() };
+                let is_elsewhere = |member: &[u8]| others.iter().any(|other| other.members.score(member).is_some());
+                pairs.extend(first.members.iter().filter(|(member, _)| !member.with_bytes(is_elsewhere)));
             }
         }
-        result
+        ZSet::from_distinct(pairs, limits)
     }
 
     /// The members of all inputs with their scores.
@@ -251,7 +244,7 @@ impl<'v> Combination<'v> {
     }
 
     /// Calls `f` with each member that all inputs have and its score, until it says `false`.
-    fn each_common(&self, mut f: impl FnMut(Str, f64) -> bool) {
+    fn each_common(&self, mut f: impl FnMut(Str<'v>, f64) -> bool) {
         let Some((first, others)) = self.inputs.split_first() else { return };
         for (member, score) in first.members.iter() {
             let common = member.with_bytes(|member| {

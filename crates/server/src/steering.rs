@@ -1,0 +1,330 @@
+//! How many threads are active: as few as the load needs.
+//!
+//! Every few milliseconds, while there is traffic, the gauges of all threads are read, and [`Policy`] decides. All threads become
+//! active at once when one of them hardly sleeps any more, and stay active if that brings throughput: where the clients run on the
+//! same few cores, a second thread only takes time from them. They also do when one thread, with several loops to drive, is kept by
+//! one command: its other loops must not wait for that.
+
+use crate::event_loop::Shared;
+use crate::gauge::Reading;
+use std::time::{Duration, Instant};
+
+/// From one look at the gauges to the next.
+const TICK: Duration = Duration::from_millis(5);
+/// Ticks without traffic after which nobody looks, until there is some.
+const QUIET_TICKS: u32 = 20;
+/// With more connections than this all threads are active: moving them takes about a microsecond each.
+const CONNECTIONS_MAX: usize = 1000;
+/// A thread that sleeps for less than this part of the time has all that it can do.
+const HOT_SLEEP: f64 = 0.1;
+/// For so many ticks in a row a thread has to be hot before others come to help.
+const HOT_TICKS: u32 = 2;
+/// The longest look back at the throughput before.
+const BASELINE_TICKS: u32 = 20;
+/// How long a trial with all threads goes, after a first tick that does not count.
+const TRIAL_TICKS: u32 = 20;
+/// Throughput, relative to before, that is worth the further threads,
+const WORTH: f64 = 1.2;
+/// and what is, if no thread is hot any more: the load is served, and was not before.
+const WORTH_IF_SERVED: f64 = 1.05;
+/// Ticks from a trial that failed to the next; doubles up to the second.
+const RETRY_TICKS: (u32, u32) = (200, 800);
+/// The part of its time that a thread may be busy when the rest is given to fewer threads.
+const FULL: f64 = 0.8;
+/// For so many ticks fewer threads have to be enough before there are fewer.
+const LOW_TICKS: u32 = 40;
+/// For so many ticks after a long command all threads stay active.
+const HOLD_TICKS: u32 = 1000;
+
+/// What was measured in one tick.
+#[derive(Clone, Debug, Default)]
+pub struct Tick {
+    /// By active thread: the part of the time that it slept.
+    pub slept: Vec<f64>,
+    /// Cores that the process kept busy, on average.
+    pub busy: f64,
+    /// Bytes received and sent, by all, in the length of a tick.
+    pub moved: f64,
+    /// Whether a thread with several loops has been in one turn all the time.
+    pub stuck: bool,
+}
+
+/// A trial with all threads under way.
+struct Trial {
+    /// Threads before.
+    from: usize,
+    /// Bytes moved in a tick before.
+    baseline: f64,
+    ticks: u32,
+    moved: f64,
+    hot: u32,
+}
+
+/// Decides from one tick to the next; knows no clock and no thread.
+pub struct Policy {
+    threads: usize,
+    active: usize,
+    trial: Option<Trial>,
+    /// Ticks in a row in which a thread was hot, and what was moved in the last of them.
+    hot: u32,
+    hot_moved: Vec<f64>,
+    /// Ticks in a row in which fewer threads were enough, and the most that were needed in them.
+    low: u32,
+    low_needed: usize,
+    /// Ticks until the next trial may begin, and from the next failure to the trial after it.
+    until_trial: u32,
+    retry: u32,
+    /// Ticks that all threads stay active.
+    hold: u32,
+}
+
+impl Policy {
+    /// Of `threads`, all are active.
+    pub fn new(threads: usize) -> Policy {
+        Policy {
+            threads,
+            active: threads,
+            trial: None,
+            hot: 0,
+            hot_moved: Vec::new(),
+            low: 0,
+            low_needed: 1,
+            until_trial: 0,
+            retry: RETRY_TICKS.0,
+            hold: 0,
+        }
+    }
+
+    /// How many threads are to be active from now on.
+    pub fn tick(&mut self, tick: &Tick) -> usize {
+        self.until_trial = self.until_trial.saturating_sub(1);
+        self.hold = self.hold.saturating_sub(1);
+        let is_hot = tick.slept.iter().any(|&slept| slept < HOT_SLEEP);
+        if tick.stuck && self.active < self.threads {
+            self.hold = HOLD_TICKS;
+            self.change(self.threads);
+        } else if self.trial.is_some() {
+            self.go_on_trying(tick, is_hot);
+        } else if is_hot && self.active < self.threads {
+            self.heat(tick);
+        } else {
+            self.hot = 0;
+            self.hot_moved.clear();
+            self.cool(tick);
+        }
+        self.active
+    }
+
+    fn change(&mut self, active: usize) {
+        self.active = active;
+        self.trial = None;
+        (self.hot, self.low, self.low_needed) = (0, 0, 1);
+        self.hot_moved.clear();
+    }
+
+    /// A thread has all that it can do.
+    fn heat(&mut self, tick: &Tick) {
+        (self.low, self.low_needed) = (0, 1);
+        self.hot += 1;
+        if self.hot_moved.len() == BASELINE_TICKS as usize {
+            self.hot_moved.remove(0);
+        }
+        self.hot_moved.push(tick.moved);
+        if self.hot >= HOT_TICKS && self.until_trial == 0 {
+            let baseline = self.hot_moved.iter().sum::<f64>() / self.hot_moved.len() as f64;
+            let from = self.active;
+            self.change(self.threads);
+            self.trial = Some(Trial { from, baseline, ticks: 0, moved: 0.0, hot: 0 });
+        }
+    }
+
+    fn go_on_trying(&mut self, tick: &Tick, is_hot: bool) {
+        let Some(trial) = &mut self.trial else {
+            return;
+        };
+        trial.ticks += 1;
+        if trial.ticks > 1 {
+            trial.moved += tick.moved;
+            trial.hot += u32::from(is_hot);
+        }
+        if trial.ticks <= TRIAL_TICKS {
+            return;
+        }
+        let gain = trial.moved / f64::from(TRIAL_TICKS) / trial.baseline.max(1.0);
+        let served = trial.hot < TRIAL_TICKS / 2;
+        let from = trial.from;
+        if gain >= WORTH || (served && gain >= WORTH_IF_SERVED) {
+            self.retry = RETRY_TICKS.0;
+            self.change(self.threads);
+        } else {
+            self.until_trial = self.retry;
+            self.retry = (self.retry * 2).min(RETRY_TICKS.1);
+            self.change(from);
+        }
+    }
+
+    /// No thread is hot, or all are active.
+    fn cool(&mut self, tick: &Tick) {
+        let needed = ((tick.busy / FULL).ceil() as usize).max(1);
+        if needed >= self.active || self.hold > 0 {
+            (self.low, self.low_needed) = (0, 1);
+            return;
+        }
+        self.low += 1;
+        self.low_needed = self.low_needed.max(needed);
+        if self.low >= LOW_TICKS {
+            self.change(self.low_needed);
+        }
+    }
+}
+
+/// All gauges at one moment.
+#[derive(PartialEq)]
+struct Look {
+    threads: Vec<Reading>,
+    moved: u64,
+}
+
+impl Look {
+    fn at(shared: &Shared) -> Look {
+        Look {
+            threads: shared.threads.iter().map(|thread| thread.gauge.read()).collect(),
+            moved: shared.mailboxes.iter().map(|mailbox| mailbox.moved()).fold(0, u64::wrapping_add),
+        }
+    }
+
+    /// Whether no turn has been run since.
+    fn is_quiet_since(&self, before: &Look) -> bool {
+        let same_turns = |(a, b): (&Reading, &Reading)| a.turns == b.turns && a.turns.is_multiple_of(2);
+        self.moved == before.moved && self.threads.iter().zip(&before.threads).all(same_turns)
+    }
+}
+
+/// Steers until the server ends.
+pub fn steer(shared: &Shared) {
+    let threads = shared.threads.len();
+    let ended = || shared.is_stopping();
+    let mut policy = Policy::new(threads);
+    let (mut before, mut at, mut cpu_before, mut quiet) = (Look::at(shared), Instant::now(), cpu_time(), 0);
+    while !ended() {
+        shared.roster.pause(TICK, ended);
+        let (now, passed, cpu) = (Look::at(shared), at.elapsed(), cpu_time());
+        let active = shared.roster.plan().active();
+        let spread = shared.config.settings().io_threads_always_active || shared.connections() > CONNECTIONS_MAX;
+        let wanted = if spread {
+            policy = Policy::new(threads);
+            threads
+        } else {
+            policy.tick(&tick(&before, &now, passed, cpu.saturating_sub(cpu_before), active))
+        };
+        if wanted != active {
+            shared.roster.set_active(wanted);
+            shared.wake_threads();
+        }
+        quiet = if wanted == active && now.is_quiet_since(&before) { quiet + 1 } else { 0 };
+        (before, at, cpu_before) = (now, at + passed, cpu);
+        if quiet >= QUIET_TICKS && (wanted == 1 || spread) {
+            shared.roster.rest(|| Look::at(shared).is_quiet_since(&before), ended);
+            (before, at, cpu_before, quiet) = (Look::at(shared), Instant::now(), cpu_time(), 0);
+        }
+    }
+}
+
+/// Processor time of the whole process.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What happened from one look to the next.
+fn tick(before: &Look, now: &Look, passed: Duration, cpu: Duration, active: usize) -> Tick {
+    let passed_ns = (passed.as_nanos() as f64).max(1.0);
+    let threads = || before.threads.iter().zip(&now.threads).take(active);
+    Tick {
+        slept: threads().map(|(b, n)| n.slept_ns.saturating_sub(b.slept_ns) as f64 / passed_ns).collect(),
+        busy: cpu.as_nanos() as f64 / passed_ns,
+        moved: now.moved.wrapping_sub(before.moved) as f64 * TICK.as_nanos() as f64 / passed_ns,
+        stuck: threads().any(|(b, n)| n.turns == b.turns && !n.turns.is_multiple_of(2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `ticks` alike ones; returns how many threads were active after each.
+    fn run(policy: &mut Policy, ticks: u32, tick: impl Fn(usize) -> Tick) -> Vec<usize> {
+        let mut active = policy.active;
+        let mut step = || {
+            active = policy.tick(&tick(active));
+            active
+        };
+        (0..ticks).map(|_| step()).collect()
+    }
+
+    /// A load that `capacity` threads can serve, of clients that need no core of this machine.
+    fn remote(load: f64) -> impl Fn(usize) -> Tick {
+        move |active| {
+            let served = load.min(active as f64);
+            let slept = vec![1.0 - served / active as f64; active];
+            Tick { slept, busy: served, moved: served * 1e6, stuck: false }
+        }
+    }
+
+    fn folded(threads: usize) -> Policy {
+        let mut policy = Policy::new(threads);
+        let active = run(&mut policy, LOW_TICKS, remote(0.1));
+        assert_eq!(active.last(), Some(&1));
+        policy
+    }
+
+    #[test]
+    fn little_load_is_served_by_one_thread_after_a_while() {
+        let mut policy = Policy::new(16);
+        let active = run(&mut policy, LOW_TICKS + 100, remote(0.3));
+        assert_eq!((active[LOW_TICKS as usize - 2], active[LOW_TICKS as usize - 1]), (16, 1));
+        assert!(active[LOW_TICKS as usize..].iter().all(|&n| n == 1));
+    }
+
+    #[test]
+    fn a_burst_has_all_threads_at_once_and_keeps_what_it_needs() {
+        let mut policy = folded(16);
+        let active = run(&mut policy, 400, remote(5.0));
+        assert_eq!(active[HOT_TICKS as usize - 1], 16);
+        // 5 cores' worth, each thread at most four fifths busy.
+        assert_eq!(active.last(), Some(&7));
+        assert!(active[HOT_TICKS as usize..].iter().all(|&n| n >= 7));
+    }
+
+    #[test]
+    fn a_load_just_above_one_thread_gets_a_second() {
+        let mut policy = folded(2);
+        let active = run(&mut policy, 200, remote(1.1));
+        assert_eq!(active.last(), Some(&2));
+    }
+
+    #[test]
+    fn threads_that_only_take_time_from_the_clients_are_parked_again() {
+        let mut policy = folded(2);
+        // Clients on the same two cores: two threads move no more than one.
+        let local = |active: usize| match active {
+            1 => Tick { slept: vec![0.02], busy: 0.98, moved: 1e6, stuck: false },
+            _ => Tick { slept: vec![0.3, 0.3], busy: 1.2, moved: 0.95e6, stuck: false },
+        };
+        let active = run(&mut policy, 10_000, local);
+        let with_two = active.iter().filter(|&&n| n == 2).count();
+        assert!(with_two > 0 && with_two < 500, "{with_two}");
+        let trials = active.windows(2).filter(|w| w[0] < w[1]).count();
+        assert!((12..=15).contains(&trials), "{trials}: every four seconds in the end");
+    }
+
+    #[test]
+    fn a_long_command_gives_the_other_loops_their_threads_back() {
+        let mut policy = folded(4);
+        let stuck = Tick { slept: vec![0.0], busy: 1.0, moved: 0.0, stuck: true };
+        assert_eq!(policy.tick(&stuck), 4);
+        let active = run(&mut policy, HOLD_TICKS - 1, remote(0.1));
+        assert!(active.iter().all(|&n| n == 4));
+        assert_eq!(run(&mut policy, LOW_TICKS + 1, remote(0.1)).last(), Some(&1));
+    }
+}
