@@ -255,7 +255,8 @@ impl Session {
     /// Queues a command of MULTI, if there is one. There are so many databases to be chosen.
     pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]], databases: u32) {
         let Some(queue) = &mut self.multi else { return };
-        if command.name == "select" {
+        // As in Valkey, not once EXEC will be refused.
+        if command.name == "select" && !queue.broken {
             let chosen = words.get(1).and_then(|word| u32::try_from(kelda_resp::parse_i64(word)?).ok());
             queue.db = chosen.filter(|db| *db < databases).or(queue.db);
         }

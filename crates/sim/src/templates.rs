@@ -236,8 +236,6 @@ const LISTS: &[(How, &str)] = &[
     (E, "SORT $k [ LIMIT $n $n ] [ GET # ] [ { ASC | DESC } ] [ ALPHA ]"),
     (E, "SORT $k ALPHA [ LIMIT $n $n ] [ GET # ] STORE $k"),
     (E, "SORT $k BY $Ps* [ { ASC | DESC } ] [ GET # GET $Ps* ]"),
-    (E, "SORT $k BY $Ps* [ LIMIT $n $n ] GET # GET $Ps* STORE $k"),
-    (E, "SORT_RO $k BY nosort [ LIMIT $n $n ] [ GET $Ph*->m1 ]"),
     (E, "SORT_RO $k [ LIMIT $n $n ] [ { ASC | DESC } ] [ ALPHA ]"),
 ];
 
