@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 import redis
-from conftest import wait_until
+from conftest import Server, wait_until
 
 RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
 
@@ -103,6 +103,36 @@ def test_scripts(r, t):
         r.eval_ro("return redis.call('SET', KEYS[1], 1)", 1, "x")
     with pytest.raises(redis.ResponseError, match="boom"):
         r.eval("error('boom')", 0)
+
+
+def test_a_script_without_end_keeps_nobody_who_does_not_need_its_keys():
+    """Whichever event loop it is on, and though one thread may drive several while little happens."""
+    server = Server("--threads", "2")
+    failures = []
+
+    def loop(client):
+        try:
+            client.eval("while true do end", 0)
+        except redis.ResponseError as error:
+            failures.append(str(error))
+
+    try:
+        for _ in range(4):
+            other, slow = redis.Redis(**server.address), redis.Redis(**server.address)
+            assert other.ping() and slow.ping()
+            thread = threading.Thread(target=loop, args=(slow,))
+            thread.start()
+            # For long enough that the script has begun.
+            begun = time.monotonic()
+            while time.monotonic() < begun + 0.3:
+                start = time.monotonic()
+                assert other.ping() and other.set("x", 1)
+                assert time.monotonic() - start < 2
+            assert other.script_kill()
+            thread.join()
+        assert len(failures) == 4 and all("Script killed by user" in failure for failure in failures)
+    finally:
+        server.stop()
 
 
 def test_script_kill(server):

@@ -13,14 +13,15 @@ static UNSTUCK: Gate = Gate(Mutex::new(false), Condvar::new());
 struct Gate(Mutex<bool>, Condvar);
 
 impl Gate {
-    fn open(&self) {
-        *self.0.lock().expect("a gate") = true;
+    fn open(&self, is_open: bool) {
+        *self.0.lock().expect("a gate") = is_open;
         self.1.notify_all();
     }
 
     fn wait(&self) {
         let is_open = self.0.lock().expect("a gate");
         drop(self.1.wait_while(is_open, |is_open| !*is_open).expect("a gate"));
+        self.open(false);
     }
 }
 
@@ -64,7 +65,7 @@ impl Echo {
             }
             ("!go", _) => self.go = true,
             ("!later", text) => return self.session(slot).later = Some(format!("{text}\n")),
-            ("!unstick", _) => UNSTUCK.open(),
+            ("!unstick", _) => UNSTUCK.open(true),
             ("!stuck", _) => UNSTUCK.wait(),
             ("!nest", _) => {
                 self.session(slot).busy = true;

@@ -27,7 +27,7 @@ pub struct Gauge {
 pub struct Reading {
     /// Nanoseconds that the thread has waited for events.
     pub slept_ns: u64,
-    /// Odd while the thread is in the turn of a loop that is one of several that it drives.
+    /// Odd while the thread is in the turn of a loop.
     pub turns: u64,
 }
 
@@ -46,7 +46,7 @@ impl Gauge {
         result
     }
 
-    /// Runs the turn of one of several loops.
+    /// Runs the turn of a loop.
     pub fn in_turn<R>(&self, turn: impl FnOnce() -> R) -> R {
         add(&self.turns, 1);
         let result = turn();

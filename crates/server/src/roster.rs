@@ -94,6 +94,12 @@ impl Roster {
         self.resting.store(false, Ordering::Relaxed);
     }
 
+    /// Waits until so many threads are active.
+    #[cfg(test)]
+    pub fn wait_for(&self, threads: usize) {
+        drop(self.changed.wait_while(self.lock(), |()| self.plan().active() != threads));
+    }
+
     /// Whether whoever steers waits for traffic.
     #[cfg(test)]
     pub fn is_at_rest(&self) -> bool {

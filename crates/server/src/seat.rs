@@ -2,7 +2,8 @@
 
 use crate::event_loop::EventLoop;
 use crate::sessions::Sessions;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Sessions that may go from one thread to another as a whole, between two turns, though single parts of them may not.
 ///
@@ -26,12 +27,14 @@ pub struct Driven<S> {
     pub event_loop: EventLoop,
     /// What is behind them.
     pub sessions: S,
-    /// The thread that drove it last.
-    driver: usize,
 }
 
 /// The place of one loop.
-pub struct Seat<S>(Mutex<Driven<S>>);
+pub struct Seat<S> {
+    driven: Mutex<Driven<S>>,
+    /// The thread that took it last.
+    taker: AtomicUsize,
+}
 
 // SAFETY: the lock lets one thread at a time at what is within, and `Portable` promises that this is enough.
 unsafe impl<S: Portable> Send for Seat<S> {}
@@ -41,17 +44,33 @@ unsafe impl<S: Portable> Sync for Seat<S> {}
 impl<S: Portable> Seat<S> {
     /// A loop that no thread has driven yet.
     pub fn new(event_loop: EventLoop, sessions: S) -> Seat<S> {
-        Seat(Mutex::new(Driven { event_loop, sessions, driver: usize::MAX }))
+        Seat { driven: Mutex::new(Driven { event_loop, sessions }), taker: AtomicUsize::new(usize::MAX) }
     }
 
-    /// Takes the loop for thread `driver`. Waits until whoever drives it has ended its turn.
-    pub fn take(&self, driver: usize) -> MutexGuard<'_, Driven<S>> {
+    /// Takes the loop for thread `taker`. Waits until whoever drives it has ended its turn, which may be a long one.
+    pub fn take(&self, taker: usize) -> MutexGuard<'_, Driven<S>> {
         // A thread that panicked in a turn ended the process, but in tests.
-        let mut driven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if driven.driver != driver {
-            driven.driver = driver;
+        self.taken(taker, self.driven.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the loop for thread `taker`, if no other has it.
+    pub fn try_take(&self, taker: usize) -> Option<MutexGuard<'_, Driven<S>>> {
+        match self.driven.try_lock() {
+            Ok(driven) => Some(self.taken(taker, driven)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(self.taken(taker, poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn taken<'a>(&'a self, taker: usize, mut driven: MutexGuard<'a, Driven<S>>) -> MutexGuard<'a, Driven<S>> {
+        if self.taker.swap(taker, Ordering::Relaxed) != taker {
             driven.sessions.changed_thread();
         }
         driven
+    }
+
+    /// The thread that took the loop last: it may still have it.
+    pub fn last_taker(&self) -> usize {
+        self.taker.load(Ordering::Relaxed)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Every few milliseconds, while there is traffic, the gauges of all threads are read, and [`Policy`] decides. All threads become
 //! active at once when one of them hardly sleeps any more, and stay active if that brings throughput: where the clients run on the
-//! same few cores, a second thread only takes time from them. They also do when one thread, with several loops to drive, is kept by
-//! one command: its other loops must not wait for that.
+//! same few cores, a second thread only takes time from them. They also do when a thread is kept by one command: no other loop must wait
+//! for that.
 
 use crate::event_loop::Shared;
 use crate::gauge::Reading;
@@ -47,7 +47,7 @@ pub struct Tick {
     pub busy: f64,
     /// Bytes received and sent, by all, in the length of a tick.
     pub moved: f64,
-    /// Whether a thread with several loops has been in one turn all the time.
+    /// Whether a thread has been in one turn all the time.
     pub stuck: bool,
 }
 
@@ -102,7 +102,7 @@ impl Policy {
         self.until_trial = self.until_trial.saturating_sub(1);
         self.hold = self.hold.saturating_sub(1);
         let is_hot = tick.slept.iter().any(|&slept| slept < HOT_SLEEP);
-        if tick.stuck && self.active < self.threads {
+        if tick.stuck {
             self.hold = HOLD_TICKS;
             self.change(self.threads);
         } else if self.trial.is_some() {
@@ -248,7 +248,7 @@ fn tick(before: &Look, now: &Look, passed: Duration, cpu: Duration, active: usiz
         slept: threads().map(|(b, n)| n.slept_ns.saturating_sub(b.slept_ns) as f64 / passed_ns).collect(),
         busy: cpu.as_nanos() as f64 / passed_ns,
         moved: now.moved.wrapping_sub(before.moved) as f64 * TICK.as_nanos() as f64 / passed_ns,
-        stuck: threads().any(|(b, n)| n.turns == b.turns && !n.turns.is_multiple_of(2)),
+        stuck: before.threads.iter().zip(&now.threads).any(|(b, n)| n.turns == b.turns && !n.turns.is_multiple_of(2)),
     }
 }
 

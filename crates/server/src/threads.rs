@@ -6,7 +6,10 @@
 //! when each connection sends one at a time. [`crate::steering`] chooses `n`.
 //!
 //! Invariant: a loop's turn runs under its seat's lock. When `n` changes, two threads may believe for a moment that a loop is
-//! theirs: one of them waits for the other's turn to end, and nothing is lost or done twice.
+//! theirs: one of them leaves the other's turn alone, and nothing is lost or done twice.
+//!
+//! A turn may be long: a script, a slow command. `steering` then has all threads active, and the thread whose own loop another is
+//! busy with stands in for that one: it drives the loop that the other should be driving.
 
 use crate::driver::Driver;
 use crate::event_loop::Shared;
@@ -14,13 +17,16 @@ use crate::roster::Plan;
 use crate::seat::{Portable, Seat};
 use std::time::{Duration, Instant};
 
+/// How often a thread tries again to get a loop that is its own and that another has.
+const RETRY: Duration = Duration::from_millis(5);
+
 /// Drives loops until the server ends; then ends the loop of the thread's own number.
 pub fn drive<S: Portable>(shared: &Shared, seats: &[Seat<S>], mut driver: Driver) {
     let me = driver.me;
     while !shared.is_stopping() {
         let plan = shared.roster.plan();
         if me < plan.active() {
-            drive_some(shared, seats, &mut driver, plan);
+            Watch::new(shared, seats, &mut driver, plan).keep();
         } else {
             shared.roster.park(me, || shared.is_stopping());
         }
@@ -30,44 +36,120 @@ pub fn drive<S: Portable>(shared: &Shared, seats: &[Seat<S>], mut driver: Driver
     driven.event_loop.end(&mut driven.sessions);
 }
 
-/// Drives this thread's loops for as long as `plan` holds.
-fn drive_some<S: Portable>(shared: &Shared, seats: &[Seat<S>], driver: &mut Driver, plan: Plan) {
-    let is_over = || shared.roster.plan() != plan || shared.is_stopping();
-    let mine: Vec<usize> = (driver.me..seats.len()).step_by(plan.active()).collect();
-    let gauge = &driver.reach().clone().gauge;
-    for &at in &mine {
-        let mut driven = seats[at].take(driver.me);
-        // Asked with the seat taken: once the driver by a later plan has had it, this thread must not take the sockets back.
-        if is_over() {
-            return;
-        }
-        driven.event_loop.move_to(driver.me);
+/// A loop that a thread drives.
+struct Mine {
+    at: usize,
+    /// When it has to have a turn, if not for events before.
+    due: Option<Instant>,
+}
+
+/// A thread's work under one plan.
+struct Watch<'a, S> {
+    shared: &'a Shared,
+    seats: &'a [Seat<S>],
+    driver: &'a mut Driver,
+    plan: Plan,
+    mine: Vec<Mine>,
+    /// Loops that are this thread's by the plan, and that others had when it looked.
+    missing: Vec<usize>,
+    /// Whether `mine` is the loop of another, which is busy with this thread's.
+    stands_in: bool,
+}
+
+impl<'a, S: Portable> Watch<'a, S> {
+    fn new(shared: &'a Shared, seats: &'a [Seat<S>], driver: &'a mut Driver, plan: Plan) -> Watch<'a, S> {
+        let missing = (driver.me..seats.len()).step_by(plan.active()).collect();
+        Watch { shared, seats, driver, plan, mine: Vec::new(), missing, stands_in: false }
     }
-    // By position in `mine`: when the loop has to have a turn, if not for events before. Each begins with one: whoever woke it
-    // while it moved may have woken the thread that it came from.
-    let mut due = vec![Some(Instant::now()); mine.len()];
-    while !is_over() {
-        let earliest = due.iter().flatten().min();
-        driver.poll(earliest.map(|at| at.saturating_duration_since(Instant::now())));
-        shared.roster.note_traffic();
-        let now = earliest.map(|_| Instant::now());
-        for (&at, due) in mine.iter().zip(&mut due) {
-            let is_due = due.is_some_and(|due| now.is_some_and(|now| due <= now));
-            if !is_due && !driver.has_reported(at) && !shared.mailboxes[at].is_woken() {
-                continue;
+
+    fn is_over(&self) -> bool {
+        self.shared.roster.plan() != self.plan || self.shared.is_stopping()
+    }
+
+    /// Drives loops until the plan is over.
+    fn keep(mut self) {
+        let gauge = self.driver.reach().clone();
+        while !self.is_over() {
+            if !self.missing.is_empty() {
+                self.gather();
             }
-            let mut driven = seats[at].take(driver.me);
-            let driven = &mut *driven;
-            let mut run = || driven.event_loop.turn(driver, &mut driven.sessions);
-            if mine.len() == 1 {
-                run()
-            } else {
-                gauge.in_turn(run)
+            let retry = (!self.missing.is_empty()).then(|| Instant::now() + RETRY);
+            let earliest = self.mine.iter().filter_map(|mine| mine.due).chain(retry).min();
+            self.driver.poll(earliest.map(|at| at.saturating_duration_since(Instant::now())));
+            self.shared.roster.note_traffic();
+            let now = earliest.map(|_| Instant::now());
+            for mine in &mut self.mine {
+                let is_due = mine.due.is_some_and(|due| now.is_some_and(|now| due <= now));
+                let is_woken = || self.shared.mailboxes[mine.at].is_woken();
+                if is_due || self.driver.has_reported(mine.at) || is_woken() {
+                    gauge.gauge.in_turn(|| mine.turn(self.seats, self.driver, now));
+                }
             }
-            *due = driven.event_loop.patience(&driven.sessions).map(|patience| match (patience, now) {
-                (Duration::ZERO, Some(now)) => now,
-                (later, _) => Instant::now() + later,
-            });
         }
+    }
+
+    /// Takes what loops can be had.
+    fn gather(&mut self) {
+        let missing = std::mem::take(&mut self.missing);
+        let (had, missing): (Vec<usize>, Vec<usize>) = missing.into_iter().partition(|&at| self.adopt(at));
+        self.missing = missing;
+        if !had.is_empty() && self.stands_in {
+            // Whoever this thread stood in for is at work again, or others will stand in.
+            self.stands_in = false;
+            self.mine.clear();
+        }
+        self.mine.extend(had.into_iter().map(Mine::new));
+        if self.mine.is_empty() {
+            self.stand_in();
+        }
+    }
+
+    /// Takes the loop of the thread that is busy with this one's; if that one is taken too, of its taker, and so on.
+    fn stand_in(&mut self) {
+        let mut at = self.driver.me;
+        for _ in 0..self.seats.len() {
+            at = self.seats[at].last_taker();
+            if at >= self.seats.len() || at == self.driver.me {
+                return;
+            }
+            if self.adopt(at) {
+                self.stands_in = true;
+                return self.mine.push(Mine::new(at));
+            }
+        }
+    }
+
+    /// Has a loop's sockets reported to this thread; `false` if another has the loop.
+    fn adopt(&mut self, at: usize) -> bool {
+        let Some(mut driven) = self.seats[at].try_take(self.driver.me) else {
+            return false;
+        };
+        // Asked with the seat taken: once the driver by a later plan has had it, this thread must not take the sockets back.
+        if self.is_over() {
+            return false;
+        }
+        driven.event_loop.move_to(self.driver.me);
+        true
+    }
+}
+
+impl Mine {
+    /// A loop begins with a turn: whoever woke it while it moved may have woken the thread that it came from.
+    fn new(at: usize) -> Mine {
+        Mine { at, due: Some(Instant::now()) }
+    }
+
+    fn turn<S: Portable>(&mut self, seats: &[Seat<S>], driver: &mut Driver, now: Option<Instant>) {
+        let Some(mut driven) = seats[self.at].try_take(driver.me) else {
+            // By a plan that this thread has not seen yet, or for a moment.
+            self.due = Some(Instant::now() + RETRY);
+            return;
+        };
+        let driven = &mut *driven;
+        driven.event_loop.turn(driver, &mut driven.sessions);
+        self.due = driven.event_loop.patience(&driven.sessions).map(|patience| match (patience, now) {
+            (Duration::ZERO, Some(now)) => now,
+            (later, _) => Instant::now() + later,
+        });
     }
 }
