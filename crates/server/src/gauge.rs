@@ -20,6 +20,8 @@ pub struct Gauge {
     /// When the thread began to wait; zero while it does not.
     asleep_since_ns: AtomicU64,
     turns: AtomicU64,
+    /// The system's number of the thread; zero before it has begun.
+    thread: AtomicU64,
 }
 
 /// A gauge at one moment.
@@ -44,6 +46,19 @@ impl Gauge {
         self.asleep_since_ns.store(0, Relaxed);
         add(&self.slept_ns, now_ns().saturating_sub(began));
         result
+    }
+
+    /// To be called by the thread before it begins.
+    pub fn begin(&self) {
+        self.thread.store(rustix::thread::gettid().as_raw_nonzero().get() as u64, Relaxed);
+    }
+
+    /// Nanoseconds for which the thread could have run and had no processor, from the kernel's statistics of scheduling;
+    /// zero where it keeps none. Reads a file.
+    pub fn preempted_ns(&self) -> u64 {
+        let path = format!("/proc/self/task/{}/schedstat", self.thread.load(Relaxed));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace().nth(1).and_then(|field| field.parse().ok()).unwrap_or(0)
     }
 
     /// Runs the turn of a loop.

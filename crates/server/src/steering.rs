@@ -47,7 +47,7 @@ pub struct Tick {
     pub busy: f64,
     /// Bytes received and sent, by all, in the length of a tick.
     pub moved: f64,
-    /// Whether a thread has been in one turn all the time.
+    /// Whether one turn keeps a thread.
     pub stuck: bool,
 }
 
@@ -207,6 +207,7 @@ pub fn steer(shared: &Shared) {
     let threads = shared.threads.len();
     let ended = || shared.is_stopping();
     let mut policy = Policy::new(threads);
+    let mut suspects = vec![None; threads];
     let (mut before, mut at, mut cpu_before, mut quiet) = (Look::at(shared), Instant::now(), cpu_time(), 0);
     while !ended() {
         shared.roster.pause(TICK, ended);
@@ -217,7 +218,8 @@ pub fn steer(shared: &Shared) {
             policy = Policy::new(threads);
             threads
         } else {
-            policy.tick(&tick(&before, &now, passed, cpu.saturating_sub(cpu_before), active))
+            let stuck = find_stuck(shared, &before, &now, &mut suspects);
+            policy.tick(&Tick { stuck, ..tick(&before, &now, passed, cpu.saturating_sub(cpu_before), active) })
         };
         if wanted != active {
             shared.roster.set_active(wanted);
@@ -240,7 +242,32 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What happened from one look to the next.
+/// A thread that was in one turn from one look to the next: when that was found, and for how long it had waited for a processor.
+type Suspect = Option<(Instant, u64)>;
+
+/// Whether a thread has been kept by one turn for two ticks, during which it did not just wait for a processor: where there is none to
+/// be had, another thread is no help.
+fn find_stuck(shared: &Shared, before: &Look, now: &Look, suspects: &mut [Suspect]) -> bool {
+    let mut stuck = false;
+    for (at, suspect) in suspects.iter_mut().enumerate() {
+        let (before, now) = (before.threads[at].turns, now.threads[at].turns); // by thread, as the suspects
+        if before != now || now.is_multiple_of(2) {
+            *suspect = None;
+            continue;
+        }
+        let preempted_ns = shared.threads[at].gauge.preempted_ns();
+        match suspect {
+            None => *suspect = Some((Instant::now(), preempted_ns)),
+            Some((since, ns)) => {
+                let waited = Duration::from_nanos(preempted_ns.saturating_sub(*ns));
+                stuck |= waited < since.elapsed() / 2;
+            }
+        }
+    }
+    stuck
+}
+
+/// What happened from one look to the next, but for `stuck`.
 fn tick(before: &Look, now: &Look, passed: Duration, cpu: Duration, active: usize) -> Tick {
     let passed_ns = (passed.as_nanos() as f64).max(1.0);
     let threads = || before.threads.iter().zip(&now.threads).take(active);
@@ -248,7 +275,7 @@ fn tick(before: &Look, now: &Look, passed: Duration, cpu: Duration, active: usiz
         slept: threads().map(|(b, n)| n.slept_ns.saturating_sub(b.slept_ns) as f64 / passed_ns).collect(),
         busy: cpu.as_nanos() as f64 / passed_ns,
         moved: now.moved.wrapping_sub(before.moved) as f64 * TICK.as_nanos() as f64 / passed_ns,
-        stuck: before.threads.iter().zip(&now.threads).any(|(b, n)| n.turns == b.turns && !n.turns.is_multiple_of(2)),
+        stuck: false,
     }
 }
 

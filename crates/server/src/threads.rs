@@ -23,6 +23,7 @@ const RETRY: Duration = Duration::from_millis(5);
 /// Drives loops until the server ends; then ends the loop of the thread's own number.
 pub fn drive<S: Portable>(shared: &Shared, seats: &[Seat<S>], mut driver: Driver) {
     let me = driver.me;
+    driver.reach().gauge.begin();
     while !shared.is_stopping() {
         let plan = shared.roster.plan();
         if me < plan.active() {
