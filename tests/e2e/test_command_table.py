@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not IS_KELDA, reason="compares Kelda with an ora
 
 OWN_OPTIONS = "Valkey's own options (CANCEL, SAFE, FAILOVER) are not here"
 NEWEST_REDIS = "as in the newest Redis"
-OPTIONS_OF_REDIS = "options that only Redis has (IFNE and its like, AGGREGATE COUNT, KEEPREF, MAXCOUNT, IDMP)"
+OPTIONS_OF_REDIS = "options that only Redis has (IFNE and its like, AGGREGATE COUNT, KEEPREF, MAXCOUNT, IDMP, DIFF)"
 OWN_COMMAND = "its subcommands are ours, and the tree says that there are some"
 DEPRECATION = "nothing is deprecated here"
 ONLY_LUA = "there are no other engines than Lua"
@@ -30,6 +30,7 @@ KNOWN = {
     ("hsetex", "key specifications"): NEWEST_REDIS,
     ("httl", "tips"): NEWEST_REDIS,
     ("hpttl", "tips"): NEWEST_REDIS,
+    ("bitop", "arguments"): OPTIONS_OF_REDIS,
     ("set", "arguments"): OPTIONS_OF_REDIS,
     ("xadd", "arguments"): OPTIONS_OF_REDIS,
     ("xread", "arguments"): OPTIONS_OF_REDIS,

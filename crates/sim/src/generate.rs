@@ -94,8 +94,10 @@ impl Generator {
         self.expand(nodes, *letter, &mut args);
         let how = *how;
         self.families = families;
-        // Now and then one argument too few or too many. Not where what is left would change data at random.
-        if args[0] != b"SPOP" && self.rng.one_in(150) {
+        // Now and then one argument too few or too many. Not where what is left would change data at random, or have the server
+        // send what nobody waits for (CLIENT TRACKING).
+        let keep = args[0] == b"SPOP" || args.get(1).is_some_and(|word| word == b"TRACKING");
+        if !keep && self.rng.one_in(150) {
             if args.len() > 1 && self.rng.one_in(2) {
                 args.pop();
             } else {
