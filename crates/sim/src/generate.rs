@@ -61,10 +61,12 @@ enum Node {
 }
 
 impl Generator {
-    /// Commands on keys that start with `prefix`; with `alone`, also those that see the whole keyspace.
-    pub fn new(seed: u64, prefix: &str, alone: bool) -> Generator {
+    /// Commands on keys that start with `prefix`; with `alone`, also those that see the whole keyspace; with `logins`, also those with
+    /// which sessions become other users.
+    pub fn new(seed: u64, prefix: &str, alone: bool, logins: bool) -> Generator {
         let mut sum = 0;
-        let families = FAMILIES.iter().filter(|family| alone || !family.global).map(|family| {
+        let families = FAMILIES.iter().filter(|family| (alone || !family.global) && (logins || !family.logins));
+        let families = families.map(|family| {
             sum += family.weight;
             let parse = |(how, text): &(How, &str)| (*how, parse(&mut text.split(' ').peekable(), &[]));
             (sum, family.letter, family.templates.iter().map(parse).collect())
@@ -257,8 +259,8 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_commands_and_no_template_is_left_unexpanded() {
-        let mut one = Generator::new(7, "p:", true);
-        let mut two = Generator::new(7, "p:", true);
+        let mut one = Generator::new(7, "p:", true, true);
+        let mut two = Generator::new(7, "p:", true, true);
         for _ in 0..20_000 {
             let command = one.command();
             assert_eq!(command.args, two.command().args);

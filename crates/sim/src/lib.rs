@@ -22,5 +22,5 @@ pub mod notation;
 pub mod power;
 pub mod rng;
 pub mod server;
-mod templates;
+pub mod templates;
 pub mod value;

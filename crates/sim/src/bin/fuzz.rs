@@ -8,6 +8,7 @@ use kelda_sim::client::Client;
 use kelda_sim::compare::{How, alike, exec_alike};
 use kelda_sim::generate::{Command, Generator};
 use kelda_sim::notation;
+use kelda_sim::templates::SCRIPTS;
 use kelda_sim::value::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 const USAGE: &str = "\
-kelda-fuzz --server HOST:PORT --oracle HOST:PORT [--commands N] [--seed S] [--connections C] [--threads T] [--stop-after M] [--no-encoding] [--state-every N]
+kelda-fuzz --server HOST:PORT --oracle HOST:PORT [--commands N] [--seed S] [--connections C] [--threads T] [--stop-after M] [--no-encoding] [--state-every N] [--logins]
   both servers are flushed first; --stop-after: mismatches until a thread gives up (default 1)";
 
 /// Commands remembered for the context of a mismatch.
@@ -36,6 +37,7 @@ struct Options {
     threads: u64,
     stop_after: u64,
     encoding: bool,
+    logins: bool,
     /// Commands between two comparisons of the whole state.
     state_every: u64,
 }
@@ -51,10 +53,15 @@ fn options() -> Option<Options> {
         threads: 1,
         stop_after: 1,
         encoding: true,
+        logins: false,
         state_every: 250_000,
     };
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
+        if name == "--logins" {
+            options.logins = true;
+            continue;
+        }
         if name == "--no-encoding" {
             options.encoding = false;
             continue;
@@ -104,6 +111,10 @@ fn fuzz(options: &Options) -> io::Result<u64> {
     for address in [&options.server, &options.oracle] {
         Client::connect(address)?.words("FLUSHALL")?;
         Client::connect(address)?.words("SCRIPT FLUSH")?;
+        // Those that are named by their hashes: threads do not wait for each other's EVAL.
+        for script in &SCRIPTS[..2] {
+            Client::connect(address)?.call(&["SCRIPT", "LOAD", script])?;
+        }
         // Redis and Valkey look this often whether a blocked client's time is over.
         Client::connect(address)?.words("CONFIG SET hz 500")?;
         Client::connect(address)?.words("FUNCTION FLUSH")?;
@@ -153,7 +164,7 @@ impl<'a> Run<'a> {
         let pairs: io::Result<Vec<Pair>> = (0..options.connections).map(|number| pair(options, number)).collect();
         Ok(Run {
             options,
-            generator: Generator::new(options.seed.wrapping_add(thread), &prefix, alone),
+            generator: Generator::new(options.seed.wrapping_add(thread), &prefix, alone, options.logins),
             prefix,
             pairs: pairs?,
             history: VecDeque::new(),
