@@ -7,8 +7,10 @@
 use crate::gauge::Gauge;
 use crate::log;
 use mio::event::Event;
-use mio::{Events, Poll, Registry, Token, Waker};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ pub enum Source {
 
 impl Source {
     /// The token for a socket of loop `index`.
-    pub fn token(self, index: usize) -> Token {
+    fn token(self, index: usize) -> Token {
         let place = match self {
             Source::Slot(slot) => slot,
             Source::Listener => LISTENER,
@@ -67,13 +69,30 @@ impl Readiness {
 /// How others reach a thread.
 pub struct Reach {
     /// Where its loops' sockets are registered.
-    pub registry: Registry,
+    registry: Registry,
     waker: Waker,
     /// What is measured of the thread.
     pub gauge: Gauge,
 }
 
 impl Reach {
+    /// Has a socket of loop `index` reported to the thread; at once, if there is something to report.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn register(&self, fd: &OwnedFd, source: Source, index: usize) -> io::Result<()> {
+        let interest = match source {
+            Source::Slot(_) => Interest::READABLE.add(Interest::WRITABLE),
+            Source::Listener => Interest::READABLE,
+        };
+        self.registry.register(&mut SourceFd(&fd.as_raw_fd()), source.token(index), interest)
+    }
+
+    /// Has a socket reported to the thread no more, if it was.
+    pub fn deregister(&self, fd: &OwnedFd) {
+        let _ = self.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+    }
+
     /// Ends the thread's wait for events.
     ///
     /// # Errors

@@ -4,26 +4,13 @@
 //! bytes, `!later X` sends X once another session has sent `!go`, `!nest` serves the other sessions until one of them sends `!go`,
 //! `!stuck` serves nobody until a session of another thread has sent `!unstick`.
 
+use crate::latch::Latch;
 use crate::sessions::{Others, Sessions};
 use kelda_engine::worker::{Fate, Peer, Slot};
-use std::sync::{Condvar, Mutex};
+use std::sync::LazyLock;
+use std::time::Duration;
 
-static UNSTUCK: Gate = Gate(Mutex::new(false), Condvar::new());
-
-struct Gate(Mutex<bool>, Condvar);
-
-impl Gate {
-    fn open(&self, is_open: bool) {
-        *self.0.lock().expect("a gate") = is_open;
-        self.1.notify_all();
-    }
-
-    fn wait(&self) {
-        let is_open = self.0.lock().expect("a gate");
-        drop(self.1.wait_while(is_open, |is_open| !*is_open).expect("a gate"));
-        self.open(false);
-    }
-}
+static UNSTUCK: LazyLock<Latch> = LazyLock::new(Latch::default);
 
 #[derive(Default)]
 struct Session {
@@ -65,8 +52,11 @@ impl Echo {
             }
             ("!go", _) => self.go = true,
             ("!later", text) => return self.session(slot).later = Some(format!("{text}\n")),
-            ("!unstick", _) => UNSTUCK.open(true),
-            ("!stuck", _) => UNSTUCK.wait(),
+            ("!unstick", _) => UNSTUCK.open(),
+            ("!stuck", _) => {
+                UNSTUCK.wait(Duration::MAX);
+                UNSTUCK.close();
+            }
             ("!nest", _) => {
                 self.session(slot).busy = true;
                 while !std::mem::take(&mut self.go) {

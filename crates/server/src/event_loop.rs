@@ -21,14 +21,12 @@ use crate::roster::Roster;
 use crate::sessions::{Others, Sessions};
 use kelda_engine::config::{ConfigHandle, ConfigReader};
 use kelda_engine::worker::{Fate, Slot};
-use mio::unix::SourceFd;
-use mio::{Interest, Registry};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,7 +37,6 @@ const WRITE_MAX: usize = 64 * 1024;
 const ACCEPT_MAX: usize = 1000;
 /// How long to leave a listening socket alone after the system refused a connection, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// How other threads reach a loop.
 pub struct Mailbox {
     /// By thread.
@@ -119,8 +116,14 @@ impl Shared {
         self.roster.wake_all();
     }
 
+    /// Changes how many threads are active.
+    pub fn set_active(&self, threads: usize) {
+        self.roster.set_active(threads);
+        self.wake_threads();
+    }
+
     /// Ends every thread's wait for events.
-    pub fn wake_threads(&self) {
+    fn wake_threads(&self) {
         for thread in &*self.threads {
             if let Err(error) = thread.wake() {
                 log::warning(&format!("Cannot wake a thread: {error}"));
@@ -259,9 +262,10 @@ impl EventLoop {
         self.shared.deaf.wait(PATIENCE);
     }
 
-    /// The thread with which this loop's sockets are registered.
-    fn registry(&self) -> &Registry {
-        &self.shared.threads[self.mailbox.driver.load(Ordering::Relaxed)].registry // a thread's number
+    /// Has a socket reported to the thread that drives this loop.
+    fn register(&self, fd: &OwnedFd, source: Source) -> io::Result<()> {
+        let driver = self.mailbox.driver.load(Ordering::Relaxed);
+        self.shared.threads[driver].register(fd, source, self.index) // a thread's number
     }
 
     /// Has the sockets reported to thread `driver` from now on.
@@ -270,23 +274,21 @@ impl EventLoop {
         if from == driver {
             return;
         }
-        let (from, to) = (&self.shared.threads[from].registry, &self.shared.threads[driver].registry);
-        let moved = |fd: &OwnedFd, source: Source, interest| {
-            let raw = fd.as_raw_fd();
-            let _ = from.deregister(&mut SourceFd(&raw));
-            to.register(&mut SourceFd(&raw), source.token(self.index), interest)
+        let moved = |fd: &OwnedFd, source: Source| {
+            self.shared.threads[from].deregister(fd);
+            self.register(fd, source)
         };
         let mut lost = Vec::new();
         for (slot, conn) in self.conns.iter().enumerate() {
             if let Some(conn) = conn
-                && let Err(error) = moved(&conn.fd, Source::Slot(slot), BOTH)
+                && let Err(error) = moved(&conn.fd, Source::Slot(slot))
             {
                 log::warning(&format!("Cannot watch a client's socket: {error}"));
                 lost.push(slot);
             }
         }
         for listener in &self.listeners {
-            if let Err(error) = moved(&listener.fd, Source::Listener, Interest::READABLE) {
+            if let Err(error) = moved(&listener.fd, Source::Listener) {
                 log::warning(&format!("Cannot watch a listening socket: {error}"));
             }
         }
@@ -383,9 +385,7 @@ impl EventLoop {
 
     fn add_listeners(&mut self, new: Vec<Listener>) -> io::Result<()> {
         for listener in new {
-            let raw = listener.fd.as_raw_fd();
-            let token = Source::Listener.token(self.index);
-            self.registry().register(&mut SourceFd(&raw), token, Interest::READABLE)?;
+            self.register(&listener.fd, Source::Listener)?;
             self.listeners.push(listener);
         }
         self.accept_ready = true;
@@ -449,9 +449,7 @@ impl EventLoop {
                 return;
             }
         };
-        let raw = accepted.fd.as_raw_fd();
-        let token = Source::Slot(slot).token(self.index);
-        if let Err(error) = self.registry().register(&mut SourceFd(&raw), token, BOTH) {
+        if let Err(error) = self.register(&accepted.fd, Source::Slot(slot)) {
             log::warning(&format!("Cannot watch a client's socket: {error}"));
             sessions.disconnect(slot);
             self.mailbox.connections.fetch_sub(1, Ordering::Relaxed);

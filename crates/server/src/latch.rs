@@ -17,6 +17,12 @@ impl Latch {
         self.opened.notify_all();
     }
 
+    /// Closes it again.
+    #[cfg(test)]
+    pub fn close(&self) {
+        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
     /// Waits until it is open, or the time is over.
     pub fn wait(&self, at_most: Duration) {
         let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);

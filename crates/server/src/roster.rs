@@ -56,7 +56,7 @@ impl Roster {
         Plan(self.plan.load(Ordering::Acquire))
     }
 
-    /// Changes how many threads are active. Threads that wait for events have to be woken besides.
+    /// Changes how many threads are active; part of `Shared::set_active`, which wakes those that wait for events.
     pub fn set_active(&self, threads: usize) {
         let _guard = self.lock();
         self.plan.store(self.plan().next(threads).0, Ordering::Release);

@@ -219,11 +219,10 @@ pub fn steer(shared: &Shared) {
             threads
         } else {
             let stuck = find_stuck(shared, &before, &now, &mut suspects);
-            policy.tick(&Tick { stuck, ..tick(&before, &now, passed, cpu.saturating_sub(cpu_before), active) })
+            policy.tick(&tick(&before, &now, passed, cpu.saturating_sub(cpu_before), active, stuck))
         };
         if wanted != active {
-            shared.roster.set_active(wanted);
-            shared.wake_threads();
+            shared.set_active(wanted);
         }
         quiet = if wanted == active && now.is_quiet_since(&before) { quiet + 1 } else { 0 };
         (before, at, cpu_before) = (now, at + passed, cpu);
@@ -267,15 +266,15 @@ fn find_stuck(shared: &Shared, before: &Look, now: &Look, suspects: &mut [Suspec
     stuck
 }
 
-/// What happened from one look to the next, but for `stuck`.
-fn tick(before: &Look, now: &Look, passed: Duration, cpu: Duration, active: usize) -> Tick {
+/// What happened from one look to the next.
+fn tick(before: &Look, now: &Look, passed: Duration, cpu: Duration, active: usize, stuck: bool) -> Tick {
     let passed_ns = (passed.as_nanos() as f64).max(1.0);
     let threads = || before.threads.iter().zip(&now.threads).take(active);
     Tick {
         slept: threads().map(|(b, n)| n.slept_ns.saturating_sub(b.slept_ns) as f64 / passed_ns).collect(),
         busy: cpu.as_nanos() as f64 / passed_ns,
         moved: now.moved.wrapping_sub(before.moved) as f64 * TICK.as_nanos() as f64 / passed_ns,
-        stuck: false,
+        stuck,
     }
 }
 

@@ -116,6 +116,17 @@ pub struct Test {
 /// What a test has unless it says otherwise.
 pub const TEST: Test = Test { name: "", fills: &[], requests: &[], value: None, listeners: 0 };
 
+/// A transaction of ten commands, which is one operation.
+#[rustfmt::skip]
+const MULTI_10: &[&str] = &[
+    "MULTI", ";",
+    "SET", "key:@k", "@v", ";", "GET", "key:@k", ";", "INCR", "counter:@k", ";",
+    "SET", "key:@k", "@v", ";", "GET", "key:@k", ";", "INCR", "counter:@k", ";",
+    "SET", "key:@k", "@v", ";", "GET", "key:@k", ";", "INCR", "counter:@k", ";",
+    "GET", "key:@k", ";",
+    "EXEC",
+];
+
 /// Commands on small values.
 pub const SMALL: &[Test] = &[
     Test { name: "get", requests: &[&["GET", "key:@k"]], ..TEST },
@@ -148,48 +159,7 @@ pub const SMALL: &[Test] = &[
     Test { name: "eval", requests: &[&["EVAL", "return redis.call('GET', KEYS[1])", "1", "key:@k"]], ..TEST },
     Test { name: "publish", requests: &[&["PUBLISH", "channel", "@v"]], listeners: 1, ..TEST },
     Test { name: "publish-100", requests: &[&["PUBLISH", "channel", "@v"]], listeners: 100, ..TEST },
-    Test {
-        name: "multi-10",
-        requests: &[&[
-            "MULTI",
-            ";",
-            "SET",
-            "key:@k",
-            "@v",
-            ";",
-            "GET",
-            "key:@k",
-            ";",
-            "INCR",
-            "counter:@k",
-            ";",
-            "SET",
-            "key:@k",
-            "@v",
-            ";",
-            "GET",
-            "key:@k",
-            ";",
-            "INCR",
-            "counter:@k",
-            ";",
-            "SET",
-            "key:@k",
-            "@v",
-            ";",
-            "GET",
-            "key:@k",
-            ";",
-            "INCR",
-            "counter:@k",
-            ";",
-            "GET",
-            "key:@k",
-            ";",
-            "EXEC",
-        ]],
-        ..TEST
-    },
+    Test { name: "multi-10", requests: &[MULTI_10], ..TEST },
 ];
 
 /// A hundred of each kind of collection, of a thousand elements.

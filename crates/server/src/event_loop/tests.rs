@@ -9,6 +9,7 @@ use kelda_engine::config::{Config, NoEffects, Settings};
 use kelda_engine::worker::Peer;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
@@ -335,8 +336,7 @@ fn loops_go_from_thread_to_thread_under_load() {
             send(client, &format!("{round} {at}\n"));
             // Some rounds change twice, back to what was: who looks late must notice that, too.
             if at == round % 30 || at == round % 15 {
-                server.shared.roster.set_active(active(at));
-                server.shared.wake_threads();
+                server.shared.set_active(active(at));
             }
         }
         for (at, client) in clients.iter_mut().enumerate() {
@@ -344,7 +344,7 @@ fn loops_go_from_thread_to_thread_under_load() {
         }
     }
     // Parked threads end, too.
-    server.shared.roster.set_active(1);
+    server.shared.set_active(1);
     server.stop();
 }
 
