@@ -649,7 +649,9 @@ impl Worker {
                 txn.set_lsn(lsn);
             }
         }
-        txn.cx().changes.clear();
+        if !txn.cx.changes.is_empty() {
+            txn.cx().changes.clear();
+        }
         if !self.served.is_empty() || !self.outbox.is_empty() || !txn.cx.events.is_empty() {
             self.tell_others(txn.cx(), lsn);
         }

@@ -241,7 +241,8 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
         input.drain(..consumed);
     }
     let info = &session.info;
-    info.totals[0].fetch_add(consumed as u64, Relaxed);
+    // Only the session's own thread counts.
+    info.totals[0].store(info.totals[0].load(Relaxed) + consumed as u64, Relaxed);
     let parsed = session.parser.parsed_bytes().min(input.len());
     info.argument_bytes.store(parsed, Relaxed);
     info.input_bytes.store(input.len() - parsed, Relaxed);
