@@ -629,14 +629,7 @@ impl<'k> Guard<'k> {
 
     #[inline(always)]
     fn assert_held(&self, index: usize) {
-        #[cold]
-        #[inline(never)]
-        fn fail(index: usize) -> ! {
-            panic!("shard {index} is not held")
-        }
-        if !self.held.contains(index) {
-            fail(index);
-        }
+        assert!(self.held.contains(index), "shard {index} is not held");
     }
 
     /// A held shard's data.
