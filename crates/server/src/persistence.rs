@@ -367,7 +367,7 @@ impl Persistence {
                 engine.loading.begin(unix_ms() as i64 / 1000, base + reader.increment_bytes());
                 self.load(engine, &mut reader, stopping)?;
                 let recovered = reader.finish().map_err(fail)?;
-                if let Some(cut) = &recovered.cut {
+                if let Some(cut) = recovered.cut.as_ref().filter(|cut| !cut.room) {
                     log::warning(&format!(
                         "The log ends in an incomplete record: {} is cut off at offset {}, {} bytes are dropped",
                         cut.path.display(),
@@ -574,6 +574,7 @@ impl Persistence {
         while !self.ending.load(Relaxed) {
             config.refresh();
             let mode = sync_mode(config.settings());
+            log.set_makes_room(mode == SyncMode::Always);
             let (before, bytes_before) = (log.written(), log.increment_bytes());
             let mut more = log.write(unix_ms()) != before;
             if log.sync_due(mode, unix_ms()) {

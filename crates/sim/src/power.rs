@@ -226,8 +226,9 @@ impl Chain {
             let (floor, acknowledged) = (self.floor, self.acknowledged);
             return Ok(Err(format!("LSN {lsn} is the last; {acknowledged} was acknowledged, {floor} must be there")));
         }
-        let torn = recovered.cut.is_some();
+        let torn = recovered.cut.as_ref().is_some_and(|cut| !cut.room);
         let log = Log::open(disk, dir, NAME, options, held, self.now_ms, recovered)?;
+        log.set_makes_room(self.rng.one_in(2));
         // What was read counts as acknowledged: clients see it. The rest is gone for good.
         self.acknowledged = lsn;
         self.floor = lsn;

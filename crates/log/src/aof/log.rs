@@ -40,6 +40,12 @@ const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 const CHUNK: usize = 512 << 10;
 /// Bodies from here on are copied before the lock is taken, into a piece of their own.
 const BIG: usize = 32 << 10;
+/// Bytes that a file is made longer ahead of what is written, if it is synced often.
+const AHEAD: u64 = 256 << 10;
+/// What it is made longer with, at once.
+const FILLER: [u8; 64 << 10] = [frame::FILL; 64 << 10];
+/// Batches up to this size are small enough for that to pay.
+const SMALL: u64 = AHEAD / 8;
 /// Pieces kept for later.
 const SPARE: usize = 16;
 /// Room at the start of a piece for what is written last: the marks that stand before a batch, which tell what came before it
@@ -317,6 +323,8 @@ impl Buffer {
 struct Writer {
     file: Arc<dyn File>,
     offset: u64,
+    /// Length of the file. What is behind `offset` is [`frame::FILL`].
+    len: u64,
     pending: VecDeque<Piece>,
     /// Bytes of the first piece that are written.
     done: usize,
@@ -359,6 +367,7 @@ pub struct Log {
     /// Bytes of the increments that the manifest names.
     increment_bytes: AtomicU64,
     gate: AtomicU64,
+    makes_room: AtomicBool,
     asleep: AtomicBool,
     /// Whether a [`Prepared`] is out.
     preparing: Arc<AtomicBool>,
@@ -550,6 +559,41 @@ impl Log {
 
     // Writing and syncing
 
+    /// Whether files are made longer ahead of what is written, by bytes without a meaning. To overwrite them takes less of a sync than to
+    /// make the file longer each time; so that is for those who sync often ([`SyncMode::Always`]).
+    pub fn set_makes_room(&self, makes_room: bool) {
+        self.makes_room.store(makes_room, Ordering::Relaxed);
+    }
+
+    fn make_room(&self, writer: &mut Writer, batch: u64) {
+        if writer.offset <= writer.len {
+            return;
+        }
+        writer.len = writer.offset;
+        if batch > SMALL || !self.makes_room.load(Ordering::Relaxed) {
+            return;
+        }
+        let end = (writer.offset + AHEAD).next_multiple_of(4096);
+        while let Some(part) = FILLER.get(..FILLER.len().min((end - writer.len) as usize))
+            && !part.is_empty()
+        {
+            // If it fails there is less room, and what is written next finds out why.
+            match writer.file.write_at(writer.len, part) {
+                Ok(n) if n > 0 => writer.len += n as u64,
+                _ => break,
+            }
+        }
+    }
+
+    /// Cuts off the room behind what is written.
+    fn cut_room(writer: &mut Writer) -> io::Result<()> {
+        if writer.len > writer.offset {
+            writer.file.truncate(writer.offset)?;
+            writer.len = writer.offset;
+        }
+        Ok(())
+    }
+
     /// For the thread that writes, before it goes to sleep: whether it may. If so, [`Log::claim_wake`] will tell one
     /// thread that appended to wake it.
     pub fn may_sleep(&self) -> bool {
@@ -629,6 +673,7 @@ impl Log {
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
             return false;
         }
+        let begun = writer.offset;
         while let Some(piece) = writer.pending.front_mut() {
             let (bytes, start) = match piece {
                 Piece::Records(records) => {
@@ -670,6 +715,8 @@ impl Log {
                 lock(&self.front.buffer).keep(records.bytes);
             }
         }
+        // In the file before, if it was another one, there is none any more.
+        self.make_room(writer, writer.offset.saturating_sub(begun));
         self.written.store(writer.lsn, Ordering::Release);
         if self.gate.load(Ordering::Relaxed) & WRITE_FAILED != 0 {
             // Unless a sync has failed meanwhile: that stays.
@@ -686,6 +733,10 @@ impl Log {
             let _turn = lock(&self.syncing);
             // A sync that failed meanwhile has taken the error with it: a second one would not fail.
             if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
+                return false;
+            }
+            if let Err(error) = Self::cut_room(writer) {
+                self.fail(WRITE_FAILED, errno(&error));
                 return false;
             }
             if let Err(error) = writer.file.sync() {
@@ -708,7 +759,7 @@ impl Log {
     fn enter(&self, writer: &mut Writer, next: Next) {
         self.increment_bytes.fetch_add(next.len, Ordering::Relaxed);
         writer.file = Arc::clone(&next.file);
-        writer.offset = next.len;
+        (writer.offset, writer.len) = (next.len, next.len);
         writer.seq = next.seq;
         writer.done = 0;
         *lock(&self.current) = next.file;
@@ -768,7 +819,11 @@ impl Log {
             return false;
         }
         let (closed, file) = {
-            let writer = lock(&self.writer);
+            let mut writer = lock(&self.writer);
+            if let Err(error) = Self::cut_room(&mut writer) {
+                self.fail(WRITE_FAILED, errno(&error));
+                return true;
+            }
             let ms = lock(&self.front.buffer).taken_ms;
             let closed = Closed { seq: writer.seq, len: writer.offset, lsn: writer.lsn, ms };
             (closed, Arc::clone(&writer.file))
