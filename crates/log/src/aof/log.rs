@@ -566,10 +566,11 @@ impl Log {
     }
 
     fn make_room(&self, writer: &mut Writer, batch: u64) {
-        if writer.offset <= writer.len {
+        // A single byte could be the start of a frame.
+        if writer.offset + 1 < writer.len {
             return;
         }
-        writer.len = writer.offset;
+        writer.len = writer.len.max(writer.offset);
         if batch > SMALL || !self.makes_room.load(Ordering::Relaxed) {
             return;
         }
