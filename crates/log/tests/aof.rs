@@ -645,13 +645,13 @@ fn a_sleeping_writer_is_woken_once() {
     let disk = sim();
     let log = create(&disk, OPTIONS);
     log.write(1_000);
-    assert!(!log.claim_wake(), "it does not sleep");
+    assert!(!log.claim_wake(false), "it does not sleep");
     assert!(log.may_sleep());
     set(&log, 0, "a");
-    assert!(log.claim_wake());
-    assert!(!log.claim_wake());
+    assert!(log.claim_wake(false));
+    assert!(!log.claim_wake(false));
     assert!(!log.may_sleep(), "there is something to write");
-    assert!(!log.claim_wake());
+    assert!(!log.claim_wake(false));
 }
 
 #[test]

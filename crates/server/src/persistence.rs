@@ -18,19 +18,23 @@ use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, Sta
 use kelda_log::disk::Disk;
 use kelda_store::shard::{Guard, ShardSet};
 use kelda_store::txn::{Changes, Context, Env, Txn};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes that may wait to be written before writes are refused.
 const BUFFER_MAX: usize = 1 << 30;
-/// How long changes gather before they are written, where no reply waits for them. Nobody needs to wake the thread that
-/// writes meanwhile, and large pieces cost the system less than many small ones,
-const GATHER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(10);
-/// up to about this many bytes: larger pieces cost hardly less, and what is written soon is still in the processor's cache.
+/// How long changes gather before they are written, where no reply waits for them: nobody needs to wake the thread that
+/// writes meanwhile. What gathers is lost if the process is killed,
+const GATHER: Duration = Duration::from_millis(1);
+/// and so it gathers longer only where this time brings pieces that are large enough to be written around the system's cache, which
+/// costs a third for each byte,
+const GATHER_LARGE: Duration = Duration::from_millis(4);
+/// which they are from here on.
+const LARGE: u64 = crate::disk::DIRECT_MIN as u64;
+/// Larger pieces cost hardly less, and what is written soon is still in the processor's cache.
 const GATHER_BYTES: u64 = 384 << 10;
 /// Between two tries to get hold of all shards.
 const AGAIN: Duration = Duration::from_micros(100);
@@ -49,8 +53,6 @@ pub struct Persistence {
     log: OnceLock<Arc<Log>>,
     engine: OnceLock<Arc<Engine>>,
     writer: OnceLock<Thread>,
-    /// Up to which LSN transactions must be there before the thread that writes is woken, unless it sleeps for want of any.
-    wake_at: AtomicU64,
     /// The last transaction that was there when the log was last found to have got on, before anybody was told.
     seen_lsn: AtomicU64,
     syncer: OnceLock<Thread>,
@@ -112,9 +114,8 @@ impl ChangeSink for Persistence {
         if durable {
             log.want_durable(log.appended());
         }
-        // If it is not asleep it writes soon; who waits for a sync does not wait for that. Sequentially consistent, as the store:
-        // either this thread sees when it is to wake the other, or that sees the transaction.
-        if (log.claim_wake() || durable && log.appended() >= self.wake_at.load(SeqCst))
+        // If it is not asleep it writes soon; who waits for a sync does not wait for that.
+        if log.claim_wake(durable)
             && let Some(writer) = self.writer.get()
         {
             writer.unpark();
@@ -122,9 +123,7 @@ impl ChangeSink for Persistence {
     }
 
     fn gathered(&self) {
-        let wake_at = self.wake_at.load(SeqCst);
-        if wake_at > 0
-            && self.last_lsn() >= wake_at
+        if self.log.get().is_some_and(|log| log.has_gathered(1))
             && let Some(writer) = self.writer.get()
         {
             writer.unpark();
@@ -267,7 +266,6 @@ impl Persistence {
             log: OnceLock::new(),
             engine: OnceLock::new(),
             writer: OnceLock::new(),
-            wake_at: AtomicU64::new(0),
             seen_lsn: AtomicU64::new(0),
             syncer: OnceLock::new(),
             threads: Mutex::default(),
@@ -570,7 +568,7 @@ impl Persistence {
         /// Between two looks at what does not change often.
         const LOOK_EVERY: Duration = Duration::from_secs(1);
         let (mut looked, mut gathering) = (Instant::now(), Gathering::default());
-        let mut pause = *GATHER.end();
+        let mut pause = GATHER;
         while !self.ending.load(Relaxed) {
             config.refresh();
             let mode = sync_mode(config.settings());
@@ -606,14 +604,13 @@ impl Persistence {
                 // More came meanwhile, or will: who writes now and then need not wake this thread each time.
                 if mode != SyncMode::Always {
                     let bytes = log.increment_bytes().saturating_sub(bytes_before);
-                    let fits = pause.mul_f64(GATHER_BYTES as f64 / bytes.max(1 << 10) as f64);
-                    pause = fits.clamp(*GATHER.start(), *GATHER.end());
+                    pause = gather_for(pause, bytes);
                     std::thread::park_timeout(pause);
                 }
             } else {
                 let patience = if log.durable() == log.written() { IDLE } else { RETRY };
                 std::thread::park_timeout(patience);
-                log.claim_wake();
+                log.claim_wake(false);
             }
         }
     }
@@ -623,24 +620,24 @@ impl Persistence {
     fn sync_batch(&self, log: &Log, gathering: &mut Gathering) {
         let (before, begun) = (log.durable(), Instant::now());
         // Nobody needs to wake this thread meanwhile.
-        self.wake_at.store(u64::MAX, SeqCst);
+        log.gather_until(Lsn::MAX);
         log.sync(unix_ms());
         let (synced, took) = (Instant::now(), begun.elapsed());
         let first = log.appended().saturating_sub(log.written());
         // Some of those who have their replies may have come again by now.
         let all = self.seen_lsn.load(Relaxed).saturating_sub(before);
         if let Some(wanted) = gathering.wanted(first, all) {
-            let (wake_at, patience) = (log.written() + wanted, Gathering::patience(took));
-            self.wake_at.store(wake_at, SeqCst);
-            while log.appended() < wake_at && !self.ending.load(Relaxed) {
+            let (until, patience) = (log.written() + wanted, Gathering::patience(took));
+            log.gather_until(until);
+            while log.appended() < until && !self.ending.load(Relaxed) {
                 match patience.checked_sub(synced.elapsed()) {
                     Some(left) => std::thread::park_timeout(left),
                     None => break,
                 }
             }
-            gathering.ended(log.appended() >= wake_at && synced.elapsed() < took);
+            gathering.ended(log.appended() >= until && synced.elapsed() < took);
         }
-        self.wake_at.store(0, SeqCst);
+        log.gather_until(0);
     }
 
     fn sync_loop(&self, log: &Log, mut config: ConfigReader) {
@@ -683,6 +680,15 @@ impl Persistence {
                 log::warning("The log could not be made durable as a whole");
             }
         }
+    }
+}
+
+/// How long to gather what will be written next, if `bytes` gathered in `before`.
+fn gather_for(before: Duration, bytes: u64) -> Duration {
+    let time_for = |wanted: u64| before.mul_f64(wanted as f64 / bytes.max(1 << 10) as f64);
+    match time_for(LARGE) <= GATHER_LARGE {
+        true => time_for(GATHER_BYTES).clamp(GATHER, GATHER_LARGE),
+        false => GATHER,
     }
 }
 
@@ -857,6 +863,17 @@ mod tests {
             gathering.ended(in_time);
         }
         count
+    }
+
+    #[test]
+    fn gathers_longer_where_that_makes_large_pieces() {
+        let ms = Duration::from_millis;
+        assert_eq!(gather_for(ms(1), 10_000), ms(1));
+        assert_eq!(gather_for(ms(4), 4 * 10_000), ms(1));
+        assert_eq!(gather_for(ms(1), 50_000), ms(4));
+        assert_eq!(gather_for(ms(4), 4 * 50_000), ms(4));
+        assert_eq!(gather_for(ms(1), 196_608), ms(2));
+        assert_eq!(gather_for(ms(4), 4_000_000), ms(1));
     }
 
     #[test]

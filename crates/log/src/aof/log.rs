@@ -28,7 +28,7 @@ use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
 use super::{Error, Lsn, Result};
 use crate::crc32c::crc32c;
 use crate::disk::{Disk, File, Open};
-use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -369,6 +369,8 @@ pub struct Log {
     gate: AtomicU64,
     makes_room: AtomicBool,
     asleep: AtomicBool,
+    /// See [`Log::gather_until`].
+    wake_at: AtomicU64,
     /// Whether a [`Prepared`] is out.
     preparing: Arc<AtomicBool>,
     hook: OnceLock<Hook>,
@@ -607,10 +609,27 @@ impl Log {
         idle
     }
 
-    /// For a thread that has appended, after a batch: whether it is the one to wake the thread that writes.
+    /// For the thread that writes: from which LSN on those who want a sync are to wake it even if it is not asleep. 0 for always, as in the
+    /// beginning; [`Lsn::MAX`] for never, since it looks anyway. Having said so, it looks at [`Log::appended`] once more.
+    pub fn gather_until(&self, lsn: Lsn) {
+        self.wake_at.store(lsn, Ordering::Relaxed);
+        // One here and one in `has_gathered`: either the appender sees this, or the thread that writes sees the record.
+        fence(Ordering::SeqCst);
+    }
+
+    /// For a thread that has appended, after a batch: whether it is to wake the thread that writes. `durable`: it wants a sync.
     #[inline]
-    pub fn claim_wake(&self) -> bool {
+    pub fn claim_wake(&self, durable: bool) -> bool {
         self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst)
+            || durable && self.has_gathered(0)
+    }
+
+    /// Whether all is there that the thread that writes waits for, if that is at least `least`.
+    #[inline]
+    pub fn has_gathered(&self, least: Lsn) -> bool {
+        fence(Ordering::SeqCst);
+        let wake_at = self.wake_at.load(Ordering::Relaxed);
+        wake_at >= least && self.appended() >= wake_at
     }
 
     /// Asks for a sync up to `lsn` whatever the mode: [`Log::sync_due`] will be true until it is done.

@@ -237,6 +237,7 @@ impl Log {
             gate: AtomicU64::new(0),
             makes_room: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            wake_at: AtomicU64::new(0),
             preparing: Arc::new(AtomicBool::new(false)),
             hook: OnceLock::new(),
             _lock: held,
