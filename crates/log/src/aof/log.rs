@@ -323,7 +323,7 @@ impl Buffer {
 struct Writer {
     file: Arc<dyn File>,
     offset: u64,
-    /// Length of the file. What is behind `offset` is [`frame::FILL`].
+    /// Length of the file, or more. What it has behind `offset` is [`frame::FILL`].
     len: u64,
     pending: VecDeque<Piece>,
     /// Bytes of the first piece that are written.
@@ -576,13 +576,15 @@ impl Log {
         if batch > SMALL || !self.makes_room.load(Ordering::Relaxed) {
             return;
         }
-        let end = (writer.offset + AHEAD).next_multiple_of(4096);
-        while let Some(part) = FILLER.get(..FILLER.len().min((end - writer.len) as usize))
+        let (mut at, end) = (writer.len, (writer.offset + AHEAD).next_multiple_of(4096));
+        // However much of it there will be.
+        writer.len = end;
+        while let Some(part) = FILLER.get(..FILLER.len().min((end - at) as usize))
             && !part.is_empty()
         {
             // If it fails there is less room, and what is written next finds out why.
-            match writer.file.write_at(writer.len, part) {
-                Ok(n) if n > 0 => writer.len += n as u64,
+            match writer.file.write_at(at, part) {
+                Ok(n) if n > 0 => at += n as u64,
                 _ => break,
             }
         }
