@@ -27,7 +27,7 @@ use super::frame::{self, HEAD, Head, Kind};
 use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
 use super::{Error, Lsn, Result};
 use crate::crc32c::crc32c;
-use crate::disk::{Disk, File, Open};
+use crate::disk::{Disk, File, Open, write_all_at};
 use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
 use std::collections::VecDeque;
 use std::io;
@@ -45,7 +45,9 @@ const AHEAD: u64 = 256 << 10;
 /// What it is made longer with, at once.
 const FILLER: [u8; 64 << 10] = [frame::FILL; 64 << 10];
 /// Batches up to this size are small enough for that to pay.
-const SMALL: u64 = AHEAD / 8;
+const SMALL: usize = AHEAD as usize / 8;
+/// Bytes of it that are left: a single one could be the start of a frame.
+const ROOM_LEFT: u64 = 2;
 /// Pieces kept for later.
 const SPARE: usize = 16;
 /// Room at the start of a piece for what is written last: the marks that stand before a batch, which tell what came before it
@@ -149,6 +151,23 @@ enum Piece {
     Mark(Vec<u8>),
     /// What follows belongs into this increment.
     Switch(Next),
+}
+
+impl Piece {
+    /// Bytes of the file; nothing for what is not written.
+    fn len(&self) -> Option<usize> {
+        match self {
+            Piece::Records(records) => Some(records.bytes.len() - records.start),
+            Piece::Mark(mark) => Some(mark.len()),
+            Piece::Switch(_) => None,
+        }
+    }
+
+    fn seal(&mut self) {
+        if let Piece::Records(records) = self {
+            records.seal();
+        }
+    }
 }
 
 /// The transactions of one frame.
@@ -567,27 +586,39 @@ impl Log {
         self.makes_room.store(makes_room, Ordering::Relaxed);
     }
 
-    fn make_room(&self, writer: &mut Writer, batch: u64) {
-        // A single byte could be the start of a frame.
-        if writer.offset + 1 < writer.len {
-            return;
-        }
+    /// Sees to it that what is to be written next goes into room that is on the disk, with some of it left behind, or else that there is no
+    /// room: so whatever a power cut leaves of it has room behind it, which what another server appends has not. False if that failed.
+    fn make_room(&self, writer: &mut Writer) -> bool {
         writer.len = writer.len.max(writer.offset);
-        if batch > SMALL || !self.makes_room.load(Ordering::Relaxed) {
-            return;
+        let batch: usize = writer.pending.iter().map_while(Piece::len).sum();
+        let end = writer.offset + batch as u64 + ROOM_LEFT;
+        if writer.len == writer.offset && !self.wants_room(batch) || end <= writer.len {
+            return true;
         }
-        let (mut at, end) = (writer.len, (writer.offset + AHEAD).next_multiple_of(4096));
+        let file = Arc::clone(&writer.file);
+        let made = self.wants_room(batch) && Self::lengthen(writer, (end + AHEAD).next_multiple_of(4096)).is_ok();
+        if !made && let Err(error) = Self::cut_room(writer) {
+            self.fail(WRITE_FAILED, errno(&error));
+            return false;
+        }
+        self.sync_now(&*file)
+    }
+
+    fn wants_room(&self, batch: usize) -> bool {
+        batch <= SMALL && self.makes_room.load(Ordering::Relaxed)
+    }
+
+    fn lengthen(writer: &mut Writer, end: u64) -> io::Result<()> {
+        let mut at = writer.len;
         // However much of it there will be.
         writer.len = end;
         while let Some(part) = FILLER.get(..FILLER.len().min((end - at) as usize))
             && !part.is_empty()
         {
-            // If it fails there is less room, and what is written next finds out why.
-            match writer.file.write_at(at, part) {
-                Ok(n) if n > 0 => at += n as u64,
-                _ => break,
-            }
+            write_all_at(&*writer.file, at, part)?;
+            at += part.len() as u64;
         }
+        Ok(())
     }
 
     /// Cuts off the room behind what is written.
@@ -597,6 +628,16 @@ impl Log {
             writer.len = writer.offset;
         }
         Ok(())
+    }
+
+    /// Syncs a file whose end, or the room behind it, must be durable before anything else is written. False if that failed.
+    fn sync_now(&self, file: &dyn File) -> bool {
+        let _turn = lock(&self.syncing);
+        // A sync that failed meanwhile has taken the error with it: a second one would not fail.
+        if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
+            return false;
+        }
+        file.sync().inspect_err(|error| self.fail(SYNC_FAILED, errno(error))).is_ok()
     }
 
     /// For the thread that writes, before it goes to sleep: whether it may. If so, [`Log::claim_wake`] will tell one
@@ -695,13 +736,17 @@ impl Log {
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
             return false;
         }
-        let begun = writer.offset;
+        let mut begins = true;
         while let Some(piece) = writer.pending.front_mut() {
-            let (bytes, start) = match piece {
-                Piece::Records(records) => {
-                    records.seal();
-                    (&records.bytes, records.start)
+            if std::mem::take(&mut begins) && !matches!(piece, Piece::Switch(_)) {
+                writer.pending.iter_mut().for_each(Piece::seal);
+                if !self.make_room(writer) {
+                    return false;
                 }
+                continue;
+            }
+            let (bytes, start) = match piece {
+                Piece::Records(records) => (&records.bytes, records.start),
                 Piece::Mark(mark) => (&*mark, 0),
                 Piece::Switch(next) => {
                     let next = next.clone();
@@ -709,6 +754,7 @@ impl Log {
                         return false;
                     }
                     writer.pending.pop_front();
+                    begins = true;
                     continue;
                 }
             };
@@ -737,8 +783,6 @@ impl Log {
                 lock(&self.front.buffer).keep(records.bytes);
             }
         }
-        // In the file before, if it was another one, there is none any more.
-        self.make_room(writer, writer.offset.saturating_sub(begun));
         self.written.store(writer.lsn, Ordering::Release);
         if self.gate.load(Ordering::Relaxed) & WRITE_FAILED != 0 {
             // Unless a sync has failed meanwhile: that stays.
@@ -751,20 +795,12 @@ impl Log {
     /// Ends the file being written and goes on in the next. Nothing may be written to that before this one is synced:
     /// so a torn tail is always in the last file.
     fn cross(&self, writer: &mut Writer, next: Next) -> bool {
-        {
-            let _turn = lock(&self.syncing);
-            // A sync that failed meanwhile has taken the error with it: a second one would not fail.
-            if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
-                return false;
-            }
-            if let Err(error) = Self::cut_room(writer) {
-                self.fail(WRITE_FAILED, errno(&error));
-                return false;
-            }
-            if let Err(error) = writer.file.sync() {
-                self.fail(SYNC_FAILED, errno(&error));
-                return false;
-            }
+        if let Err(error) = Self::cut_room(writer) {
+            self.fail(WRITE_FAILED, errno(&error));
+            return false;
+        }
+        if !self.sync_now(&*writer.file) {
+            return false;
         }
         if !next.listed {
             let mut files = lock(&self.files);

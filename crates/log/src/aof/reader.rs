@@ -424,10 +424,9 @@ impl FileReader {
             match self.rest().iter().position(|byte| *byte != frame::FILL) {
                 Some(used) => {
                     self.consume(used);
-                    self.foreign = self.turns_foreign()?;
-                    if !self.foreign {
-                        self.seek(offset);
-                    }
+                    let behind = self.offset;
+                    self.foreign = self.is_plain_to_the_end()?;
+                    self.seek(if self.foreign { behind } else { offset });
                     return Ok(self.foreign);
                 }
                 None if self.rest().is_empty() => {
@@ -435,6 +434,34 @@ impl FileReader {
                     return Ok(true);
                 }
                 None => self.consume(self.rest().len()),
+            }
+        }
+    }
+
+    /// Whether all that follows was written by another server: commands, the last of which may be cut off. What a power cut left of
+    /// a batch of our own may begin with a whole command, too, but behind it there is room, or a frame.
+    fn is_plain_to_the_end(&mut self) -> Result<bool> {
+        let (mut argv, mut any, mut want) = (Vec::new(), false, BLOCK);
+        loop {
+            self.fill(want)?;
+            let step = match self.rest() {
+                [] => return Ok(any),
+                [frame::FILL, b'T', b'S', ..] => match self.rest().iter().position(|byte| *byte == b'\n') {
+                    Some(end) => Ok(end + 1),
+                    None => Err(Stop::Short),
+                },
+                text => commands::parse(text, &mut argv),
+            };
+            argv = Vec::new();
+            match step {
+                Ok(len) => {
+                    any = true;
+                    self.consume(len);
+                    want = 1;
+                }
+                Err(Stop::Malformed) => return Ok(false),
+                Err(Stop::Short) if self.offset + self.rest().len() as u64 >= self.len => return Ok(any),
+                Err(Stop::Short) => want = self.rest().len() * 2,
             }
         }
     }
