@@ -39,6 +39,10 @@ pub trait ChangeSink: Send + Sync {
         let _ = durable;
     }
 
+    /// Called after the commands of one strict session: has what was committed so far made durable if it is as much as was waited
+    /// for. A turn of an event loop may bring much more. Returns at once.
+    fn gathered(&self) {}
+
     /// Figures for INFO.
     fn figures(&self) -> Figures {
         Figures::default()
@@ -255,6 +259,9 @@ impl Worker {
     }
 
     fn hold_back(&mut self, session: &mut Session, lsn: Lsn, start: usize) {
+        if let Some(sink) = self.engine.log.sink() {
+            sink.gathered();
+        }
         let held = !session.holds.is_empty();
         session.hold(lsn, start);
         if !held && !session.holds.is_empty() {
