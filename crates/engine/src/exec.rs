@@ -30,12 +30,12 @@ use kelda_store::shard::ShardSet;
 use kelda_store::txn::Txn;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(crate) use batch::{Scratch, run};
+pub(crate) use batch::{Scratch, finish_turn, run};
 pub(crate) use multi::{begin_multi, drop_old_watch, end_multi, exec, unwatch};
 
 /// What follows after one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
+pub(crate) enum Flow {
     /// The next command.
     Next,
     /// The same command again, later: a shard is busy.
@@ -92,7 +92,7 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 }
 
 /// Runs one command of a client, or queues or refuses it.
-fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
+pub(crate) fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
         worker.engine.names.are_plain()
@@ -113,7 +113,7 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
     session.last_command = Some(command);
     session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);
-    if worker.settings.maxmemory != 0 {
+    if worker.maxmemory != 0 {
         worker.check_room();
         tracking::tell_own(worker, session, reply);
     }
@@ -257,6 +257,9 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if !command.command.takes(words.len()) {
         return Err(Error::Arity(command.name.clone()));
     }
+    if session.master.is_some() {
+        return Ok(());
+    }
     if command.flags.has(Flags::PROTECTED) {
         check_protected(worker, session, command)?;
     }
@@ -268,6 +271,9 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
             command.name
         )));
+    }
+    if worker.follows && !command.flags.has(Flags::STALE) {
+        worker.check_link()?;
     }
     if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
         return Err(Error::text("LOADING Redis is loading the dataset in memory"));
@@ -421,6 +427,8 @@ fn dispatch(
                 Run::Write(run) => run(&mut txn, &args, reply),
                 Run::Wait(run) => match run(&mut txn, &args, reply) {
                     Ok(Wait::Done) => Ok(()),
+                    // The master waits for nothing.
+                    Ok(_) if session.master.is_some() => Ok(()),
                     Ok(wait) => {
                         if tracking::remembers(session) {
                             tracking::remember(&engine, session.at, &mut txn, command, args.words());

@@ -24,6 +24,8 @@ pub(crate) struct FastPath<'e> {
     plain: bool,
     /// Whether `maxmemory` is set, so that commands that need memory have to ask for it.
     limited: bool,
+    /// Whether only the master may write.
+    read_only: bool,
     /// Replies from this size on belong into the log of large replies.
     reply_bytes_max: usize,
     /// Whether the thread's context has its settings: no command that goes the short way changes them.
@@ -52,6 +54,7 @@ impl<'e> FastPath<'e> {
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
+            && (!worker.follows || worker.check_link().is_ok())
             && engine.busy_scripts.load(Relaxed) == 0
             && engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
@@ -64,7 +67,8 @@ impl<'e> FastPath<'e> {
             engine,
             open,
             plain: engine.names.are_plain(),
-            limited: settings.maxmemory != 0,
+            limited: worker.maxmemory != 0,
+            read_only: worker.is_read_only(),
             reply_bytes_max: limit(settings.commandlog_reply_larger_than),
             prepared: false,
             last: None,
@@ -97,9 +101,9 @@ impl<'e> FastPath<'e> {
         };
         let Some(at) = command.short_way else { return false };
         let no_room = self.limited && command.flags.has(Flags::DENYOOM) && !worker.is_allowed_memory();
-        let no_log = command.writes && self.engine.log.check().is_err();
+        let refused = command.writes && (self.read_only || self.engine.log.check().is_err());
         // The calls that are timed go the long way, too.
-        if no_room || no_log || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
+        if no_room || refused || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
             return false;
         }
         let hash = args.hash(at);

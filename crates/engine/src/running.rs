@@ -286,10 +286,19 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
     if flags.present && read_only && !flags.no_writes {
         return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
     }
-    if flags.present && !flags.no_writes {
-        ctx.worker.check_writes()?;
+    let of_master = ctx.session.master.is_some();
+    if flags.present && !of_master {
+        if !flags.allow_stale {
+            ctx.worker.check_link()?;
+        }
+        if !flags.no_writes {
+            if ctx.worker.is_read_only() {
+                return Err(Error::text("READONLY You can not run script with write flag on readonly replica."));
+            }
+            ctx.worker.check_writes()?;
+        }
     }
-    let no_memory = exec::check_memory(ctx.worker).is_err();
+    let no_memory = !of_master && exec::check_memory(ctx.worker).is_err();
     if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {
         return Err(Error::text(
             "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
@@ -402,8 +411,13 @@ impl Script<'_, '_, '_, '_> {
         if self.read_only && (command.writes || command.flags.has(Flags::MAY_REPLICATE)) {
             return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
         }
-        if command.writes {
-            worker.check_writes()?;
+        if session.master.is_none() {
+            if command.writes {
+                worker.check_writes()?;
+            }
+            if worker.follows && !command.flags.has(Flags::STALE) && worker.check_link().is_err() {
+                return Err(Error::text("ERR Can not execute the command on a stale replica"));
+            }
         }
         if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
             exec::check_memory(worker)?;

@@ -6,6 +6,7 @@ use crate::links::Stream;
 use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
 use kelda_store::shard::{Guard, SHARDS, ShardSet};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -69,6 +70,12 @@ struct PeerStream {
 impl io::Read for PeerStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         io::Read::read(&mut self.answers, into)
+    }
+}
+
+impl Stream for PeerStream {
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
     }
 }
 
@@ -230,7 +237,7 @@ impl Console {
 
     fn client(&mut self, name: &str) -> &mut Client {
         if !self.clients.contains_key(name) {
-            let peer = Peer { addr: "127.0.0.1:1".into(), laddr: "127.0.0.1:6379".into(), fd: 9, unix: false };
+            let peer = Peer { addr: "127.0.0.1:1".into(), laddr: "127.0.0.1:6379".into(), fd: 9, unix: false, master: false };
             let slot = self.worker.connect(peer).unwrap_or_else(|refusal| {
                 panic!("refused: {}", String::from_utf8_lossy(&refusal));
             });

@@ -254,7 +254,7 @@ fn hello(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     reply.bulk(b"mode");
     reply.bulk(b"standalone");
     reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(if ctx.worker.engine.following.is_on() { b"replica" } else { b"master" });
     reply.bulk(b"modules");
     reply.array(0);
     if !zone.is_empty() {

@@ -81,6 +81,14 @@ impl ConfigHandle {
         Ok(())
     }
 
+    /// Says which server this one follows, if any: REPLICAOF was called.
+    pub fn set_master(&self, master: Option<(&str, u16)>) {
+        let mut held = self.lock();
+        held.0.set_master(master);
+        held.1 = Arc::new(held.0.settings());
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
     /// CONFIG REWRITE; `users` are the lines about them. `all`: with every directive.
     ///
     /// # Errors

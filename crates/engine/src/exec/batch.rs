@@ -216,7 +216,7 @@ fn parse<'i>(
 }
 
 /// Puts input and output back into the session.
-fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, consumed: usize, reply: Reply) {
+pub(crate) fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, consumed: usize, reply: Reply) {
     /// Capacity that a session without input keeps.
     const KEEP_BYTES: usize = 64 * 1024;
     if consumed == input.len() {
@@ -239,7 +239,9 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     stats.reads.add(1);
     session.input = input;
     session.reply = reply;
-    worker.check_input(session);
+    if session.master.is_none() {
+        worker.check_input(session);
+    }
 }
 
 /// Has the memory fetch what the batch's keys need: first all shards, then all buckets, then all entries. Each key's hash is

@@ -63,6 +63,11 @@ impl Worker {
             Message::OutOfDate { reader, what } => self.hear(reader, what),
             Message::Redirected { to, what } => self.receive_redirected(to, what),
             Message::Monitored { lines } => self.receive_monitored(&lines),
+            Message::Notice { to } => {
+                self.refresh();
+                to.heed();
+            }
+            Message::UnblockAll => self.unblock_all(),
             Message::Shutdown => {}
             Message::StandStill { us } => self.engine.platform.stand_still(us),
         }
