@@ -240,6 +240,8 @@ impl Worker {
         match self.settings.min_replicas_to_write {
             0 => Ok(()),
             wanted if self.engine.replication.good() >= wanted => Ok(()),
+            // The settings may have changed since they were counted.
+            wanted if self.engine.replication.count_good(&self.settings, self.now_ms()) >= wanted => Ok(()),
             _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
         }
     }

@@ -14,6 +14,7 @@ use crate::command::{Flags, Reply, Run, Wait};
 use crate::config::BusyReplyScope;
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
+use crate::following;
 use crate::hotkeys;
 use crate::monitor;
 use crate::pause;
@@ -446,6 +447,7 @@ fn dispatch(
                 tracking::remember(&engine, session.at, &mut txn, command, args.words());
             }
             monitor::note(worker, session, command, args.words(), false);
+            following::note_local(worker, session, &txn, command, args.words());
             worker.commit(txn);
             result
         }
@@ -551,6 +553,7 @@ pub(crate) fn run_inside(
     if tracking::remembers(ctx.session) {
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
     }
+    following::note_local(ctx.worker, ctx.session, txn, command, words);
     watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
     let commands = &ctx.session.info.totals[2];
     commands.store(commands.load(Relaxed) + 1, Relaxed);

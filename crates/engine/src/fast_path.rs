@@ -24,8 +24,8 @@ pub(crate) struct FastPath<'e> {
     plain: bool,
     /// Whether `maxmemory` is set, so that commands that need memory have to ask for it.
     limited: bool,
-    /// Whether only the master may write.
-    read_only: bool,
+    /// Whether this is a replica, where what clients write is refused, or looked at.
+    follows: bool,
     /// Replies from this size on belong into the log of large replies.
     reply_bytes_max: usize,
     /// Whether the thread's context has its settings: no command that goes the short way changes them.
@@ -68,7 +68,7 @@ impl<'e> FastPath<'e> {
             open,
             plain: engine.names.are_plain(),
             limited: worker.maxmemory != 0,
-            read_only: worker.is_read_only(),
+            follows: worker.follows,
             reply_bytes_max: limit(settings.commandlog_reply_larger_than),
             prepared: false,
             last: None,
@@ -101,7 +101,7 @@ impl<'e> FastPath<'e> {
         };
         let Some(at) = command.short_way else { return false };
         let no_room = self.limited && command.flags.has(Flags::DENYOOM) && !worker.is_allowed_memory();
-        let refused = command.writes && (self.read_only || self.engine.log.check().is_err());
+        let refused = command.writes && (self.follows || self.engine.log.check().is_err());
         // The calls that are timed go the long way, too.
         if no_room || refused || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
             return false;

@@ -10,14 +10,17 @@
 //! ([`Following::await_workers`]): nobody writes any more then, and nobody reads what is half there.
 
 mod link;
+mod local;
 mod stream;
 
 use crate::engine::Engine;
 use crate::mailbox::{Message, SessionRef};
 use link::Attempt;
+use local::LocalKeys;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+pub(crate) use local::note as note_local;
 pub(crate) use stream::{Applying, Master, run};
 
 /// How long to wait after an attempt that failed, in ms.
@@ -115,6 +118,8 @@ pub struct Following {
     read_ahead: AtomicU64,
     /// Errors that commands of the master met with.
     pub errors: AtomicU64,
+    /// Keys that go without the master.
+    pub local: LocalKeys,
     inner: Mutex<Inner>,
 }
 
@@ -146,6 +151,7 @@ impl Following {
             last_io_ms: AtomicI64::new(0),
             read_ahead: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            local: LocalKeys::default(),
             inner: Mutex::new(Inner {
                 master,
                 state: LinkState::Connect,
@@ -194,6 +200,11 @@ impl Following {
         })
     }
 
+    /// Writes a line about the master to the log.
+    pub(crate) fn note(&self, engine: &Engine, level: u8, text: &str) {
+        engine.platform.log(level, &engine.config.settings().dialect.notes(text));
+    }
+
     // ---- REPLICAOF
 
     /// Follows a server from now on. `false` if this one does already.
@@ -226,6 +237,7 @@ impl Following {
         self.part(engine, &mut inner);
         // What was here stays, wherever the history of old went on to.
         inner.strayed = false;
+        self.local.clear();
         // In this order: what is written from here on is in the history.
         engine.replication.lead(engine);
         self.on.store(false, Relaxed);

@@ -358,7 +358,7 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "latest_fork_usec": 0,
         "total_forks": 0,
         "migrate_cached_sockets": engine.links.count(),
-        "slave_expires_tracked_keys": 0,
+        "slave_expires_tracked_keys": engine.following.local.count(),
         "active_defrag_hits": 0,
         "active_defrag_misses": 0,
         "active_defrag_key_hits": 0,

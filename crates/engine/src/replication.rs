@@ -76,6 +76,11 @@ impl Replica {
         self.queue.push_back(bytes);
     }
 
+    /// Whether it counts for `min-replicas-to-write`.
+    fn is_good(&self, settings: &Settings, now_ms: i64) -> bool {
+        self.state == State::Online && self.lag_s(now_ms) <= settings.min_replicas_max_lag as i64
+    }
+
     /// Seconds since it last said something.
     fn lag_s(&self, now_ms: i64) -> i64 {
         (now_ms - self.active_ms).max(0) / 1000
@@ -292,6 +297,13 @@ impl Replication {
     /// How many replicas are online and were heard of lately (`min-replicas-max-lag`).
     pub fn good(&self) -> usize {
         self.good.load(Relaxed)
+    }
+
+    /// [`Replication::good`], counted anew.
+    pub(crate) fn count_good(&self, settings: &Settings, now_ms: i64) -> usize {
+        let good = self.lock().replicas.iter().filter(|replica| replica.is_good(settings, now_ms)).count();
+        self.good.store(good, Relaxed);
+        good
     }
 
     // ---- what is fed
@@ -668,9 +680,7 @@ impl Replication {
         let (mut good, mut online) = (0, false);
         for replica in replicas.iter_mut() {
             online |= replica.state == State::Online;
-            good += usize::from(
-                replica.state == State::Online && replica.lag_s(now_ms) <= settings.min_replicas_max_lag as i64,
-            );
+            good += usize::from(replica.is_good(settings, now_ms));
             let begins = matches!(replica.state, State::Waiting | State::Snapshot(_)) && !replica.begun;
             if begins && newlines {
                 // So that it knows that it is not forgotten.

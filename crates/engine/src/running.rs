@@ -288,12 +288,15 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
     }
     let of_master = ctx.session.master.is_some();
     if flags.present && !of_master {
-        if !flags.allow_stale {
-            ctx.worker.check_link()?;
+        if !flags.allow_stale && ctx.worker.check_link().is_err() {
+            return Err(Error::text(
+                "MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is not set on \
+                 the script.",
+            ));
         }
         if !flags.no_writes {
             if ctx.worker.is_read_only() {
-                return Err(Error::text("READONLY You can not run script with write flag on readonly replica."));
+                return Err(Error::text("READONLY Can not run script with write flag on readonly replica"));
             }
             ctx.worker.check_writes()?;
         }

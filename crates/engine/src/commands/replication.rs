@@ -224,7 +224,7 @@ fn replica_of(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let who = || format!("(user request from '{}')", describe_client(&ctx.session.info, ctx.worker.now_ms()));
     if args.is(1, "no") && args.is(2, "one") {
         if engine.following.lead(&engine) {
-            engine.platform.log(2, &format!("MASTER MODE enabled {}", who()));
+            engine.following.note(&engine, 2, &format!("MASTER MODE enabled {}", who()));
         }
         ctx.worker.refresh();
         reply.ok();
@@ -237,7 +237,8 @@ fn replica_of(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let port = port.ok_or(Error::text("ERR Invalid master port"))?;
     let host = String::from_utf8_lossy(&args[1]).into_owned();
     if !engine.following.follow(&engine, &host, port) {
-        engine.platform.log(2, "REPLICAOF would result into synchronization with the master we are already connected with. No operation performed.");
+        let already = "REPLICAOF would result into synchronization with the master we are already connected with.";
+        engine.following.note(&engine, 2, &format!("{already} No operation performed."));
         reply.status("OK Already connected to specified master");
         return Ok(());
     }
@@ -286,7 +287,9 @@ fn waitaof(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
              not propagated.",
         ));
     }
-    if local == 1 && !ctx.worker.engine.log.is_on() {
+    // A log that was just turned on is there when its first base is: that is waited for.
+    let log = &ctx.worker.engine.log;
+    if local == 1 && !log.is_on() && (log.sink().is_none() || !ctx.worker.settings.appendonly) {
         return Err(Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
     }
     let wait = LogWait { local: local == 1, replicas, on_disk: true, ..what_was_made(ctx) };

@@ -72,7 +72,7 @@ pub(super) struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     /// Makes a link, or says in the log why there is none.
     pub fn run(engine: &'a Arc<Engine>, generation: u64, host: String, port: u16) {
-        let log = |level, text: &str| engine.platform.log(level, text);
+        let log = |level, text: &str| engine.following.note(engine, level, text);
         let made = (|| {
             // From here on nobody writes but the master.
             if !engine.following.await_workers(engine) || !engine.following.is_current(generation) {
@@ -100,7 +100,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn log(&self, text: &str) {
-        self.engine.platform.log(2, text);
+        self.engine.following.note(self.engine, 2, text);
     }
 
     fn link(mut self) -> Result<()> {
@@ -295,6 +295,7 @@ impl<'a> Attempt<'a> {
                 let unnamed = engine.replication.new_id();
                 engine.replication.restart(engine, id.unwrap_or(&unnamed), place, db);
                 engine.following.lock().strayed = false;
+                engine.following.local.clear();
                 Ok(db)
             }
             Err(error) => {

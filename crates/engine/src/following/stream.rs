@@ -66,6 +66,7 @@ impl Worker {
         drop(inner);
         (session.authenticated, session.restricted) = (true, false);
         session.info.master.store(true, Relaxed);
+        session.info.labels().user = "(superuser)".into();
         session.select(db);
         session.input = input;
         session.master = Some(Box::new(Master {
@@ -95,7 +96,8 @@ impl Worker {
         if !following.is_current(master.generation) {
             return;
         }
-        self.engine.platform.log(3, "Connection with master lost.");
+        following.note(&self.engine, 3, "Connection with master lost.");
+        following.note(&self.engine, 2, "Caching the disconnected master state.");
         following.up.store(false, Relaxed);
         following.read_ahead.store(0, Relaxed);
         (inner.state, inner.session, inner.next_try_ms) = (LinkState::Connect, None, 0);
@@ -106,12 +108,15 @@ impl Worker {
 
     /// Looks after the session of the master. Called about ten times a second.
     pub(crate) fn tend_master(&mut self) {
+        if self.index == 0 {
+            self.expire_local_keys();
+        }
         let Some(at) = self.master else { return };
         let Some(mut session) = self.take_session(at) else { return };
         let (engine, now_ms) = (self.engine.clone(), self.now_ms());
         let timeout_ms = self.settings.repl_timeout as i64 * 1000;
         if now_ms - engine.following.last_io_ms.load(Relaxed) > timeout_ms {
-            engine.platform.log(3, "MASTER timeout: no data nor PING received...");
+            engine.following.note(&engine, 3, "MASTER timeout: no data nor PING received...");
             session.fate = Fate::Close;
             self.touch(at.slot);
         } else if session.master.as_ref().is_some_and(|master| now_ms - master.acknowledged_ms >= ACKNOWLEDGE_MS) {
@@ -188,7 +193,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
                 break;
             }
             Err(error) => {
-                engine.platform.log(3, &format!("Protocol error from master: {}", error.0));
+                engine.following.note(&engine, 3, &format!("Protocol error from master: {}", error.0));
                 engine.following.lock().strayed = true;
                 session.fate = Fate::Close;
                 break;
@@ -238,14 +243,10 @@ fn apply(
         worker.engine.following.errors.fetch_add(1, Relaxed);
         let line = reply.buf[mark + 1..].split(|byte| *byte == b'\r').next().unwrap_or_default();
         let name = words.first().map_or(&[][..], |name| &name[..name.len().min(SHOWN)]);
-        worker.engine.platform.log(
-            3,
-            &format!(
-                "This replica is sending an error to its master: '{}' after processing the command '{}'",
-                String::from_utf8_lossy(line),
-                name.escape_ascii()
-            ),
-        );
+        let (line, name) = (String::from_utf8_lossy(line), name.escape_ascii());
+        let what = "== CRITICAL == This replica is sending an error to its master";
+        let text = format!("{what}: '{line}' after processing the command '{name}'");
+        worker.engine.following.note(&worker.engine, 3, &text);
     }
     // The master wants no replies but to this.
     reply.truncate(mark);
