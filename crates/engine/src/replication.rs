@@ -619,6 +619,12 @@ impl Replication {
         self.lock().digits()
     }
 
+    /// Gives the history another name, under which nobody can go on with it: DEBUG CHANGE-REPL-ID.
+    pub(crate) fn change_id(&self) {
+        let mut inner = self.lock();
+        (inner.id, inner.before) = (inner.digits(), None);
+    }
+
     /// From now on the history is that of a server which this one follows. What it is called and how long it is, if this server
     /// knows it: its name, its length, and the database that who wrote it was in.
     pub(crate) fn follow(&self) -> Option<(String, u64, u32)> {

@@ -233,7 +233,7 @@ fn replica_of(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     if ctx.session.replica {
         return Err(Error::text("ERR Command is not valid when client is a replica."));
     }
-    let port = number::parse_i64(&args[2]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+    let port = number::parse_i64(&args[2]).and_then(|port| u16::try_from(port).ok());
     let port = port.ok_or(Error::text("ERR Invalid master port"))?;
     let host = String::from_utf8_lossy(&args[1]).into_owned();
     if !engine.following.follow(&engine, &host, port) {

@@ -166,8 +166,8 @@ impl<'a> Attempt<'a> {
                 return failure(format_args!("Unable to AUTH to MASTER: {reply}"));
             }
         }
-        let own_port = self.engine.process.lock().map_or(settings.port, |process| process.port);
-        let port = if settings.replica_announce_port != 0 { settings.replica_announce_port } else { own_port };
+        let announced = settings.replica_announce_port;
+        let port = if announced != 0 { announced } else { settings.port };
         self.say("listening-port", port.to_string().as_bytes())?;
         if !settings.replica_announce_ip.is_empty() {
             self.say("ip-address", settings.replica_announce_ip.as_bytes())?;
@@ -245,6 +245,11 @@ impl<'a> Attempt<'a> {
             return failure(format_args!("Bad protocol from MASTER, the first byte is not '$': {line}"));
         }
         file.seek(SeekFrom::Start(0))?;
+        if let Err(error) = rdb::check(self.engine, &mut *file) {
+            let what = "Failed trying to load the MASTER synchronization DB from disk";
+            return failure(format_args!("{what}: {error}. The old data is kept"));
+        }
+        file.seek(SeekFrom::Start(0))?;
         Ok((file, transfer.read))
     }
 
@@ -302,7 +307,7 @@ impl<'a> Attempt<'a> {
                 empty(engine, &mut worker);
                 // Nothing is here that anything could be added to.
                 engine.following.lock().strayed = true;
-                failure(format_args!("Failed trying to load the MASTER synchronization DB: {error}"))
+                failure(format_args!("Failed trying to load the MASTER synchronization DB from disk: {error}"))
             }
         };
         engine.loading.end();
