@@ -501,12 +501,20 @@ impl Worker {
 
     /// This server has become a replica: whoever waits is told so and cut off.
     pub(crate) fn unblock_all(&mut self) {
-        const WHY: &str = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
-        let blocked = |session: &Box<Session>| session.blocked.is_some();
-        let waiting: Vec<SessionRef> =
-            self.sessions.iter().flatten().filter(|session| blocked(session)).map(|session| session.at).collect();
+        const WHY: &str =
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+        let master = self.engine.following.report();
+        let redirection = master.map(|master| format!("REDIRECT {}:{}", master.host, master.port));
+        let waiting: Vec<SessionRef> = self
+            .sessions
+            .iter()
+            .flatten()
+            .filter(|session| session.blocked.is_some())
+            .map(|session| session.at)
+            .collect();
         for at in waiting {
-            let Some(waiter) = self.session_of(at).and_then(|session| session.blocked.as_ref()).map(|b| b.waiter.clone())
+            let Some(waiter) =
+                self.session_of(at).and_then(|session| session.blocked.as_ref()).map(|b| b.waiter.clone())
             else {
                 continue;
             };
@@ -521,8 +529,14 @@ impl Worker {
                 Some(true) => {
                     let Some(session) = self.session_of(at) else { continue };
                     let mut reply = Writer::new(session.protocol);
-                    reply.error(WHY);
-                    session.fate = Fate::CloseAfterWrite;
+                    let awaits_key = session.blocked.as_ref().is_some_and(|blocked| blocked.log.is_none());
+                    match &redirection {
+                        Some(to) if awaits_key && session.info.redirects.load(Relaxed) => reply.error(to),
+                        _ => {
+                            reply.error(WHY);
+                            session.fate = Fate::CloseAfterWrite;
+                        }
+                    }
                     stats::count_error(self, &reply.buf, false);
                     self.unblocked(at, &reply.buf, 0, false);
                 }

@@ -93,7 +93,13 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 }
 
 /// Runs one command of a client, or queues or refuses it.
-pub(crate) fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
+pub(crate) fn execute(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    args: Args,
+    reply: &mut Reply,
+) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
         worker.engine.names.are_plain()
@@ -244,8 +250,10 @@ fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registere
     if command.is_some_and(|command| command.name == "exec") {
         // An EXEC that cannot run leaves no transaction behind.
         end_multi(worker, session);
-        let why = text.strip_prefix("ERR ").unwrap_or(&text);
-        reply.error(&format!("EXECABORT Transaction discarded because of: {why}"));
+        match text.strip_prefix("ERR ").unwrap_or(&text) {
+            why if why.starts_with("REDIRECT ") => reply.error(why),
+            why => reply.error(&format!("EXECABORT Transaction discarded because of: {why}")),
+        }
     } else {
         reply.error(&text);
     }
@@ -266,6 +274,9 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     }
     if session.restricted {
         check_user(worker, session, command, words)?;
+    }
+    if worker.follows && session.info.redirects.load(Relaxed) {
+        check_place(worker, session, command)?;
     }
     if session.in_pubsub_mode() && !command.flags.has(Flags::IN_PUBSUB) {
         return Err(Error::owned(format!(
@@ -305,6 +316,18 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         worker.engine.saves.check(&worker.settings)?;
     }
     Ok(())
+}
+
+/// Sends a client that can be redirected (CLIENT CAPA) to the master with what needs data.
+#[cold]
+fn check_place(worker: &Worker, session: &Session, command: &Registered) -> Result {
+    let moves = |command: &Registered| command.writes || command.flags.has(Flags::READONLY) && !session.reads_here;
+    let mut queued = session.multi.iter().flat_map(|queue| &queue.commands);
+    let moves = moves(command) || command.name == "exec" && queued.any(|(command, _)| moves(command));
+    match worker.engine.following.report() {
+        Some(master) if moves => Err(Error::owned(format!("REDIRECT {}:{}", master.host, master.port))),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses DEBUG and the changing parts of MODULE, unless they are enabled.

@@ -54,7 +54,7 @@ impl<'e> FastPath<'e> {
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
-            && (!worker.follows || worker.check_link().is_ok())
+            && (!worker.follows || worker.check_link().is_ok() && !session.info.redirects.load(Relaxed))
             && engine.busy_scripts.load(Relaxed) == 0
             && engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0

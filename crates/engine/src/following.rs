@@ -17,10 +17,10 @@ use crate::engine::Engine;
 use crate::mailbox::{Message, SessionRef};
 use link::Attempt;
 use local::LocalKeys;
+pub(crate) use local::note as note_local;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-pub(crate) use local::note as note_local;
 pub(crate) use stream::{Applying, Master, run};
 
 /// How long to wait after an attempt that failed, in ms.

@@ -7,9 +7,9 @@ use crate::ctx::Ctx;
 use crate::durability::Health;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::following::{self, LinkState};
 use crate::pubsub::Subscription;
 use crate::registry;
-use crate::following::{self, LinkState};
 use crate::replication::{self, Follower};
 use crate::saving::Kind;
 use crate::stats::{CommandCounters, LATENCY_BUCKETS, Stats};
@@ -260,6 +260,8 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
     let report = engine.saves.report(&engine);
     let seconds = |kind| report.running.filter(|(running, _)| *running == kind).map_or(-1, |(_, seconds)| seconds);
     let (saving, rewriting) = (seconds(Kind::Rdb), seconds(Kind::Base));
+    // As in Redis, where both are done by one kind of child process.
+    let sending = seconds(Kind::Replicas);
     let status = |ok: bool| if ok { "ok" } else { "err" };
     let (log, loading) = (&engine.log, &engine.loading);
     let figures = log.sink().map(|sink| sink.figures()).unwrap_or_default();
@@ -273,7 +275,7 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
         "current_save_keys_processed": report.keys.0,
         "current_save_keys_total": report.keys.1,
         "rdb_changes_since_last_save": engine.dirty_since_save(),
-        "rdb_bgsave_in_progress": i32::from(saving >= 0),
+        "rdb_bgsave_in_progress": i32::from(saving >= 0 || sending >= 0),
         "rdb_last_save_time": engine.last_save.load(Relaxed),
         "rdb_last_bgsave_status": status(report.rdb.ok),
         "rdb_last_bgsave_time_sec": report.rdb.last_seconds,

@@ -117,6 +117,8 @@ pub enum Message {
     StandStill {
         /// µs.
         us: u64,
+        /// Whether what came before has had its turn.
+        now: bool,
     },
 }
 

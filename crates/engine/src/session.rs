@@ -169,6 +169,8 @@ pub struct Session {
     pub(crate) announced: Option<Box<Announced>>,
     /// Whether it is a replica.
     pub replica: bool,
+    /// READONLY: whether it reads from a replica rather than be redirected.
+    pub reads_here: bool,
     /// What it knows if its other end is the master.
     pub(crate) master: Option<Box<Master>>,
     /// CLIENT DURABILITY, where it differs from `appendfsync`.
@@ -216,6 +218,7 @@ impl Session {
             fed: 0,
             announced: None,
             replica: false,
+            reads_here: false,
             master: None,
             durability: None,
             outbox: Vec::new(),

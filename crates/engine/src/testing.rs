@@ -376,7 +376,8 @@ impl Console {
 
     fn client(&mut self, name: &str) -> &mut Client {
         if !self.clients.contains_key(name) {
-            let peer = Peer { addr: "127.0.0.1:1".into(), laddr: "127.0.0.1:6379".into(), fd: 9, unix: false, master: false };
+            let peer =
+                Peer { addr: "127.0.0.1:1".into(), laddr: "127.0.0.1:6379".into(), fd: 9, unix: false, master: false };
             let slot = self.worker.connect(peer).unwrap_or_else(|refusal| {
                 panic!("refused: {}", String::from_utf8_lossy(&refusal));
             });

@@ -114,7 +114,9 @@ impl Scene {
 #[test]
 fn a_snapshot_and_all_that_follows() {
     let mut scene = Scene::synchronized(&[]);
-    scene.console.check("GET old => $-1\nFCALL_RO f 0 => -ERR Can not execute a script with write flag using *_ro command.");
+    scene
+        .console
+        .check("GET old => $-1\nFCALL_RO f 0 => -ERR Can not execute a script with write flag using *_ro command.");
     scene.act("SET a 1 | MULTI | INCR a | SELECT 3 | SET b 1 | EXEC | SET c 1");
     scene.console.check("SELECT 2 => +OK\nGET a => $1 2\nSELECT 3 => +OK\nMGET b c => *2 $1 1 $1 1");
     scene.console.check(

@@ -146,6 +146,7 @@ fn reset(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     monitor::stop(ctx.worker, ctx.session);
     ctx.session.select(0);
     ctx.session.reply_mode = ReplyMode::On;
+    ctx.session.reads_here = false;
     ctx.worker.set_durability(ctx.session, None);
     let engine = ctx.engine();
     let version = engine.acl.version();

@@ -124,7 +124,7 @@ fn sleep(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let engine = ctx.engine();
     let this = ctx.worker.index;
     (0..engine.worker_count()).filter(|index| *index != this).for_each(|index| {
-        engine.post(this, index, Message::StandStill { us });
+        engine.post(this, index, Message::StandStill { us, now: false });
     });
     engine.platform.stand_still(us);
     reply.ok();

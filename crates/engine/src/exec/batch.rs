@@ -216,7 +216,13 @@ fn parse<'i>(
 }
 
 /// Puts input and output back into the session.
-pub(crate) fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, consumed: usize, reply: Reply) {
+pub(crate) fn finish_turn(
+    worker: &mut Worker,
+    session: &mut Session,
+    mut input: Vec<u8>,
+    consumed: usize,
+    reply: Reply,
+) {
     /// Capacity that a session without input keeps.
     const KEEP_BYTES: usize = 64 * 1024;
     if consumed == input.len() {

@@ -80,9 +80,10 @@ impl<'a> Attempt<'a> {
             }
             log(2, &format!("Connecting to MASTER {host}:{port}"));
             let patience = Duration::from_secs(engine.config.settings().repl_timeout);
-            let mut stream = engine.platform.connect(&host, port, patience).map_err(|error| {
-                Failure::Error(format!("Error condition on socket for SYNC: {error}"))
-            })?;
+            let mut stream = engine
+                .platform
+                .connect(&host, port, patience)
+                .map_err(|error| Failure::Error(format!("Error condition on socket for SYNC: {error}")))?;
             stream.set_read_timeout(LOOK_EVERY)?;
             log(2, "MASTER <-> REPLICA sync started");
             let heard_us = engine.clock.monotonic_us();
@@ -194,7 +195,9 @@ impl<'a> Attempt<'a> {
         let line = self.line_of_text()?;
         let mut words = line.split(' ');
         match (words.next(), words.next(), words.next()) {
-            (Some("+CONTINUE"), id, _) => Ok(Answer::Continue(id.filter(|id| id.len() == MARK_BYTES).map(str::to_owned))),
+            (Some("+CONTINUE"), id, _) => {
+                Ok(Answer::Continue(id.filter(|id| id.len() == MARK_BYTES).map(str::to_owned)))
+            }
             (Some("+FULLRESYNC"), Some(id), Some(place)) if id.len() == MARK_BYTES => match place.parse() {
                 Ok(place) => Ok(Answer::Full(id.to_owned(), place)),
                 Err(_) => failure(format_args!("Master replied with wrong +FULLRESYNC syntax: {line}")),

@@ -69,7 +69,9 @@ impl Worker {
             }
             Message::UnblockAll => self.unblock_all(),
             Message::Shutdown => {}
-            Message::StandStill { us } => self.engine.platform.stand_still(us),
+            Message::StandStill { us, now: true } => self.engine.platform.stand_still(us),
+            // Whom CLIENT KILL named before is to be cut off before.
+            Message::StandStill { us, now: false } => self.late.push(Message::StandStill { us, now: true }),
         }
     }
 
