@@ -565,19 +565,27 @@ impl Worker {
     /// A transaction on shards that are held; the context is prepared.
     #[inline(always)]
     pub(crate) fn transaction<'k>(&mut self, guard: Guard<'k>, db: u32) -> Txn<'k> {
-        let mut cx = self.context.take().unwrap_or_else(|| self.new_context());
-        // Looked at once the shards are held: who turns the log on holds them all, and a session that heard a value from these
-        // has had its wish heard before.
-        cx.env.log_changes = self.engine.log.is_on() || self.engine.replication.is_on();
-        cx.broadcast = self.engine.tracking.broadcasts();
-        cx.actor = self.current;
+        let mut txn = self.idle_transaction(guard, db);
+        self.take_up(&mut txn);
+        txn
+    }
+
+    /// A transaction for which nothing is held yet; the context is prepared.
+    #[inline(always)]
+    pub(crate) fn idle_transaction<'k>(&mut self, guard: Guard<'k>, db: u32) -> Txn<'k> {
+        let cx = self.context.take().unwrap_or_else(|| self.new_context());
         Txn::new(guard, db, self.now_us / 1000, cx)
     }
 
-    /// Ends a transaction in which nothing was done.
-    #[cold]
-    pub(crate) fn abandon(&mut self, txn: Txn) {
-        self.context = Some(txn.finish());
+    /// Gives a transaction what is known only once its shards are held.
+    #[inline(always)]
+    pub(crate) fn take_up(&self, txn: &mut Txn) {
+        let cx = txn.cx();
+        // Looked at now: who turns the log on holds all shards, and a session that heard a value from these has had its wish
+        // heard before.
+        cx.env.log_changes = self.engine.log.is_on() || self.engine.replication.is_on();
+        cx.broadcast = self.engine.tracking.broadcasts();
+        cx.actor = self.current;
     }
 
     #[cold]
@@ -590,13 +598,25 @@ impl Worker {
     /// its shards.
     #[inline]
     pub(crate) fn commit(&mut self, mut txn: Txn) {
+        self.take_effects(&mut txn);
+        self.put_away(txn);
+    }
+
+    /// The part of a commit for which the shards have to be held.
+    #[inline(always)]
+    pub(crate) fn take_effects(&mut self, txn: &mut Txn) {
         let held_up = !self.served.is_empty() || !self.outbox.is_empty() || !self.monitored.is_empty();
         if txn.cx().has_effects() || held_up {
-            self.take_effect(&mut txn);
+            self.take_effect(txn);
         }
         if self.tellings.strict {
             self.tellings.tell(txn.lsn());
         }
+    }
+
+    /// Ends a transaction whose effects were taken: the rest of a commit.
+    #[inline]
+    pub(crate) fn put_away(&mut self, txn: Txn) {
         let mut cx = txn.finish();
         let stats = self.stats();
         stats.hits.add(cx.hits.take());
@@ -607,6 +627,7 @@ impl Worker {
         self.context = Some(cx);
     }
 
+    #[inline(never)]
     fn take_effect(&mut self, txn: &mut Txn) {
         if txn.cx().saw_stale() {
             txn.reap_stale_apart();
@@ -625,7 +646,8 @@ impl Worker {
         }
     }
 
-    fn take_garbage(&mut self, cx: &mut Context) {
+    #[cold]
+    pub(crate) fn take_garbage(&mut self, cx: &mut Context) {
         self.stats().lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
         self.garbage.extend(cx.garbage.drain(..));
         self.free_garbage();
@@ -656,7 +678,9 @@ impl Worker {
                 txn.set_lsn(lsn);
             }
         }
-        txn.cx().changes.clear();
+        if !txn.cx.changes.is_empty() {
+            txn.cx().changes.clear();
+        }
         if !self.served.is_empty() || !self.outbox.is_empty() || !txn.cx.events.is_empty() {
             self.tell_others(txn.cx(), lsn);
         }
