@@ -528,7 +528,7 @@ impl Worker {
                 Some(false) => {}
                 Some(true) => {
                     let Some(session) = self.session_of(at) else { continue };
-                    let mut reply = Writer::new(session.protocol);
+                    let (mut reply, command) = (Writer::new(session.protocol), session.last_command);
                     let awaits_key = session.blocked.as_ref().is_some_and(|blocked| blocked.log.is_none());
                     match &redirection {
                         Some(to) if awaits_key && session.info.redirects.load(Relaxed) => reply.error(to),
@@ -538,7 +538,11 @@ impl Worker {
                         }
                     }
                     stats::count_error(self, &reply.buf, false);
-                    self.unblocked(at, &reply.buf, 0, false);
+                    // As Redis counts it.
+                    if let Some(command) = command {
+                        self.stats().by_command[command.id].rejected.add(1);
+                    }
+                    self.unblocked(at, &reply.buf, 0, true);
                 }
             }
         }

@@ -34,6 +34,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(crate) use batch::{Scratch, finish_turn, run};
 pub(crate) use multi::{begin_multi, drop_old_watch, end_multi, exec, unwatch};
 
+const LOADING: Error = Error::text("LOADING Redis is loading the dataset in memory");
+
 /// What follows after one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
@@ -288,7 +290,7 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         worker.check_link()?;
     }
     if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
-        return Err(Error::text("LOADING Redis is loading the dataset in memory"));
+        return Err(LOADING);
     }
     if worker.settings.busy_reply_scope == BusyReplyScope::Everyone
         && !command.flags.has(Flags::ALLOW_BUSY)

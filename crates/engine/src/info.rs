@@ -332,8 +332,8 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "instantaneous_ops_per_sec": operations,
         "total_net_input_bytes": engine.total(|stats| stats.input_bytes.get()),
         "total_net_output_bytes": engine.total(|stats| stats.output_bytes.get()),
-        "total_net_repl_input_bytes": 0,
-        "total_net_repl_output_bytes": 0,
+        "total_net_repl_input_bytes": engine.total(|stats| stats.repl_input_bytes.get()),
+        "total_net_repl_output_bytes": engine.total(|stats| stats.repl_output_bytes.get()),
         "instantaneous_input_kbps": format_args!("{:.2}", input as f64 / 1024.0),
         "instantaneous_output_kbps": format_args!("{:.2}", output as f64 / 1024.0),
         // What is fed to replicas is in the output of their connections.
@@ -461,6 +461,8 @@ fn replication(ctx: &mut Ctx, text: &mut String) -> Result {
         let Follower { ip, port, state, acked, lag_s } = follower;
         let _ = write!(text, "slave{index}:ip={ip},port={port},state={state},offset={acked},lag={lag_s}\r\n");
     }
+    // Of replicas that take the snapshot and the feed over two connections, which are not served.
+    lines!(text, "replicas_waiting_psync": 0);
     let (first, length) = match report.backlog {
         true => (report.backlog_start + 1, report.offset - report.backlog_start),
         false => (0, 0),

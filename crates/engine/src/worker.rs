@@ -433,6 +433,7 @@ impl Worker {
             session.written = 0;
         }
         if session.replica {
+            self.engine.stats[self.index].repl_output_bytes.add(bytes as u64);
             self.engine.replication.pull(session, self.now_us / 1000);
         }
     }

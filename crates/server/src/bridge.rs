@@ -13,10 +13,11 @@ use kelda_engine::config::{ConfigHandle, LogLevel, Settings};
 use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo, ScratchFile};
 use kelda_engine::links::Stream;
 use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
+use socket2::{Domain, Socket, Type};
 use std::any::Any;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -169,6 +170,17 @@ impl Sessions for Worker {
     }
 }
 
+/// Connects to an address, from another one if that is of the same family.
+fn connect_from(source: Option<IpAddr>, to: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4()) else {
+        return TcpStream::connect_timeout(to, timeout);
+    };
+    let socket = Socket::new(Domain::for_address(*to), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect_timeout(&(*to).into(), timeout)?;
+    Ok(socket.into())
+}
+
 /// A connection to another server.
 struct Connection(TcpStream);
 
@@ -279,9 +291,10 @@ impl Platform for Process {
     fn connect(&self, host: &str, port: u16, timeout: Duration) -> io::Result<Box<dyn Stream>> {
         let unknown = || io::Error::from(io::ErrorKind::NotFound);
         let addresses = (host, port).to_socket_addrs().map_err(|_| unknown())?;
+        let source = self.shared.config.settings().bind_source_addr.parse().ok();
         let mut result = Err(unknown());
         for address in addresses {
-            result = TcpStream::connect_timeout(&address, timeout);
+            result = connect_from(source, &address, timeout);
             if result.is_ok() {
                 break;
             }

@@ -36,7 +36,11 @@ pub static COMMANDS: &[Command] = &[
         "replicationid offset/integer",
         "Makes the connection a replica, which goes on where it stopped if it can.",
         |ctx, args, reply| {
-            let first = args.int(2)?;
+            let first = args.int(2).inspect_err(|_| {
+                let who = &ctx.session.info.peer.addr;
+                let text = format!("Replica {who} asks for synchronization but with a wrong offset");
+                ctx.worker.engine.platform.log(2, &text);
+            })?;
             follow(ctx, Some((args[1].as_ref(), first)), reply)
         },
     ),

@@ -84,8 +84,11 @@ impl ConfigHandle {
     /// Says which server this one follows, if any: REPLICAOF was called.
     pub fn set_master(&self, master: Option<(&str, u16)>) {
         let mut held = self.lock();
-        held.0.set_master(master);
-        held.1 = Arc::new(held.0.settings());
+        let (config, settings) = &mut *held;
+        config.set_master(master);
+        // What the kernel is told of this process may change; if it cannot be, the log says so.
+        let _ = self.effects.apply(settings, config);
+        *settings = Arc::new(config.settings());
         self.version.fetch_add(1, Ordering::Release);
     }
 

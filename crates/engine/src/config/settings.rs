@@ -401,6 +401,8 @@ pub struct Settings {
     pub cluster_enabled: bool,
     /// The server that this one follows, as `host port`; empty for none.
     pub replicaof: String,
+    /// From which address it connects there; empty for any.
+    pub bind_source_addr: String,
     /// How it logs in there; without a user it is the default user's password.
     pub masterauth: String,
     pub masteruser: String,
@@ -514,6 +516,7 @@ impl Settings {
             repl_timeout: 0,
             cluster_enabled: false,
             replicaof: String::new(),
+            bind_source_addr: String::new(),
             masterauth: String::new(),
             masteruser: String::new(),
             replica_announce_ip: String::new(),

@@ -132,7 +132,7 @@ pub static TABLE: &[Row] = &[
     row("backupdirname", Text, "backupdir").to(|s, v| s.backupdirname = v.string()),
     row("bgsave_cpulist", Text, "").alias("bgsave-cpulist").immutable(),
     row("bind", Addresses, "* -::*").to(|s, v| if let Value::Addresses(x) = v { s.bind = x.clone() }),
-    row("bind-source-addr", Text, ""),
+    row("bind-source-addr", Text, "").to(|s, v| s.bind_source_addr = v.string()),
     row("bio_cpulist", Text, "").alias("bio-cpulist").immutable(),
     row("busy-reply-scope", Choice(BusyReplyScope::WORDS), "touched").to(|s, v| s.busy_reply_scope = BusyReplyScope::from_word(v.word()).unwrap_or(s.busy_reply_scope)),
     row("busy-reply-threshold", Int(0, i64::MAX), "5000").alias("lua-time-limit").to(|s, v| s.busy_reply_threshold = v.int() as u64),

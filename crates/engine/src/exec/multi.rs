@@ -1,6 +1,6 @@
 //! MULTI, EXEC and WATCH.
 
-use super::{check_memory, check_user_again, note_bad_data, run_inside, shards_of};
+use super::{LOADING, check_memory, check_user_again, note_bad_data, run_inside, shards_of};
 use crate::args::Args;
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::{Ctx, Origin};
@@ -23,6 +23,9 @@ fn check_queued(worker: &Worker, session: &Session, queue: &Queue) -> Result {
         return Ok(());
     }
     let any = |property: fn(&Registered) -> bool| queue.commands.iter().any(|(command, _)| property(command));
+    if worker.loading && any(|command| !command.flags.has(Flags::LOADING)) {
+        return Err(LOADING);
+    }
     if any(|command| command.flags.has(Flags::DENYOOM)) {
         check_memory(worker)?;
     }

@@ -3,7 +3,7 @@
 //! All this is done by a thread of its own, which may wait. The snapshot comes into a file without a name while the old data is
 //! served; only when it has come whole does the old data go, and clients are told `-LOADING` until it is in its place.
 
-use super::{Handover, LinkState, Transfer};
+use super::{Following, Handover, Inner, LinkState, Transfer};
 use crate::engine::{Engine, ScratchFile};
 use crate::functions::Libraries;
 use crate::links::Stream;
@@ -34,6 +34,14 @@ enum Failure {
     Void,
     /// This went wrong.
     Error(String),
+}
+
+impl Following {
+    /// Does something that only the attempt of this moment may do.
+    fn if_current<R>(&self, generation: u64, work: impl FnOnce(&mut Inner) -> R) -> Result<R> {
+        let mut inner = self.lock();
+        if self.is_current(generation) { Ok(work(&mut inner)) } else { Err(Failure::Void) }
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -108,9 +116,9 @@ impl<'a> Attempt<'a> {
         let (engine, generation) = (self.engine, self.generation);
         engine.following.step(generation, LinkState::Handshake);
         self.introduce()?;
-        let known = engine.replication.follow();
-        let strayed = engine.following.lock().strayed;
-        let known = known.filter(|_| !strayed);
+        // Under the lock: who promotes this server meanwhile finds the history as it leaves it.
+        let known =
+            engine.following.if_current(generation, |inner| engine.replication.follow().filter(|_| !inner.strayed))?;
         match &known {
             Some((id, place, _)) => {
                 self.log(&format!("Trying a partial resynchronization (request {id}:{}).", place + 1));
@@ -124,10 +132,7 @@ impl<'a> Attempt<'a> {
         let (id, place) = match (self.answer()?, known) {
             (Answer::Continue(id), Some((_, _, db))) => {
                 self.log("Successful partial resynchronization with master.");
-                if !engine.following.is_current(generation) {
-                    return Err(Failure::Void);
-                }
-                engine.replication.go_on(engine, id.as_deref());
+                engine.following.if_current(generation, |_| engine.replication.go_on(engine, id.as_deref()))?;
                 return self.hand_over(db, true);
             }
             (Answer::Continue(_), None) => return failure("Master continues what was not begun"),
@@ -326,13 +331,8 @@ impl<'a> Attempt<'a> {
     /// Makes the connection a session's.
     fn hand_over(self, db: u32, acknowledges: bool) -> Result<()> {
         let Attempt { engine, generation, stream, input, .. } = self;
-        {
-            let mut inner = engine.following.lock();
-            if !engine.following.is_current(generation) {
-                return Err(Failure::Void);
-            }
-            inner.handover = Some(Handover { generation, input, db, acknowledges });
-        }
+        let handover = Handover { generation, input, db, acknowledges };
+        engine.following.if_current(generation, |inner| inner.handover = Some(handover))?;
         engine.platform.adopt(stream).map_err(Failure::from)
     }
 

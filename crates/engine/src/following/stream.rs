@@ -212,6 +212,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     }
     let left = input.len() - consumed + worker.applying.bytes.len();
     engine.following.read_ahead.store(left as u64, Relaxed);
+    worker.stats().repl_input_bytes.add(consumed as u64);
     exec::finish_turn(worker, session, input, consumed, reply);
     let applied = std::mem::replace(&mut worker.applying, outer.0);
     worker.tellings = outer.1;
