@@ -53,6 +53,8 @@ pub(crate) struct FastPath<'e> {
     plain: bool,
     /// Whether `maxmemory` is set, so that commands that need memory have to ask for it.
     limited: bool,
+    /// Whether this is a replica, where what clients write is refused, or looked at.
+    follows: bool,
     /// Replies from this size on belong into the log of large replies.
     reply_bytes_max: usize,
     /// The transaction that all commands use in turn, once there was one: it holds nothing between them. No command that goes
@@ -84,6 +86,7 @@ impl<'e> FastPath<'e> {
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
+            && (!worker.follows || worker.check_link().is_ok() && !session.info.redirects.load(Relaxed))
             && engine.busy_scripts.load(Relaxed) == 0
             && engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
@@ -96,7 +99,8 @@ impl<'e> FastPath<'e> {
             engine,
             open,
             plain: engine.names.are_plain(),
-            limited: settings.maxmemory != 0,
+            limited: worker.maxmemory != 0,
+            follows: worker.follows,
             reply_bytes_max: limit(settings.commandlog_reply_larger_than),
             txn: None,
             last: None,
@@ -131,9 +135,9 @@ impl<'e> FastPath<'e> {
         };
         let Some(at) = command.short_way else { return false };
         let no_room = self.limited && command.flags.has(Flags::DENYOOM) && !worker.is_allowed_memory();
-        let no_log = command.writes && self.engine.log.check().is_err();
+        let refused = command.writes && (self.follows || self.engine.log.check().is_err());
         // The calls that are timed go the long way, too.
-        if no_room || no_log || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
+        if no_room || refused || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
             return false;
         }
         let hash = args.hash(at);

@@ -229,7 +229,13 @@ fn parse<'i>(
 }
 
 /// Puts input and output back into the session.
-fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, consumed: usize, reply: Reply) {
+pub(crate) fn finish_turn(
+    worker: &mut Worker,
+    session: &mut Session,
+    mut input: Vec<u8>,
+    consumed: usize,
+    reply: Reply,
+) {
     /// Capacity that a session without input keeps.
     const KEEP_BYTES: usize = 64 * 1024;
     if consumed == input.len() {
@@ -253,5 +259,7 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     stats.reads.add(1);
     session.input = input;
     session.reply = reply;
-    worker.check_input(session);
+    if session.master.is_none() {
+        worker.check_input(session);
+    }
 }
