@@ -20,17 +20,28 @@ pub fn may_write(worker: &Worker, session: &Session, command: &Registered, words
 
 /// Whether a script or function says of itself that it does not write; `code` is the command's second word.
 fn never_writes(worker: &Worker, command: &Registered, code: &[u8]) -> bool {
+    declared(worker, command, code).is_some_and(|flags| flags.no_writes)
+}
+
+/// Whether a command runs a script or function that says of itself what it does, and not that it does not write.
+pub(crate) fn is_declared_writer(worker: &Worker, command: &Registered, words: &Words) -> bool {
+    let code = words.get(1).map_or(&[][..], |word| word);
+    declared(worker, command, code).is_some_and(|flags| flags.present && !flags.no_writes)
+}
+
+/// What a script or function says of itself.
+fn declared(worker: &Worker, command: &Registered, code: &[u8]) -> Option<shebang::Flags> {
     let engine = &worker.engine;
-    let script = |body: &[u8]| shebang::parse(body).is_ok_and(|(flags, _)| flags.no_writes);
+    let script = |body: &[u8]| shebang::parse(body).ok().map(|(flags, _)| flags);
     match command.name.as_str() {
         "eval" => script(code),
-        "evalsha" => engine.scripts.get(code).is_some_and(|(_, body)| script(&body)),
-        "fcall" => engine
-            .functions
-            .current()
-            .function(code)
-            .is_some_and(|(library, at)| library.functions.get(at).is_some_and(|info| info.flags.no_writes)),
-        _ => false,
+        "evalsha" => engine.scripts.get(code).and_then(|(_, body)| script(&body)),
+        "fcall" => {
+            let libraries = engine.functions.current();
+            let (library, at) = libraries.function(code)?;
+            library.functions.get(at).map(|info| info.flags)
+        }
+        _ => None,
     }
 }
 

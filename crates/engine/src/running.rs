@@ -312,6 +312,8 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
     let of_master = ctx.session.master.is_some();
     if flags.present && !of_master {
         check_declared(ctx, flags)?;
+    } else if !of_master {
+        ctx.worker.check_link()?;
     }
     let no_memory = !of_master && exec::check_memory(ctx.worker).is_err();
     if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {

@@ -131,7 +131,7 @@ fn a_snapshot_and_all_that_follows() {
          EVAL \"#!lua\\nreturn 1\" 0 => -READONLY You can't write against a read only replica.
          MULTI => +OK
          EVAL \"#!lua\\nreturn 1\" 0 => +QUEUED
-         EXEC => *1 -READONLY Can not run script with write flag on readonly replica
+         EXEC => -EXECABORT Transaction discarded because of: READONLY You can't write against a read only replica.
          FCALL f 0 => -READONLY You can't write against a read only replica.",
     );
 }
@@ -213,7 +213,9 @@ fn whoever_waits_is_told_and_cut_off() {
          EVAL \"#!lua flags=no-writes\\nreturn 1\" 0 => -MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set \
          to 'no'.
          EVAL \"#!lua flags=no-writes,allow-stale\\nreturn 1\" 0 => :1
-         EVAL \"return redis.pcall('get', 'a').err\" 0 => $50 ERR Can not execute the command on a stale replica
+         EVAL \"#!lua flags=no-writes,allow-stale\\nreturn redis.pcall('get', 'a').err\" 0 => $50 ERR Can not execute the command on a \
+         stale replica
+         EVAL \"return 1\" 0 => -MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.
          REPLICAOF NO ONE => +OK
          SET a 1 => +OK
          ROLE => *3 $6 master :0 *0

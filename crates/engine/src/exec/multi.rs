@@ -6,6 +6,7 @@ use crate::command::{Flags, Reply, Run};
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::hotkeys;
+use crate::pause;
 use crate::registry::Registered;
 use crate::saving;
 use crate::session::{Queue, Session, Watching};
@@ -30,6 +31,11 @@ fn check_queued(worker: &Worker, session: &Session, queue: &Queue) -> Result {
         check_memory(worker)?;
     }
     if any(|command| command.writes) {
+        worker.check_writes()?;
+    }
+    if worker.is_read_only()
+        && queue.commands.iter().any(|(command, words)| pause::is_declared_writer(worker, command, words))
+    {
         worker.check_writes()?;
     }
     if worker.follows && any(|command| !command.flags.has(Flags::STALE)) {
