@@ -54,7 +54,8 @@ impl Worker {
 
     /// A paused session is run again, perhaps because more input came, or is gone.
     pub(crate) fn leave_pause(&mut self, session: &Session) {
-        if session.info.paused.swap(false, Relaxed) {
+        // Looked at first: few sessions are paused, and an exchange costs a fence.
+        if session.info.paused.load(Relaxed) && session.info.paused.swap(false, Relaxed) {
             self.paused.retain(|at| *at != session.at);
             session.info.blocked.store(false, Relaxed);
             self.engine.clients.blocked.fetch_sub(1, Relaxed);

@@ -172,6 +172,24 @@ impl ChangeSink for Persistence {
         loaded
     }
 
+    fn begin_anew(&self) {
+        let Some(engine) = self.engine.get() else { return };
+        {
+            let _turn = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+            if !engine.config.settings().appendonly {
+                // It was turned off meanwhile.
+                return;
+            }
+            if let Some(log) = self.log.get() {
+                log.suspend();
+                self.note_state(log);
+            }
+        }
+        if let Err(error) = engine.saves.rewrite_once_more(engine) {
+            log::warning(&format!("The log cannot begin anew: {error}"));
+        }
+    }
+
     fn figures(&self) -> Figures {
         let Some(log) = self.log.get() else { return Figures::default() };
         Figures {
