@@ -55,7 +55,8 @@ pub fn durability(args: &[String]) -> Outcome {
     }
     let in_io = |error: io::Error| format!("benchmark: {error}");
     let mut servers = Vec::new();
-    for (kind, name, options) in SERVERS.iter().filter(|(_, name, _)| wanted.split(',').any(|part| name.contains(part))) {
+    for (kind, name, options) in SERVERS.iter().filter(|(_, name, _)| wanted.split(',').any(|part| name.contains(part)))
+    {
         let Some(program) = kind.program(&root()) else {
             eprintln!("{} is not on this machine: left out", kind.name());
             continue;
