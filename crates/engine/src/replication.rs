@@ -138,9 +138,15 @@ impl Inner {
 
     /// Forgets what of the feed neither a replica nor the backlog needs.
     fn trim(&mut self, backlog: u64) {
+        let needed = self.needed_from(backlog);
+        self.feed.forget_before(needed);
+    }
+
+    /// From where on the history is needed: by the backlog, or by a replica that is slower.
+    fn needed_from(&self, backlog: u64) -> u64 {
         let needed = self.replicas.iter().filter(|replica| replica.takes_feed()).map(|replica| replica.place).min();
         let kept = self.feed.end().saturating_sub(backlog);
-        self.feed.forget_before(needed.unwrap_or(kept).min(kept));
+        needed.unwrap_or(kept).min(kept)
     }
 }
 
@@ -513,6 +519,8 @@ impl Replication {
             port: replica.announced.port,
             state: match replica.state {
                 State::Waiting => "wait_bgsave",
+                // As in Redis, which sends a file once it is made, and calls the other way waiting to its end.
+                State::Snapshot(_) if replica.marked || !replica.begun => "wait_bgsave",
                 State::Snapshot(_) => "send_bulk",
                 State::Loading | State::Online | State::Done => "online",
             },
@@ -524,7 +532,7 @@ impl Replication {
             before: inner.before.clone(),
             offset: inner.feed.end(),
             backlog: self.is_on(),
-            backlog_start: inner.feed.start().max(inner.feed.end().saturating_sub(kept)),
+            backlog_start: inner.feed.start().max(inner.needed_from(kept)),
             memory_bytes: inner.feed.memory_bytes(),
             followers: inner.replicas.iter().map(follower).collect(),
         }
