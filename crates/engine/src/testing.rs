@@ -268,7 +268,7 @@ impl Console {
         let mut touched = Vec::new();
         self.worker.touched(&mut touched);
         for client in self.clients.values_mut().filter(|client| !client.closed) {
-            let pending = self.worker.pending(client.slot).to_vec();
+            let pending = self.worker.pending(client.slot).collect::<Vec<_>>().concat();
             client.output.extend_from_slice(&pending);
             self.worker.written(client.slot, pending.len());
             let fate = self.worker.fate(client.slot);

@@ -11,7 +11,7 @@ use crate::start::{MakeSessions, Wake};
 use kelda_engine::config::{ConfigHandle, LogLevel, Settings};
 use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
 use kelda_engine::links::Stream;
-use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
+use kelda_engine::worker::{Fate, Host, Peer, Pieces, Slot, Worker};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -129,8 +129,11 @@ impl Sessions for Worker {
     fn process(&mut self, slot: Slot, others: &mut dyn Others<Worker>) {
         Worker::process(self, slot, &mut Bridge(others));
     }
-    fn pending(&self, slot: Slot) -> &[u8] {
+    fn pending(&self, slot: Slot) -> Pieces<'_> {
         Worker::pending(self, slot)
+    }
+    fn has_pending(&self, slot: Slot) -> bool {
+        Worker::has_pending(self, slot)
     }
     fn written(&mut self, slot: Slot, bytes: usize) {
         Worker::written(self, slot, bytes);

@@ -115,7 +115,7 @@ fn follow(ctx: &mut Ctx, wants: Option<(&[u8], i64)>, reply: &mut Reply) -> Resu
     if ctx.session.replica {
         return Ok(());
     }
-    if reply.len() > ctx.session.written {
+    if reply.len() > ctx.session.sent.at {
         return Err(Error::text("ERR SYNC and PSYNC are invalid with pending output"));
     }
     ctx.worker.follow(ctx.session, wants, reply);
