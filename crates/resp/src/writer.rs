@@ -72,9 +72,16 @@ impl Writer {
     }
 
     /// Bytes written since [`len`](Self::len) was `mark`; none if it has gone back behind that. O(shared strings since).
+    #[inline]
     pub fn bytes_since(&self, mark: usize) -> usize {
+        let own = self.buf.len().saturating_sub(mark);
+        if self.shared.is_empty() { own } else { own + self.shared_since(mark) }
+    }
+
+    #[cold]
+    fn shared_since(&self, mark: usize) -> usize {
         let shared = self.shared.iter().rev().take_while(|shared| shared.at > mark);
-        self.buf.len().saturating_sub(mark) + shared.map(|shared| shared.bytes.len()).sum::<usize>()
+        shared.map(|shared| shared.bytes.len()).sum()
     }
 
     /// Whether nothing has been written.

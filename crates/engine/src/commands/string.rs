@@ -9,7 +9,7 @@ use crate::command::{Access, Begin, Command, Find, Flags, Group, Keys, Reply, Ru
 use crate::error::{Error, Result};
 use kelda_resp::{LongDouble, number};
 use kelda_store::Str;
-use kelda_store::entry::EntryRef;
+use kelda_store::entry::{EntryRef, INLINE_MAX};
 use kelda_store::txn::{EventClasses, Key, Ttl, Txn, View};
 use kelda_store::value::{Kind, ValueRef};
 
@@ -288,15 +288,19 @@ fn get(view: &View, args: &Args, reply: &mut Reply) -> Result {
 }
 
 /// Replies a string value, a long one without copying it.
+#[inline]
 fn write_value(reply: &mut Reply, entry: Option<EntryRef>) -> Result {
     let Some(entry) = entry else {
         reply.null();
         return Ok(());
     };
-    let ValueRef::String(text) = entry.value() else { return Err(Error::WrongType) };
-    match entry.shared() {
-        Some(shared) => reply.bulk_shared(shared),
-        None => write_str(reply, text),
+    match entry.value() {
+        ValueRef::String(Str::Bytes(bytes)) if bytes.len() > INLINE_MAX => match entry.shared() {
+            Some(shared) => reply.bulk_shared(shared),
+            None => reply.bulk(bytes),
+        },
+        ValueRef::String(text) => write_str(reply, text),
+        _ => return Err(Error::WrongType),
     }
     Ok(())
 }
