@@ -74,7 +74,9 @@ def test_it_has_the_same(servers, peer, diskless):
     logged = "yes" if diskless == "yes" else "no"
     backlog = ["--repl-backlog-size", str(256 << 20)]
     master, client = servers("--repl-diskless-sync-delay", "0", "--repl-diskless-sync", diskless, *backlog, binary=peer)
-    replica, follower = servers("--threads", "2", "--appendonly", logged)
+    # The log is read again below: no rewrite may begin meanwhile.
+    directives = ["--appendonly", logged, "--auto-aof-rewrite-percentage", "0"]
+    replica, follower = servers("--threads", "2", *directives)
     # What is there before goes, libraries too.
     follower.mset({f"old:{n}": n for n in range(1000)})
     follower.function_load("#!lua name=old\nredis.register_function('old', function() return 1 end)")

@@ -211,6 +211,9 @@ def test_wait_and_messages(servers, peer):
     wait_until(lambda: client.info("replication")["min_slaves_good_slaves"] == 0)
     with pytest.raises(redis.ResponseError, match="NOREPLICAS"):
         client.set("a", 3)
+    # redis-server does not end before its log has begun.
+    busy = ("aof_rewrite_in_progress", "aof_rewrite_scheduled")
+    wait_until(lambda: not any(follower.info("persistence")[field] for field in busy), 30)
 
 
 def test_a_slow_follower_is_cut_off(servers):

@@ -437,6 +437,9 @@ impl Replication {
         inner.replicas.retain(|replica| replica.at != at);
         if inner.replicas.len() != before {
             self.homes[at.worker].replicas.fetch_sub(1, Relaxed);
+            // Not only when they are counted again.
+            let online = inner.replicas.iter().filter(|replica| replica.state == State::Online).count();
+            self.good.fetch_min(online, Relaxed);
         }
         if inner.replicas.is_empty() {
             inner.empty_since_ms = now_ms;

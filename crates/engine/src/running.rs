@@ -429,7 +429,8 @@ impl Script<'_, '_, '_, '_> {
             return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
         }
         if session.master.is_none() {
-            if command.writes {
+            // Of what it has begun nothing is to be left out.
+            if command.writes && !self.wrote {
                 worker.check_writes()?;
             }
             if worker.follows && !command.flags.has(Flags::STALE) && worker.check_link().is_err() {

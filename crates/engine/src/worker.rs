@@ -556,6 +556,10 @@ impl Worker {
     #[inline]
     pub(crate) fn begin<'k>(&mut self, keyspace: &'k Keyspace, set: ShardSet, db: u32) -> Option<Txn<'k>> {
         let guard = crate::blocking::lock_with_waiters(keyspace, set)?;
+        // Looked at once the shards are held: DEBUG LOADAOF begins with all of them, and the master passes the gate.
+        if self.applying.is_under_way() && self.engine.loading.is_active() {
+            return None;
+        }
         self.prepare_context();
         Some(self.transaction(guard, db))
     }

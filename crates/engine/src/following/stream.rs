@@ -42,6 +42,12 @@ pub(crate) struct Applying {
 }
 
 impl Applying {
+    /// Whether something of the master's is being applied.
+    #[inline]
+    pub fn is_under_way(&self) -> bool {
+        self.id != 0
+    }
+
     /// What is to go into the feed with what client `current` changed, if that is the master.
     pub fn take(&mut self, current: u64) -> Option<Vec<u8>> {
         (self.id != 0 && self.id == current).then(|| std::mem::take(&mut self.bytes))
