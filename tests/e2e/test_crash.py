@@ -5,8 +5,8 @@ KELDA_CRASH_ROUNDS and KELDA_CRASH_SEED choose how many rounds there are and whi
 Each connection has keys of its own and writes rising numbers: with SET, in a transaction of two keys on different shards, by
 a script, into a list and a hash. Whoever reads compares with what was acknowledged before the server was killed: nothing of
 that may be missing, nothing may be there that was never sent, and a transaction is there as a whole or not at all. A killed
-process loses what it had not yet handed to the system, so that `everysec` and `no` promise what had been written: what is a
-second old must be there. `always` promises all of it."""
+process loses what it had not yet handed to the system. With `everysec` and `no` that is what came in the last few milliseconds; here
+a tenth of a second, on a machine that is busy. `always` promises all of it."""
 
 import os
 import random
@@ -25,7 +25,7 @@ from conftest import BINARY, IS_KELDA, Server, wait_until
 
 pytestmark = pytest.mark.skipif(not IS_KELDA, reason="crashes are for our own server")
 
-ROUNDS = int(os.environ.get("KELDA_CRASH_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("KELDA_CRASH_ROUNDS", "70"))
 # Threads that really run beside each other.
 ALWAYS = ["--io-threads-always-active", "yes"]
 SEED = int(os.environ.get("KELDA_CRASH_SEED", str(random.randrange(1 << 32))))
@@ -121,7 +121,7 @@ class Writer(threading.Thread):
         assert promised <= set(items), f"list of {self.name_}: {sorted(promised - set(items))} lost"
 
 
-@pytest.mark.parametrize("mode, promise_s", [("always", 0), ("everysec", 1), ("no", 1)])
+@pytest.mark.parametrize("mode, promise_s", [("always", 0), ("everysec", 0.1), ("no", 0.1)])
 def test_what_was_acknowledged_survives(mode, promise_s):
     print(f"KELDA_CRASH_SEED={SEED}")
     rng = random.Random(f"{SEED} {mode}")
@@ -139,7 +139,7 @@ def test_what_was_acknowledged_survives(mode, promise_s):
                 writer.before = before[index] if before else {}
                 writer.start()
             # How long the load runs, not a wait for anything.
-            time.sleep(promise_s + rng.uniform(0.02, 0.6))
+            time.sleep(promise_s + rng.uniform(0.02, 0.3))
             killed_at = time.monotonic()
             server.kill()
             for writer in writers:

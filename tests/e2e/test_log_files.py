@@ -225,6 +225,32 @@ def test_to_another_server_and_back(folder, peer):
     assert content(folder) == expected
 
 
+@pytest.mark.parametrize("peer", PEERS, ids=lambda path: path.name)
+def test_a_killed_server_leaves_what_others_read(folder, peer):
+    """With appendfsync always there is room behind the last record, which they skip; what they append behind it comes back."""
+    if not peer.exists():
+        pytest.skip(f"{peer} is not there")
+    server = start(folder, "--appendfsync", "always")
+    with redis.Redis(**server.address) as client:
+        for number in range(50):
+            client.set(f"k{number}", "x" * number)
+    server.process.kill()
+    server.process.wait()
+    log = (folder / "appendonlydir" / "appendonly.aof.1.incr.aof").read_bytes()
+    assert log.endswith(b"#" * 1000), "there is room"
+    assert "Sound" in tool("--check", folder)
+    server = start(folder, "--appendfsync", "always", binary=peer)
+    with redis.Redis(**server.address) as client:
+        assert client.dbsize() == 50 and client.get("k49") == b"x" * 49
+        client.set("theirs", 1)
+        client.delete("k0")
+    server.process.kill()
+    server.process.wait()
+    found = content(folder)
+    assert found.pop("theirs") == "1"
+    assert found == {f"k{number}": "x" * number for number in range(1, 50)}
+
+
 def test_snapshots_are_checked(folder):
     server = Server("--appendonly", "no", "--dir", str(folder))
     with redis.Redis(**server.address) as client:

@@ -19,7 +19,7 @@ use crate::settle::settle;
 use crate::slowlog;
 use crate::stats;
 use crate::tracking;
-use crate::worker::Worker;
+use crate::worker::{Fate, Worker};
 use kelda_resp::{Protocol, Writer};
 use kelda_store::shard::{Guard, Keyspace, ShardSet};
 use kelda_store::txn::{Key, Txn};
@@ -496,6 +496,55 @@ impl Worker {
     pub(crate) fn unblock(&mut self, at: SessionRef, with_error: bool) {
         if !self.give_up(at, with_error) {
             self.late.push(Message::Unblock { session: at, with_error });
+        }
+    }
+
+    /// This server has become a replica: whoever waits is told so and cut off.
+    pub(crate) fn unblock_all(&mut self) {
+        const WHY: &str =
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+        let master = self.engine.following.report();
+        let redirection = master.map(|master| format!("REDIRECT {}:{}", master.host, master.port));
+        let waiting: Vec<SessionRef> = self
+            .sessions
+            .iter()
+            .flatten()
+            .filter(|session| session.blocked.is_some())
+            .map(|session| session.at)
+            .collect();
+        for at in waiting {
+            let Some(waiter) =
+                self.session_of(at).and_then(|session| session.blocked.as_ref()).map(|b| b.waiter.clone())
+            else {
+                continue;
+            };
+            match self.withdraw(&waiter) {
+                // Its shards are busy: again later.
+                None => {
+                    self.late.push(Message::UnblockAll);
+                    return;
+                }
+                // It was served just now; its reply is in the mail.
+                Some(false) => {}
+                Some(true) => {
+                    let Some(session) = self.session_of(at) else { continue };
+                    let (mut reply, command) = (Writer::new(session.protocol), session.last_command);
+                    let awaits_key = session.blocked.as_ref().is_some_and(|blocked| blocked.log.is_none());
+                    match &redirection {
+                        Some(to) if awaits_key && session.info.redirects.load(Relaxed) => reply.error(to),
+                        _ => {
+                            reply.error(WHY);
+                            session.fate = Fate::CloseAfterWrite;
+                        }
+                    }
+                    stats::count_error(self, &reply.buf, false);
+                    // As Redis counts it.
+                    if let Some(command) = command {
+                        self.stats().by_command[command.id].rejected.add(1);
+                    }
+                    self.unblocked(at, &reply.buf, 0, true);
+                }
+            }
         }
     }
 

@@ -28,7 +28,7 @@ pub(crate) fn entry_bytes(name: &[u8]) -> usize {
 
 /// Whether what a client holds counts: replicas have a limit of their own.
 fn is_subject(info: &ClientInfo) -> bool {
-    !info.killed.load(Relaxed) && !info.replica.load(Relaxed)
+    !info.killed.load(Relaxed) && !info.replica.load(Relaxed) && !info.master.load(Relaxed)
 }
 
 impl Settings {

@@ -81,6 +81,8 @@ pub struct ClientInfo {
     pub redirect_broken: AtomicBool,
     /// Whether it is a replica.
     pub replica: AtomicBool,
+    /// Whether its other end is the server that this one follows.
+    pub master: AtomicBool,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// CLIENT IMPORT-SOURCE.
@@ -125,6 +127,7 @@ impl ClientInfo {
             redirect: AtomicI64::new(-1),
             redirect_broken: AtomicBool::new(false),
             replica: AtomicBool::new(false),
+            master: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             import_source: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),

@@ -30,6 +30,7 @@ const WORDS: &[(&str, &str)] = &[
     ("NOSCRIPT No matching script. Please use EVAL.", "NOSCRIPT No matching script."),
     ("BUSY Redis is busy", "BUSY Valkey is busy"),
     ("LOADING Redis is loading", "LOADING Valkey is loading"),
+    ("note that since Redis 4.0 if a replica is", "note that if a replica is"),
     ("MISCONF Redis is configured", "MISCONF Valkey is configured"),
     ("This Redis instance is not configured", "This instance is not configured"),
     ("have a Redis configuration file set", "have a configuration file set"),
@@ -56,6 +57,14 @@ impl Dialect {
             }
         }
         text
+    }
+
+    /// A line of the log about another server, in which Redis calls that one the master.
+    pub fn notes(self, text: &str) -> Cow<'_, str> {
+        match self {
+            Dialect::Redis => text.into(),
+            Dialect::Valkey => text.replace("MASTER", "PRIMARY").replace("master", "primary").into(),
+        }
     }
 
     /// Whether a command that is not queued is refused within MULTI, and spoils it. To Redis it is an error that does not.

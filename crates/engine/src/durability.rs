@@ -39,6 +39,10 @@ pub trait ChangeSink: Send + Sync {
         let _ = durable;
     }
 
+    /// Called after the commands of one strict session: has what was committed so far made durable if it is as much as was waited
+    /// for. A turn of an event loop may bring much more. Returns at once.
+    fn gathered(&self) {}
+
     /// Figures for INFO.
     fn figures(&self) -> Figures {
         Figures::default()
@@ -51,6 +55,10 @@ pub trait ChangeSink: Send + Sync {
 
     /// Makes what was committed so far durable, or finds that it cannot be. May take long.
     fn sync_now(&self) {}
+
+    /// All data was replaced by other data that the log knows nothing of, with the log turned off: has it begin anew, by a rewrite
+    /// in the background. What it had before is what a restart finds until that is done.
+    fn begin_anew(&self) {}
 
     /// Forgets all data and reads it anew from the log: DEBUG LOADAOF. The caller holds no shard. May take long.
     ///
@@ -228,13 +236,45 @@ impl Worker {
     /// Redis's texts for them.
     #[inline]
     pub(crate) fn check_writes(&self) -> Result {
+        if self.follows {
+            return self.check_role();
+        }
         self.engine.log.check()?;
         self.engine.saves.check(&self.settings)?;
         match self.settings.min_replicas_to_write {
             0 => Ok(()),
             wanted if self.engine.replication.good() >= wanted => Ok(()),
+            // The settings may have changed since they were counted.
+            wanted if self.engine.replication.count_good(&self.settings, self.now_ms()) >= wanted => Ok(()),
             _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
         }
+    }
+
+    /// Whether only the master may write here.
+    #[inline]
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.follows && self.settings.replica_read_only
+    }
+
+    #[cold]
+    fn check_role(&self) -> Result {
+        if self.is_read_only() {
+            return Err(Error::text("READONLY You can't write against a read only replica."));
+        }
+        self.engine.log.check()?;
+        self.engine.saves.check(&self.settings)
+    }
+
+    /// Refuses commands that need data of which this replica does not know how old it is (`replica-serve-stale-data`).
+    ///
+    /// # Errors
+    /// Redis's text for it.
+    #[cold]
+    pub(crate) fn check_link(&self) -> Result {
+        if self.settings.replica_serve_stale_data || self.engine.following.is_up() || !self.follows {
+            return Ok(());
+        }
+        Err(Error::text("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."))
     }
 
     /// CLIENT DURABILITY.
@@ -255,6 +295,9 @@ impl Worker {
     }
 
     fn hold_back(&mut self, session: &mut Session, lsn: Lsn, start: usize) {
+        if let Some(sink) = self.engine.log.sink() {
+            sink.gathered();
+        }
         let held = !session.holds.is_empty();
         session.hold(lsn, start);
         if !held && !session.holds.is_empty() {

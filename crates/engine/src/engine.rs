@@ -6,6 +6,7 @@ use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::durability::Durability;
 pub use crate::durability::{ChangeSink, Lsn};
+use crate::following::Following;
 use crate::functions::Functions;
 use crate::hotkeys::HotKeys;
 use crate::links::{Links, Stream};
@@ -21,9 +22,11 @@ use crate::scripts::ScriptCache;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{RATES, Rates, Stats};
 use crate::tracking::Tracking;
+#[cfg(doc)]
+use crate::worker::Peer;
 use crate::worker::{Clock, Worker};
 use kelda_store::shard::Keyspace;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -79,7 +82,21 @@ pub trait Platform: Send + Sync {
     fn connect(&self, _host: &str, _port: u16, _timeout: Duration) -> std::io::Result<Box<dyn Stream>> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    /// Runs `work` on a thread of its own and does not wait for it. Whoever has no threads runs it here.
+    /// Has an event loop drive a connection that [`Platform::connect`] opened: it becomes a session with [`Peer::master`].
+    ///
+    /// # Errors
+    /// The system's.
+    fn adopt(&self, _stream: Box<dyn Stream>) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// A file without a name, which is gone when it is closed.
+    ///
+    /// # Errors
+    /// The system's.
+    fn scratch_file(&self) -> std::io::Result<Box<dyn ScratchFile>> {
+        Ok(Box::new(std::io::Cursor::new(Vec::new())))
+    }
+    /// Runs `work` on a thread of its own, with room for Lua on its stack, and does not wait for it. Whoever has no threads runs it here.
     fn in_background(&self, _name: &str, work: Box<dyn FnOnce() + Send>) {
         work();
     }
@@ -94,6 +111,11 @@ pub trait Platform: Send + Sync {
         work();
     }
 }
+
+/// A file for a while.
+pub trait ScratchFile: Read + Write + Seek + Send {}
+
+impl<T: Read + Write + Seek + Send> ScratchFile for T {}
 
 /// Facts about the process, for INFO.
 #[derive(Clone, Debug, Default)]
@@ -207,6 +229,8 @@ pub struct Engine {
     pub log: Durability,
     /// The replicas that follow this server.
     pub replication: Replication,
+    /// The server that this one follows.
+    pub following: Following,
     /// Where loading the data at the start is.
     pub loading: Loading,
     seed: u64,
@@ -255,6 +279,7 @@ impl Engine {
             mailboxes: (0..options.workers).map(|_| OnceLock::new()).collect(),
             log: Durability::new(options.sink, options.workers),
             replication: Replication::new(options.workers, options.seed ^ started_us as u64, started_us / 1000),
+            following: Following::new(&settings.replicaof),
             loading: Loading::default(),
             seed: options.seed,
         });

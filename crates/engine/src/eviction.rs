@@ -131,7 +131,7 @@ impl Worker {
 
     fn make_room(&mut self) -> Room {
         let engine = self.engine.clone();
-        let (max, workers) = (self.settings.maxmemory as i64, engine.worker_count() as i64);
+        let (max, workers) = (self.maxmemory as i64, engine.worker_count() as i64);
         // What replicas and clients still have to be told grows as keys are removed: it must not have more of them removed.
         let used = || engine.platform.used_memory() as i64 - engine.not_counted_for_eviction() as i64;
         let over = used() - max;

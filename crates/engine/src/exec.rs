@@ -14,6 +14,7 @@ use crate::command::{Flags, Reply, Run, Wait};
 use crate::config::BusyReplyScope;
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
+use crate::following;
 use crate::hotkeys;
 use crate::monitor;
 use crate::pause;
@@ -30,12 +31,14 @@ use kelda_store::shard::ShardSet;
 use kelda_store::txn::Txn;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(crate) use batch::{Scratch, run};
+pub(crate) use batch::{Scratch, finish_turn, run};
 pub(crate) use multi::{begin_multi, drop_old_watch, end_multi, exec, unwatch};
+
+const LOADING: Error = Error::text("LOADING Redis is loading the dataset in memory");
 
 /// What follows after one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
+pub(crate) enum Flow {
     /// The next command.
     Next,
     /// The same command again, later: a shard is busy.
@@ -92,7 +95,13 @@ fn unknown_command(words: &[&[u8]]) -> Error {
 }
 
 /// Runs one command of a client, or queues or refuses it.
-fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
+pub(crate) fn execute(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    args: Args,
+    reply: &mut Reply,
+) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
         worker.engine.names.are_plain()
@@ -113,7 +122,7 @@ fn execute(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args
     session.last_command = Some(command);
     session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);
-    if worker.settings.maxmemory != 0 {
+    if worker.maxmemory != 0 {
         worker.check_room();
         tracking::tell_own(worker, session, reply);
     }
@@ -243,8 +252,10 @@ fn refuse(worker: &mut Worker, session: &mut Session, command: Option<&Registere
     if command.is_some_and(|command| command.name == "exec") {
         // An EXEC that cannot run leaves no transaction behind.
         end_multi(worker, session);
-        let why = text.strip_prefix("ERR ").unwrap_or(&text);
-        reply.error(&format!("EXECABORT Transaction discarded because of: {why}"));
+        match text.strip_prefix("ERR ").unwrap_or(&text) {
+            why if why.starts_with("REDIRECT ") => reply.error(why),
+            why => reply.error(&format!("EXECABORT Transaction discarded because of: {why}")),
+        }
     } else {
         reply.error(&text);
     }
@@ -257,11 +268,17 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
     if !command.command.takes(words.len()) {
         return Err(Error::Arity(command.name.clone()));
     }
+    if session.master.is_some() {
+        return Ok(());
+    }
     if command.flags.has(Flags::PROTECTED) {
         check_protected(worker, session, command)?;
     }
     if session.restricted {
         check_user(worker, session, command, words)?;
+    }
+    if worker.follows && session.info.redirects.load(Relaxed) {
+        check_place(worker, session, command)?;
     }
     if session.in_pubsub_mode() && !command.flags.has(Flags::IN_PUBSUB) {
         return Err(Error::owned(format!(
@@ -269,8 +286,11 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
             command.name
         )));
     }
+    if worker.follows && !command.flags.has(Flags::STALE) {
+        worker.check_link()?;
+    }
     if worker.loading && !command.flags.has(Flags::LOADING) && command.name != "ping" {
-        return Err(Error::text("LOADING Redis is loading the dataset in memory"));
+        return Err(LOADING);
     }
     if worker.settings.busy_reply_scope == BusyReplyScope::Everyone
         && !command.flags.has(Flags::ALLOW_BUSY)
@@ -298,6 +318,18 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
         worker.engine.saves.check(&worker.settings)?;
     }
     Ok(())
+}
+
+/// Sends a client that can be redirected (CLIENT CAPA) to the master with what needs data.
+#[cold]
+fn check_place(worker: &Worker, session: &Session, command: &Registered) -> Result {
+    let moves = |command: &Registered| command.writes || command.flags.has(Flags::READONLY) && !session.reads_here;
+    let mut queued = session.multi.iter().flat_map(|queue| &queue.commands);
+    let moves = moves(command) || command.name == "exec" && queued.any(|(command, _)| moves(command));
+    match worker.engine.following.report() {
+        Some(master) if moves => Err(Error::owned(format!("REDIRECT {}:{}", master.host, master.port))),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses DEBUG and the changing parts of MODULE, unless they are enabled.
@@ -421,6 +453,8 @@ fn dispatch(
                 Run::Write(run) => run(&mut txn, &args, reply),
                 Run::Wait(run) => match run(&mut txn, &args, reply) {
                     Ok(Wait::Done) => Ok(()),
+                    // The master waits for nothing.
+                    Ok(_) if session.master.is_some() => Ok(()),
                     Ok(wait) => {
                         if tracking::remembers(session) {
                             tracking::remember(&engine, session.at, &mut txn, command, args.words());
@@ -438,6 +472,7 @@ fn dispatch(
                 tracking::remember(&engine, session.at, &mut txn, command, args.words());
             }
             monitor::note(worker, session, command, args.words(), false);
+            following::note_local(worker, session, &txn, command, args.words());
             worker.commit(txn);
             result
         }
@@ -543,6 +578,7 @@ pub(crate) fn run_inside(
     if tracking::remembers(ctx.session) {
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
     }
+    following::note_local(ctx.worker, ctx.session, txn, command, words);
     watch.stop(ctx.worker, &ctx.session.info, command, words, reply.bytes_since(mark));
     let commands = &ctx.session.info.totals[2];
     commands.store(commands.load(Relaxed) + 1, Relaxed);

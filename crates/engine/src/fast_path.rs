@@ -14,7 +14,36 @@ use crate::slowlog;
 use crate::stats;
 use crate::worker::{Fate, Worker};
 use kelda_store::shard::shard_of;
+use kelda_store::txn::Txn;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// The name of a command as a client wrote it, compared at once with the one before.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Name {
+    len: usize,
+    /// Its first and its last four bytes; of three bytes just those.
+    ends: u64,
+}
+
+impl Name {
+    #[inline(always)]
+    fn of(word: &[u8]) -> Name {
+        let ends = match (word, word.first_chunk(), word.last_chunk()) {
+            ([a, b, c], ..) => u64::from(u32::from_le_bytes([*a, *b, *c, 0])),
+            (_, Some(first), Some(last)) => {
+                u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+            }
+            _ => 0,
+        };
+        Name { len: word.len(), ends }
+    }
+
+    /// Whether the ends are all of it.
+    #[inline(always)]
+    fn is_short(self) -> bool {
+        (3..=8).contains(&self.len)
+    }
+}
 
 /// Whether a session's commands may go the short way, and what those that did have left to be noted.
 pub(crate) struct FastPath<'e> {
@@ -24,12 +53,17 @@ pub(crate) struct FastPath<'e> {
     plain: bool,
     /// Whether `maxmemory` is set, so that commands that need memory have to ask for it.
     limited: bool,
+    /// Whether this is a replica, where what clients write is refused, or looked at.
+    follows: bool,
     /// Replies from this size on belong into the log of large replies.
     reply_bytes_max: usize,
-    /// Whether the thread's context has its settings: no command that goes the short way changes them.
-    prepared: bool,
+    /// The transaction that all commands use in turn, once there was one: it holds nothing between them. No command that goes
+    /// the short way changes the settings that it has.
+    txn: Option<Txn<'e>>,
     /// The command that ran last,
     last: Option<&'static Registered>,
+    /// its name as the client wrote it,
+    name: Name,
     /// how often it has been called by this thread, ever,
     calls: u64,
     /// how many of these calls its counter does not have yet,
@@ -52,6 +86,7 @@ impl<'e> FastPath<'e> {
             && !session.info.no_touch.load(Relaxed)
             && !settings.import_mode
             && !worker.loading
+            && (!worker.follows || worker.check_link().is_ok() && !session.info.redirects.load(Relaxed))
             && engine.busy_scripts.load(Relaxed) == 0
             && engine.observers.load(Relaxed) == 0
             && settings.min_replicas_to_write == 0
@@ -64,10 +99,12 @@ impl<'e> FastPath<'e> {
             engine,
             open,
             plain: engine.names.are_plain(),
-            limited: settings.maxmemory != 0,
+            limited: worker.maxmemory != 0,
+            follows: worker.follows,
             reply_bytes_max: limit(settings.commandlog_reply_larger_than),
-            prepared: false,
+            txn: None,
             last: None,
+            name: Name::default(),
             calls: 0,
             ran: 0,
             total: 0,
@@ -81,53 +118,63 @@ impl<'e> FastPath<'e> {
             return false;
         }
         let words = args.words();
+        let name = Name::of(words[0]);
         let command = match self.last {
-            Some(last) if self.plain && last.command.name.as_bytes() == words[0] => last,
+            Some(last) if name == self.name && name.is_short() => last,
             _ => {
-                let name = words[0];
-                let found = if self.plain { registry::find_short(name) } else { self.engine.names.find(name) };
+                let found = if self.plain { registry::find_short(words[0]) } else { self.engine.names.find(words[0]) };
                 let Some(command) = found else { return false };
                 if self.last.is_none_or(|last| last.id != command.id) {
                     self.note_calls(worker);
                     self.last = Some(command);
                     self.calls = worker.stats().by_command[command.id].calls.get();
                 }
+                self.name = name;
                 command
             }
         };
         let Some(at) = command.short_way else { return false };
         let no_room = self.limited && command.flags.has(Flags::DENYOOM) && !worker.is_allowed_memory();
-        let no_log = command.writes && self.engine.log.check().is_err();
+        let refused = command.writes && (self.follows || self.engine.log.check().is_err());
         // The calls that are timed go the long way, too.
-        if no_room || no_log || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
+        if no_room || refused || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
             return false;
         }
         let hash = args.hash(at);
-        if !self.prepared {
-            worker.prepare_context();
-            self.prepared = true;
+        let txn = match &mut self.txn {
+            Some(txn) => txn,
+            None => {
+                worker.prepare_context();
+                self.txn.insert(worker.idle_transaction(self.engine.keyspace.hold_nothing(), session.db))
+            }
+        };
+        if !txn.hold_one(shard_of(hash) as u16) {
+            return false;
         }
-        // The guard goes into the transaction at once: looked at before, it would be written in parts and copied as a whole, for which
-        // the processor waits longer than it needs for the lock.
-        let Some(guard) = self.engine.keyspace.lock_one(shard_of(hash) as u16) else { return false };
-        let mut txn = worker.transaction(guard, session.db);
+        worker.take_up(txn);
         if txn.has_waiters() {
-            worker.abandon(txn);
+            txn.release();
             return false;
         }
         let args = Args::with_hash(words, at, hash);
         let mark = reply.len();
-        if !settle_some(&mut txn, command, &args) {
-            worker.commit(txn);
+        if !settle_some(txn, command, &args) {
+            worker.take_effects(txn);
+            txn.release();
             return false;
         }
         let result = match command.command.run {
-            Run::Read(run) => run(&txn, &args, reply),
-            Run::Write(run) => run(&mut txn, &args, reply),
-            // `short_way` is set for these two alone.
-            Run::Wait(_) | Run::Session(_) | Run::Script(_) | Run::Group(_) => return false,
+            Run::Read(run) => run(txn, &args, reply),
+            Run::Write(run) => run(txn, &args, reply),
+            Run::Wait(_) | Run::Session(_) | Run::Script(_) | Run::Group(_) => {
+                unreachable!("`short_way` is set for the other two alone")
+            }
         };
-        worker.commit(txn);
+        worker.take_effects(txn);
+        txn.release();
+        if !txn.cx.garbage.is_empty() {
+            worker.take_garbage(txn.cx());
+        }
         self.calls += 1;
         self.ran += 1;
         if let Err(error) = result {
@@ -153,8 +200,11 @@ impl<'e> FastPath<'e> {
     }
 
     /// Ends a run, if there is one: notes in the figures what went the short way.
-    pub fn end(run: &mut Option<FastPath>, worker: &Worker, session: &mut Session) {
+    pub fn end(run: &mut Option<FastPath>, worker: &mut Worker, session: &mut Session) {
         let Some(mut run) = run.take() else { return };
+        if let Some(txn) = run.txn.take() {
+            worker.put_away(txn);
+        }
         run.note_calls(worker);
         let Some(last) = run.last.filter(|_| run.total != 0) else { return };
         session.last_command = Some(last);

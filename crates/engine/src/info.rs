@@ -7,9 +7,10 @@ use crate::ctx::Ctx;
 use crate::durability::Health;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::following::{self, LinkState};
 use crate::pubsub::Subscription;
 use crate::registry;
-use crate::replication::Follower;
+use crate::replication::{self, Follower};
 use crate::saving::Kind;
 use crate::stats::{CommandCounters, LATENCY_BUCKETS, Stats};
 use crate::version::{KELDA_VERSION, REDIS_VERSION};
@@ -259,6 +260,8 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
     let report = engine.saves.report(&engine);
     let seconds = |kind| report.running.filter(|(running, _)| *running == kind).map_or(-1, |(_, seconds)| seconds);
     let (saving, rewriting) = (seconds(Kind::Rdb), seconds(Kind::Base));
+    // As in Redis, where both are done by one kind of child process.
+    let sending = seconds(Kind::Replicas);
     let status = |ok: bool| if ok { "ok" } else { "err" };
     let (log, loading) = (&engine.log, &engine.loading);
     let figures = log.sink().map(|sink| sink.figures()).unwrap_or_default();
@@ -272,7 +275,7 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
         "current_save_keys_processed": report.keys.0,
         "current_save_keys_total": report.keys.1,
         "rdb_changes_since_last_save": engine.dirty_since_save(),
-        "rdb_bgsave_in_progress": i32::from(saving >= 0),
+        "rdb_bgsave_in_progress": i32::from(saving >= 0 || sending >= 0),
         "rdb_last_save_time": engine.last_save.load(Relaxed),
         "rdb_last_bgsave_status": status(report.rdb.ok),
         "rdb_last_bgsave_time_sec": report.rdb.last_seconds,
@@ -329,8 +332,8 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "instantaneous_ops_per_sec": operations,
         "total_net_input_bytes": engine.total(|stats| stats.input_bytes.get()),
         "total_net_output_bytes": engine.total(|stats| stats.output_bytes.get()),
-        "total_net_repl_input_bytes": 0,
-        "total_net_repl_output_bytes": 0,
+        "total_net_repl_input_bytes": engine.total(|stats| stats.repl_input_bytes.get()),
+        "total_net_repl_output_bytes": engine.total(|stats| stats.repl_output_bytes.get()),
         "instantaneous_input_kbps": format_args!("{:.2}", input as f64 / 1024.0),
         "instantaneous_output_kbps": format_args!("{:.2}", output as f64 / 1024.0),
         // What is fed to replicas is in the output of their connections.
@@ -357,7 +360,7 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "latest_fork_usec": 0,
         "total_forks": 0,
         "migrate_cached_sockets": engine.links.count(),
-        "slave_expires_tracked_keys": 0,
+        "slave_expires_tracked_keys": engine.following.local.count(),
         "active_defrag_hits": 0,
         "active_defrag_misses": 0,
         "active_defrag_key_hits": 0,
@@ -367,7 +370,7 @@ fn stats(ctx: &mut Ctx, text: &mut String) -> Result {
         "tracking_total_keys": engine.tracking.keys.load(Relaxed),
         "tracking_total_items": engine.tracking.items.load(Relaxed),
         "tracking_total_prefixes": engine.tracking.prefix_count(),
-        "unexpected_error_replies": 0,
+        "unexpected_error_replies": engine.following.errors.load(Relaxed),
         "total_error_replies": engine.total(|stats| stats.errors.get()),
         "total_reads_processed": engine.total(|stats| stats.reads.get()),
         "total_writes_processed": engine.total(|stats| stats.writes.get()),
@@ -404,13 +407,53 @@ fn debug(ctx: &mut Ctx, text: &mut String) -> Result {
     Ok(())
 }
 
+/// The lines about the server that this one follows.
+fn followed(ctx: &Ctx, text: &mut String, master: &following::Report, own: &replication::Report) {
+    let (settings, now_ms) = (&ctx.worker.settings, ctx.worker.now_ms());
+    let up = master.state == LinkState::Connected;
+    let applied = if own.backlog { own.offset } else { 1 };
+    let seconds_since = |at_ms: i64| if at_ms == 0 { -1 } else { (now_ms - at_ms).max(0) / 1000 };
+    lines!(text,
+        "role": "slave",
+        "master_host": master.host,
+        "master_port": master.port,
+        "master_link_status": if up { "up" } else { "down" },
+        "master_last_io_seconds_ago": if up { seconds_since(master.last_io_ms) } else { -1 },
+        "master_sync_in_progress": u8::from(master.state == LinkState::Sync),
+        "slave_read_repl_offset": applied + master.read_ahead,
+        "slave_repl_offset": applied,
+    );
+    if let Some(transfer) = master.transfer.filter(|_| master.state == LinkState::Sync) {
+        let left = transfer.total.map_or(-1, |total| (total - transfer.read) as i64);
+        let share = transfer.total.filter(|total| *total != 0).map_or(0.0, |total| transfer.read as f64 / total as f64);
+        lines!(text,
+            "master_sync_total_bytes": transfer.total.unwrap_or(0),
+            "master_sync_read_bytes": transfer.read,
+            "master_sync_left_bytes": left,
+            "master_sync_perc": format_args!("{:.2}", 100.0 * share),
+            "master_sync_last_io_seconds_ago": seconds_since(master.last_io_ms),
+        );
+    }
+    if !up {
+        lines!(text, "master_link_down_since_seconds": seconds_since(master.down_since_ms));
+    }
+    lines!(text,
+        "slave_priority": settings.replica_priority,
+        "slave_read_only": u8::from(settings.replica_read_only),
+        "replica_announced": u8::from(settings.replica_announced),
+    );
+}
+
 fn replication(ctx: &mut Ctx, text: &mut String) -> Result {
     let engine = ctx.engine();
     let report = engine.replication.report(ctx.worker.now_ms());
-    lines!(text,
-        "role": "master",
-        "connected_slaves": report.followers.len(),
-    );
+    match engine.following.report() {
+        Some(master) => followed(ctx, text, &master, &report),
+        None => {
+            lines!(text, "role": "master");
+        }
+    }
+    lines!(text, "connected_slaves": report.followers.len());
     if ctx.worker.settings.min_replicas_to_write != 0 && ctx.worker.settings.min_replicas_max_lag != 0 {
         lines!(text, "min_slaves_good_slaves": engine.replication.good());
     }
@@ -418,6 +461,8 @@ fn replication(ctx: &mut Ctx, text: &mut String) -> Result {
         let Follower { ip, port, state, acked, lag_s } = follower;
         let _ = write!(text, "slave{index}:ip={ip},port={port},state={state},offset={acked},lag={lag_s}\r\n");
     }
+    // Of replicas that take the snapshot and the feed over two connections, which are not served.
+    lines!(text, "replicas_waiting_psync": 0);
     let (first, length) = match report.backlog {
         true => (report.backlog_start + 1, report.offset - report.backlog_start),
         false => (0, 0),
@@ -425,9 +470,9 @@ fn replication(ctx: &mut Ctx, text: &mut String) -> Result {
     lines!(text,
         "master_failover_state": "no-failover",
         "master_replid": report.id,
-        "master_replid2": "0".repeat(40),
+        "master_replid2": report.before.as_ref().map_or("0".repeat(40), |(id, _)| id.clone()),
         "master_repl_offset": report.offset,
-        "second_repl_offset": -1,
+        "second_repl_offset": report.before.as_ref().map_or(-1, |(_, end)| *end as i64 + 1),
         "repl_backlog_active": u8::from(report.backlog),
         "repl_backlog_size": ctx.worker.settings.repl_backlog_size,
         "repl_backlog_first_byte_offset": first,

@@ -3,14 +3,23 @@
 use crate::engine::Platform;
 use crate::worker::Clock;
 use kelda_resp::encode_command;
+use std::any::Any;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A connection, whose reads and writes wait for a bounded time.
-pub trait Stream: Read + Write + Send {}
-
-impl<T: Read + Write + Send> Stream for T {}
+pub trait Stream: Read + Write + Send {
+    /// From now on a read waits for so long at most.
+    ///
+    /// # Errors
+    /// The system's.
+    fn set_read_timeout(&mut self, _timeout: Duration) -> io::Result<()> {
+        Ok(())
+    }
+    /// For [`Platform::adopt`], whose connection it is.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
 
 /// For so long a connection is kept that nobody uses, in µs.
 const KEPT_US: u64 = 10_000_000;

@@ -4,6 +4,7 @@
 //! message is lost and none is seen twice. Messages of one sender arrive in order.
 
 use crate::durability::Lsn;
+use crate::following::Notices;
 use crate::tracking::OutOfDate;
 use crate::worker::Slot;
 use kelda_store::sync::{AtomicBool, Mutex, Ordering};
@@ -103,12 +104,21 @@ pub enum Message {
         /// Their lines.
         lines: Arc<[u8]>,
     },
+    /// Say that this thread goes by what is known now.
+    Notice {
+        /// To whom.
+        to: Arc<Notices>,
+    },
+    /// This server has become a replica: nobody waits any longer for keys that only its master changes.
+    UnblockAll,
     /// Look again: the server is ending, or CLIENT PAUSE is over.
     Shutdown,
     /// The thread is to stand still for so many µs (DEBUG SLEEP).
     StandStill {
         /// µs.
         us: u64,
+        /// Whether what came before has had its turn.
+        now: bool,
     },
 }
 

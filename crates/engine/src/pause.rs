@@ -20,17 +20,28 @@ pub fn may_write(worker: &Worker, session: &Session, command: &Registered, words
 
 /// Whether a script or function says of itself that it does not write; `code` is the command's second word.
 fn never_writes(worker: &Worker, command: &Registered, code: &[u8]) -> bool {
+    declared(worker, command, code).is_some_and(|flags| flags.no_writes)
+}
+
+/// Whether a command runs a script or function that says of itself what it does, and not that it does not write.
+pub(crate) fn is_declared_writer(worker: &Worker, command: &Registered, words: &Words) -> bool {
+    let code = words.get(1).map_or(&[][..], |word| word);
+    declared(worker, command, code).is_some_and(|flags| flags.present && !flags.no_writes)
+}
+
+/// What a script or function says of itself.
+fn declared(worker: &Worker, command: &Registered, code: &[u8]) -> Option<shebang::Flags> {
     let engine = &worker.engine;
-    let script = |body: &[u8]| shebang::parse(body).is_ok_and(|(flags, _)| flags.no_writes);
+    let script = |body: &[u8]| shebang::parse(body).ok().map(|(flags, _)| flags);
     match command.name.as_str() {
         "eval" => script(code),
-        "evalsha" => engine.scripts.get(code).is_some_and(|(_, body)| script(&body)),
-        "fcall" => engine
-            .functions
-            .current()
-            .function(code)
-            .is_some_and(|(library, at)| library.functions.get(at).is_some_and(|info| info.flags.no_writes)),
-        _ => false,
+        "evalsha" => engine.scripts.get(code).and_then(|(_, body)| script(&body)),
+        "fcall" => {
+            let libraries = engine.functions.current();
+            let (library, at) = libraries.function(code)?;
+            library.functions.get(at).map(|info| info.flags)
+        }
+        _ => None,
     }
 }
 
@@ -54,7 +65,8 @@ impl Worker {
 
     /// A paused session is run again, perhaps because more input came, or is gone.
     pub(crate) fn leave_pause(&mut self, session: &Session) {
-        if session.info.paused.swap(false, Relaxed) {
+        // Looked at first: few sessions are paused, and an exchange costs a fence.
+        if session.info.paused.load(Relaxed) && session.info.paused.swap(false, Relaxed) {
             self.paused.retain(|at| *at != session.at);
             session.info.blocked.store(false, Relaxed);
             self.engine.clients.blocked.fetch_sub(1, Relaxed);

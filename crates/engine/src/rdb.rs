@@ -318,6 +318,23 @@ pub fn load_keys(
     result
 }
 
+/// Reads a file to its end, without looking into the values: whether it is whole and its sum is right, and nothing in it is of a
+/// database that this server does not have.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(engine: &Engine, source: &mut (dyn Read + Send)) -> Result<(), FileError> {
+    let mut file = open(engine, source)?;
+    let databases = u64::from(engine.keyspace.databases());
+    while let Some(block) = file.next_block()? {
+        if let Some(entry) = block.entries().find(|entry| entry.db >= databases) {
+            return Err(FileError::Database(entry.db));
+        }
+        file.recycle(block);
+    }
+    Ok(())
+}
+
 fn open<'s>(
     engine: &Engine,
     source: &'s mut (dyn Read + Send),

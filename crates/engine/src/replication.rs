@@ -76,6 +76,11 @@ impl Replica {
         self.queue.push_back(bytes);
     }
 
+    /// Whether it counts for `min-replicas-to-write`.
+    fn is_good(&self, settings: &Settings, now_ms: i64) -> bool {
+        self.state == State::Online && self.lag_s(now_ms) <= settings.min_replicas_max_lag as i64
+    }
+
     /// Seconds since it last said something.
     fn lag_s(&self, now_ms: i64) -> i64 {
         (now_ms - self.active_ms).max(0) / 1000
@@ -83,8 +88,15 @@ impl Replica {
 }
 
 struct Inner {
+    /// Names the history,
     id: String,
+    /// and the one that it goes on from, which replicas may have up to this place.
+    before: Option<(String, u64)>,
     feed: Feed,
+    /// Whether the history is that of the server which this one follows: what is changed here is no part of it.
+    passing: bool,
+    /// The database that the server that is followed was in.
+    stream_db: u32,
     replicas: Vec<Replica>,
     /// Makes ids.
     random: u64,
@@ -113,11 +125,35 @@ impl Inner {
         digits
     }
 
+    /// Whether a replica that has this history up to a place has the same as this server had there.
+    fn is_same(&self, id: &[u8], place: u64) -> bool {
+        let before = self.before.as_ref().is_some_and(|(before, end)| id == before.as_bytes() && place <= *end);
+        id == self.id.as_bytes() || before
+    }
+
+    /// Gives the history another name from here on.
+    fn rename(&mut self, id: String) {
+        self.before = Some((std::mem::replace(&mut self.id, id), self.feed.end()));
+    }
+
     /// Forgets what of the feed neither a replica nor the backlog needs.
     fn trim(&mut self, backlog: u64) {
+        let needed = self.needed_from(backlog);
+        self.feed.forget_before(needed);
+    }
+
+    /// From where on the history is needed: by the backlog, or by a replica that is slower.
+    fn needed_from(&self, backlog: u64) -> u64 {
         let needed = self.replicas.iter().filter(|replica| replica.takes_feed()).map(|replica| replica.place).min();
         let kept = self.feed.end().saturating_sub(backlog);
-        self.feed.forget_before(needed.unwrap_or(kept).min(kept));
+        needed.unwrap_or(kept).min(kept)
+    }
+}
+
+impl Inner {
+    fn pass(&mut self, bytes: &[u8], db: u32) {
+        self.feed.pass(bytes);
+        self.stream_db = db;
     }
 }
 
@@ -153,6 +189,8 @@ pub(crate) struct Transfer {
     number: u64,
     /// 40 digits that end it.
     pub mark: String,
+    /// The database in which the feed goes on, if the replicas are not told it there.
+    pub stream_db: Option<u32>,
 }
 
 /// One line of INFO and ROLE.
@@ -175,6 +213,8 @@ pub struct Follower {
 pub struct Report {
     /// Names the history.
     pub id: String,
+    /// The history that it goes on from, and up to where it is the same.
+    pub before: Option<(String, u64)>,
     /// Its length in bytes.
     pub offset: u64,
     /// Whether the end of it is kept,
@@ -215,7 +255,10 @@ impl Replication {
     pub(crate) fn new(workers: usize, seed: u64, now_ms: i64) -> Replication {
         let mut inner = Inner {
             id: String::new(),
+            before: None,
             feed: Feed::default(),
+            passing: false,
+            stream_db: 0,
             replicas: Vec::new(),
             random: seed,
             snapshots: 0,
@@ -262,24 +305,53 @@ impl Replication {
         self.good.load(Relaxed)
     }
 
+    /// [`Replication::good`], counted anew.
+    pub(crate) fn count_good(&self, settings: &Settings, now_ms: i64) -> usize {
+        let good = self.lock().replicas.iter().filter(|replica| replica.is_good(settings, now_ms)).count();
+        self.good.store(good, Relaxed);
+        good
+    }
+
     // ---- what is fed
 
-    /// Appends what a transaction changed and published; its shards are still held. Where the feed then ends.
-    pub(crate) fn feed(&self, engine: &Engine, changes: &Changes, published: &[[&[u8]; 3]], db: u32) -> u64 {
-        self.append(engine, |feed| feed.transaction(changes, published, db))
+    /// Appends what a transaction changed and published, as the server that is followed put it if it came from there; its
+    /// shards are still held. Where the feed then ends.
+    pub(crate) fn feed(
+        &self,
+        engine: &Engine,
+        changes: &Changes,
+        published: &[[&[u8]; 3]],
+        db: u32,
+        passed: Option<&[u8]>,
+    ) -> u64 {
+        self.append(engine, |inner| match (inner.passing, passed) {
+            (false, _) => inner.feed.transaction(changes, published, db),
+            (true, Some(bytes)) => inner.pass(bytes, db),
+            (true, None) => {}
+        })
     }
 
     /// Appends a command that changes nothing.
     pub(crate) fn tell(&self, engine: &Engine, db: Option<u32>, words: &[&[u8]]) {
-        self.append(engine, |feed| match db {
-            Some(db) => feed.command_in(db, words),
-            None => feed.command(words),
+        self.append(engine, |inner| match db {
+            _ if inner.passing => {}
+            Some(db) => inner.feed.command_in(db, words),
+            None => inner.feed.command(words),
         });
     }
 
-    fn append(&self, engine: &Engine, add: impl FnOnce(&mut Feed)) -> u64 {
+    /// Appends what came from the server that is followed, which is then in database `db`, and has changed nothing.
+    pub(crate) fn pass(&self, engine: &Engine, bytes: &[u8], db: u32) {
+        self.append(engine, |inner| {
+            if inner.passing {
+                inner.pass(bytes, db);
+            }
+        });
+    }
+
+    fn append(&self, engine: &Engine, add: impl FnOnce(&mut Inner)) -> u64 {
         let mut inner = self.lock();
-        add(&mut inner.feed);
+        add(&mut inner);
         let backlog = self.backlog_bytes.load(Relaxed);
         inner.trim(backlog);
         let end = inner.feed.end();
@@ -341,7 +413,7 @@ impl Replication {
             let kept = inner.feed.start()..=inner.feed.end();
             if let Some(place) = place
                 && self.is_on()
-                && id == inner.id.as_bytes()
+                && inner.is_same(id, place)
                 && kept.contains(&place)
             {
                 (replica.state, replica.place, replica.acked) = (State::Online, place, place);
@@ -447,6 +519,8 @@ impl Replication {
             port: replica.announced.port,
             state: match replica.state {
                 State::Waiting => "wait_bgsave",
+                // As in Redis, which sends a file once it is made, and calls the other way waiting to its end.
+                State::Snapshot(_) if replica.marked || !replica.begun => "wait_bgsave",
                 State::Snapshot(_) => "send_bulk",
                 State::Loading | State::Online | State::Done => "online",
             },
@@ -455,9 +529,10 @@ impl Replication {
         };
         Report {
             id: inner.id.clone(),
+            before: inner.before.clone(),
             offset: inner.feed.end(),
             backlog: self.is_on(),
-            backlog_start: inner.feed.start().max(inner.feed.end().saturating_sub(kept)),
+            backlog_start: inner.feed.start().max(inner.needed_from(kept)),
             memory_bytes: inner.feed.memory_bytes(),
             followers: inner.replicas.iter().map(follower).collect(),
         }
@@ -506,7 +581,8 @@ impl Replication {
         inner.feed.begin_reader();
         self.backlog_bytes.store(settings.repl_backlog_size, Relaxed);
         self.on.store(true, Relaxed);
-        Some(Transfer { number, mark })
+        let stream_db = inner.passing.then_some(inner.stream_db);
+        Some(Transfer { number, mark, stream_db })
     }
 
     /// Sends bytes to the replicas of a snapshot. Whether there is one left.
@@ -544,6 +620,63 @@ impl Replication {
         }
     }
 
+    // ---- the history of another server
+
+    /// A name for a history, which no other has.
+    pub(crate) fn new_id(&self) -> String {
+        self.lock().digits()
+    }
+
+    /// Gives the history another name, under which nobody can go on with it: DEBUG CHANGE-REPL-ID.
+    pub(crate) fn change_id(&self) {
+        let mut inner = self.lock();
+        (inner.id, inner.before) = (inner.digits(), None);
+    }
+
+    /// From now on the history is that of a server which this one follows. What it is called and how long it is, if this server
+    /// knows it: its name, its length, and the database that who wrote it was in.
+    pub(crate) fn follow(&self) -> Option<(String, u64, u32)> {
+        let mut inner = self.lock();
+        if !std::mem::replace(&mut inner.passing, true) {
+            inner.stream_db = 0;
+        }
+        self.is_on().then(|| (inner.id.clone(), inner.feed.end(), inner.stream_db))
+    }
+
+    /// The data is now that of another server at this place of its history. Who follows this server has to begin anew.
+    pub(crate) fn restart(&self, engine: &Engine, id: &str, place: u64, db: u32) {
+        let settings = engine.config.settings();
+        let mut inner = self.lock();
+        inner.replicas.iter().for_each(|replica| cut_off(engine, replica.at));
+        (inner.id, inner.before, inner.passing, inner.stream_db) = (id.into(), None, true, db);
+        inner.feed.restart(place);
+        self.offset.store(place, Relaxed);
+        self.backlog_bytes.store(settings.repl_backlog_size, Relaxed);
+        self.on.store(true, Relaxed);
+    }
+
+    /// The server that is followed goes on where this one stopped, in a history of perhaps another name.
+    pub(crate) fn go_on(&self, engine: &Engine, id: Option<&str>) {
+        let mut inner = self.lock();
+        if let Some(id) = id.filter(|id| *id != inner.id) {
+            inner.rename(id.into());
+            // They come back, and are told the name.
+            inner.replicas.iter().for_each(|replica| cut_off(engine, replica.at));
+        }
+    }
+
+    /// This server follows nobody any more: its history goes on from the one that it had.
+    pub(crate) fn lead(&self, engine: &Engine) {
+        let mut inner = self.lock();
+        if std::mem::take(&mut inner.passing) {
+            let id = inner.digits();
+            inner.rename(id);
+            inner.feed.begin_reader();
+            inner.empty_since_ms = engine.clock.unix_us() / 1000;
+            inner.replicas.iter().for_each(|replica| cut_off(engine, replica.at));
+        }
+    }
+
     // ---- time
 
     /// What is due. Called about ten times a second.
@@ -561,9 +694,7 @@ impl Replication {
         let (mut good, mut online) = (0, false);
         for replica in replicas.iter_mut() {
             online |= replica.state == State::Online;
-            good += usize::from(
-                replica.state == State::Online && replica.lag_s(now_ms) <= settings.min_replicas_max_lag as i64,
-            );
+            good += usize::from(replica.is_good(settings, now_ms));
             let begins = matches!(replica.state, State::Waiting | State::Snapshot(_)) && !replica.begun;
             if begins && newlines {
                 // So that it knows that it is not forgotten.
@@ -591,12 +722,12 @@ impl Replication {
         if pings {
             *ping_ms = now_ms;
         }
-        let ttl_ms = settings.repl_backlog_ttl as i64 * 1000;
-        if self.is_on() && replicas.is_empty() && ttl_ms != 0 && now_ms - inner.empty_since_ms > ttl_ms {
+        let (ttl_ms, alone) = (settings.repl_backlog_ttl as i64 * 1000, replicas.is_empty());
+        if self.is_on() && !inner.passing && alone && ttl_ms != 0 && now_ms - inner.empty_since_ms > ttl_ms {
             // What comes from here on is in nobody's history.
             self.on.store(false, Relaxed);
             inner.feed.forget();
-            inner.id = inner.digits();
+            (inner.id, inner.before) = (inner.digits(), None);
             engine.platform.log(2, "Replication backlog freed: there was no replica for repl-backlog-ttl seconds");
         }
         drop(inner);

@@ -7,7 +7,7 @@
 use crate::acl;
 use crate::acl::log::Context;
 use crate::command::{Flags, Reply, Run};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Origin};
 use crate::dialect::Dialect;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -280,16 +280,42 @@ pub fn inspect_library(engine: &Arc<Engine>, id: u64, code: &[u8]) -> Result<Vec
     new_interpreter()?.load_library(id, code, &mut loading).map_err(Error::owned)
 }
 
+/// Whether this server lets a script run that declares what it does.
+fn check_declared(ctx: &Ctx, flags: shebang::Flags) -> Result {
+    let (worker, queued) = (&*ctx.worker, ctx.origin == Origin::Exec);
+    if !flags.allow_stale {
+        match worker.check_link() {
+            Err(_) if queued => {
+                return Err(Error::text(
+                    "MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is not set \
+                     on the script.",
+                ));
+            }
+            checked => checked?,
+        }
+    }
+    if !flags.no_writes {
+        if queued && worker.is_read_only() {
+            return Err(Error::text("READONLY Can not run script with write flag on readonly replica"));
+        }
+        worker.check_writes()?;
+    }
+    Ok(())
+}
+
 /// Runs a script that [`prepare`] has compiled, or a function that [`prepare_library`] has loaded.
 pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result {
     let Job { code, flags, keys, argv, read_only, .. } = job;
     if flags.present && read_only && !flags.no_writes {
         return Err(Error::text("ERR Can not execute a script with write flag using *_ro command."));
     }
-    if flags.present && !flags.no_writes {
-        ctx.worker.check_writes()?;
+    let of_master = ctx.session.master.is_some();
+    if flags.present && !of_master {
+        check_declared(ctx, flags)?;
+    } else if !of_master {
+        ctx.worker.check_link()?;
     }
-    let no_memory = exec::check_memory(ctx.worker).is_err();
+    let no_memory = !of_master && exec::check_memory(ctx.worker).is_err();
     if flags.present && no_memory && !flags.allow_oom && !flags.no_writes {
         return Err(Error::text(
             "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
@@ -402,8 +428,13 @@ impl Script<'_, '_, '_, '_> {
         if self.read_only && (command.writes || command.flags.has(Flags::MAY_REPLICATE)) {
             return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
         }
-        if command.writes {
-            worker.check_writes()?;
+        if session.master.is_none() {
+            if command.writes {
+                worker.check_writes()?;
+            }
+            if worker.follows && !command.flags.has(Flags::STALE) && worker.check_link().is_err() {
+                return Err(Error::text("ERR Can not execute the command on a stale replica"));
+            }
         }
         if self.check_memory && !self.wrote && command.flags.has(Flags::DENYOOM) {
             exec::check_memory(worker)?;

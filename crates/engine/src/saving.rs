@@ -84,6 +84,8 @@ struct Begun {
     settings: Arc<Settings>,
     /// Of a new base: where the log goes on.
     rotation: Option<Rotation>,
+    /// For replicas: the database in which the feed goes on.
+    stream_db: Option<u32>,
 }
 
 struct Job {
@@ -107,6 +109,8 @@ struct State {
     base: History,
     replicas: History,
     ending: bool,
+    /// Whether nothing may begin for now.
+    held: bool,
     /// Whether a thread serves.
     served: bool,
 }
@@ -229,6 +233,25 @@ impl Saves {
         true
     }
 
+    /// Gives up what is under way, waits until it is cleared away, and has nothing begin until [`Saves::let_go`].
+    pub(crate) fn hold(&self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(1);
+        let mut state = self.lock();
+        state.held = true;
+        while state.job.is_some() && !state.ending {
+            for kind in [Kind::Rdb, Kind::Base, Kind::Replicas] {
+                self.give_up(&mut state, kind);
+            }
+            state = self.changed.wait_timeout(state, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// What is asked for may begin again.
+    pub(crate) fn let_go(&self) {
+        self.lock().held = false;
+        self.changed.notify_all();
+    }
+
     /// The log is turned off: no new base is wanted.
     pub fn cancel_rewrite(&self) {
         let mut state = self.lock();
@@ -293,9 +316,9 @@ impl Saves {
             return Err(NO_SAVING);
         }
         match state.job {
-            None => self.put(engine, &mut state, Kind::Base, None),
+            None if !state.held => self.put(engine, &mut state, Kind::Base, None),
             // What is under way may have begun before.
-            Some(_) => state.base_scheduled = true,
+            _ => state.base_scheduled = true,
         }
         Ok(())
     }
@@ -397,7 +420,7 @@ impl Saves {
         /// After a failure the rules rest for so long.
         const RETRY_S: u64 = 5;
         let mut state = self.lock();
-        if !state.served || state.job.is_some() || state.ending {
+        if !state.served || state.job.is_some() || state.ending || state.held {
             return;
         }
         let now_s = engine.clock.unix_us() / 1_000_000;
@@ -464,7 +487,7 @@ impl Saves {
             if state.ending {
                 return None;
             }
-            if state.job.is_none() {
+            if state.job.is_none() && !state.held {
                 if std::mem::take(&mut state.base_scheduled) {
                     self.put(engine, &mut state, Kind::Base, None);
                 } else if std::mem::take(&mut state.rdb_scheduled) {
@@ -595,14 +618,14 @@ impl Saves {
 
     /// Writes a snapshot to its end. Its length in bytes.
     fn write(&self, engine: &Engine, begun: Begun, mut file: io::Result<Box<dyn Target + '_>>) -> io::Result<u64> {
-        let Begun { snapshot, libraries, rotation, .. } = begun;
+        let Begun { snapshot, libraries, rotation, stream_db, .. } = begun;
         let Some(mut snapshot) = snapshot else {
             let mut file = file?;
-            put_head(file.writer(), engine, rotation.is_some(), &libraries, &[]);
+            put_head(file.writer(), engine, rotation.is_some(), stream_db, &libraries, &[]);
             return file.finish();
         };
         match &mut file {
-            Ok(file) => put_head(file.writer(), engine, rotation.is_some(), &libraries, snapshot.sizes()),
+            Ok(file) => put_head(file.writer(), engine, rotation.is_some(), stream_db, &libraries, snapshot.sizes()),
             Err(_) => snapshot.progress().abandon(),
         }
         let mut out = Vec::new();
@@ -720,5 +743,5 @@ fn tracked(snapshot: &Snapshot) -> (Progress, usize) {
 fn begin(engine: &Engine, snapshot: Option<Snapshot>, settings: Arc<Settings>, rotation: Option<Rotation>) -> Begun {
     let libraries = engine.functions.current().iter().map(|library| library.code.clone()).collect();
     let dirty = engine.total(|stats| stats.dirty.get());
-    Begun { snapshot, dirty, libraries, settings, rotation }
+    Begun { snapshot, dirty, libraries, settings, rotation, stream_db: None }
 }

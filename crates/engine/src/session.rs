@@ -5,6 +5,7 @@ use crate::client_memory::entry_bytes;
 use crate::clients::ClientInfo;
 use crate::config::AppendFsync;
 use crate::durability::Lsn;
+use crate::following::Master;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
 use crate::replication::Announced;
@@ -168,6 +169,10 @@ pub struct Session {
     pub(crate) announced: Option<Box<Announced>>,
     /// Whether it is a replica.
     pub replica: bool,
+    /// READONLY: whether it reads from a replica rather than be redirected.
+    pub reads_here: bool,
+    /// What it knows if its other end is the master.
+    pub(crate) master: Option<Box<Master>>,
     /// CLIENT DURABILITY, where it differs from `appendfsync`.
     pub durability: Option<AppendFsync>,
     /// Messages published by the script or transaction that is running, handed on when it commits: a script that is rolled
@@ -213,6 +218,8 @@ impl Session {
             fed: 0,
             announced: None,
             replica: false,
+            reads_here: false,
+            master: None,
             durability: None,
             outbox: Vec::new(),
             over_soft_limit_since_us: None,

@@ -6,10 +6,11 @@ use crate::links::Stream;
 use crate::worker::{Clock, Fate, NoHost, Peer, Slot, Worker};
 use kelda_resp::{Value, decode, encode_command};
 use kelda_store::shard::{Guard, SHARDS, ShardSet};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 /// A clock that moves only when told.
@@ -58,6 +59,8 @@ pub struct NoPlatform {
     peer: Mutex<Option<Vec<u8>>>,
     /// What it was sent.
     heard: Arc<Mutex<Vec<u8>>>,
+    wires: Mutex<Wires>,
+    ending: AtomicBool,
 }
 
 /// A connection to a server that answers always the same.
@@ -72,6 +75,12 @@ impl io::Read for PeerStream {
     }
 }
 
+impl Stream for PeerStream {
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
 impl io::Write for PeerStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
@@ -83,7 +92,113 @@ impl io::Write for PeerStream {
     }
 }
 
+/// A connection to a master that a test plays.
+#[derive(Clone, Default)]
+pub struct Wire(Arc<(Mutex<WireState>, Condvar)>);
+
+#[derive(Default)]
+struct WireState {
+    /// What the master has said and was not read yet.
+    said: Vec<u8>,
+    /// What the master was told and has not looked at yet.
+    told: Vec<u8>,
+    /// Whether one of the two has hung up.
+    closed: bool,
+}
+
+impl Wire {
+    fn lock(&self) -> MutexGuard<'_, WireState> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The master says something.
+    pub fn say(&self, bytes: &[u8]) {
+        self.lock().said.extend_from_slice(bytes);
+        self.0.1.notify_all();
+    }
+
+    /// The master hangs up.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.0.1.notify_all();
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// The next whole command that the master is told.
+    pub fn heard(&self) -> Option<Vec<String>> {
+        let mut state = self.lock();
+        let (value, used) = decode(&state.told).ok()??;
+        state.told.drain(..used);
+        let Value::Array(words) = value else { panic!("no command: {value:?}") };
+        let text = |word: &Value| match word {
+            Value::Bulk(text) => String::from_utf8_lossy(text).into_owned(),
+            other => panic!("no word: {other:?}"),
+        };
+        Some(words.iter().map(text).collect())
+    }
+}
+
+/// The replica's end of a [`Wire`], for the thread that makes the link.
+struct WireStream {
+    wire: Wire,
+    patience: Duration,
+}
+
+impl io::Read for WireStream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let silent = |state: &mut WireState| state.said.is_empty() && !state.closed;
+        let waited = self.wire.0.1.wait_timeout_while(self.wire.lock(), self.patience, silent);
+        let (mut state, late) = waited.unwrap_or_else(PoisonError::into_inner);
+        if late.timed_out() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let bytes = into.len().min(state.said.len());
+        into[..bytes].copy_from_slice(&state.said[..bytes]);
+        state.said.drain(..bytes);
+        Ok(bytes)
+    }
+}
+
+impl io::Write for WireStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wire.lock().told.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for WireStream {
+    fn set_read_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.patience = timeout;
+        Ok(())
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+/// Connections to the host `master`.
+#[derive(Default)]
+struct Wires {
+    /// Those that nobody has answered yet,
+    ringing: Vec<Wire>,
+    /// and those that a worker is to drive.
+    adopted: Vec<Wire>,
+}
+
 impl NoPlatform {
+    fn wires(&self) -> MutexGuard<'_, Wires> {
+        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The files by name.
     pub fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
@@ -112,9 +227,32 @@ impl Platform for NoPlatform {
         if host == "nowhere" {
             return Err(io::ErrorKind::NotFound.into());
         }
+        if host == "master" {
+            let wire = Wire::default();
+            self.wires().ringing.push(wire.clone());
+            return Ok(Box::new(WireStream { wire, patience: Duration::ZERO }));
+        }
         let answers = self.peer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let answers = io::Cursor::new(answers.ok_or(io::ErrorKind::ConnectionRefused)?);
         Ok(Box::new(PeerStream { answers, heard: self.heard.clone() }))
+    }
+
+    fn adopt(&self, stream: Box<dyn Stream>) -> io::Result<()> {
+        let stream = stream.into_any().downcast::<WireStream>().map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.wires().adopted.push(stream.wire);
+        Ok(())
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(Relaxed)
+    }
+
+    fn in_background(&self, name: &str, work: Box<dyn FnOnce() + Send>) {
+        match name {
+            // It waits for the worker.
+            "replica" => _ = std::thread::spawn(work),
+            _ => work(),
+        }
     }
 
     fn stand_still(&self, us: u64) {
@@ -164,6 +302,14 @@ pub struct Console {
     pub platform: Arc<NoPlatform>,
     worker: Worker,
     clients: BTreeMap<String, Client>,
+    masters: Vec<(Slot, Wire)>,
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // For threads that make links.
+        self.platform.ending.store(true, Relaxed);
+    }
 }
 
 struct Client {
@@ -225,12 +371,13 @@ impl Console {
         let users = engine.acl.load_at_start(&engine.config.config(), |path| platform.read_file(path));
         assert_eq!(users, Ok(()));
         let worker = engine.worker(0, Box::new(|| {}));
-        Console { engine, clock, platform, worker, clients: BTreeMap::new() }
+        Console { engine, clock, platform, worker, clients: BTreeMap::new(), masters: Vec::new() }
     }
 
     fn client(&mut self, name: &str) -> &mut Client {
         if !self.clients.contains_key(name) {
-            let peer = Peer { addr: "127.0.0.1:1".into(), laddr: "127.0.0.1:6379".into(), fd: 9, unix: false };
+            let peer =
+                Peer { addr: "127.0.0.1:1".into(), laddr: "127.0.0.1:6379".into(), fd: 9, unix: false, master: false };
             let slot = self.worker.connect(peer).unwrap_or_else(|refusal| {
                 panic!("refused: {}", String::from_utf8_lossy(&refusal));
             });
@@ -253,11 +400,55 @@ impl Console {
         self.turn();
     }
 
+    /// Lets time pass until the engine connects to the host `master`.
+    pub fn ring(&mut self) -> Wire {
+        loop {
+            self.advance_ms(10);
+            let ringing = self.platform.wires().ringing.pop();
+            match ringing {
+                Some(wire) => return wire,
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// Drives the sessions whose other end is a master.
+    fn turn_masters(&mut self) {
+        let adopted = std::mem::take(&mut self.platform.wires().adopted);
+        for wire in adopted {
+            let peer = Peer { addr: "127.0.0.1:2".into(), master: true, ..Peer::default() };
+            if let Ok(slot) = self.worker.connect(peer) {
+                self.masters.push((slot, wire));
+            }
+        }
+        let worker = &mut self.worker;
+        self.masters.retain(|(slot, wire)| {
+            let (said, closed) = {
+                let mut state = wire.lock();
+                (std::mem::take(&mut state.said), state.closed)
+            };
+            if !said.is_empty() {
+                worker.input(*slot).extend_from_slice(&said);
+                worker.process(*slot, &mut NoHost);
+            }
+            let pending = worker.pending(*slot).collect::<Vec<_>>().concat();
+            wire.lock().told.extend_from_slice(&pending);
+            worker.written(*slot, pending.len());
+            let open = worker.fate(*slot) == Fate::Open && !closed;
+            if !open {
+                worker.disconnect(*slot);
+                wire.close();
+            }
+            open
+        });
+    }
+
     /// Runs the worker until nothing is left to do at this moment, and collects the output of all clients.
     pub fn turn(&mut self) {
         // A session put aside is tried again in the next round; a served one goes on with its input.
         const ROUNDS: usize = 4;
         for _ in 0..ROUNDS {
+            self.turn_masters();
             self.worker.wake();
             let mut runnable = Vec::new();
             self.worker.runnable(&mut runnable);

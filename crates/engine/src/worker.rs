@@ -13,6 +13,7 @@ use crate::durability::{Health, Lsn, Tellings};
 use crate::engine::Engine;
 use crate::eviction::Eviction;
 use crate::exec;
+use crate::following::{self, Applying};
 use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription};
@@ -50,6 +51,8 @@ pub struct Peer {
     pub fd: i32,
     /// Whether it came over a Unix socket.
     pub unix: bool,
+    /// Whether it is the server that this one follows, to which this one has connected.
+    pub master: bool,
 }
 
 impl Peer {
@@ -132,6 +135,14 @@ pub struct Worker {
     pub(crate) outbox: Vec<Published>,
     /// Whether the data is being loaded.
     pub(crate) loading: bool,
+    /// Whether this server follows another one.
+    pub(crate) follows: bool,
+    /// The session of this worker whose other end is the master,
+    pub(crate) master: Option<SessionRef>,
+    /// and what of it is being applied.
+    pub(crate) applying: Applying,
+    /// `maxmemory`; 0 also while the master sees to it.
+    pub(crate) maxmemory: u64,
     pub(crate) touched: Vec<Slot>,
     pub(crate) retry: Vec<SessionRef>,
     /// Sessions that CLIENT PAUSE holds back.
@@ -199,6 +210,10 @@ impl Worker {
             served: Vec::new(),
             outbox: Vec::new(),
             loading: engine.loading.is_active(),
+            follows: engine.following.is_on(),
+            master: None,
+            applying: Applying::default(),
+            maxmemory: 0,
             touched: Vec::new(),
             retry: Vec::new(),
             paused: Vec::new(),
@@ -239,11 +254,11 @@ impl Worker {
         worker
     }
 
-    /// In import mode, whether the session whose command comes next sees keys that are due.
+    /// While keys that are due stay, whether the session whose command comes next sees them.
     #[inline]
     pub(crate) fn see_due(&mut self, session: &Session) {
         if self.env.keep_due {
-            self.env.see_due = session.info.import_source.load(Relaxed);
+            self.env.see_due = session.master.is_some() || session.info.import_source.load(Relaxed);
         }
     }
 
@@ -268,7 +283,7 @@ impl Worker {
             rdb_version: settings.rdb_version,
             rdb_compression: settings.rdbcompression,
             no_touch: false,
-            keep_due: settings.import_mode,
+            keep_due: settings.import_mode || self.follows,
             past_expires: settings.dialect == Dialect::Valkey,
             see_due: false,
             scripted: false,
@@ -279,7 +294,9 @@ impl Worker {
                 implied: settings.lazyfree_lazy_server_del,
             },
         };
-        self.eviction.restart(settings.maxmemory != 0);
+        let ignored = self.follows && settings.replica_ignore_maxmemory;
+        self.maxmemory = if ignored { 0 } else { settings.maxmemory };
+        self.eviction.restart(self.maxmemory != 0);
     }
 
     /// Reads the clock and, if they changed, the settings.
@@ -287,11 +304,15 @@ impl Worker {
     pub fn refresh(&mut self) {
         self.now_us = self.engine.clock.unix_us();
         self.loading = self.engine.loading.is_active();
-        if self.engine.config.version() != self.settings_version {
+        let follows = self.engine.following.is_on();
+        if self.engine.config.version() != self.settings_version || follows != self.follows {
+            self.follows = follows;
             self.read_settings();
         }
-        // During CLIENT PAUSE nothing changes: what is due is not seen, but stays.
-        self.env.keep_due = self.settings.import_mode || self.engine.pause.left_ms(self.now_ms()).is_some();
+        // During CLIENT PAUSE nothing changes: what is due is not seen, but stays. A replica waits until its master removes it.
+        let paused = self.engine.pause.left_ms(self.now_ms()).is_some();
+        self.env.keep_due = self.settings.import_mode || self.follows || paused;
+        self.env.see_due = false;
     }
 
     /// Unix time of this turn, in µs.
@@ -323,13 +344,18 @@ impl Worker {
         let at = SessionRef { worker: self.index, slot, id: engine.clients.next_id() };
         let info = Arc::new(ClientInfo::new(at, peer, self.now_ms()));
         self.stats().connections.add(1);
-        if !engine.clients.add(info.clone(), self.settings.maxclients) {
+        let most = if info.peer.master { usize::MAX } else { self.settings.maxclients };
+        if !engine.clients.add(info.clone(), most) {
             self.stats().rejected_connections.add(1);
             self.free.push(slot);
             return Err(b"-ERR max number of clients reached\r\n".to_vec());
         }
         let version = engine.acl.version();
-        self.sessions[slot] = Some(Box::new(Session::new(info, engine.acl.default_user(), version)));
+        let mut session = Box::new(Session::new(info, engine.acl.default_user(), version));
+        if session.info.peer.master {
+            self.begin_following(&mut session);
+        }
+        self.sessions[slot] = Some(session);
         Ok(slot)
     }
 
@@ -348,6 +374,7 @@ impl Worker {
         Worker::forget_told(&self.engine, &mut session);
         monitor::stop(self, &mut session);
         self.stop_following(&session);
+        self.stop_following_master(&mut session);
         for kind in [Subscription::Channel, Subscription::Pattern, Subscription::Shard] {
             for name in std::mem::take(&mut session.info.subscribed()[kind as usize]) {
                 self.engine.pubsub.remove(kind, &name, self.index);
@@ -411,6 +438,7 @@ impl Worker {
             session.reply.drop_sent(&mut session.sent);
         }
         if session.replica {
+            self.engine.stats[self.index].repl_output_bytes.add(bytes as u64);
             self.engine.replication.pull(session, self.now_us / 1000);
         }
     }
@@ -469,7 +497,9 @@ impl Worker {
         let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
         session.put_aside = false;
         self.leave_pause(&session);
-        if self.admits(&session) {
+        if session.master.is_some() {
+            following::run(self, &mut session, host);
+        } else if self.admits(&session) {
             exec::run(self, &mut session, host);
         }
         self.put_back(session);
@@ -541,19 +571,27 @@ impl Worker {
     /// A transaction on shards that are held; the context is prepared.
     #[inline(always)]
     pub(crate) fn transaction<'k>(&mut self, guard: Guard<'k>, db: u32) -> Txn<'k> {
-        let mut cx = self.context.take().unwrap_or_else(|| self.new_context());
-        // Looked at once the shards are held: who turns the log on holds them all, and a session that heard a value from these
-        // has had its wish heard before.
-        cx.env.log_changes = self.engine.log.is_on() || self.engine.replication.is_on();
-        cx.broadcast = self.engine.tracking.broadcasts();
-        cx.actor = self.current;
+        let mut txn = self.idle_transaction(guard, db);
+        self.take_up(&mut txn);
+        txn
+    }
+
+    /// A transaction for which nothing is held yet; the context is prepared.
+    #[inline(always)]
+    pub(crate) fn idle_transaction<'k>(&mut self, guard: Guard<'k>, db: u32) -> Txn<'k> {
+        let cx = self.context.take().unwrap_or_else(|| self.new_context());
         Txn::new(guard, db, self.now_us / 1000, cx)
     }
 
-    /// Ends a transaction in which nothing was done.
-    #[cold]
-    pub(crate) fn abandon(&mut self, txn: Txn) {
-        self.context = Some(txn.finish());
+    /// Gives a transaction what is known only once its shards are held.
+    #[inline(always)]
+    pub(crate) fn take_up(&self, txn: &mut Txn) {
+        let cx = txn.cx();
+        // Looked at now: who turns the log on holds all shards, and a session that heard a value from these has had its wish
+        // heard before.
+        cx.env.log_changes = self.engine.log.is_on() || self.engine.replication.is_on();
+        cx.broadcast = self.engine.tracking.broadcasts();
+        cx.actor = self.current;
     }
 
     #[cold]
@@ -566,13 +604,25 @@ impl Worker {
     /// its shards.
     #[inline]
     pub(crate) fn commit(&mut self, mut txn: Txn) {
+        self.take_effects(&mut txn);
+        self.put_away(txn);
+    }
+
+    /// The part of a commit for which the shards have to be held.
+    #[inline(always)]
+    pub(crate) fn take_effects(&mut self, txn: &mut Txn) {
         let held_up = !self.served.is_empty() || !self.outbox.is_empty() || !self.monitored.is_empty();
         if txn.cx().has_effects() || held_up {
-            self.take_effect(&mut txn);
+            self.take_effect(txn);
         }
         if self.tellings.strict {
             self.tellings.tell(txn.lsn());
         }
+    }
+
+    /// Ends a transaction whose effects were taken: the rest of a commit.
+    #[inline]
+    pub(crate) fn put_away(&mut self, txn: Txn) {
         let mut cx = txn.finish();
         let stats = self.stats();
         stats.hits.add(cx.hits.take());
@@ -583,6 +633,7 @@ impl Worker {
         self.context = Some(cx);
     }
 
+    #[inline(never)]
     fn take_effect(&mut self, txn: &mut Txn) {
         if txn.cx().saw_stale() {
             txn.reap_stale_apart();
@@ -601,7 +652,8 @@ impl Worker {
         }
     }
 
-    fn take_garbage(&mut self, cx: &mut Context) {
+    #[cold]
+    pub(crate) fn take_garbage(&mut self, cx: &mut Context) {
         self.stats().lazyfreed.add(cx.garbage.iter().map(Garbage::lazy_objects).sum());
         self.garbage.extend(cx.garbage.drain(..));
         self.free_garbage();
@@ -632,7 +684,9 @@ impl Worker {
                 txn.set_lsn(lsn);
             }
         }
-        txn.cx().changes.clear();
+        if !txn.cx.changes.is_empty() {
+            txn.cx().changes.clear();
+        }
         if !self.served.is_empty() || !self.outbox.is_empty() || !txn.cx.events.is_empty() {
             self.tell_others(txn.cx(), lsn);
         }
@@ -793,7 +847,8 @@ impl Worker {
         /// Keys removed in one round, at most: some 100 µs.
         const KEYS: usize = 8 * EXPIRE_BATCH;
         self.next_expiry_us = now_us + CRON_US;
-        let wanted = self.engine.active_expire.load(Relaxed) && !self.settings.import_mode && !self.loading;
+        let wanted =
+            self.engine.active_expire.load(Relaxed) && !self.settings.import_mode && !self.loading && !self.follows;
         if !wanted || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
@@ -843,7 +898,8 @@ impl Worker {
 
     fn cron(&mut self) {
         self.eviction.look_again();
-        self.eviction.going_on |= self.settings.maxmemory != 0;
+        self.eviction.going_on |= self.maxmemory != 0;
+        self.tend_master();
         self.count_clients();
         if self.index == 0 {
             tracking::trim(self);
@@ -854,6 +910,7 @@ impl Worker {
             self.engine.saves.cron(&self.engine, &self.settings);
             self.engine.backups.cron(&self.engine, &self.settings);
             self.engine.replication.cron(&self.engine, &self.settings);
+            self.engine.following.cron(&self.engine);
         }
         let mut orphans = std::mem::take(&mut self.orphans);
         orphans.retain(|waiter| self.withdraw(waiter).is_none());
@@ -870,6 +927,7 @@ impl Worker {
                 && session.subscription_count == 0
                 && !session.info.monitor.load(Relaxed)
                 && !session.replica
+                && session.master.is_none()
                 && now_ms - session.info.active_ms.load(Relaxed) > idle_ms
             {
                 session.fate = Fate::Close;

@@ -18,6 +18,9 @@ fn answers_of_a_server_on_its_own() {
          CLUSTER INFO => -ERR This instance has cluster support disabled
          CLUSTER FOO => -ERR unknown subcommand 'FOO'. Try CLUSTER HELP.
          READONLY => -ERR This instance has cluster support disabled
+         CLIENT CAPA redirect => +OK
+         READONLY => +OK
+         READWRITE => +OK
          BGSAVE foo => -ERR syntax error
          SHUTDOWN foo => -ERR syntax error
          SHUTDOWN SAVE NOSAVE => -ERR syntax error

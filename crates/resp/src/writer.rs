@@ -2,7 +2,6 @@
 //!
 //! The methods write one RESP value (or the header of an aggregate, after which the caller writes its elements).
 //! What RESP2 lacks is written as clients of RESP2 expect it: a map as a flat array, a double as a bulk and so on.
-
 //!
 //! A long string need not be copied into the buffer: [`Writer::bulk_shared`] notes where it belongs, and [`Writer::pieces`] shows
 //! buffer and strings in order. Positions in a reply ([`Writer::len`]) count the buffer alone. Every such string has a

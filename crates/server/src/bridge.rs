@@ -3,18 +3,21 @@
 
 use crate::clock::SystemClock;
 use crate::event_loop::Shared;
+use crate::listen::Accepted;
 use crate::log;
 use crate::memory::{allocated_here, used_bytes};
 use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
-use crate::start::{MakeSessions, Wake};
+use crate::start::{MakeSessions, STACK_BYTES, Wake};
 use kelda_engine::config::{ConfigHandle, LogLevel, Settings};
-use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo};
+use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo, ScratchFile};
 use kelda_engine::links::Stream;
 use kelda_engine::worker::{Fate, Host, Peer, Pieces, Slot, Worker};
+use socket2::{Domain, Socket, Type};
+use std::any::Any;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -170,6 +173,46 @@ impl Sessions for Worker {
     }
 }
 
+/// Connects to an address, from another one if that is of the same family.
+fn connect_from(source: Option<IpAddr>, to: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4()) else {
+        return TcpStream::connect_timeout(to, timeout);
+    };
+    let socket = Socket::new(Domain::for_address(*to), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect_timeout(&(*to).into(), timeout)?;
+    Ok(socket.into())
+}
+
+/// A connection to another server.
+struct Connection(TcpStream);
+
+impl Read for Connection {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Stream for Connection {
+    fn set_read_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.0.set_read_timeout(Some(timeout))
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
 /// The process around the engine.
 struct Process {
     shared: Arc<Shared>,
@@ -251,9 +294,10 @@ impl Platform for Process {
     fn connect(&self, host: &str, port: u16, timeout: Duration) -> io::Result<Box<dyn Stream>> {
         let unknown = || io::Error::from(io::ErrorKind::NotFound);
         let addresses = (host, port).to_socket_addrs().map_err(|_| unknown())?;
+        let source = self.shared.config.settings().bind_source_addr.parse().ok();
         let mut result = Err(unknown());
         for address in addresses {
-            result = TcpStream::connect_timeout(&address, timeout);
+            result = connect_from(source, &address, timeout);
             if result.is_ok() {
                 break;
             }
@@ -262,7 +306,21 @@ impl Platform for Process {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
-        Ok(Box::new(stream))
+        Ok(Box::new(Connection(stream)))
+    }
+
+    fn adopt(&self, stream: Box<dyn Stream>) -> io::Result<()> {
+        let stream = stream.into_any().downcast::<Connection>().map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.shared.give(Accepted::to_master(stream.0)?);
+        Ok(())
+    }
+
+    fn scratch_file(&self) -> io::Result<Box<dyn ScratchFile>> {
+        // The working directory is `dir`.
+        let path = format!("temp-{}-{:016x}", std::process::id(), random());
+        let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(Box::new(file))
     }
 
     fn in_background(&self, name: &str, work: Box<dyn FnOnce() + Send>) {
@@ -275,7 +333,8 @@ impl Platform for Process {
             }
         };
         let theirs = work.clone();
-        if std::thread::Builder::new().name(name.into()).spawn(move || run(&theirs)).is_err() {
+        let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
+        if thread.spawn(move || run(&theirs)).is_err() {
             run(&work);
         }
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// What a write around the cache must be aligned to, in the file and in memory: no device has larger blocks.
 const BLOCK: usize = 4096;
 /// Bytes from which on it pays.
-const DIRECT_MIN: usize = 128 << 10;
+pub const DIRECT_MIN: usize = 128 << 10;
 /// Bytes of one such write.
 const DIRECT_MAX: usize = 1 << 20;
 /// A disk that takes longer than this for one is slow.

@@ -144,6 +144,21 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
+    /// Gives a connection to the loop that has the fewest.
+    pub fn give(&self, accepted: Accepted) {
+        let (_, mailbox) = self.fewest();
+        mailbox.connections.fetch_add(1, Ordering::Relaxed);
+        mailbox.post(|post| post.accepted.push(accepted));
+    }
+
+    /// The loop that has the fewest connections.
+    fn fewest(&self) -> (usize, &Arc<Mailbox>) {
+        let loops = self.mailboxes.iter().enumerate();
+        let fewest = loops.min_by_key(|(_, mailbox)| mailbox.connections.load(Ordering::Relaxed));
+        // There is at least one thread, and a loop for each.
+        fewest.unwrap_or((0, &self.mailboxes[0]))
+    }
+
     /// Puts new TCP listening sockets in place of the present ones; `Unix` ones stay.
     pub fn replace_tcp_listeners(&self, listeners: Vec<Listener>) {
         if let Some(first) = self.mailboxes.first() {
@@ -424,9 +439,8 @@ impl EventLoop {
     }
 
     fn hand_out<S: Sessions>(&mut self, sessions: &mut S, accepted: Accepted) {
-        let threads = self.shared.mailboxes.iter().enumerate();
-        let fewest = threads.min_by_key(|(_, m)| m.connections.load(Ordering::Relaxed)).map_or(0, |(at, _)| at);
-        let mailbox = self.shared.mailboxes[fewest].clone(); // a position in the list
+        let (fewest, mailbox) = self.shared.fewest();
+        let mailbox = mailbox.clone();
         mailbox.connections.fetch_add(1, Ordering::Relaxed);
         if fewest == self.index {
             self.connect(sessions, accepted);

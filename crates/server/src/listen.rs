@@ -6,7 +6,7 @@ use kelda_engine::worker::Peer;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, getsockname};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -155,21 +155,38 @@ impl Listener {
         let raw = fd.as_raw_fd();
         if let Some(path) = &self.path {
             let name = format!("{path}:0");
-            let peer = Peer { addr: name.clone(), laddr: name, fd: raw, unix: true };
+            let peer = Peer { addr: name.clone(), laddr: name, fd: raw, unix: true, master: false };
             return Ok(Some(Accepted { fd, peer, local: true }));
         }
         let from = from.and_then(ip_address);
         let to = getsockname(&fd).ok().and_then(ip_address);
-        let name = |a: Option<SocketAddr>| a.map_or("?:0".to_string(), |a| a.to_string());
         // A peer that vanished already: the options fail, and so will the first read.
         let socket = SockRef::from(&fd);
         let _ = socket.set_tcp_nodelay(true);
         if settings.tcp_keepalive > 0 {
             let _ = socket.set_tcp_keepalive(&keepalive(settings.tcp_keepalive));
         }
-        let peer = Peer { addr: name(from), laddr: name(to), fd: raw, unix: false };
+        let peer = Peer { addr: name(from), laddr: name(to), fd: raw, unix: false, master: false };
         let local = from.is_some_and(|a| a.ip().is_loopback());
         Ok(Some(Accepted { fd, peer, local }))
+    }
+}
+
+fn name(address: Option<SocketAddr>) -> String {
+    address.map_or("?:0".to_string(), |address| address.to_string())
+}
+
+impl Accepted {
+    /// A connection that this process opened, to the server that it follows.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn to_master(stream: TcpStream) -> io::Result<Accepted> {
+        stream.set_nonblocking(true)?;
+        let (to, from) = (stream.peer_addr().ok(), stream.local_addr().ok());
+        let fd = OwnedFd::from(stream);
+        let peer = Peer { addr: name(to), laddr: name(from), fd: fd.as_raw_fd(), unix: false, master: true };
+        Ok(Accepted { fd, peer, local: true })
     }
 }
 

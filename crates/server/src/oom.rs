@@ -26,8 +26,8 @@ impl Oom {
     pub fn apply(&self, settings: &Settings) -> Result<(), String> {
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         let base = before.map_or_else(read, Ok);
-        // The first value is that of a server that is nobody's replica.
-        let [value, ..] = settings.oom_score_adj_values;
+        let [of_master, of_replica, _] = settings.oom_score_adj_values;
+        let value = if settings.replicaof.is_empty() { of_master } else { of_replica };
         let wanted = match settings.oom_score_adj {
             OomScore::No if before.is_none() => return Ok(()),
             OomScore::No => base.clone(),

@@ -18,19 +18,23 @@ use kelda_log::aof::{self, DirLock, Entry, FileReader, Log, Options, Reader, Sta
 use kelda_log::disk::Disk;
 use kelda_store::shard::{Guard, ShardSet};
 use kelda_store::txn::{Changes, Context, Env, Txn};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes that may wait to be written before writes are refused.
 const BUFFER_MAX: usize = 1 << 30;
-/// How long changes gather before they are written, where no reply waits for them. Nobody needs to wake the thread that
-/// writes meanwhile, and large pieces cost the system less than many small ones,
-const GATHER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(10);
-/// up to about this many bytes: larger pieces cost hardly less, and what is written soon is still in the processor's cache.
+/// How long changes gather before they are written, where no reply waits for them: nobody needs to wake the thread that
+/// writes meanwhile. What gathers is lost if the process is killed,
+const GATHER: Duration = Duration::from_millis(1);
+/// and so it gathers longer only where this time brings pieces that are large enough to be written around the system's cache, which
+/// costs a third for each byte,
+const GATHER_LARGE: Duration = Duration::from_millis(4);
+/// which they are from here on.
+const LARGE: u64 = crate::disk::DIRECT_MIN as u64;
+/// Larger pieces cost hardly less, and what is written soon is still in the processor's cache.
 const GATHER_BYTES: u64 = 384 << 10;
 /// Between two tries to get hold of all shards.
 const AGAIN: Duration = Duration::from_micros(100);
@@ -49,8 +53,8 @@ pub struct Persistence {
     log: OnceLock<Arc<Log>>,
     engine: OnceLock<Arc<Engine>>,
     writer: OnceLock<Thread>,
-    /// Up to which LSN transactions must be there before the thread that writes is woken, unless it sleeps for want of any.
-    wake_at: AtomicU64,
+    /// The last transaction that was there when the log was last found to have got on, before anybody was told.
+    seen_lsn: AtomicU64,
     syncer: OnceLock<Thread>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// What the log was last seen to be.
@@ -110,9 +114,16 @@ impl ChangeSink for Persistence {
         if durable {
             log.want_durable(log.appended());
         }
-        // If it is not asleep it writes soon; who waits for a sync does not wait for that. Sequentially consistent, as the store:
-        // either this thread sees when it is to wake the other, or that sees the transaction.
-        if (log.claim_wake() || durable && log.appended() >= self.wake_at.load(SeqCst))
+        // If it is not asleep it writes soon; who waits for a sync does not wait for that.
+        if log.claim_wake(durable)
+            && let Some(writer) = self.writer.get()
+        {
+            writer.unpark();
+        }
+    }
+
+    fn gathered(&self) {
+        if self.log.get().is_some_and(|log| log.has_gathered(1))
             && let Some(writer) = self.writer.get()
         {
             writer.unpark();
@@ -159,6 +170,24 @@ impl ChangeSink for Persistence {
         });
         engine.loading.end();
         loaded
+    }
+
+    fn begin_anew(&self) {
+        let Some(engine) = self.engine.get() else { return };
+        {
+            let _turn = self.switching.lock().unwrap_or_else(PoisonError::into_inner);
+            if !engine.config.settings().appendonly {
+                // It was turned off meanwhile.
+                return;
+            }
+            if let Some(log) = self.log.get() {
+                log.suspend();
+                self.note_state(log);
+            }
+        }
+        if let Err(error) = engine.saves.rewrite_once_more(engine) {
+            log::warning(&format!("The log cannot begin anew: {error}"));
+        }
     }
 
     fn figures(&self) -> Figures {
@@ -255,7 +284,7 @@ impl Persistence {
             log: OnceLock::new(),
             engine: OnceLock::new(),
             writer: OnceLock::new(),
-            wake_at: AtomicU64::new(0),
+            seen_lsn: AtomicU64::new(0),
             syncer: OnceLock::new(),
             threads: Mutex::default(),
             state: Mutex::new(State::Healthy),
@@ -354,7 +383,7 @@ impl Persistence {
                 engine.loading.begin(unix_ms() as i64 / 1000, base + reader.increment_bytes());
                 self.load(engine, &mut reader, stopping)?;
                 let recovered = reader.finish().map_err(fail)?;
-                if let Some(cut) = &recovered.cut {
+                if let Some(cut) = recovered.cut.as_ref().filter(|cut| !cut.room) {
                     log::warning(&format!(
                         "The log ends in an incomplete record: {} is cut off at offset {}, {} bytes are dropped",
                         cut.path.display(),
@@ -544,6 +573,7 @@ impl Persistence {
             log.set_hook(Box::new(move || {
                 let Some(this) = this.upgrade() else { return };
                 if let (Some(log), Some(engine)) = (this.log.get(), this.engine.get()) {
+                    this.seen_lsn.store(log.appended(), Relaxed);
                     this.note_state(log);
                     engine.log_progressed();
                 }
@@ -556,10 +586,11 @@ impl Persistence {
         /// Between two looks at what does not change often.
         const LOOK_EVERY: Duration = Duration::from_secs(1);
         let (mut looked, mut gathering) = (Instant::now(), Gathering::default());
-        let mut pause = *GATHER.end();
+        let mut pause = GATHER;
         while !self.ending.load(Relaxed) {
             config.refresh();
             let mode = sync_mode(config.settings());
+            log.set_makes_room(mode == SyncMode::Always);
             let (before, bytes_before) = (log.written(), log.increment_bytes());
             let mut more = log.write(unix_ms()) != before;
             if log.sync_due(mode, unix_ms()) {
@@ -591,44 +622,40 @@ impl Persistence {
                 // More came meanwhile, or will: who writes now and then need not wake this thread each time.
                 if mode != SyncMode::Always {
                     let bytes = log.increment_bytes().saturating_sub(bytes_before);
-                    let fits = pause.mul_f64(GATHER_BYTES as f64 / bytes.max(1 << 10) as f64);
-                    pause = fits.clamp(*GATHER.start(), *GATHER.end());
+                    pause = gather_for(pause, bytes);
                     std::thread::park_timeout(pause);
                 }
             } else {
                 let patience = if log.durable() == log.written() { IDLE } else { RETRY };
                 std::thread::park_timeout(patience);
-                log.claim_wake();
+                log.claim_wake(false);
             }
         }
     }
 
     /// Syncs, then waits a moment for the clients whose replies that let go to come again, so that the next sync serves them
-    /// together with those who came during this one: a sync that began at once would have half of them wait for the one after,
-    /// for ever.
+    /// together with those who came during this one.
     fn sync_batch(&self, log: &Log, gathering: &mut Gathering) {
         let (before, begun) = (log.durable(), Instant::now());
         // Nobody needs to wake this thread meanwhile.
-        self.wake_at.store(u64::MAX, SeqCst);
-        let batch = log.sync(unix_ms()).saturating_sub(before);
-        let took = begun.elapsed();
-        let all = log.appended() + batch;
-        self.wake_at.store(all, SeqCst);
-        let waiting = || log.appended().saturating_sub(log.written());
-        if all > log.written() + 1 && gathering.is_worth_it() {
-            let (synced, first) = (Instant::now(), waiting());
-            let (mut last, mut spent) = (first, Duration::ZERO);
-            while log.appended() < all && !self.ending.load(Relaxed) {
-                std::thread::park_timeout(Gathering::step(took));
-                let (now, so_far) = (waiting(), synced.elapsed());
-                if !Gathering::goes_on(took, spent, so_far, last, now) {
-                    break;
+        log.gather_until(Lsn::MAX);
+        log.sync(unix_ms());
+        let (synced, took) = (Instant::now(), begun.elapsed());
+        let first = log.appended().saturating_sub(log.written());
+        // Some of those who have their replies may have come again by now.
+        let all = self.seen_lsn.load(Relaxed).saturating_sub(before);
+        if let Some(wanted) = gathering.wanted(first, all) {
+            let (until, patience) = (log.written() + wanted, Gathering::patience(took));
+            log.gather_until(until);
+            while log.appended() < until && !self.ending.load(Relaxed) {
+                match patience.checked_sub(synced.elapsed()) {
+                    Some(left) => std::thread::park_timeout(left),
+                    None => break,
                 }
-                (last, spent) = (now, so_far);
             }
-            gathering.ended(first, waiting());
+            gathering.ended(log.appended() >= until && synced.elapsed() < took);
         }
-        self.wake_at.store(0, SeqCst);
+        log.gather_until(0);
     }
 
     fn sync_loop(&self, log: &Log, mut config: ConfigReader) {
@@ -674,45 +701,57 @@ impl Persistence {
     }
 }
 
-/// Whether, and how long, to wait for more transactions before the next sync begins.
+/// How long to gather what will be written next, if `bytes` gathered in `before`.
+fn gather_for(before: Duration, bytes: u64) -> Duration {
+    let time_for = |wanted: u64| before.mul_f64(wanted as f64 / bytes.max(1 << 10) as f64);
+    match time_for(LARGE) <= GATHER_LARGE {
+        true => time_for(GATHER_BYTES).clamp(GATHER, GATHER_LARGE),
+        false => GATHER,
+    }
+}
+
+/// For how many transactions to wait before the next sync begins.
+///
+/// Let a sync take `t`, and all clients need `r` to come again once they have their replies. If `t > r`, the most is synced if all of
+/// them are waited for: all in `t + r`, instead of half of them in `t`, each half during the other one's sync, for ever. If `t < r`, it is
+/// the clients, or the server, that need the time: while one half is synced the other one comes, and to wait for more would only
+/// have them idle, while smaller batches would cost more of the processor for each. `r` is not known, and not everybody comes again. So all are
+/// waited for now and then, and from then on as long as they do come within `t`.
 #[derive(Default)]
 struct Gathering {
-    /// Waits in a row that brought little.
+    /// Waits in a row for all of them that took too long.
     in_vain: u32,
-    /// Syncs that are to begin at once.
+    /// Syncs until all are waited for again.
     skip: u32,
+    /// Whether this wait is for all.
+    for_all: bool,
 }
 
 impl Gathering {
-    fn is_worth_it(&mut self) -> bool {
-        let skipped = self.skip > 0;
+    /// How many transactions are to wait, of which `first` do already, if there were `all` when the last sync ended. Nothing if
+    /// there is no reason to wait.
+    fn wanted(&mut self, first: u64, all: u64) -> Option<u64> {
+        self.for_all = self.skip == 0;
         self.skip = self.skip.saturating_sub(1);
-        !skipped
+        let wanted = if self.for_all { all } else { all / 2 };
+        (all > 1 && wanted > first).then_some(wanted)
     }
 
-    /// Between two looks.
-    fn step(sync: Duration) -> Duration {
-        (sync / 16).clamp(Duration::from_micros(30), Duration::from_micros(250))
+    /// How long they are waited for if a sync takes `sync`.
+    fn patience(sync: Duration) -> Duration {
+        /// So much delay is no matter even where a sync takes less.
+        const LEAST: Duration = Duration::from_micros(250);
+        sync.max(LEAST)
     }
 
-    /// Whether to go on waiting for a batch that grew from `last` to `now` while the wait grew from `spent` to `so_far`, if a sync
-    /// takes `sync`: as long as more come in that time than the batch has for each such time. The first to come again need
-    /// some time for it.
-    fn goes_on(sync: Duration, spent: Duration, so_far: Duration, last: u64, now: u64) -> bool {
-        let step = so_far.saturating_sub(spent).as_nanos();
-        let pays = u128::from(now.saturating_sub(last)) * (sync + spent).as_nanos() > u128::from(last) * step;
-        so_far < sync && (pays || so_far < sync / 8)
-    }
-
-    /// A wait is over that began with a batch of `first`.
-    fn ended(&mut self, first: u64, last: u64) {
-        /// Syncs that begin at once, at most, before a wait is tried again.
+    /// A wait is over; whether all that were wanted had come in less than a sync takes.
+    fn ended(&mut self, in_time: bool) {
+        /// Syncs, at most, before all are waited for again.
         const SKIP_MAX: u32 = 64;
-        match last > first + first / 4 {
-            true => self.in_vain = 0,
-            false => self.in_vain = (self.in_vain + 1).min(SKIP_MAX.ilog2()),
+        if self.for_all {
+            self.in_vain = if in_time { 0 } else { (self.in_vain + 1).min(SKIP_MAX.ilog2()) };
+            self.skip = (1 << self.in_vain) - 1;
         }
-        self.skip = (1 << self.in_vain) - 1;
     }
 }
 
@@ -831,27 +870,38 @@ pub fn describe(settings: &Settings, dir: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn waits_for_a_batch_as_long_as_that_pays() {
-        let us = Duration::from_micros;
-        let goes_on = |spent, so_far, last, now| Gathering::goes_on(us(2_000), us(spent), us(so_far), last, now);
-        assert!(goes_on(0, 125, 25, 25), "the first have not come yet");
-        assert!(!goes_on(125, 300, 25, 25), "nobody comes");
-        assert!(goes_on(125, 250, 25, 30), "more come than in the time of a sync");
-        assert!(!goes_on(1_000, 1_125, 48, 49), "the last need too long");
-        assert!(!goes_on(1_900, 2_025, 10, 50), "not longer than a sync");
+    /// Of 1,000 syncs those that wait for all clients, if that takes as long as `in_time` says.
+    fn waits_for_all(in_time: bool) -> u32 {
         let mut gathering = Gathering::default();
-        let mut waits = |last| {
-            let mut count = 0;
-            for _ in 0..1_000 {
-                if gathering.is_worth_it() {
-                    gathering.ended(20, last);
-                    count += 1;
-                }
-            }
-            count
-        };
-        assert!(waits(20) < 30, "what brings nothing is seldom tried");
-        assert!(waits(40) > 900, "what pays is always done");
+        let mut count = 0;
+        for _ in 0..1_000 {
+            let wanted = gathering.wanted(20, 50);
+            assert!(wanted == Some(50) || wanted == Some(25));
+            count += u32::from(wanted == Some(50));
+            gathering.ended(in_time);
+        }
+        count
+    }
+
+    #[test]
+    fn gathers_longer_where_that_makes_large_pieces() {
+        let ms = Duration::from_millis;
+        assert_eq!(gather_for(ms(1), 10_000), ms(1));
+        assert_eq!(gather_for(ms(4), 4 * 10_000), ms(1));
+        assert_eq!(gather_for(ms(1), 50_000), ms(4));
+        assert_eq!(gather_for(ms(4), 4 * 50_000), ms(4));
+        assert_eq!(gather_for(ms(1), 196_608), ms(2));
+        assert_eq!(gather_for(ms(4), 4_000_000), ms(1));
+    }
+
+    #[test]
+    fn waits_for_all_where_that_pays() {
+        assert_eq!(waits_for_all(true), 1_000);
+        assert!((5..30).contains(&waits_for_all(false)));
+        let mut gathering = Gathering::default();
+        assert_eq!(gathering.wanted(0, 1), None, "nobody else is there");
+        gathering.ended(false);
+        gathering.skip = 2;
+        assert_eq!(gathering.wanted(25, 50), None, "half of them are there");
     }
 }

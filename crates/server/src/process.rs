@@ -160,7 +160,9 @@ pub fn second_descriptors(listeners: &[Listener]) -> io::Result<Vec<OwnedFd>> {
 
 impl Effects for ProcessEffects {
     fn apply(&self, old: &Settings, config: &mut Config) -> Result<(), (&'static str, String)> {
-        let score = |settings: &Settings| (settings.oom_score_adj, settings.oom_score_adj_values);
+        let score = |settings: &Settings| {
+            (settings.oom_score_adj, settings.oom_score_adj_values, settings.replicaof.is_empty())
+        };
         let new = config.settings();
         if score(&new) == score(old) {
             return self.apply_others(old, config);

@@ -296,8 +296,8 @@ fn force(config: &mut Config, name: &str, value: &str) -> Result<(), Failure> {
     config.force(name, value).map_err(Failure::Config)
 }
 
-/// Stack of a loop's thread: Lua and its libraries recurse up to 1,000 levels, in debug builds with large frames.
-const STACK_BYTES: usize = 64 << 20;
+/// Stack of a thread that runs Lua: Lua and its libraries recurse up to 1,000 levels, in debug builds with large frames.
+pub const STACK_BYTES: usize = 64 << 20;
 
 /// Loads the data: on a stack on which a library's Lua may recurse.
 fn load<M: MakeSessions>(made: &M, stopping: &(dyn Fn() -> bool + Sync)) -> Result<(), String> {

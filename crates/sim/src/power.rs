@@ -226,7 +226,7 @@ impl Chain {
             let (floor, acknowledged) = (self.floor, self.acknowledged);
             return Ok(Err(format!("LSN {lsn} is the last; {acknowledged} was acknowledged, {floor} must be there")));
         }
-        let torn = recovered.cut.is_some();
+        let torn = recovered.cut.as_ref().is_some_and(|cut| !cut.room);
         let log = Log::open(disk, dir, NAME, options, held, self.now_ms, recovered)?;
         // What was read counts as acknowledged: clients see it. The rest is gone for good.
         self.acknowledged = lsn;
@@ -300,8 +300,9 @@ impl Chain {
     }
 
     fn work(&mut self, log: &Arc<Log>) -> Result<(), String> {
-        // In some lives transactions arrive while a sync runs; without rotations, whose sync holds the writer.
+        // In some lives transactions arrive while a sync runs; without rotations and room, whose syncs hold the writer.
         let during_sync = self.rng.one_in(3);
+        log.set_makes_room(!during_sync && self.rng.one_in(2));
         if during_sync {
             let (history, log) = (Arc::clone(&self.history), Arc::downgrade(log));
             let now_ms = self.now_ms;

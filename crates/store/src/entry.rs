@@ -71,7 +71,7 @@ impl Encoding {
 
     /// Size of the value's fixed part.
     #[inline]
-    fn fixed_size(self) -> usize {
+    const fn fixed_size(self) -> usize {
         match self {
             Encoding::Int => size_of::<i64>(),
             Encoding::Inline => 0,
@@ -123,6 +123,20 @@ struct Header {
 }
 
 const HEADER: usize = size_of::<Header>();
+
+/// Where the value's fixed part ends, by encoding, with and without an expiry.
+const AFTER_FIXED: [u8; 16] = {
+    let mut ends = [0; 16];
+    let mut at = 0;
+    while at < ends.len() {
+        let expiry = if at as u8 & EXPIRES != 0 { size_of::<i64>() } else { 0 };
+        let end = HEADER + expiry + Encoding::ALL[at & Encoding::MASK as usize].fixed_size();
+        assert!(end <= u8::MAX as usize);
+        ends[at] = end as u8;
+        at += 1;
+    }
+    ends
+};
 const _: () = assert!(HEADER == 8 && INLINE_MAX <= u16::MAX as usize);
 
 /// The most spare bytes that the header can tell of.
@@ -193,8 +207,10 @@ impl<'a> EntryRef<'a> {
     #[inline]
     fn parts(self) -> Parts {
         let header = self.header();
-        let after = self.fixed_at() + self.encoding().fixed_size();
-        let (key, key_len) = if self.flags() & LONG_KEY != 0 {
+        let flags = self.flags();
+        // The mask keeps the index below 16.
+        let after = usize::from(AFTER_FIXED[(flags & (EXPIRES | Encoding::MASK)) as usize]);
+        let (key, key_len) = if flags & LONG_KEY != 0 {
             // SAFETY: the long form's length lies after the fixed part; it need not be aligned there.
             let len = unsafe { self.0.add(after).cast::<u32>().read_unaligned() };
             (after + size_of::<u32>(), len as usize)
@@ -702,7 +718,11 @@ impl Entry {
     fn fits_inline(&self, len: usize) -> bool {
         let this = self.as_ref();
         let room = usize::from(this.header().inline_len) + this.spare();
-        len <= room && len <= INLINE_MAX && room - len <= SPARE_MAX && room - len <= this.parts().size / 2
+        if len > room || len > INLINE_MAX || room - len > SPARE_MAX {
+            return false;
+        }
+        // So little is never more than half, header included.
+        room - len <= HEADER || room - len <= this.parts().size / 2
     }
 
     /// Moves the border between an inline string and its spare bytes; `fits_inline(len)` holds.

@@ -356,8 +356,17 @@ impl ShardSet {
     }
 
     /// Whether the set holds this shard.
-    #[inline]
+    #[inline(always)]
     pub fn contains(&self, shard: usize) -> bool {
+        match self {
+            // The ordinary case, without a call.
+            ShardSet::One(have) => usize::from(*have) == shard,
+            several => several.has_among(shard),
+        }
+    }
+
+    #[inline(never)]
+    fn has_among(&self, shard: usize) -> bool {
         match self {
             ShardSet::None => false,
             ShardSet::One(have) => usize::from(*have) == shard,
@@ -395,7 +404,7 @@ fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
 
 /// All shards.
 pub struct Keyspace {
-    shards: Box<[Shard]>,
+    shards: Box<[Shard; SHARDS]>,
     databases: u32,
     /// See [`Keyspace::members_expire`]. Written once, so that its cache line, which every command reads, stays where it is.
     members_expire: std::sync::atomic::AtomicBool,
@@ -404,7 +413,7 @@ pub struct Keyspace {
 impl Keyspace {
     /// An empty keyspace of so many databases.
     pub fn new(databases: u32) -> Keyspace {
-        let shards = (0..SHARDS)
+        let shards: Box<[Shard]> = (0..SHARDS)
             .map(|_| Shard {
                 lock: AtomicU8::new(FREE),
                 due: AtomicI64::new(i64::MAX),
@@ -413,6 +422,7 @@ impl Keyspace {
                 data: UnsafeCell::new(ShardData::new()),
             })
             .collect();
+        let Ok(shards) = shards.try_into() else { unreachable!("as many as were made") };
         Keyspace { shards, databases, members_expire: false.into() }
     }
 
@@ -439,9 +449,13 @@ impl Keyspace {
     /// [`Keyspace::lock`] of a single shard.
     #[inline(always)]
     pub fn lock_one(&self, shard: u16) -> Option<Guard<'_>> {
-        let locked = self.shards[usize::from(shard)].lock_soon();
-        // Not `then_some`: a guard that is made is given back, and this one would not have been taken.
-        locked.then(|| Guard::new(self, ShardSet::One(shard)))
+        let mut guard = self.hold_nothing();
+        guard.hold_one(shard).then_some(guard)
+    }
+
+    /// A guard that holds nothing yet; see [`Guard::hold_one`].
+    pub fn hold_nothing(&self) -> Guard<'_> {
+        Guard::new(self, ShardSet::None)
     }
 
     /// Locks the shards, however long others hold them. For those who hold nothing and have nobody else to serve: loading, and
@@ -546,6 +560,25 @@ impl<'k> Guard<'k> {
         Guard { keyspace, held, changed: Borrowed::Nothing, not_sync: PhantomData }
     }
 
+    /// Locks a single shard, as [`Keyspace::lock`] does, into a guard that holds nothing. Whether it did.
+    #[inline(always)]
+    pub fn hold_one(&mut self, shard: u16) -> bool {
+        debug_assert_eq!(self.held, ShardSet::None);
+        let locked = self.keyspace.shards[usize::from(shard)].lock_soon();
+        if locked {
+            self.held = ShardSet::One(shard);
+        }
+        locked
+    }
+
+    /// Gives back what is held; from then on the guard holds nothing.
+    #[inline(always)]
+    pub fn release(&mut self) {
+        self.give_back_held();
+        self.held = ShardSet::None;
+        self.changed = Borrowed::Nothing;
+    }
+
     /// Says that the shards will stay held for long: from now on nobody waits for them.
     pub fn will_take_long(&self) {
         for index in self.held.iter() {
@@ -594,13 +627,18 @@ impl<'k> Guard<'k> {
         }
     }
 
+    #[inline(always)]
+    fn assert_held(&self, index: usize) {
+        assert!(self.held.contains(index), "shard {index} is not held");
+    }
+
     /// A held shard's data.
     ///
     /// # Panics
     /// When the shard is not held: a command reached for a key that its declaration does not name.
-    #[inline]
+    #[inline(always)]
     pub fn shard(&self, index: usize) -> &ShardData {
-        assert!(self.held.contains(index), "shard {index} is not held");
+        self.assert_held(index);
         // SAFETY: the lock is held, and `&self` keeps `shard_mut` out.
         unsafe { &*self.keyspace.shards[index].data.get() }
     }
@@ -611,7 +649,7 @@ impl<'k> Guard<'k> {
     /// When the shard is not held.
     #[inline]
     pub fn shard_mut(&mut self, index: usize) -> &mut ShardData {
-        assert!(self.held.contains(index), "shard {index} is not held");
+        self.assert_held(index);
         self.changed = Borrowed::Anything;
         // SAFETY: the lock is held, and `&mut self` makes this the only reference.
         let data = unsafe { &mut *self.keyspace.shards[index].data.get() };
@@ -624,9 +662,9 @@ impl<'k> Guard<'k> {
     ///
     /// # Panics
     /// When the shard is not held.
-    #[inline]
+    #[inline(always)]
     pub fn db_mut(&mut self, index: usize, db: u32) -> Option<&mut Db> {
-        assert!(self.held.contains(index), "shard {index} is not held");
+        self.assert_held(index);
         self.changed = self.changed.max(Borrowed::Keys);
         // SAFETY: the lock is held, and `&mut self` makes this the only reference.
         unsafe { &mut *self.keyspace.shards[index].data.get() }.db_mut(db)
@@ -652,7 +690,7 @@ impl<'k> Guard<'k> {
     /// When the shard is not held.
     #[inline]
     pub fn insert(&mut self, index: usize, db: u32, hash: u64, entry: Entry) {
-        assert!(self.held.contains(index), "shard {index} is not held");
+        self.assert_held(index);
         self.changed = self.changed.max(Borrowed::Keys);
         // SAFETY: the lock is held, and `&mut self` makes this the only reference.
         unsafe { &mut *self.keyspace.shards[index].data.get() }.insert(db, hash, entry);
@@ -677,16 +715,21 @@ impl Guard<'_> {
     fn give_back_all(&self) {
         self.held.iter().for_each(|index| self.give_back(index));
     }
-}
 
-impl Drop for Guard<'_> {
-    #[inline]
-    fn drop(&mut self) {
+    #[inline(always)]
+    fn give_back_held(&self) {
         match self.held {
             // The ordinary case, without a loop.
             ShardSet::One(shard) => self.give_back(usize::from(shard)),
             _ => self.give_back_all(),
         }
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.give_back_held();
     }
 }
 

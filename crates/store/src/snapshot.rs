@@ -225,7 +225,7 @@ impl Saving {
     fn write_early(&mut self, db: u32, entry: EntryRef<'_>) {
         /// A shard's buffer goes to the queue at this size, before small entries have it grow past 4 KiB: with 1,024 shards,
         /// 4 MiB are on the way at most.
-        const EARLY_BYTES: usize = if cfg!(test) { 64 } else { 3840 };
+        const EARLY_BYTES: usize = if cfg!(any(test, kelda_model)) { 64 } else { 3840 };
         let db = self.part(db).db;
         self.early.add(&self.shared, db, entry);
         if self.early.bytes.len() >= EARLY_BYTES {

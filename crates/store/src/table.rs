@@ -138,13 +138,28 @@ fn directory_layout(buckets: usize) -> Layout {
     unsafe { Layout::from_size_align_unchecked(arrays * 8, 8) }
 }
 
+/// Which bucket holds `hash` among `buckets`, of which there is one at least.
+#[inline]
+fn bucket_of(hash: u64, buckets: usize) -> usize {
+    // All bits that the highest index needs.
+    let mask = usize::MAX >> buckets.leading_zeros();
+    let wide = hash as usize & mask;
+    if wide < buckets { wide } else { wide & mask >> 1 }
+}
+
 /// Which bucket holds `hash` among `buckets`, and how many bits of the hash its index stands for.
 #[inline]
 fn locate(hash: u64, buckets: usize) -> (usize, u32) {
-    let level = buckets.ilog2();
-    let wide = hash as usize & ((2 << level) - 1);
-    let index = if wide < buckets { wide } else { wide & ((1 << level) - 1) };
+    let index = bucket_of(hash, buckets);
     (index, level_of(index, buckets))
+}
+
+/// The bits of the hash that a slot keeps in bucket `index` of `buckets`.
+#[inline]
+fn stored_at(hash: u64, index: usize, buckets: usize) -> usize {
+    // Most tables are small: their level need not be known exactly.
+    let level = if buckets < 1 << (STORED_BITS - 1) { 0 } else { level_of(index, buckets) };
+    stored_of(hash, level)
 }
 
 /// How many low bits of the hash all items of a bucket share.
@@ -224,7 +239,7 @@ impl BucketHint {
     #[inline]
     pub fn prefetch(self, hash: u64) {
         if self.buckets != 0 {
-            prefetch(self.array.wrapping_add(64 * locate(hash, self.buckets as usize).0));
+            prefetch(self.array.wrapping_add(64 * bucket_of(hash, self.buckets as usize)));
         }
     }
 }
@@ -321,8 +336,9 @@ impl<T: Item> Table<T> {
         } else if self.len >= SLOTS && self.len * 8 >= self.buckets as usize * LOAD_MAX_EIGHTHS {
             self.split();
         }
-        let (bucket, level) = locate(hash, self.buckets as usize);
-        let (chunk, slot) = self.push(self.bucket(bucket), tag_of(hash), pack(item, stored_of(hash, level)));
+        let bucket = bucket_of(hash, self.buckets as usize);
+        let stored = stored_at(hash, bucket, self.buckets as usize);
+        let (chunk, slot) = self.push(self.bucket(bucket), tag_of(hash), pack(item, stored));
         self.len += 1;
         SlotMut { table: self, place: Place { bucket, chunk, slot } }
     }
@@ -357,7 +373,7 @@ impl<T: Item> Table<T> {
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
         if self.buckets != 0 {
-            prefetch(self.bucket(locate(hash, self.buckets as usize).0).0.as_ptr().cast());
+            prefetch(self.bucket(bucket_of(hash, self.buckets as usize)).0.as_ptr().cast());
         }
     }
 
@@ -369,7 +385,8 @@ impl<T: Item> Table<T> {
         if self.buckets == 0 {
             return false;
         }
-        let (bucket, level) = locate(hash, self.buckets as usize);
+        let bucket = bucket_of(hash, self.buckets as usize);
+        let stored = stored_at(hash, bucket, self.buckets as usize);
         let mut chunk = self.bucket(bucket);
         for _ in 0..links {
             let Some(next) = chunk.next() else { return false };
@@ -378,7 +395,7 @@ impl<T: Item> Table<T> {
         let mut matches = chunk.matches(tag_of(hash));
         while matches != 0 {
             let slot = chunk.slot(matches.trailing_zeros() as usize / 8);
-            if stored_in(slot) == stored_of(hash, level) {
+            if stored_in(slot) == stored {
                 let item = item_of(slot).as_ptr();
                 prefetch(item);
                 prefetch(item.wrapping_add(64));
@@ -566,10 +583,11 @@ impl<T: Item> Table<T> {
         if self.buckets == 0 {
             return Candidates { tag: 0, stored: 0, bucket: 0, chunk: None, matches: 0 };
         }
-        let (bucket, level) = locate(hash, self.buckets as usize);
+        let bucket = bucket_of(hash, self.buckets as usize);
+        let stored = stored_at(hash, bucket, self.buckets as usize);
         let chunk = self.bucket(bucket);
         let tag = tag_of(hash);
-        Candidates { tag, stored: stored_of(hash, level), bucket, chunk: Some(chunk), matches: chunk.matches(tag) }
+        Candidates { tag, stored, bucket, chunk: Some(chunk), matches: chunk.matches(tag) }
     }
 
     #[inline]

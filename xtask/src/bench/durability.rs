@@ -15,9 +15,12 @@ use std::time::{Duration, Instant};
 
 const HELP: &str = "\
 cargo xtask bench durability [options]     (build the server first: cargo build --release)
-  --rounds N     rounds of each server (5)
-  --seconds F    length of a round (1)
-  --keys N       keys written to (100000)";
+  --rounds N          rounds of each server (5)
+  --seconds F         length of a round (1)
+  --keys N            keys written to (100000)
+  --servers A,B       only servers whose names contain one of these: always, \"kelda no\" (all)
+  --connections N,M   (50,500)
+  --pipelines N,M     (1,16)";
 
 /// Server, name, and options.
 const SERVERS: &[(Kind, &str, &[&str])] = &[
@@ -36,18 +39,24 @@ const VALUE: usize = 64;
 /// `cargo xtask bench durability`
 pub fn durability(args: &[String]) -> Outcome {
     let (mut rounds, mut round, mut keys) = (5, Duration::from_secs(1), 100_000);
+    let (mut wanted, mut connections, mut pipelines) = (String::new(), vec![50, 500], vec![1, 16]);
+    let numbers = |text: &str| text.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>().map_err(|_| HELP);
     for pair in args.chunks(2) {
         let [name, value] = pair else { return Err(HELP.into()) };
         match name.as_str() {
             "--rounds" => rounds = value.parse().map_err(|_| HELP)?,
             "--seconds" => round = Duration::from_secs_f64(value.parse().map_err(|_| HELP)?),
             "--keys" => keys = value.parse().map_err(|_| HELP)?,
+            "--servers" => wanted = value.clone(),
+            "--connections" => connections = numbers(value)?,
+            "--pipelines" => pipelines = numbers(value)?,
             _ => return Err(HELP.into()),
         }
     }
     let in_io = |error: io::Error| format!("benchmark: {error}");
     let mut servers = Vec::new();
-    for (kind, name, options) in SERVERS {
+    for (kind, name, options) in SERVERS.iter().filter(|(_, name, _)| wanted.split(',').any(|part| name.contains(part)))
+    {
         let Some(program) = kind.program(&root()) else {
             eprintln!("{} is not on this machine: left out", kind.name());
             continue;
@@ -66,8 +75,8 @@ pub fn durability(args: &[String]) -> Outcome {
          |--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     );
     let template = [Template::new(&["SET", "key:@k", "@v"], &"x".repeat(VALUE), keys)];
-    for connections in [50, 500] {
-        for pipeline in [1, 16] {
+    for &connections in &connections {
+        for &pipeline in &pipelines {
             let mut loads = Vec::new();
             for (_, server) in &servers {
                 let mut load = Load::connect(server.port, connections, pipeline, &template, 0).map_err(in_io)?;

@@ -8,6 +8,7 @@
 mod collections;
 mod durability;
 mod figures;
+mod floor;
 mod hit_rate;
 mod latency;
 mod load;
@@ -36,6 +37,7 @@ cargo xtask bench [options]     (build the server first: cargo build --release)
   --connections N      connections (50)
   --threads N          Kelda's threads (its default)
 cargo xtask bench collections [--help]  what commands on collections and long values cost
+cargo xtask bench floor [--help]        what a server costs that answers without parsing
 cargo xtask bench memory [--help]       bytes per element, and memory after deleting and overwriting
 cargo xtask bench latency [--help]      how long a reply takes at half of the peak load while something else goes on
 cargo xtask bench durability [--help]   what a log costs, in each mode of appendfsync
@@ -47,6 +49,7 @@ type Benchmark = fn(&[String]) -> Outcome;
 /// What else is measured.
 const OTHERS: &[(&str, Benchmark)] = &[
     ("collections", collections::collections),
+    ("floor", floor::floor),
     ("memory", memory::memory),
     ("latency", latency::latency),
     ("durability", durability::durability),

@@ -259,6 +259,18 @@ pub fn refill(servers: &[Server], sizes: Sizes, value: &str) -> io::Result<()> {
     })
 }
 
+/// What is measured: a server that listens on a port.
+pub struct Process {
+    pub port: u16,
+    pub pid: u32,
+}
+
+impl Process {
+    pub fn of(server: &Server) -> Process {
+        Process { port: server.port, pid: server.pid() }
+    }
+}
+
 /// What the servers, taking turns, need for a test, with `pipeline` operations sent at once.
 pub fn compare(
     servers: &[Server],
@@ -268,19 +280,34 @@ pub fn compare(
     sizes: Sizes,
     value: usize,
 ) -> io::Result<Vec<Figures>> {
+    let text = "x".repeat(test.value.unwrap_or(value));
+    for server in servers {
+        test.fills.iter().try_for_each(|fill| fill.run(server, sizes, &text))?;
+    }
+    let processes: Vec<Process> = servers.iter().map(Process::of).collect();
+    take_turns(&processes, test, pipeline, rounds, sizes, value)
+}
+
+/// [`compare`] of servers that have what the test needs.
+pub fn take_turns(
+    servers: &[Process],
+    test: &Test,
+    pipeline: usize,
+    rounds: Rounds,
+    sizes: Sizes,
+    value: usize,
+) -> io::Result<Vec<Figures>> {
     let value = "x".repeat(test.value.unwrap_or(value));
     let templates: Vec<Template> = test.requests.iter().map(|words| Template::new(words, &value, sizes.keys)).collect();
-    let mut loads = Vec::new();
-    for server in servers {
-        test.fills.iter().try_for_each(|fill| fill.run(server, sizes, &value))?;
-        loads.push(Load::connect(server.port, rounds.connections, pipeline, &templates, test.listeners)?);
-    }
+    let connect =
+        |server: &Process| Load::connect(server.port, rounds.connections, pipeline, &templates, test.listeners);
+    let mut loads: Vec<Load> = servers.iter().map(connect).collect::<io::Result<_>>()?;
     let mut figures: Vec<Figures> = servers.iter().map(|_| Figures::default()).collect();
     for _ in 0..rounds.count {
         for ((server, load), figures) in servers.iter().zip(&mut loads).zip(&mut figures) {
-            let before = cpu_seconds(server.pid())?;
+            let before = cpu_seconds(server.pid)?;
             let done = load.run(rounds.length)?;
-            let cpu = cpu_seconds(server.pid())? - before;
+            let cpu = cpu_seconds(server.pid)? - before;
             figures.per_second.push(done.operations as f64 / done.elapsed.as_secs_f64());
             figures.cpu_us.push(cpu * 1e6 / done.operations as f64);
         }

@@ -272,6 +272,7 @@ fn flags(info: &ClientInfo) -> String {
     let shown: String = [
         (info.monitor.load(Relaxed), 'O'),
         (info.replica.load(Relaxed), 'S'),
+        (info.master.load(Relaxed), 'M'),
         (subscribed, 'P'),
         (info.queued.load(Relaxed) >= 0, 'x'),
         (info.blocked.load(Relaxed), 'b'),

@@ -146,6 +146,7 @@ fn reset(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     monitor::stop(ctx.worker, ctx.session);
     ctx.session.select(0);
     ctx.session.reply_mode = ReplyMode::On;
+    ctx.session.reads_here = false;
     ctx.worker.set_durability(ctx.session, None);
     let engine = ctx.engine();
     let version = engine.acl.version();
@@ -254,7 +255,7 @@ fn hello(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     reply.bulk(b"mode");
     reply.bulk(b"standalone");
     reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(if ctx.worker.engine.following.is_on() { b"replica" } else { b"master" });
     reply.bulk(b"modules");
     reply.array(0);
     if !zone.is_empty() {

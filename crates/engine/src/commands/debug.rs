@@ -47,6 +47,19 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     ("HTSTATS", 3, 4, table_stats),
     ("LISTPACK", 3, 3, listpack),
     ("CONFIG-REWRITE-FORCE-ALL", 2, 2, |ctx, _, reply| super::server::rewrite_config(ctx, true, reply)),
+    ("CHANGE-REPL-ID", 2, 2, |ctx, _, reply| {
+        ctx.worker.engine.replication.change_id();
+        reply.ok();
+        Ok(())
+    }),
+    ("REPLICATE", 3, usize::MAX, |ctx, args, reply| {
+        let engine = ctx.engine();
+        if engine.replication.is_on() {
+            engine.replication.tell(&engine, None, args.from(2));
+        }
+        reply.ok();
+        Ok(())
+    }),
     ("RELOAD", 2, 5, reload),
     ("LOADAOF", 2, 2, load_log),
     ("SET-ACTIVE-EXPIRE", 3, 3, set_active_expire),
@@ -73,7 +86,6 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
     }),
     // Switches of mechanisms that this server does not have: accepted, and nothing is left to do.
     ("JMAP", 2, 2, accept),
-    ("CHANGE-REPL-ID", 2, 2, accept),
     ("REPLYBUFFER", 4, 4, accept),
     ("PAUSE-CRON", 3, 3, accept),
     ("PAUSE-AFTER-FORK", 3, 3, accept),
@@ -112,7 +124,7 @@ fn sleep(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let engine = ctx.engine();
     let this = ctx.worker.index;
     (0..engine.worker_count()).filter(|index| *index != this).for_each(|index| {
-        engine.post(this, index, Message::StandStill { us });
+        engine.post(this, index, Message::StandStill { us, now: false });
     });
     engine.platform.stand_still(us);
     reply.ok();
@@ -464,6 +476,7 @@ fn help(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
         reply,
         "DEBUG",
         &[
+            ("CHANGE-REPL-ID", "Gives the history that replicas follow another name."),
             ("DIGEST", "Tells one figure for the whole keyspace."),
             ("DIGEST-VALUE [<key> ...]", "Tells a figure for the value of each key."),
             ("ERROR <string>", "Replies with this error."),
@@ -474,6 +487,7 @@ fn help(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
             ("POPULATE <count> [<prefix>] [<size>]", "Makes so many string keys."),
             ("PROTOCOL <type>", "Replies with a value of this type."),
             ("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", "Saves everything and loads it again."),
+            ("REPLICATE <word> [<word> ...]", "Sends replicas a command, whatever it is."),
             ("SET-ACTIVE-EXPIRE (0|1)", "Chooses whether due keys are removed before anybody looks."),
             ("SLEEP <seconds>", "Has this connection wait."),
         ],

@@ -1,11 +1,12 @@
-//! Replication: SYNC, PSYNC and REPLCONF of those who follow; ROLE, WAIT, WAITAOF, FAILOVER; REPLICAOF, which this server
-//! cannot do yet.
+//! Replication: SYNC, PSYNC and REPLCONF of those who follow; REPLICAOF; ROLE, WAIT, WAITAOF, FAILOVER.
 
 use crate::args::Args;
 use crate::blocking;
 use crate::command::{Command, Flags, Group, Reply};
+use crate::commands::describe_client;
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
+use crate::following::LinkState;
 use crate::replication::Parts;
 use crate::session::LogWait;
 use kelda_resp::number;
@@ -35,7 +36,11 @@ pub static COMMANDS: &[Command] = &[
         "replicationid offset/integer",
         "Makes the connection a replica, which goes on where it stopped if it can.",
         |ctx, args, reply| {
-            let first = args.int(2)?;
+            let first = args.int(2).inspect_err(|_| {
+                let who = &ctx.session.info.peer.addr;
+                let text = format!("Replica {who} asks for synchronization but with a wrong offset");
+                ctx.worker.engine.platform.log(2, &text);
+            })?;
             follow(ctx, Some((args[1].as_ref(), first)), reply)
         },
     ),
@@ -115,6 +120,10 @@ fn follow(ctx: &mut Ctx, wants: Option<(&[u8], i64)>, reply: &mut Reply) -> Resu
     if ctx.session.replica {
         return Ok(());
     }
+    let following = &ctx.worker.engine.following;
+    if following.is_on() && !following.is_up() {
+        return Err(Error::text("NOMASTERLINK Can't SYNC while not connected with my master"));
+    }
     if reply.len() > ctx.session.sent.at {
         return Err(Error::text("ERR SYNC and PSYNC are invalid with pending output"));
     }
@@ -138,7 +147,7 @@ fn replconf(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
             return Ok(());
         }
         if args.is(at, "getack") {
-            // What a master asks a replica.
+            // What a master asks a replica: its session answers (`following`).
             return Ok(());
         }
         let announced = ctx.session.announced.get_or_insert_default();
@@ -188,6 +197,17 @@ fn number(word: &[u8]) -> Option<u64> {
 }
 
 fn role(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    if let Some(master) = engine.following.report() {
+        let connected = master.state == LinkState::Connected;
+        reply.array(5);
+        reply.bulk(b"slave");
+        reply.bulk(master.host.as_bytes());
+        reply.int(master.port.into());
+        reply.bulk(master.state.word().as_bytes());
+        reply.int(if connected { engine.replication.offset() as i64 } else { -1 });
+        return Ok(());
+    }
     let report = ctx.worker.engine.replication.report(ctx.worker.now_ms());
     let online: Vec<_> = report.followers.iter().filter(|follower| follower.state == "online").collect();
     reply.array(3);
@@ -203,15 +223,34 @@ fn role(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn replica_of(_: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+fn replica_of(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let who = || format!("(user request from '{}')", describe_client(&ctx.session.info, ctx.worker.now_ms()));
     if args.is(1, "no") && args.is(2, "one") {
+        if engine.following.lead(&engine) {
+            engine.following.note(&engine, 2, &format!("MASTER MODE enabled {}", who()));
+        }
+        ctx.worker.refresh();
         reply.ok();
         return Ok(());
     }
-    match number::parse_i64(&args[2]) {
-        Some(1..=65_535) => Err(Error::text("ERR following another server is not available in this server")),
-        _ => Err(Error::text("ERR Invalid master port")),
+    if ctx.session.replica {
+        return Err(Error::text("ERR Command is not valid when client is a replica."));
     }
+    let port = number::parse_i64(&args[2]).and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or(Error::text("ERR Invalid master port"))?;
+    let host = String::from_utf8_lossy(&args[1]).into_owned();
+    if !engine.following.follow(&engine, &host, port) {
+        let already = "REPLICAOF would result into synchronization with the master we are already connected with.";
+        engine.following.note(&engine, 2, &format!("{already} No operation performed."));
+        reply.status("OK Already connected to specified master");
+        return Ok(());
+    }
+    engine.platform.log(2, &format!("REPLICAOF {host}:{port} enabled {}", who()));
+    ctx.worker.refresh();
+    engine.following.cron(&engine);
+    reply.ok();
+    Ok(())
 }
 
 /// A timeout of WAIT in milliseconds.
@@ -225,6 +264,12 @@ fn timeout_ms(ctx: &Ctx, args: &Args, index: usize) -> Result<u64> {
 }
 
 fn wait(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    if ctx.worker.follows {
+        return Err(Error::text(
+            "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured \
+             to be writable (which is not the default) writes to replicas are just local and are not propagated.",
+        ));
+    }
     let replicas = usize::try_from(args.int(1)?.max(0)).unwrap_or(usize::MAX);
     let timeout_ms = timeout_ms(ctx, args, 2)?;
     let wait = LogWait { local: false, replicas, on_disk: false, ..what_was_made(ctx) };
@@ -240,7 +285,15 @@ fn waitaof(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::text("ERR value is out of range, must be positive"));
     };
     let timeout_ms = timeout_ms(ctx, args, 3)?;
-    if local == 1 && !ctx.worker.engine.log.is_on() {
+    if ctx.worker.follows {
+        return Err(Error::text(
+            "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are \
+             not propagated.",
+        ));
+    }
+    // A log that was just turned on is there when its first base is: that is waited for.
+    let log = &ctx.worker.engine.log;
+    if local == 1 && !log.is_on() && (log.sink().is_none() || !ctx.worker.settings.appendonly) {
         return Err(Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
     }
     let wait = LogWait { local: local == 1, replicas, on_disk: true, ..what_was_made(ctx) };
@@ -287,8 +340,11 @@ fn failover(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
         let alone = args.len() == 2;
         return Err(if alone { Error::text("ERR No failover in progress.") } else { Error::Syntax });
     }
+    if ctx.worker.follows {
+        return Err(Error::text("ERR FAILOVER is not valid when server is a replica."));
+    }
     if ctx.worker.engine.replication.report(0).followers.is_empty() {
         return Err(Error::text("ERR FAILOVER requires connected replicas."));
     }
-    Err(Error::text("ERR FAILOVER is not available: this server cannot become a replica"))
+    Err(Error::text("ERR FAILOVER is not available in this server"))
 }

@@ -302,12 +302,16 @@ pub static COMMANDS: &[Command] = &[
     Command {
         group: Group::Cluster,
         categories: Some(&["connection"]),
-        ..BASE.session("READONLY", 1, CONNECTION, "3.0.0", "", "Allows reads from a replica.", no_cluster)
+        ..BASE.session("READONLY", 1, CONNECTION, "3.0.0", "", "Allows reads from a replica.", |ctx, args, reply| {
+            read_here(ctx, args, reply, true)
+        })
     },
     Command {
         group: Group::Cluster,
         categories: Some(&["connection"]),
-        ..BASE.session("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", no_cluster)
+        ..BASE.session("READWRITE", 1, CONNECTION, "3.0.0", "", "Ends READONLY.", |ctx, args, reply| {
+            read_here(ctx, args, reply, false)
+        })
     },
 ];
 
@@ -348,6 +352,16 @@ const fn cluster(
     summary: &'static str,
 ) -> Command {
     Command { group: Group::Cluster, ..BASE.session(name, arity, flags, since, syntax, summary, no_cluster) }
+}
+
+/// READONLY and READWRITE: they mean something to clients that can be redirected, and otherwise in a cluster.
+fn read_here(ctx: &mut Ctx, args: &Args, reply: &mut Reply, here: bool) -> Result {
+    if !ctx.session.info.redirects.load(Relaxed) {
+        return no_cluster(ctx, args, reply);
+    }
+    ctx.session.reads_here = here;
+    reply.ok();
+    Ok(())
 }
 
 fn no_cluster(_: &mut Ctx, _: &Args, _: &mut Reply) -> Result {

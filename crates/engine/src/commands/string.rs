@@ -396,6 +396,11 @@ fn set(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
         reply.ok();
         return Ok(());
     }
+    set_with_options(txn, key, args, reply)
+}
+
+#[inline(never)]
+fn set_with_options(txn: &mut Txn, key: Key, args: &Args, reply: &mut Reply) -> Result {
     let options = SetOptions::parse(args, 3, OptionsOf::Set)?;
     let ttl = options.ttl(args, txn.now(), "set")?;
     let holds = match options.condition {

@@ -81,6 +81,17 @@ impl ConfigHandle {
         Ok(())
     }
 
+    /// Says which server this one follows, if any: REPLICAOF was called.
+    pub fn set_master(&self, master: Option<(&str, u16)>) {
+        let mut held = self.lock();
+        let (config, settings) = &mut *held;
+        config.set_master(master);
+        // What the kernel is told of this process may change; if it cannot be, the log says so.
+        let _ = self.effects.apply(settings, config);
+        *settings = Arc::new(config.settings());
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
     /// CONFIG REWRITE; `users` are the lines about them. `all`: with every directive.
     ///
     /// # Errors

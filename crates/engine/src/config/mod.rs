@@ -240,6 +240,13 @@ impl Config {
         Ok(())
     }
 
+    /// Says which server this one follows, if any: REPLICAOF was called.
+    pub fn set_master(&mut self, master: Option<(&str, u16)>) {
+        if let Some(at) = find("replicaof") {
+            self.values[at] = Value::Text(master.map_or(String::new(), |(host, port)| format!("{host} {port}")));
+        }
+    }
+
     /// The directives whose names match, with their values: what CONFIG GET answers. A name without wildcards also
     /// finds a hidden directive, and is returned as it was written.
     pub fn get(&self, patterns: &[&str]) -> Vec<(String, String)> {

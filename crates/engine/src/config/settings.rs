@@ -399,8 +399,23 @@ pub struct Settings {
     pub repl_ping_replica_period: u64,
     pub repl_timeout: u64,
     pub cluster_enabled: bool,
-    /// As `host port`; empty for none.
+    /// The server that this one follows, as `host port`; empty for none.
     pub replicaof: String,
+    /// From which address it connects there; empty for any.
+    pub bind_source_addr: String,
+    /// How it logs in there; without a user it is the default user's password.
+    pub masterauth: String,
+    pub masteruser: String,
+    /// What it says there of where it is, if that is not what the socket says.
+    pub replica_announce_ip: String,
+    pub replica_announce_port: u16,
+    pub replica_announced: bool,
+    /// Whether nothing is evicted while it follows.
+    pub replica_ignore_maxmemory: bool,
+    pub replica_priority: i64,
+    pub replica_read_only: bool,
+    /// Whether it answers while the link is down.
+    pub replica_serve_stale_data: bool,
 }
 
 impl Settings {
@@ -501,6 +516,16 @@ impl Settings {
             repl_timeout: 0,
             cluster_enabled: false,
             replicaof: String::new(),
+            bind_source_addr: String::new(),
+            masterauth: String::new(),
+            masteruser: String::new(),
+            replica_announce_ip: String::new(),
+            replica_announce_port: 0,
+            replica_announced: false,
+            replica_ignore_maxmemory: false,
+            replica_priority: 0,
+            replica_read_only: false,
+            replica_serve_stale_data: false,
         }
     }
 }

@@ -9,19 +9,23 @@ use crate::session::Session;
 use crate::worker::{Fate, Host, Worker};
 use kelda_resp::{ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
 use kelda_store::hasher;
+use kelda_store::shard::Keyspace;
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Commands parsed ahead, so that their keys can be fetched from memory while others run.
 const BATCH: usize = 32;
 
+/// Longest second word that is hashed ahead: what is longer is seldom a key, but a script.
+const HASHED_BYTES_MAX: usize = 256;
+
 /// A command of a batch: its words are `first..end` of the batch's, its last byte is before `consumed`.
 pub(crate) struct Parsed {
     first: usize,
     end: usize,
     consumed: usize,
-    /// The hash of its second word, if that was computed.
-    hash: Option<u64>,
+    /// Whether the batch has the hash of its second word.
+    hashed: bool,
 }
 
 /// What [`run`] needs for a while, kept from one call to the next for the memory that it holds.
@@ -30,10 +34,21 @@ pub(crate) struct Scratch {
     words: Vec<&'static [u8]>,
     batch: Vec<Parsed>,
     spans: Vec<Span>,
+    /// For each command of the batch, the hash of its second word, the first key of nearly all.
     hashes: Vec<u64>,
 }
 
 impl Scratch {
+    /// Adds a command to the batch, and has the memory fetch the shard of its key.
+    #[inline(always)]
+    fn push(&mut self, keyspace: &Keyspace, words: &[&[u8]], first: usize, consumed: usize) {
+        let key = words.get(first + 1).filter(|key| key.len() <= HASHED_BYTES_MAX);
+        let hash = key.map_or(0, |key| hasher::hash(key));
+        keyspace.prefetch_shard(hash);
+        self.hashes.push(hash);
+        self.batch.push(Parsed { first, end: words.len(), consumed, hashed: key.is_some() });
+    }
+
     /// Takes the words back, whatever they pointed to: the collection below keeps the vector's memory.
     fn keep_words(&mut self, mut words: Vec<&[u8]>) {
         /// Words for which memory is kept.
@@ -79,17 +94,14 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
         // Before AUTH the limits are narrow, and the very next command may lift them.
         let most = if session.authenticated { BATCH } else { 1 };
         let end = parse(worker, session, &input, &mut consumed, most, &mut scratch, &mut words);
-        let batch = &mut scratch.batch;
+        let Scratch { batch, hashes, .. } = &scratch;
         if batch.len() > 1 {
-            prefetch(worker, session, &words, batch, &mut scratch.hashes);
+            engine.keyspace.prefetch(session.db, hashes);
         }
         let whole = batch.len() == most;
-        for parsed in batch.iter() {
+        for (parsed, &hash) in batch.iter().zip(hashes) {
             let words = &words[parsed.first..parsed.end];
-            let args = match parsed.hash {
-                Some(hash) => Args::with_hash(words, 1, hash),
-                None => Args::new(words),
-            };
+            let args = if parsed.hashed { Args::with_hash(words, 1, hash) } else { Args::new(words) };
             let short = fast.get_or_insert_with(|| FastPath::new(&engine, worker, session, input.len()));
             if short.run(worker, session, &args, &mut reply) {
                 consumed = parsed.consumed;
@@ -173,10 +185,11 @@ fn parse<'i>(
     scratch: &mut Scratch,
     words: &mut Vec<&'i [u8]>,
 ) -> BatchEnd {
-    let Scratch { batch, spans, .. } = scratch;
-    batch.clear();
+    let keyspace = &worker.engine.keyspace;
+    scratch.batch.clear();
+    scratch.hashes.clear();
     let mut at = *consumed;
-    while batch.len() < most {
+    while scratch.batch.len() < most {
         let rest = &input[at..];
         let first = words.len();
         if session.authenticated
@@ -184,7 +197,7 @@ fn parse<'i>(
             && let Some(bytes) = whole_request(rest, words)
         {
             at += bytes;
-            batch.push(Parsed { first, end: words.len(), consumed: at, hash: None });
+            scratch.push(keyspace, words, first, at);
             continue;
         }
         let limits = RequestLimits {
@@ -192,18 +205,18 @@ fn parse<'i>(
             authenticated: session.authenticated,
             ..RequestLimits::default()
         };
-        spans.clear();
-        match session.parser.next(rest, &limits, spans) {
+        scratch.spans.clear();
+        match session.parser.next(rest, &limits, &mut scratch.spans) {
             Ok(Step::Command { consumed: bytes }) => {
-                words.extend(spans.iter().map(|span| span.of(rest)));
+                words.extend(scratch.spans.iter().map(|span| span.of(rest)));
                 at += bytes;
-                batch.push(Parsed { first, end: words.len(), consumed: at, hash: None });
+                scratch.push(keyspace, words, first, at);
             }
             Ok(Step::Inline { consumed: bytes, args }) => return BatchEnd::Inline { consumed: at + bytes, args },
             Ok(Step::Skip { consumed: bytes }) => {
                 at += bytes;
                 // What follows a command is consumed with it: an unfinished request behind it is taken up again from there.
-                *batch.last_mut().map_or(&mut *consumed, |last| &mut last.consumed) = at;
+                *scratch.batch.last_mut().map_or(&mut *consumed, |last| &mut last.consumed) = at;
             }
             Ok(Step::Incomplete { need }) => {
                 session.needs = need;
@@ -216,7 +229,13 @@ fn parse<'i>(
 }
 
 /// Puts input and output back into the session.
-fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, consumed: usize, reply: Reply) {
+pub(crate) fn finish_turn(
+    worker: &mut Worker,
+    session: &mut Session,
+    mut input: Vec<u8>,
+    consumed: usize,
+    reply: Reply,
+) {
     /// Capacity that a session without input keeps.
     const KEEP_BYTES: usize = 64 * 1024;
     if consumed == input.len() {
@@ -228,7 +247,8 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
         input.drain(..consumed);
     }
     let info = &session.info;
-    info.totals[0].fetch_add(consumed as u64, Relaxed);
+    // Only the session's own thread counts.
+    info.totals[0].store(info.totals[0].load(Relaxed) + consumed as u64, Relaxed);
     let parsed = session.parser.parsed_bytes().min(input.len());
     info.argument_bytes.store(parsed, Relaxed);
     info.input_bytes.store(input.len() - parsed, Relaxed);
@@ -239,22 +259,7 @@ fn finish_turn(worker: &mut Worker, session: &mut Session, mut input: Vec<u8>, c
     stats.reads.add(1);
     session.input = input;
     session.reply = reply;
-    worker.check_input(session);
-}
-
-/// Has the memory fetch what the batch's keys need: first all shards, then all buckets, then all entries. Each key's hash is
-/// kept for its command.
-fn prefetch(worker: &Worker, session: &Session, words: &[&[u8]], batch: &mut [Parsed], hashes: &mut Vec<u64>) {
-    let keyspace = &worker.engine.keyspace;
-    hashes.clear();
-    for parsed in batch.iter_mut() {
-        // The first key of nearly every command is its second word; for others useless lines are fetched.
-        if parsed.end - parsed.first > 1 {
-            let hash = hasher::hash(words[parsed.first + 1]);
-            keyspace.prefetch_shard(hash);
-            parsed.hash = Some(hash);
-            hashes.push(hash);
-        }
+    if session.master.is_none() {
+        worker.check_input(session);
     }
-    keyspace.prefetch(session.db, hashes);
 }

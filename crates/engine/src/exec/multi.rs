@@ -1,11 +1,12 @@
 //! MULTI, EXEC and WATCH.
 
-use super::{check_memory, check_user_again, note_bad_data, run_inside, shards_of};
+use super::{LOADING, check_memory, check_user_again, note_bad_data, run_inside, shards_of};
 use crate::args::Args;
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::hotkeys;
+use crate::pause;
 use crate::registry::Registered;
 use crate::saving;
 use crate::session::{Queue, Session, Watching};
@@ -18,13 +19,27 @@ use kelda_store::txn::{Key, Txn};
 use smallvec::SmallVec;
 
 /// Checks again, at EXEC, what may have changed since the commands were queued.
-fn check_queued(worker: &Worker, queue: &Queue) -> Result {
+fn check_queued(worker: &Worker, session: &Session, queue: &Queue) -> Result {
+    if session.master.is_some() {
+        return Ok(());
+    }
     let any = |property: fn(&Registered) -> bool| queue.commands.iter().any(|(command, _)| property(command));
+    if worker.loading && any(|command| !command.flags.has(Flags::LOADING)) {
+        return Err(LOADING);
+    }
     if any(|command| command.flags.has(Flags::DENYOOM)) {
         check_memory(worker)?;
     }
     if any(|command| command.writes) {
         worker.check_writes()?;
+    }
+    if worker.is_read_only()
+        && queue.commands.iter().any(|(command, words)| pause::is_declared_writer(worker, command, words))
+    {
+        worker.check_writes()?;
+    }
+    if worker.follows && any(|command| !command.flags.has(Flags::STALE)) {
+        worker.check_link()?;
     }
     Ok(())
 }
@@ -36,7 +51,7 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         end_multi(ctx.worker, ctx.session);
         return Err(Error::text("EXECABORT Transaction discarded because of previous errors."));
     }
-    if let Err(error) = check_queued(ctx.worker, &queue) {
+    if let Err(error) = check_queued(ctx.worker, ctx.session, &queue) {
         end_multi(ctx.worker, ctx.session);
         return Err(Error::owned(format!("EXECABORT Transaction discarded because of: {error}")));
     }

@@ -51,6 +51,18 @@ impl Feed {
         self.db = None;
     }
 
+    /// Begins anew: what comes next is at this place of another history.
+    pub fn restart(&mut self, end: u64) {
+        self.forget();
+        self.end = end;
+    }
+
+    /// Adds bytes of another server's history.
+    pub fn pass(&mut self, bytes: &[u8]) {
+        self.put(bytes);
+        self.db = None;
+    }
+
     /// Forgets what is kept. The history goes on.
     pub fn forget(&mut self) {
         self.blocks.clear();

@@ -149,8 +149,9 @@ impl Worker {
         let published: SmallVec<[[&[u8]; 3]; 2]> =
             messages.map(|message| [publish_name(message.audience), &*message.channel, &*message.payload]).collect();
         if !published.is_empty() || !txn.cx.changes.is_empty() {
-            let engine = &self.engine;
-            self.tellings.fed = engine.replication.feed(engine, &txn.cx.changes, &published, txn.db());
+            let (passed, engine) = (self.applying.take(self.current), self.engine.clone());
+            self.tellings.fed =
+                engine.replication.feed(&engine, &txn.cx.changes, &published, txn.db(), passed.as_deref());
         }
     }
 

@@ -26,16 +26,19 @@ pub(super) trait Target {
     fn remove(&self);
 }
 
-/// Writes all that comes before the keys. `sizes` has the number of keys, and of those with an expiry time, by database.
+/// Writes all that comes before the keys. `stream_db`: the database in which what replicas are fed goes on. `sizes` has the number of keys, and of those with an expiry time, by database.
 pub(super) fn put_head(
     writer: &mut RdbWriter,
     engine: &Engine,
     base: bool,
+    stream_db: Option<u32>,
     libraries: &[Arc<[u8]>],
     sizes: &[(usize, usize)],
 ) {
     let facts = rdb::facts(engine, base);
-    writer.header(facts.iter().map(|(name, fact)| (*name, &**fact)));
+    let stream_db = stream_db.map(|db| db.to_string());
+    let facts = facts.iter().map(|(name, fact)| (*name, &**fact));
+    writer.header(facts.chain(stream_db.iter().map(|db| ("repl-stream-db", &**db))));
     libraries.iter().for_each(|code| writer.function(code));
     for (db, &(keys, volatile)) in sizes.iter().enumerate() {
         if keys != 0 {

@@ -85,6 +85,7 @@ impl Saves {
         let Some(transfer) = engine.replication.begin(&asked, group) else { return Ok(()) };
         let snapshot = preparation.map(|preparation| Snapshot::begin(preparation, &mut guard, piece(&settings)));
         let mut begun = begin(engine, snapshot, settings, None);
+        begun.stream_db = transfer.stream_db;
         drop(guard);
         if !group.parts.functions {
             begun.libraries.clear();

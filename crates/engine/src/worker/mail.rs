@@ -63,8 +63,15 @@ impl Worker {
             Message::OutOfDate { reader, what } => self.hear(reader, what),
             Message::Redirected { to, what } => self.receive_redirected(to, what),
             Message::Monitored { lines } => self.receive_monitored(&lines),
+            Message::Notice { to } => {
+                self.refresh();
+                to.heed();
+            }
+            Message::UnblockAll => self.unblock_all(),
             Message::Shutdown => {}
-            Message::StandStill { us } => self.engine.platform.stand_still(us),
+            Message::StandStill { us, now: true } => self.engine.platform.stand_still(us),
+            // Whom CLIENT KILL named before is to be cut off before.
+            Message::StandStill { us, now: false } => self.late.push(Message::StandStill { us, now: true }),
         }
     }
 

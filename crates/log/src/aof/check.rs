@@ -2,8 +2,8 @@
 
 use super::frame::Kind;
 use super::log::DirLock;
-use super::manifest::{FileLine, Manifest, Names};
-use super::reader::{Bad, Cut, Entry, FileReader, Reader, Step};
+use super::manifest::{Closed, FileLine, Manifest, Names};
+use super::reader::{Bad, Cut, Entry, FileReader, Reader, Step, closed_behind};
 use super::{Damage, Error, Lsn, Result};
 use crate::disk::{Cursor, Disk, Open, copy_range, read_full_at};
 use crate::rdb::{FileError, RdbFile};
@@ -85,7 +85,7 @@ pub fn check(disk: &Arc<dyn Disk>, dir: &Path, name: &str) -> Result<Report> {
     }
     let mut before = Before { lsn: 0, exact: false };
     for line in &manifest.increments {
-        report.increments.push(check_file(&**disk, &names, line, &mut before)?);
+        report.increments.push(check_file(&**disk, &names, line, &mut before, manifest.closed)?);
     }
     // Whether the end is torn or damaged is the reader's to say.
     if let Some(reader) = Reader::open(Arc::clone(disk), dir, name, true).ok().flatten()
@@ -93,7 +93,7 @@ pub fn check(disk: &Arc<dyn Disk>, dir: &Path, name: &str) -> Result<Report> {
         && let Some(cut) = recovered.cut
     {
         report.increments.iter_mut().for_each(|file| file.damage.clear());
-        report.torn = Some(cut);
+        report.torn = Some(cut).filter(|cut| !cut.room);
     }
     Ok(report)
 }
@@ -160,7 +160,13 @@ fn count_keys(
     Ok(file.offset())
 }
 
-fn check_file(disk: &dyn Disk, names: &Names, line: &FileLine, before: &mut Before) -> Result<FileReport> {
+fn check_file(
+    disk: &dyn Disk,
+    names: &Names,
+    line: &FileLine,
+    before: &mut Before,
+    closed: Option<Closed>,
+) -> Result<FileReport> {
     let path = names.path(&line.name);
     let mut file = FileReader::open(disk, &path, 0)?;
     let mut report = FileReport { name: line.name.clone(), bytes: file.len(), ..FileReport::default() };
@@ -193,6 +199,7 @@ fn check_file(disk: &dyn Disk, names: &Names, line: &FileLine, before: &mut Befo
             Ok(Some(Step::Mark { ms, .. })) => {
                 report.times_ms = (if report.times_ms.0 == 0 { ms } else { report.times_ms.0 }, ms);
             }
+            Err(Bad::Room) if !closed_behind(closed, &file) => break,
             Err(bad) => {
                 report.damage.push(damage(&file, bad)?);
                 if !report.checked || !file.skip_damage()? {

@@ -3,7 +3,7 @@
 use super::backup::must_be_empty;
 use super::frame::{self, Kind};
 use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
-use super::reader::{FileReader, Part, Step};
+use super::reader::{Bad, FileReader, Part, Step};
 use super::{Error, Log, Lsn, Result};
 use crate::disk::{Disk, Open, copy_range, read_full_at, write_all_at};
 use std::collections::BTreeMap;
@@ -231,7 +231,7 @@ fn locate(disk: &dyn Disk, sources: &Sources, seq: u64, from_empty: bool, moment
                 Ok(Some(Step::Mark { .. })) => {
                     place = Some(Place::of(*seq, &file));
                 }
-                Ok(None) => {
+                Ok(None) | Err(Bad::Room) => {
                     let closed = sources.closed.filter(|closed| closed.ends(here.seq, here.offset));
                     if closed.is_some_and(|closed| beyond(0, closed.ms)) {
                         return Ok(place);

@@ -22,6 +22,11 @@ use crate::crc32c::{crc32c, crc32c_append};
 /// Length of the line, with its end.
 pub const HEAD: usize = 39;
 
+/// What stands behind the last frame of a file that is being written, where room was made for more. No frame begins with two of
+/// them; and Redis and Valkey, which read a line of at most 1,023 bytes and skip it if it begins with this, skip any number of
+/// them.
+pub(super) const FILL: u8 = b'#';
+
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

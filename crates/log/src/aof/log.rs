@@ -27,8 +27,8 @@ use super::frame::{self, HEAD, Head, Kind};
 use super::manifest::{Closed, FileLine, FileType, Manifest, Names};
 use super::{Error, Lsn, Result};
 use crate::crc32c::crc32c;
-use crate::disk::{Disk, File, Open};
-use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::disk::{Disk, File, Open, write_all_at};
+use kelda_store::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -40,6 +40,14 @@ const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 const CHUNK: usize = 512 << 10;
 /// Bodies from here on are copied before the lock is taken, into a piece of their own.
 const BIG: usize = 32 << 10;
+/// Bytes that a file is made longer ahead of what is written, if it is synced often.
+const AHEAD: u64 = 256 << 10;
+/// What it is made longer with, at once.
+static FILLER: [u8; 64 << 10] = [frame::FILL; 64 << 10];
+/// Batches up to this size are small enough for that to pay.
+const SMALL: usize = AHEAD as usize / 8;
+/// Bytes of it that are left: a single one could be the start of a frame.
+const ROOM_LEFT: u64 = 2;
 /// Pieces kept for later.
 const SPARE: usize = 16;
 /// Room at the start of a piece for what is written last: the marks that stand before a batch, which tell what came before it
@@ -143,6 +151,23 @@ enum Piece {
     Mark(Vec<u8>),
     /// What follows belongs into this increment.
     Switch(Next),
+}
+
+impl Piece {
+    /// Bytes of the file; nothing for what is not written.
+    fn len(&self) -> Option<usize> {
+        match self {
+            Piece::Records(records) => Some(records.bytes.len() - records.start),
+            Piece::Mark(mark) => Some(mark.len()),
+            Piece::Switch(_) => None,
+        }
+    }
+
+    fn seal(&mut self) {
+        if let Piece::Records(records) = self {
+            records.seal();
+        }
+    }
 }
 
 /// The transactions of one frame.
@@ -317,6 +342,8 @@ impl Buffer {
 struct Writer {
     file: Arc<dyn File>,
     offset: u64,
+    /// Length of the file, or more. What it has behind `offset` is [`frame::FILL`].
+    len: u64,
     pending: VecDeque<Piece>,
     /// Bytes of the first piece that are written.
     done: usize,
@@ -359,7 +386,10 @@ pub struct Log {
     /// Bytes of the increments that the manifest names.
     increment_bytes: AtomicU64,
     gate: AtomicU64,
+    makes_room: AtomicBool,
     asleep: AtomicBool,
+    /// See [`Log::gather_until`].
+    wake_at: AtomicU64,
     /// Whether a [`Prepared`] is out.
     preparing: Arc<AtomicBool>,
     hook: OnceLock<Hook>,
@@ -550,6 +580,66 @@ impl Log {
 
     // Writing and syncing
 
+    /// Whether files are made longer ahead of what is written, by bytes without a meaning. To overwrite them takes less of a sync than to
+    /// make the file longer each time; so that is for those who sync often ([`SyncMode::Always`]).
+    pub fn set_makes_room(&self, makes_room: bool) {
+        self.makes_room.store(makes_room, Ordering::Relaxed);
+    }
+
+    /// Sees to it that what is to be written next goes into room that is on the disk, with some of it left behind, or else that there is no
+    /// room: so whatever a power cut leaves of it has room behind it, which what another server appends has not. False if that failed.
+    fn make_room(&self, writer: &mut Writer) -> bool {
+        writer.len = writer.len.max(writer.offset);
+        let batch: usize = writer.pending.iter().map_while(Piece::len).sum();
+        let end = writer.offset + batch as u64 + ROOM_LEFT;
+        if writer.len == writer.offset && !self.wants_room(batch) || end <= writer.len {
+            return true;
+        }
+        let file = Arc::clone(&writer.file);
+        let made = self.wants_room(batch) && Self::lengthen(writer, (end + AHEAD).next_multiple_of(4096)).is_ok();
+        if !made && let Err(error) = Self::cut_room(writer) {
+            self.fail(WRITE_FAILED, errno(&error));
+            return false;
+        }
+        self.sync_now(&*file)
+    }
+
+    fn wants_room(&self, batch: usize) -> bool {
+        batch <= SMALL && self.makes_room.load(Ordering::Relaxed)
+    }
+
+    fn lengthen(writer: &mut Writer, end: u64) -> io::Result<()> {
+        let mut at = writer.len;
+        // However much of it there will be.
+        writer.len = end;
+        while let Some(part) = FILLER.get(..FILLER.len().min((end - at) as usize))
+            && !part.is_empty()
+        {
+            write_all_at(&*writer.file, at, part)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Cuts off the room behind what is written.
+    fn cut_room(writer: &mut Writer) -> io::Result<()> {
+        if writer.len > writer.offset {
+            writer.file.truncate(writer.offset)?;
+            writer.len = writer.offset;
+        }
+        Ok(())
+    }
+
+    /// Syncs a file whose end, or the room behind it, must be durable before anything else is written. False if that failed.
+    fn sync_now(&self, file: &dyn File) -> bool {
+        let _turn = lock(&self.syncing);
+        // A sync that failed meanwhile has taken the error with it: a second one would not fail.
+        if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
+            return false;
+        }
+        file.sync().inspect_err(|error| self.fail(SYNC_FAILED, errno(error))).is_ok()
+    }
+
     /// For the thread that writes, before it goes to sleep: whether it may. If so, [`Log::claim_wake`] will tell one
     /// thread that appended to wake it.
     pub fn may_sleep(&self) -> bool {
@@ -562,10 +652,27 @@ impl Log {
         idle
     }
 
-    /// For a thread that has appended, after a batch: whether it is the one to wake the thread that writes.
+    /// For the thread that writes: from which LSN on those who want a sync are to wake it even if it is not asleep. 0 for always, as in the
+    /// beginning; [`Lsn::MAX`] for never, since it looks anyway. Having said so, it looks at [`Log::appended`] once more.
+    pub fn gather_until(&self, lsn: Lsn) {
+        self.wake_at.store(lsn, Ordering::Relaxed);
+        // One here and one in `has_gathered`: either the appender sees this, or the thread that writes sees the record.
+        fence(Ordering::SeqCst);
+    }
+
+    /// For a thread that has appended, after a batch: whether it is to wake the thread that writes. `durable`: it wants a sync.
     #[inline]
-    pub fn claim_wake(&self) -> bool {
+    pub fn claim_wake(&self, durable: bool) -> bool {
         self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst)
+            || durable && self.has_gathered(0)
+    }
+
+    /// Whether all is there that the thread that writes waits for, if that is at least `least`.
+    #[inline]
+    pub fn has_gathered(&self, least: Lsn) -> bool {
+        fence(Ordering::SeqCst);
+        let wake_at = self.wake_at.load(Ordering::Relaxed);
+        wake_at >= least && self.appended() >= wake_at
     }
 
     /// Asks for a sync up to `lsn` whatever the mode: [`Log::sync_due`] will be true until it is done.
@@ -629,12 +736,17 @@ impl Log {
         if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
             return false;
         }
+        let mut begins = true;
         while let Some(piece) = writer.pending.front_mut() {
-            let (bytes, start) = match piece {
-                Piece::Records(records) => {
-                    records.seal();
-                    (&records.bytes, records.start)
+            if std::mem::take(&mut begins) && !matches!(piece, Piece::Switch(_)) {
+                writer.pending.iter_mut().for_each(Piece::seal);
+                if !self.make_room(writer) {
+                    return false;
                 }
+                continue;
+            }
+            let (bytes, start) = match piece {
+                Piece::Records(records) => (&records.bytes, records.start),
                 Piece::Mark(mark) => (&*mark, 0),
                 Piece::Switch(next) => {
                     let next = next.clone();
@@ -642,6 +754,7 @@ impl Log {
                         return false;
                     }
                     writer.pending.pop_front();
+                    begins = true;
                     continue;
                 }
             };
@@ -682,16 +795,12 @@ impl Log {
     /// Ends the file being written and goes on in the next. Nothing may be written to that before this one is synced:
     /// so a torn tail is always in the last file.
     fn cross(&self, writer: &mut Writer, next: Next) -> bool {
-        {
-            let _turn = lock(&self.syncing);
-            // A sync that failed meanwhile has taken the error with it: a second one would not fail.
-            if self.gate.load(Ordering::Relaxed) & SYNC_FAILED != 0 {
-                return false;
-            }
-            if let Err(error) = writer.file.sync() {
-                self.fail(SYNC_FAILED, errno(&error));
-                return false;
-            }
+        if let Err(error) = Self::cut_room(writer) {
+            self.fail(WRITE_FAILED, errno(&error));
+            return false;
+        }
+        if !self.sync_now(&*writer.file) {
+            return false;
         }
         if !next.listed {
             let mut files = lock(&self.files);
@@ -708,7 +817,7 @@ impl Log {
     fn enter(&self, writer: &mut Writer, next: Next) {
         self.increment_bytes.fetch_add(next.len, Ordering::Relaxed);
         writer.file = Arc::clone(&next.file);
-        writer.offset = next.len;
+        (writer.offset, writer.len) = (next.len, next.len);
         writer.seq = next.seq;
         writer.done = 0;
         *lock(&self.current) = next.file;
@@ -768,7 +877,11 @@ impl Log {
             return false;
         }
         let (closed, file) = {
-            let writer = lock(&self.writer);
+            let mut writer = lock(&self.writer);
+            if let Err(error) = Self::cut_room(&mut writer) {
+                self.fail(WRITE_FAILED, errno(&error));
+                return true;
+            }
             let ms = lock(&self.front.buffer).taken_ms;
             let closed = Closed { seq: writer.seq, len: writer.offset, lsn: writer.lsn, ms };
             (closed, Arc::clone(&writer.file))

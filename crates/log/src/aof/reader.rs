@@ -66,7 +66,7 @@ pub enum Entry<'a> {
     },
 }
 
-/// A torn tail: bytes after the last whole record, of a write that was never synced.
+/// Bytes after the last whole record: a torn tail, of a write that was never synced, or room for more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// The file.
@@ -75,6 +75,8 @@ pub struct Cut {
     pub offset: u64,
     /// How many bytes follow.
     pub bytes: u64,
+    /// Whether they are nothing but room that was made for more.
+    pub room: bool,
 }
 
 /// What stands where a frame or command should be.
@@ -84,6 +86,8 @@ pub(super) enum Bad {
     Short,
     /// Something else.
     Spoilt(&'static str),
+    /// From here to its end the file is room that was made for more than was written.
+    Room,
     /// A file of a later version.
     Version(u32),
 }
@@ -119,6 +123,8 @@ struct Batch {
 
 /// What is wrong with a file that ends too early. Its first words are those that people look for in the logs of Redis.
 const ENDS_EARLY: &str = "Unexpected end of file reading the append only file";
+/// What is wrong where a log ends that was closed behind this place.
+const ENDS_BEFORE: &str = "nothing is written from here on, but the log was closed further behind";
 /// What is wrong where a command should begin and does not.
 const BAD_FORMAT: &str = "Bad file format reading the append only file: no command begins here";
 
@@ -216,6 +222,7 @@ impl FileReader {
         let what = match bad {
             Bad::Short => ENDS_EARLY,
             Bad::Spoilt(what) => what,
+            Bad::Room => ENDS_BEFORE,
             Bad::Version(version) => return Error::Version { path: self.path.clone(), version },
         };
         Error::Damaged(Damage { path: self.path.clone(), offset: self.offset, lsn: self.next_lsn, what })
@@ -350,6 +357,12 @@ impl FileReader {
             self.foreign = true;
             return self.plain_step();
         }
+        if self.rest().starts_with(&[frame::FILL; 2]) && self.is_room()? {
+            if self.foreign {
+                return self.plain_step();
+            }
+            return Ok(Err(Bad::Room));
+        }
         let head = match self.frame(salt)? {
             Ok(head) => head,
             Err(bad) => return Ok(Err(bad)),
@@ -401,6 +414,56 @@ impl FileReader {
         batch.read += 1;
         self.next_lsn += 1;
         Some(Step::Record { lsn: self.next_lsn - 1, db, body: start..end })
+    }
+
+    /// Whether there is but room from the place on, until the file ends, or until another server went on: then the place is there.
+    fn is_room(&mut self) -> Result<bool> {
+        let offset = self.offset;
+        loop {
+            self.fill(1)?;
+            match self.rest().iter().position(|byte| *byte != frame::FILL) {
+                Some(used) => {
+                    self.consume(used);
+                    let behind = self.offset;
+                    self.foreign = self.is_plain_to_the_end()?;
+                    self.seek(if self.foreign { behind } else { offset });
+                    return Ok(self.foreign);
+                }
+                None if self.rest().is_empty() => {
+                    self.seek(offset);
+                    return Ok(true);
+                }
+                None => self.consume(self.rest().len()),
+            }
+        }
+    }
+
+    /// Whether all that follows was written by another server: commands, the last of which may be cut off. What a power cut left of
+    /// a batch of our own may begin with a whole command, too, but behind it there is room, or a frame.
+    fn is_plain_to_the_end(&mut self) -> Result<bool> {
+        let (mut argv, mut any, mut want) = (Vec::new(), false, BLOCK);
+        loop {
+            self.fill(want)?;
+            let step = match self.rest() {
+                [] => return Ok(any),
+                [frame::FILL, b'T', b'S', ..] => match self.rest().iter().position(|byte| *byte == b'\n') {
+                    Some(end) => Ok(end + 1),
+                    None => Err(Stop::Short),
+                },
+                text => commands::parse(text, &mut argv),
+            };
+            argv = Vec::new();
+            match step {
+                Ok(len) => {
+                    any = true;
+                    self.consume(len);
+                    want = 1;
+                }
+                Err(Stop::Malformed) => return Ok(false),
+                Err(Stop::Short) if self.offset + self.rest().len() as u64 >= self.len => return Ok(any),
+                Err(Stop::Short) => want = self.rest().len() * 2,
+            }
+        }
     }
 
     /// Whether a whole command stands where a frame should: Redis or Valkey ran on this directory, and appended to the
@@ -527,7 +590,7 @@ impl FileReader {
 }
 
 /// Whether a file once was closed behind the place where the reader is, and is as long as it was then.
-fn closed_behind(closed: Option<Closed>, file: &FileReader) -> bool {
+pub(super) fn closed_behind(closed: Option<Closed>, file: &FileReader) -> bool {
     let seq = file.header().map(|header| header.seq);
     closed.is_some_and(|closed| Some(closed.seq) == seq && file.next_lsn() <= closed.lsn && file.len() >= closed.len)
 }
@@ -781,8 +844,16 @@ impl Reader {
     fn cut_or_fail(&mut self, bad: Bad) -> Result<()> {
         let Some(file) = self.current.as_mut() else { return Ok(()) };
         let last = self.parts.iter().skip(self.at + 1).all(|part| !part.content);
+        if bad == Bad::Room && !closed_behind(self.manifest.closed, file) {
+            if last {
+                let (offset, path) = (file.offset(), file.path().to_path_buf());
+                self.cut = Some(Cut { bytes: file.len() - offset, offset, path, room: true });
+            }
+            self.leave_file();
+            return Ok(());
+        }
         let torn = match bad {
-            Bad::Version(_) => false,
+            Bad::Version(_) | Bad::Room => false,
             Bad::Short if self.plain => true,
             Bad::Spoilt(_) if self.plain => false,
             Bad::Short | Bad::Spoilt(_) => last && !closed_behind(self.manifest.closed, file) && !file.was_synced()?,
@@ -791,7 +862,7 @@ impl Reader {
             return Err(file.damage(bad));
         }
         let (offset, path) = (file.offset(), file.path().to_path_buf());
-        self.cut = Some(Cut { bytes: file.len() - offset, offset, path });
+        self.cut = Some(Cut { bytes: file.len() - offset, offset, path, room: false });
         self.leave_file();
         Ok(())
     }

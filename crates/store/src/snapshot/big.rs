@@ -23,13 +23,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Elements past which a collection is big. Few in tests.
-const ELEMENTS: usize = if cfg!(test) { 6 } else { 4096 };
+const ELEMENTS: usize = if cfg!(any(test, kelda_model)) { 6 } else { 4096 };
 /// Bytes past which any value is big.
-const BYTES: usize = if cfg!(test) { 40 } else { 256 * 1024 };
+const BYTES: usize = if cfg!(any(test, kelda_model)) { 40 } else { 256 * 1024 };
 /// Blocks past which a list is big: some hundred KiB.
-const BLOCKS: usize = if cfg!(test) { 2 } else { 32 };
+const BLOCKS: usize = if cfg!(any(test, kelda_model)) { 2 } else { 32 };
 /// What is kept aside of a string at once.
-const PAGE: usize = if cfg!(test) { 16 } else { 64 * 1024 };
+const PAGE: usize = if cfg!(any(test, kelda_model)) { 16 } else { 64 * 1024 };
 
 /// Bytes of elements written early that are kept together: a little less than a buffer that need not grow any further.
 const BUFFER: usize = 64 * 1024 - 512;

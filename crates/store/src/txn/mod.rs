@@ -183,7 +183,7 @@ impl<'k> View<'k> {
     }
 
     /// The entry of a live key, without counting the look as a use.
-    #[inline]
+    #[inline(always)]
     pub fn peek(&self, key: Key) -> Option<EntryRef<'_>> {
         let db = self.shard(key).db(self.db)?;
         let entry = db.table.get(key.hash, key.bytes)?;
@@ -219,6 +219,7 @@ impl<'k> View<'k> {
         entry
     }
 
+    #[inline]
     fn use_entry(&self, entry: EntryRef) {
         if !self.cx.env.no_touch && !self.cx.env.modified_only {
             self.mark_used(entry);
@@ -372,6 +373,19 @@ impl<'k> Txn<'k> {
         }
     }
 
+    /// For the next of several transactions that run one after another: locks a single shard, when none is held. Whether it did.
+    #[inline(always)]
+    pub fn hold_one(&mut self, shard: u16) -> bool {
+        self.view.guard.hold_one(shard)
+    }
+
+    /// Ends one of several transactions that run one after another: gives back its shards.
+    #[inline(always)]
+    pub fn release(&mut self) {
+        debug_assert!(self.undo.is_none(), "what can be undone ends with `finish`");
+        self.view.guard.release();
+    }
+
     /// Notes the transaction's place in the log, which has taken its changes.
     pub fn set_lsn(&mut self, lsn: u64) {
         self.view.guard.set_lsn(lsn);
@@ -392,13 +406,19 @@ impl<'k> Txn<'k> {
     }
 
     /// The shard of a key that is about to be changed or removed: what of it is owed to a snapshot is written first.
-    #[inline]
+    #[inline(always)]
     fn db_to_change(&mut self, key: Key) -> Option<&mut Db> {
         let db = self.view.db;
         if self.shard(key).is_saving() {
-            self.shard_mut(key).save_before(db, key);
+            self.save_before(key);
         }
         self.view.guard.db_mut(key.shard(), db)
+    }
+
+    #[cold]
+    fn save_before(&mut self, key: Key) {
+        let db = self.view.db;
+        self.shard_mut(key).save_before(db, key);
     }
 
     fn record(&mut self, key: Key, op: impl FnOnce() -> UndoOp) {
@@ -456,9 +476,13 @@ impl<'k> Txn<'k> {
     }
 
     /// Tells watches and waiters that the key changed, and counts the change.
+    #[inline]
     fn touched(&mut self, key: Key) {
-        self.changed(key);
-        self.wake(key);
+        self.view.cx.dirty += 1;
+        if self.shard(key).has_company() || self.view.cx.broadcast {
+            self.tell_company(key);
+            self.wake(key);
+        }
     }
 
     /// Has who waits for the key look again.
@@ -666,6 +690,11 @@ impl<'k> Txn<'k> {
         if !self.view.cx.env.events.has(EventClasses(EventClasses::OVERWRITTEN.0 | EventClasses::TYPE_CHANGED.0)) {
             return;
         }
+        self.queue_overwritten(key, kind);
+    }
+
+    #[cold]
+    fn queue_overwritten(&mut self, key: Key, kind: crate::value::Kind) {
         let Some(before) = self.view.peek(key).map(|entry| entry.kind()) else { return };
         self.event(EventClasses::OVERWRITTEN, "overwritten", key.bytes);
         if before != kind {

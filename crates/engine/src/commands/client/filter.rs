@@ -234,6 +234,7 @@ fn kind_named(word: &[u8]) -> Result<&'static str> {
 fn kind_of(info: &ClientInfo) -> &'static str {
     let subscribed = info.subscriptions.iter().any(|count| count.load(Relaxed) != 0);
     match () {
+        () if info.master.load(Relaxed) => "master",
         () if info.replica.load(Relaxed) => "replica",
         () if subscribed => "pubsub",
         () => "normal",

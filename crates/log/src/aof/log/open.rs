@@ -214,6 +214,7 @@ impl Log {
             writer: Mutex::new(Writer {
                 file: Arc::clone(&file),
                 offset: len,
+                len,
                 pending: VecDeque::new(),
                 done: 0,
                 lsn: last_lsn,
@@ -234,7 +235,9 @@ impl Log {
             last_sync_ms: AtomicU64::new(now_ms),
             increment_bytes: AtomicU64::new(bytes),
             gate: AtomicU64::new(0),
+            makes_room: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            wake_at: AtomicU64::new(0),
             preparing: Arc::new(AtomicBool::new(false)),
             hook: OnceLock::new(),
             _lock: held,
