@@ -232,7 +232,7 @@ def test_a_killed_server_leaves_what_others_read(folder, peer):
         pytest.skip(f"{peer} is not there")
     server = start(folder, "--appendfsync", "always")
     with redis.Redis(**server.address) as client:
-        for number in range(50):
+        for number in range(1000):
             client.set(f"k{number}", "x" * number)
     server.process.kill()
     server.process.wait()
@@ -241,14 +241,14 @@ def test_a_killed_server_leaves_what_others_read(folder, peer):
     assert "Sound" in tool("--check", folder)
     server = start(folder, "--appendfsync", "always", binary=peer)
     with redis.Redis(**server.address) as client:
-        assert client.dbsize() == 50 and client.get("k49") == b"x" * 49
+        assert client.dbsize() == 1000 and client.get("k49") == b"x" * 49
         client.set("theirs", 1)
         client.delete("k0")
     server.process.kill()
     server.process.wait()
     found = content(folder)
     assert found.pop("theirs") == "1"
-    assert found == {f"k{number}": "x" * number for number in range(1, 50)}
+    assert found == {f"k{number}": "x" * number for number in range(1, 1000)}
 
 
 def test_snapshots_are_checked(folder):

@@ -70,7 +70,7 @@ impl Worker {
     pub(crate) fn longest_output(&self, session: &Session) -> usize {
         match self.output_limit(session).0.hard_bytes {
             0 => usize::MAX,
-            bytes => session.written.saturating_add(bytes as usize),
+            bytes => (session.sent.at + session.sent.shared).saturating_add(bytes as usize),
         }
     }
 

@@ -157,7 +157,7 @@ fn admit_observed(
     let (timed, mark, words) = (hotkeys::begin(worker).filter(|_| !queues), reply.len(), args.words());
     let flow = admit(worker, session, host, command, args, reply);
     if let Some(since_us) = timed.filter(|_| flow != Flow::Again) {
-        hotkeys::note(worker, command, words, since_us, reply.len().saturating_sub(mark));
+        hotkeys::note(worker, command, words, since_us, reply.bytes_since(mark));
     }
     tracking::end_caching(session, command);
     if !worker.monitored.is_empty() {
@@ -197,7 +197,7 @@ fn admit(
     let flow = dispatch(worker, session, host, command, args, reply);
     // A call that blocks is counted when its wait is over (`Worker::unblocked`).
     if !matches!(flow, Flow::Again | Flow::Blocked) {
-        watch.stop(worker, &session.info, command, words, reply.len() - mark);
+        watch.stop(worker, &session.info, command, words, reply.bytes_since(mark));
         let stats = worker.stats();
         stats.commands.add(1);
         stats.by_command[command.id].calls.add(1);
@@ -579,7 +579,7 @@ pub(crate) fn run_inside(
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);
     }
     following::note_local(ctx.worker, ctx.session, txn, command, words);
-    watch.stop(ctx.worker, &ctx.session.info, command, words, reply.len().saturating_sub(mark));
+    watch.stop(ctx.worker, &ctx.session.info, command, words, reply.bytes_since(mark));
     let commands = &ctx.session.info.totals[2];
     commands.store(commands.load(Relaxed) + 1, Relaxed);
     let stats = ctx.worker.stats();

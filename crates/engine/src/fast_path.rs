@@ -185,8 +185,8 @@ impl<'e> FastPath<'e> {
             worker.stats().by_command[command.id].failed.add(1);
             stats::count_error(worker, &reply.buf[mark..], false);
         }
-        if reply.len() - mark >= self.reply_bytes_max {
-            slowlog::note_large_reply(worker, &session.info, command, words, reply.len() - mark);
+        if reply.bytes_since(mark) >= self.reply_bytes_max {
+            slowlog::note_large_reply(worker, &session.info, command, words, reply.bytes_since(mark));
         }
         true
     }

@@ -449,7 +449,7 @@ impl Replication {
 
     /// Moves what a replica may be sent into its session's output. Whether there was any.
     pub(crate) fn pull(&self, session: &mut Session, now_ms: i64) -> bool {
-        let mut left = OUTPUT_BYTES.saturating_sub(session.reply.len() - session.written);
+        let mut left = OUTPUT_BYTES.saturating_sub(session.unsent());
         if left < OUTPUT_BYTES / 2 {
             return false;
         }

@@ -11,7 +11,7 @@ use crate::registry::Registered;
 use crate::replication::Announced;
 use crate::tracking::Tracks;
 use crate::worker::Fate;
-use kelda_resp::{Protocol, RequestParser, Writer};
+use kelda_resp::{Pieces, Protocol, RequestParser, Sent, Writer};
 use kelda_store::waiting::{DbKey, Waiter, Watch};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -152,10 +152,10 @@ pub struct Session {
     pub parser: RequestParser,
     /// Bytes that the parser still needs at least.
     pub needs: usize,
-    /// Replies not yet sent, after `written` bytes that are.
+    /// Replies not yet sent, after what of it was.
     pub reply: Writer,
-    /// Bytes of `reply` already sent.
-    pub written: usize,
+    /// How much of `reply` was sent.
+    pub sent: Sent,
     /// Bytes of the room that `reply` takes which what it was told of other sessions' changes needed; see
     /// [`Tracking::told_bytes`](crate::tracking::Tracking).
     pub told_bytes: usize,
@@ -211,7 +211,7 @@ impl Session {
             parser: RequestParser::default(),
             needs: 0,
             reply: Writer::new(Protocol::Resp2),
-            written: 0,
+            sent: Sent::default(),
             told_bytes: 0,
             holds: VecDeque::new(),
             made_lsn: 0,
@@ -225,6 +225,7 @@ impl Session {
             over_soft_limit_since_us: None,
             last_command: None,
         };
+        session.reply.shares = true;
         session.begin_as_default(user, acl_version);
         session
     }
@@ -236,9 +237,23 @@ impl Session {
     }
 
     /// Unsent output that may leave.
-    pub fn pending(&self) -> &[u8] {
-        let end = self.holds.front().map_or(self.reply.buf.len(), |hold| hold.start);
-        &self.reply.buf[self.written..end]
+    pub fn pending(&self) -> Pieces<'_> {
+        self.reply.pieces(self.sent, self.pending_end())
+    }
+
+    /// Whether there is any.
+    pub fn has_pending(&self) -> bool {
+        // A shared string is followed by a line end in the buffer.
+        self.sent.at < self.pending_end()
+    }
+
+    fn pending_end(&self) -> usize {
+        self.holds.front().map_or(self.reply.len(), |hold| hold.start)
+    }
+
+    /// Bytes of output that were not sent.
+    pub fn unsent(&self) -> usize {
+        self.reply.unsent(self.sent)
     }
 
     /// Holds back the output from `start` on until transaction `lsn` is durable.
@@ -290,7 +305,7 @@ impl Session {
 
     /// Has others see how much output waits for the client, and what its buffer takes besides.
     pub fn show_output(&self, bytes: usize) {
-        let unsent = self.reply.buf.len() - self.written;
+        let unsent = self.reply.len() - self.sent.at;
         let room = if unsent == 0 { 0 } else { self.reply.buf.capacity() - unsent };
         self.info.output_bytes.store(bytes, Relaxed);
         self.info.output_room.store(room, Relaxed);

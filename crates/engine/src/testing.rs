@@ -431,7 +431,7 @@ impl Console {
                 worker.input(*slot).extend_from_slice(&said);
                 worker.process(*slot, &mut NoHost);
             }
-            let pending = worker.pending(*slot).to_vec();
+            let pending = worker.pending(*slot).collect::<Vec<_>>().concat();
             wire.lock().told.extend_from_slice(&pending);
             worker.written(*slot, pending.len());
             let open = worker.fate(*slot) == Fate::Open && !closed;
@@ -459,7 +459,7 @@ impl Console {
         let mut touched = Vec::new();
         self.worker.touched(&mut touched);
         for client in self.clients.values_mut().filter(|client| !client.closed) {
-            let pending = self.worker.pending(client.slot).to_vec();
+            let pending = self.worker.pending(client.slot).collect::<Vec<_>>().concat();
             client.output.extend_from_slice(&pending);
             self.worker.written(client.slot, pending.len());
             let fate = self.worker.fate(client.slot);

@@ -22,6 +22,7 @@ use crate::scripts::LastScript;
 use crate::session::{Published, Session, Watching};
 use crate::stats::Stats;
 use crate::tracking::{self, LocalTracking};
+pub use kelda_resp::Pieces;
 use kelda_store::shard::{Guard, Keyspace, SHARDS, ShardSet};
 use kelda_store::txn::{Context, Env, EventClasses, Garbage, Txn, Unlinks};
 use kelda_store::waiting::Waiter;
@@ -401,9 +402,14 @@ impl Worker {
         self.session(slot).map_or(READ_BYTES, |session| session.needs.clamp(READ_BYTES, 64 << 20))
     }
 
-    /// Output to send.
-    pub fn pending(&self, slot: Slot) -> &[u8] {
-        self.session(slot).map_or(&[], Session::pending)
+    /// Output to send, in pieces.
+    pub fn pending(&self, slot: Slot) -> Pieces<'_> {
+        self.session(slot).map_or_else(Pieces::default, Session::pending)
+    }
+
+    /// Whether there is any.
+    pub fn has_pending(&self, slot: Slot) -> bool {
+        self.session(slot).is_some_and(Session::has_pending)
     }
 
     /// So many bytes of [`Worker::pending`] were sent.
@@ -411,11 +417,11 @@ impl Worker {
         self.stats().output_bytes.add(bytes as u64);
         self.stats().writes.add(1);
         let Some(session) = self.sessions.get_mut(slot).and_then(Option::as_mut) else { return };
-        session.written += bytes;
-        session.show_output(session.reply.buf.len() - session.written);
+        session.reply.advance(&mut session.sent, bytes);
+        session.show_output(session.unsent());
         session.info.totals[1].fetch_add(bytes as u64, Relaxed);
-        if session.written == session.reply.buf.len() {
-            session.written = 0;
+        if session.sent.at == session.reply.len() {
+            session.sent.at = 0;
             session.over_soft_limit_since_us = None;
             /// Capacity that a quiet session keeps.
             const KEEP_BYTES: usize = 64 * 1024;
@@ -427,10 +433,9 @@ impl Worker {
             if session.told_bytes != 0 {
                 Worker::forget_told(&self.engine, session);
             }
-        } else if session.written > 1 << 20 {
-            session.reply.buf.drain(..session.written);
-            session.holds.iter_mut().for_each(|hold| hold.start -= session.written);
-            session.written = 0;
+        } else if session.sent.at > 1 << 20 {
+            session.holds.iter_mut().for_each(|hold| hold.start -= session.sent.at);
+            session.reply.drop_sent(&mut session.sent);
         }
         if session.replica {
             self.engine.stats[self.index].repl_output_bytes.add(bytes as u64);

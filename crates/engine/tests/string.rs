@@ -1,6 +1,7 @@
 //! Strings: every option and error. The replies are those of Redis and Valkey.
 
 use kelda_engine::testing::Console;
+use kelda_resp::encode_command;
 
 #[test]
 fn set_with_conditions() {
@@ -417,4 +418,60 @@ fn longest_common_subsequences() {
          LCS list a FOO => -ERR The specified keys must contain string values
         "#,
     );
+}
+
+/// A command as clients send it.
+fn request(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_command(&mut bytes, words);
+    bytes
+}
+
+/// Values long enough to be sent from where they are.
+#[test]
+fn long_values_in_any_pieces() {
+    let value = vec![b'v'; 40_000];
+    let append = [&value[..], b"x"].concat();
+    let requests = [
+        request(&[b"SET", b"key", &value]),
+        request(&[b"APPEND", b"key", b"x"]),
+        request(&[b"GET", b"key"]),
+        request(&[b"SET", b"key", &value, b"GET"]),
+        request(&[b"GETSET", b"key", b"short"]),
+    ];
+    let bytes = requests.concat();
+    let bulk = |text: &[u8]| [format!("${}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat();
+    let want = [&b"+OK\r\n:40001\r\n"[..], &bulk(&append), &bulk(&append), &bulk(&value)].concat();
+    let first = requests[0].len();
+    let near = |at: usize| at.saturating_sub(4)..at + 4;
+    for cut in near(33).chain(near(first)).chain(near(bytes.len() - 20)).chain([1000, 30_000, first + 30_000]) {
+        for second in [cut, cut + 1, cut + 2, cut + 1000] {
+            let mut console = Console::new(&[]);
+            let second = second.min(bytes.len());
+            for piece in [&bytes[..cut], &bytes[cut..second], &bytes[second..]] {
+                console.send("a", piece);
+            }
+            assert!(console.raw("a") == want, "cut at {cut} and {second}");
+            console.check("STRLEN key => :5");
+        }
+    }
+}
+
+/// A request that cannot run yet is kept.
+#[test]
+fn long_values_are_kept_while_their_command_waits() {
+    let value = vec![b'v'; 40_000];
+    let set = request(&[b"SET", b"key", &value]);
+    let mut console = Console::new(&[]);
+    console.check("CLIENT PAUSE 1000 WRITE => +OK");
+    for piece in [&set[..100], &set[100..40_020], &set[40_020..], &request(&[b"PING"])] {
+        console.send("slow", piece);
+    }
+    assert_eq!(console.raw("slow"), b"");
+    console.check("STRLEN key => :0");
+    console.advance_ms(500);
+    assert_eq!(console.raw("slow"), b"");
+    console.advance_ms(1000);
+    assert_eq!(console.raw("slow"), b"+OK\r\n+PONG\r\n");
+    console.check("STRLEN key => :40000");
 }

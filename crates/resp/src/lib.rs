@@ -17,7 +17,7 @@ pub use long_double::LongDouble;
 pub use number::{format_f64, parse_f64, parse_i64, parse_u64};
 pub use request::{ProtocolError, RequestLimits, RequestParser, Span, Step, whole_request};
 pub use value::{DecodeError, Value, decode, encode_command};
-pub use writer::{Deferred, Writer};
+pub use writer::{Deferred, Pieces, Sent, Writer};
 
 /// The version of the reply protocol a connection speaks (`HELLO 2` or `HELLO 3`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -134,7 +134,8 @@ pub fn decode(buf: &[u8]) -> Result<Option<(Value, usize)>, DecodeError> {
 
 /// Appends a command as a client sends it: an array of bulk strings.
 pub fn encode_command(out: &mut Vec<u8>, args: &[impl AsRef<[u8]>]) {
-    let mut writer = crate::Writer { buf: std::mem::take(out), ..crate::Writer::new(crate::Protocol::Resp2) };
+    let mut writer = crate::Writer::new(crate::Protocol::Resp2);
+    writer.buf = std::mem::take(out);
     writer.array(args.len());
     for arg in args {
         writer.bulk(arg.as_ref());

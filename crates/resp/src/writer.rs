@@ -2,9 +2,15 @@
 //!
 //! The methods write one RESP value (or the header of an aggregate, after which the caller writes its elements).
 //! What RESP2 lacks is written as clients of RESP2 expect it: a map as a flat array, a double as a bulk and so on.
+//!
+//! A long string need not be copied into the buffer: [`Writer::bulk_shared`] notes where it belongs, and [`Writer::pieces`] shows
+//! buffer and strings in order. Positions in a reply ([`Writer::len`]) count the buffer alone. Every such string has a
+//! header before it and a line end behind it in the buffer, so no position between two replies is ambiguous.
 
 use crate::Protocol;
 use crate::number::format_f64;
+use std::collections::{VecDeque, vec_deque};
+use std::sync::Arc;
 
 /// Room for a type byte, 20 characters of a number and CRLF.
 const NUMBER_LINE_BYTES_MAX: usize = 23;
@@ -17,32 +23,65 @@ pub struct Deferred {
     at: usize,
 }
 
+/// A string that belongs into the buffer and is not in it.
+#[derive(Clone, Debug)]
+struct Shared {
+    /// Before this byte of the buffer.
+    at: usize,
+    bytes: Arc<Vec<u8>>,
+}
+
 /// A reply buffer.
 #[derive(Clone, Debug, Default)]
 pub struct Writer {
-    /// The replies so far.
+    /// The replies so far, without the strings that are shared.
     pub buf: Vec<u8>,
     /// The version to write.
     pub protocol: Protocol,
-    /// How long the buffer may get: when it is longer, nobody will be sent what is in it.
+    /// How many bytes there may be: when there are more, nobody will be sent them.
     pub most: usize,
+    /// Whether strings may be shared: who only looks at `buf` would miss them.
+    pub shares: bool,
+    /// Strings that are shared, in order.
+    shared: VecDeque<Shared>,
+    /// Their bytes.
+    shared_bytes: usize,
 }
 
 impl Writer {
     /// An empty buffer.
     pub fn new(protocol: Protocol) -> Self {
-        Writer { buf: Vec::new(), protocol, most: usize::MAX }
+        Writer { protocol, most: usize::MAX, ..Writer::default() }
     }
 
     /// Whether it is too long, so that there is no use in writing more.
     #[inline]
     pub fn is_overfull(&self) -> bool {
-        self.buf.len() > self.most
+        self.bytes() > self.most
     }
 
-    /// Bytes written so far; with [`truncate`](Self::truncate) the mark to roll back to.
+    /// Where the buffer ends: with [`truncate`](Self::truncate) the mark to roll back to.
     pub fn len(&self) -> usize {
         self.buf.len()
+    }
+
+    /// Bytes written so far, those of shared strings included.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.buf.len() + self.shared_bytes
+    }
+
+    /// Bytes written since [`len`](Self::len) was `mark`; none if it has gone back behind that. O(shared strings since).
+    #[inline]
+    pub fn bytes_since(&self, mark: usize) -> usize {
+        let own = self.buf.len().saturating_sub(mark);
+        if self.shared.is_empty() { own } else { own + self.shared_since(mark) }
+    }
+
+    #[cold]
+    fn shared_since(&self, mark: usize) -> usize {
+        let shared = self.shared.iter().rev().take_while(|shared| shared.at > mark);
+        shared.map(|shared| shared.bytes.len()).sum()
     }
 
     /// Whether nothing has been written.
@@ -50,9 +89,12 @@ impl Writer {
         self.buf.is_empty()
     }
 
-    /// Takes back everything after the first `len` bytes.
+    /// Takes back everything after the first `len` bytes of the buffer.
     pub fn truncate(&mut self, len: usize) {
         self.buf.truncate(len);
+        while let Some(last) = self.shared.pop_back_if(|last| last.at >= len) {
+            self.shared_bytes -= last.bytes.len();
+        }
     }
 
     /// Bytes that are RESP already.
@@ -104,6 +146,17 @@ impl Writer {
         self.header(b'$', bytes.len());
         self.buf.extend_from_slice(bytes);
         self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// A bulk string that is not copied, if strings may be shared: it must not change before it is sent.
+    pub fn bulk_shared(&mut self, bytes: &Arc<Vec<u8>>) {
+        if !self.shares || bytes.is_empty() {
+            return self.bulk(bytes);
+        }
+        self.header(b'$', bytes.len());
+        self.shared.push_back(Shared { at: self.buf.len(), bytes: bytes.clone() });
+        self.shared_bytes += bytes.len();
+        self.raw(b"\r\n");
     }
 
     /// A bulk string of `value` in decimal.
@@ -268,6 +321,53 @@ impl Writer {
         self.header(kind, len);
         // What was just written moves from the end to the front.
         self.buf[at..].rotate_left(elements_bytes);
+        let header_bytes = self.buf.len() - at - elements_bytes;
+        for shared in self.shared.iter_mut().rev().take_while(|shared| shared.at > at) {
+            shared.at += header_bytes;
+        }
+    }
+
+    /// What is to be sent next, `sent` being what was sent of it so far: up to where `len` was `end` once.
+    pub fn pieces(&self, sent: Sent, end: usize) -> Pieces<'_> {
+        let mut rest = self.shared.iter();
+        Pieces { buf: &self.buf[..end], sent, shared: rest.next(), rest }
+    }
+
+    /// Notes that the next `bytes` of the pieces were sent, and lets go of shared strings that were sent whole.
+    pub fn advance(&mut self, sent: &mut Sent, mut bytes: usize) {
+        while bytes != 0 {
+            let next = self.shared.front().map_or(self.buf.len(), |shared| shared.at);
+            if sent.at < next {
+                let step = bytes.min(next - sent.at);
+                sent.at += step;
+                bytes -= step;
+                continue;
+            }
+            // More than there is was not sent; if it were said so, that would do no harm.
+            let Some(shared) = self.shared.front() else { return };
+            let left = shared.bytes.len() - sent.shared;
+            if bytes < left {
+                sent.shared += bytes;
+                return;
+            }
+            bytes -= left;
+            sent.shared = 0;
+            self.shared_bytes -= shared.bytes.len();
+            self.shared.pop_front();
+        }
+    }
+
+    /// Bytes that were not sent.
+    #[inline]
+    pub fn unsent(&self, sent: Sent) -> usize {
+        self.bytes() - sent.at - sent.shared
+    }
+
+    /// Forgets the part of the buffer that was sent.
+    pub fn drop_sent(&mut self, sent: &mut Sent) {
+        self.buf.drain(..sent.at);
+        self.shared.iter_mut().for_each(|shared| shared.at -= sent.at);
+        sent.at = 0;
     }
 
     /// `<kind><len>\r\n`.
@@ -288,5 +388,48 @@ impl Writer {
         self.buf.push(kind);
         self.buf.extend_from_slice(text);
         self.buf.extend_from_slice(b"\r\n");
+    }
+}
+
+/// How much of a [`Writer`]'s output was sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    /// Bytes of its buffer.
+    pub at: usize,
+    /// Bytes of the shared string that comes there, if one does.
+    pub shared: usize,
+}
+
+/// Output in order, in pieces none of which is empty.
+#[derive(Default)]
+pub struct Pieces<'a> {
+    /// The buffer, up to the end.
+    buf: &'a [u8],
+    sent: Sent,
+    /// The next shared string, and those behind it.
+    shared: Option<&'a Shared>,
+    rest: vec_deque::Iter<'a, Shared>,
+}
+
+impl<'a> From<&'a [u8]> for Pieces<'a> {
+    fn from(buf: &'a [u8]) -> Pieces<'a> {
+        Pieces { buf, ..Pieces::default() }
+    }
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let end = self.buf.len();
+        let next = self.shared.map_or(end, |shared| shared.at.min(end));
+        if self.sent.at < next {
+            return Some(&self.buf[std::mem::replace(&mut self.sent.at, next)..next]);
+        }
+        // Nothing of the buffer is left before the string, or before the end.
+        let shared = self.shared.filter(|shared| shared.at < end)?;
+        self.shared = self.rest.next();
+        Some(&shared.bytes[std::mem::take(&mut self.sent.shared)..])
     }
 }

@@ -1,8 +1,9 @@
 //! Replies: the bytes of each kind in both versions, and that what is written is read back.
 
 use kelda_resp::value::{DEPTH_MAX, Double};
-use kelda_resp::{DecodeError, Protocol, Value, Writer, decode};
+use kelda_resp::{DecodeError, Protocol, Sent, Value, Writer, decode};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 type Write = fn(&mut Writer);
 
@@ -208,4 +209,47 @@ proptest! {
         let _ = decode(&bytes);
         let _ = decode(near.as_bytes());
     }
+}
+
+/// What is to be sent, as one text.
+fn all(writer: &Writer, sent: Sent, end: usize) -> Vec<u8> {
+    writer.pieces(sent, end).inspect(|piece| assert!(!piece.is_empty())).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn shared_strings_are_sent_in_their_places_however_the_output_is_cut() {
+    let mut writer = Writer::new(Protocol::Resp2);
+    writer.shares = true;
+    let strings = [Arc::new(b"one".to_vec()), Arc::new(vec![b'2'; 300]), Arc::new(b"3".to_vec())];
+    writer.ok();
+    let array = writer.defer();
+    writer.bulk_shared(&strings[0]);
+    writer.bulk_shared(&strings[1]);
+    writer.end_array(array, 2);
+    let mark = writer.len();
+    writer.bulk_shared(&strings[2]);
+    let want = [&b"+OK\r\n*2\r\n$3\r\none\r\n$300\r\n"[..], &strings[1], b"\r\n"].concat();
+    assert_eq!(all(&writer, Sent::default(), mark), want);
+    let whole = [&want[..], b"$1\r\n3\r\n"].concat();
+    assert_eq!((writer.bytes(), writer.bytes_since(mark)), (whole.len(), 7));
+    for step in 1..whole.len() {
+        let (mut writer, mut sent) = (writer.clone(), Sent::default());
+        for at in (0..whole.len()).step_by(step) {
+            assert_eq!(all(&writer, sent, writer.len()), &whole[at..]);
+            assert_eq!(writer.unsent(sent), whole.len() - at);
+            if at % 2 == 1 {
+                writer.drop_sent(&mut sent);
+            }
+            writer.advance(&mut sent, step.min(whole.len() - at));
+        }
+        assert_eq!((sent.at, writer.unsent(sent)), (writer.len(), 0));
+        assert_eq!(Arc::strong_count(&strings[1]), 2, "what was sent is let go");
+    }
+    writer.truncate(mark);
+    assert_eq!((all(&writer, Sent::default(), mark), writer.bytes()), (want.clone(), want.len()));
+    assert_eq!(Arc::strong_count(&strings[2]), 1);
+    // Who only looks at the buffer gets a copy.
+    writer.shares = false;
+    writer.bulk_shared(&strings[2]);
+    assert!(writer.buf.ends_with(b"$1\r\n3\r\n"));
 }

@@ -12,7 +12,7 @@ use crate::start::{MakeSessions, STACK_BYTES, Wake};
 use kelda_engine::config::{ConfigHandle, LogLevel, Settings};
 use kelda_engine::engine::{Engine, EngineOptions, Platform, ProcessInfo, ScratchFile};
 use kelda_engine::links::Stream;
-use kelda_engine::worker::{Fate, Host, Peer, Slot, Worker};
+use kelda_engine::worker::{Fate, Host, Peer, Pieces, Slot, Worker};
 use socket2::{Domain, Socket, Type};
 use std::any::Any;
 use std::hash::{BuildHasher, RandomState};
@@ -132,8 +132,11 @@ impl Sessions for Worker {
     fn process(&mut self, slot: Slot, others: &mut dyn Others<Worker>) {
         Worker::process(self, slot, &mut Bridge(others));
     }
-    fn pending(&self, slot: Slot) -> &[u8] {
+    fn pending(&self, slot: Slot) -> Pieces<'_> {
         Worker::pending(self, slot)
+    }
+    fn has_pending(&self, slot: Slot) -> bool {
+        Worker::has_pending(self, slot)
     }
     fn written(&mut self, slot: Slot, bytes: usize) {
         Worker::written(self, slot, bytes);

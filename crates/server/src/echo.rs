@@ -6,7 +6,7 @@
 
 use crate::latch::Latch;
 use crate::sessions::{Others, Sessions};
-use kelda_engine::worker::{Fate, Peer, Slot};
+use kelda_engine::worker::{Fate, Peer, Pieces, Slot};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -115,8 +115,11 @@ impl Sessions for Echo {
         assert!(later.is_empty());
         self.session(slot).input = input[complete..].to_vec();
     }
-    fn pending(&self, slot: Slot) -> &[u8] {
-        self.sessions[slot].as_ref().map_or(&[], |s| &s.output[s.written..])
+    fn pending(&self, slot: Slot) -> Pieces<'_> {
+        self.sessions[slot].as_ref().map_or_else(Pieces::default, |s| s.output[s.written..].into())
+    }
+    fn has_pending(&self, slot: Slot) -> bool {
+        self.pending(slot).next().is_some()
     }
     fn written(&mut self, slot: Slot, bytes: usize) {
         let session = self.session(slot);

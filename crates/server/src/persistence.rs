@@ -36,6 +36,9 @@ const GATHER_LARGE: Duration = Duration::from_millis(4);
 const LARGE: u64 = crate::disk::DIRECT_MIN as u64;
 /// Larger pieces cost hardly less, and what is written soon is still in the processor's cache.
 const GATHER_BYTES: u64 = 384 << 10;
+/// How much there must be in the log before room is made in its files for more (`appendfsync always`): one that is hardly written to
+/// does without, and ends with a record for whoever looks at it.
+const ROOM_FROM: u64 = 64 << 10;
 /// Between two tries to get hold of all shards.
 const AGAIN: Duration = Duration::from_micros(100);
 /// How long to wait before a write that failed is tried again.
@@ -590,7 +593,7 @@ impl Persistence {
         while !self.ending.load(Relaxed) {
             config.refresh();
             let mode = sync_mode(config.settings());
-            log.set_makes_room(mode == SyncMode::Always);
+            log.set_makes_room(mode == SyncMode::Always && log.increment_bytes() >= ROOM_FROM);
             let (before, bytes_before) = (log.written(), log.increment_bytes());
             let mut more = log.write(unix_ms()) != before;
             if log.sync_due(mode, unix_ms()) {

@@ -1,6 +1,6 @@
 //! What an event loop needs from the engine's side of its thread.
 
-use kelda_engine::worker::{Fate, Peer, Slot};
+use kelda_engine::worker::{Fate, Peer, Pieces, Slot};
 
 /// The sessions of one thread: bytes in, bytes out.
 pub trait Sessions: Sized {
@@ -17,8 +17,10 @@ pub trait Sessions: Sized {
     fn read_hint(&self, slot: Slot) -> usize;
     /// Runs what is complete in the input. May call `others`, from within a long command.
     fn process(&mut self, slot: Slot, others: &mut dyn Others<Self>);
-    /// The output that has not been written.
-    fn pending(&self, slot: Slot) -> &[u8];
+    /// The output that has not been written, in pieces.
+    fn pending(&self, slot: Slot) -> Pieces<'_>;
+    /// Whether there is any.
+    fn has_pending(&self, slot: Slot) -> bool;
     /// Notes that the first `bytes` of `pending` were written.
     fn written(&mut self, slot: Slot, bytes: usize);
     /// Whether there is output that may not leave yet: `touched` will name the session when it may.

@@ -5,7 +5,7 @@
 //! | header | expiry ms | fixed part of the value | key length (long keys) | key bytes | inline string |
 //! ```
 //!
-//! The fixed part is the integer, the collection itself (a small handle, moved bitwise), the `Box<Stream>`, or the `Vec<u8>`
+//! The fixed part is the integer, the collection itself (a small handle, moved bitwise), the `Box<Stream>`, or the [`Long`]
 //! of a long string; nothing for an inline one. Everything in it has an alignment of at most 8.
 //!
 //! A key of 16 bytes with an integer, or with a string of 8 bytes, takes 32 bytes. Allocators in use (mimalloc, jemalloc)
@@ -14,6 +14,7 @@
 //!
 //! Whoever changes the fields an [`EntryRef`] may change (access, the indexed flag, the colour) holds the shard's lock.
 
+use crate::long::Long;
 use crate::str::parse_int;
 use crate::table::{Item, SlotMut};
 use crate::value::{Kind, Value, ValueMut, ValueRef};
@@ -22,6 +23,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// Longest string, in bytes, that lies in the entry itself.
@@ -73,7 +75,7 @@ impl Encoding {
         match self {
             Encoding::Int => size_of::<i64>(),
             Encoding::Inline => 0,
-            Encoding::Long => size_of::<Vec<u8>>(),
+            Encoding::Long => size_of::<Long>(),
             Encoding::List => size_of::<List>(),
             Encoding::Set => size_of::<Set>(),
             Encoding::ZSet => size_of::<ZSet>(),
@@ -97,6 +99,7 @@ impl Encoding {
 
 const ALIGN: usize = 8;
 const _: () = assert!(align_of::<List>() <= ALIGN && align_of::<Set>() <= ALIGN);
+const _: () = assert!(align_of::<Long>() <= ALIGN && size_of::<Long>() == size_of::<Vec<u8>>());
 const _: () = assert!(align_of::<ZSet>() <= ALIGN && align_of::<Hash>() <= ALIGN);
 
 /// Flags above the encoding: there is an expiry; the key has the long form; the string is shown as `raw`; the expiry
@@ -140,7 +143,7 @@ const _: () = assert!(HEADER == 8 && INLINE_MAX <= u16::MAX as usize);
 const SPARE_MAX: usize = 255;
 
 /// The size that the allocators in use make of `size`: four sizes for each doubling, and multiples of 16 up to 128.
-fn rounded(size: usize) -> usize {
+pub(crate) fn rounded(size: usize) -> usize {
     match size {
         0..=8 => 8,
         9..=128 => size.next_multiple_of(16),
@@ -254,7 +257,7 @@ impl<'a> EntryRef<'a> {
                     let len = usize::from(self.header().inline_len);
                     ValueRef::String(Str::Bytes(self.bytes(self.parts().inline, len)))
                 }
-                Encoding::Long => ValueRef::String(Str::Bytes(self.fixed::<Vec<u8>>())),
+                Encoding::Long => ValueRef::String(Str::Bytes(self.fixed::<Long>())),
                 Encoding::List => ValueRef::List(self.fixed()),
                 Encoding::Set => ValueRef::Set(self.fixed()),
                 Encoding::ZSet => ValueRef::ZSet(self.fixed()),
@@ -262,6 +265,13 @@ impl<'a> EntryRef<'a> {
                 Encoding::Stream => ValueRef::Stream(self.fixed::<Box<Stream>>()),
             }
         }
+    }
+
+    /// A long string, to be shared: as long as somebody refers to it, it does not change.
+    #[inline]
+    pub fn shared(self) -> Option<&'a Arc<Vec<u8>>> {
+        // SAFETY: the type that the encoding stands for.
+        (self.encoding() == Encoding::Long).then(|| unsafe { self.fixed::<Long>() })?.shared()
     }
 
     /// The type of the value.
@@ -359,7 +369,7 @@ impl<'a> EntryRef<'a> {
         let own = rounded(self.parts().size);
         match self.encoding() {
             // SAFETY: the type that the encoding stands for.
-            Encoding::Long => own + rounded(unsafe { self.fixed::<Vec<u8>>() }.capacity()),
+            Encoding::Long => own + unsafe { self.fixed::<Long>() }.allocated_bytes(rounded),
             _ => own,
         }
     }
@@ -375,7 +385,7 @@ impl<'a> EntryRef<'a> {
     pub fn to_value(self) -> Value {
         match self.value() {
             ValueRef::String(Str::Int(n)) => Value::Int(n),
-            ValueRef::String(Str::Bytes(bytes)) => Value::String { bytes: bytes.to_vec(), raw: self.is_raw() },
+            ValueRef::String(Str::Bytes(bytes)) => Value::String { bytes: bytes.to_vec().into(), raw: self.is_raw() },
             ValueRef::List(list) => Value::List(list.clone()),
             ValueRef::Set(set) => Value::Set(set.clone()),
             ValueRef::ZSet(zset) => Value::ZSet(zset.clone()),
@@ -469,8 +479,8 @@ impl Frame<'_> {
         if bytes.len() <= INLINE_MAX {
             self.with_inline(bytes, bytes.len(), raw)
         } else {
-            // SAFETY: `Long` stands for `Vec<u8>`.
-            unsafe { self.with_fixed(Encoding::Long, bytes.to_vec(), raw) }
+            // SAFETY: `Encoding::Long` stands for `Long`.
+            unsafe { self.with_fixed(Encoding::Long, Long::from(bytes.to_vec()), raw) }
         }
     }
 
@@ -484,7 +494,7 @@ impl Frame<'_> {
                     None if bytes.len() <= INLINE_MAX => self.with_inline(&bytes, bytes.len(), raw),
                     None => {
                         let mut bytes = bytes;
-                        shrink_if_wasteful(&mut bytes);
+                        bytes.shrink();
                         self.with_fixed(Encoding::Long, bytes, raw)
                     }
                 },
@@ -501,13 +511,6 @@ impl Frame<'_> {
 fn layout(size: usize) -> Layout {
     // SAFETY: 8 is a power of two, and sizes are those of keys and inline strings, far below isize::MAX.
     unsafe { Layout::from_size_align_unchecked(size, ALIGN) }
-}
-
-/// Gives memory back if more than a quarter would lie idle.
-fn shrink_if_wasteful(bytes: &mut Vec<u8>) {
-    if bytes.capacity() > rounded(bytes.len() + bytes.len() / 4) {
-        bytes.shrink_to_fit();
-    }
 }
 
 impl Entry {
@@ -548,7 +551,7 @@ impl Entry {
         unsafe {
             let value = match this.encoding() {
                 Encoding::Int | Encoding::Inline => this.to_value(),
-                Encoding::Long => Value::String { bytes: entry.fixed_ptr::<Vec<u8>>().read(), raw: this.is_raw() },
+                Encoding::Long => Value::String { bytes: entry.fixed_ptr::<Long>().read(), raw: this.is_raw() },
                 Encoding::List => Value::List(entry.fixed_ptr::<List>().read()),
                 Encoding::Set => Value::Set(entry.fixed_ptr::<Set>().read()),
                 Encoding::ZSet => Value::ZSet(entry.fixed_ptr::<ZSet>().read()),
@@ -606,11 +609,8 @@ impl Entry {
                 self.set_raw_flag(raw);
             }
             Encoding::Long if bytes.len() > INLINE_MAX => {
-                // SAFETY: `Long` stands for `Vec<u8>`.
-                let long = unsafe { &mut *self.fixed_ptr::<Vec<u8>>() };
-                long.clear();
-                long.extend_from_slice(bytes);
-                shrink_if_wasteful(long);
+                // SAFETY: `Encoding::Long` stands for `Long`.
+                unsafe { &mut *self.fixed_ptr::<Long>() }.set(bytes);
                 self.set_raw_flag(raw);
             }
             _ => *self = self.frame().with_bytes(bytes, raw),
@@ -628,15 +628,16 @@ impl Entry {
         };
         let (old_len, len) = (current.len(), current.len().max(len_min));
         if is_long {
-            // SAFETY: `Long` stands for `Vec<u8>`; `current` is not used any more.
-            let long = unsafe { &mut *self.fixed_ptr::<Vec<u8>>() };
-            grow(long, len);
-        } else if len > INLINE_MAX {
+            self.set_raw_flag(true);
+            // SAFETY: `Encoding::Long` stands for `Long`; `current` is not used any more.
+            return unsafe { &mut *self.fixed_ptr::<Long>() }.grown(len);
+        }
+        if len > INLINE_MAX {
             let mut long = Vec::with_capacity(rounded(len));
             long.extend_from_slice(current);
             long.resize(len, 0);
-            // SAFETY: `Long` stands for `Vec<u8>`.
-            *self = unsafe { self.frame().with_fixed(Encoding::Long, long, true) };
+            // SAFETY: `Encoding::Long` stands for `Long`.
+            *self = unsafe { self.frame().with_fixed(Encoding::Long, Long::from(long), true) };
         } else if this.encoding() == Encoding::Inline && self.fits_inline(len) {
             self.set_inline_len(len);
             // SAFETY: there is room for `len` bytes, of which `old_len` are initialised.
@@ -648,7 +649,7 @@ impl Entry {
         // SAFETY: the string now is `Long` or `Inline`, with `len` initialised bytes.
         unsafe {
             if self.as_ref().encoding() == Encoding::Long {
-                &mut *self.fixed_ptr::<Vec<u8>>()
+                (*self.fixed_ptr::<Long>()).grown(len)
             } else {
                 std::slice::from_raw_parts_mut(self.inline_ptr(), len)
             }
@@ -760,26 +761,13 @@ impl Entry {
     }
 }
 
-/// Makes `bytes` at least `len` long. Room grows by an eighth at least, or doubles up to a mebibyte more: repeated appends
-/// are O(1) amortised for each byte, and not half of a huge string lies idle.
-fn grow(bytes: &mut Vec<u8>, len: usize) {
-    const DOUBLING_MAX: usize = 1 << 20;
-    if len > bytes.capacity() {
-        let extra = (len / 8).max(len.min(DOUBLING_MAX));
-        bytes.reserve_exact(len + extra - bytes.len());
-    }
-    if len > bytes.len() {
-        bytes.resize(len, 0);
-    }
-}
-
 impl Drop for Entry {
     fn drop(&mut self) {
         // SAFETY: in each arm, the type that the encoding stands for; then the entry's memory is freed, and not used again.
         unsafe {
             match self.as_ref().encoding() {
                 Encoding::Int | Encoding::Inline => {}
-                Encoding::Long => ptr::drop_in_place(self.fixed_ptr::<Vec<u8>>()),
+                Encoding::Long => ptr::drop_in_place(self.fixed_ptr::<Long>()),
                 Encoding::List => ptr::drop_in_place(self.fixed_ptr::<List>()),
                 Encoding::Set => ptr::drop_in_place(self.fixed_ptr::<Set>()),
                 Encoding::ZSet => ptr::drop_in_place(self.fixed_ptr::<ZSet>()),

@@ -11,6 +11,7 @@ pub mod hasher;
 pub mod limits;
 pub mod list;
 mod load;
+pub mod long;
 mod member;
 pub mod packed;
 pub mod set;

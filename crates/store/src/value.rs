@@ -1,6 +1,6 @@
 //! A value of any type: owned, borrowed and mutably borrowed.
 
-use crate::{Str, hash::Hash, list::List, set::Set, stream::Stream, zset::ZSet};
+use crate::{Str, hash::Hash, list::List, long::Long, set::Set, stream::Stream, zset::ZSet};
 
 /// The type of a value, as `TYPE` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub enum Value {
     /// A string. Without `raw`, the canonical text of an integer becomes one in the entry. `raw` asks for the encoding name `raw` whatever its length, as
     /// Redis shows strings that were modified in place (APPEND, SETRANGE).
     String {
-        bytes: Vec<u8>,
+        bytes: Long,
         raw: bool,
     },
     List(List),
@@ -137,7 +137,7 @@ impl Value {
     pub fn from_text(text: &[u8]) -> Value {
         match crate::str::parse_int(text) {
             Some(number) => Value::Int(number),
-            None => Value::String { bytes: text.to_vec(), raw: false },
+            None => Value::String { bytes: text.to_vec().into(), raw: false },
         }
     }
 }

@@ -124,7 +124,7 @@ fn follow(ctx: &mut Ctx, wants: Option<(&[u8], i64)>, reply: &mut Reply) -> Resu
     if following.is_on() && !following.is_up() {
         return Err(Error::text("NOMASTERLINK Can't SYNC while not connected with my master"));
     }
-    if reply.len() > ctx.session.written {
+    if reply.len() > ctx.session.sent.at {
         return Err(Error::text("ERR SYNC and PSYNC are invalid with pending output"));
     }
     ctx.worker.follow(ctx.session, wants, reply);

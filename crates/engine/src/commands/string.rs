@@ -9,8 +9,9 @@ use crate::command::{Access, Begin, Command, Find, Flags, Group, Keys, Reply, Ru
 use crate::error::{Error, Result};
 use kelda_resp::{LongDouble, number};
 use kelda_store::Str;
+use kelda_store::entry::{EntryRef, INLINE_MAX};
 use kelda_store::txn::{EventClasses, Key, Ttl, Txn, View};
-use kelda_store::value::ValueRef;
+use kelda_store::value::{Kind, ValueRef};
 
 const BASE: Command = Command { group: Group::String, ..Command::BASE };
 
@@ -283,15 +284,25 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 fn get(view: &View, args: &Args, reply: &mut Reply) -> Result {
-    write_string(reply, view.string(args.key(1))?);
-    Ok(())
+    write_value(reply, view.get(args.key(1)))
 }
 
-fn write_string(reply: &mut Reply, text: Option<Str>) {
-    match text {
-        Some(text) => write_str(reply, text),
-        None => reply.null(),
+/// Replies a string value, a long one without copying it.
+#[inline]
+fn write_value(reply: &mut Reply, entry: Option<EntryRef>) -> Result {
+    let Some(entry) = entry else {
+        reply.null();
+        return Ok(());
+    };
+    match entry.value() {
+        ValueRef::String(Str::Bytes(bytes)) if bytes.len() > INLINE_MAX => match entry.shared() {
+            Some(shared) => reply.bulk_shared(shared),
+            None => reply.bulk(bytes),
+        },
+        ValueRef::String(text) => write_str(reply, text),
+        _ => return Err(Error::WrongType),
     }
+    Ok(())
 }
 
 // ---- setting
@@ -403,7 +414,7 @@ fn set_with_options(txn: &mut Txn, key: Key, args: &Args, reply: &mut Reply) -> 
         Condition::If(comparison) => comparison.holds(txn, key)?,
     };
     if options.get {
-        write_string(reply, txn.string(key)?);
+        write_value(reply, txn.get(key))?;
     } else if holds {
         reply.ok();
     } else {
@@ -435,7 +446,7 @@ fn setex(txn: &mut Txn, args: &Args, reply: &mut Reply, seconds: bool) -> Result
 
 fn getset(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let key = args.key(1);
-    write_string(reply, txn.string(key)?);
+    write_value(reply, txn.get(key))?;
     set_with_events(txn, key, &args[2], Ttl::Clear);
     Ok(())
 }
@@ -443,10 +454,8 @@ fn getset(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
 fn mget(view: &View, args: &Args, reply: &mut Reply) -> Result {
     reply.array(args.len() - 1);
     for index in 1..args.len() {
-        match view.get(args.key(index)).map(|entry| entry.value()) {
-            Some(ValueRef::String(text)) => write_str(reply, text),
-            _ => reply.null(),
-        }
+        let string = view.get(args.key(index)).filter(|entry| entry.kind() == Kind::String);
+        write_value(reply, string)?;
     }
     Ok(())
 }
@@ -614,7 +623,7 @@ fn strlen(view: &View, args: &Args, reply: &mut Reply) -> Result {
 
 fn getdel(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let key = args.key(1);
-    write_string(reply, txn.string(key)?);
+    write_value(reply, txn.get(key))?;
     txn.delete_with_event(key);
     Ok(())
 }
@@ -622,15 +631,18 @@ fn getdel(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
 fn getex(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let key = args.key(1);
     let options = SetOptions::parse(args, 2, OptionsOf::Getex)?;
-    let Some(text) = txn.string(key)? else {
+    let Some(entry) = txn.get(key) else {
         reply.null();
         return Ok(());
     };
+    if entry.kind() != Kind::String {
+        return Err(Error::WrongType);
+    }
     let at = match options.expire {
         Some(expire) => Some(expire.positive(args, txn.now(), "getex")?),
         None => None,
     };
-    write_str(reply, text);
+    write_value(reply, Some(entry))?;
     match at {
         Some(at) => {
             super::expire::set_or_delete(txn, key, at);

@@ -145,7 +145,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
         reply.error(&ctx.worker.settings.dialect.says(error.to_string()));
     }
     if let Some(since_us) = timed {
-        hotkeys::note(ctx.worker, command, words, since_us, reply.len().saturating_sub(mark));
+        hotkeys::note(ctx.worker, command, words, since_us, reply.bytes_since(mark));
     }
     if reply.buf.get(mark) == Some(&b'-') {
         ctx.worker.stats().by_command[command.id].failed.add(1);

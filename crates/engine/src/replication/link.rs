@@ -132,7 +132,7 @@ impl Worker {
     /// How much output may wait for a session, and how much does.
     pub(crate) fn output_limit(&self, session: &Session) -> (OutputLimit, usize) {
         let limits = &self.settings.client_output_buffer_limit;
-        let pending = session.reply.len() - session.written;
+        let pending = session.unsent();
         if session.replica {
             // What the backlog keeps anyhow costs nothing.
             let most = |bytes: u64| if bytes == 0 { 0 } else { bytes.max(self.settings.repl_backlog_size) };

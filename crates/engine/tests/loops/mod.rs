@@ -132,7 +132,7 @@ impl Loop {
             return;
         }
         let Some(Some(output)) = self.outputs.get(slot) else { return };
-        let pending = worker.pending(slot).to_vec();
+        let pending = worker.pending(slot).collect::<Vec<_>>().concat();
         if !pending.is_empty() && worker.fate(slot) != Fate::Close {
             worker.written(slot, pending.len());
             let _ = output.send(pending);

@@ -43,7 +43,7 @@ const BIG: usize = 32 << 10;
 /// Bytes that a file is made longer ahead of what is written, if it is synced often.
 const AHEAD: u64 = 256 << 10;
 /// What it is made longer with, at once.
-const FILLER: [u8; 64 << 10] = [frame::FILL; 64 << 10];
+static FILLER: [u8; 64 << 10] = [frame::FILL; 64 << 10];
 /// Batches up to this size are small enough for that to pay.
 const SMALL: usize = AHEAD as usize / 8;
 /// Bytes of it that are left: a single one could be the start of a frame.

@@ -22,7 +22,7 @@ pub fn decode_value(kind: u8, dialect: Dialect, reader: &mut Reader<'_>, limits:
     Ok(match kind {
         kind::STRING => match reader.text()? {
             text if let Some(n) = text.int() => Value::Int(n),
-            text => Value::String { bytes: text.into_vec(), raw: false },
+            text => Value::String { bytes: text.into_vec().into(), raw: false },
         },
         kind::LIST | kind::LIST_ZIPLIST | kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_2 => {
             Value::List(list(kind, reader, limits)?)

@@ -14,7 +14,7 @@ fn text(len: usize, seed: u8) -> Vec<u8> {
 }
 
 fn string(bytes: &[u8]) -> Value {
-    Value::String { bytes: bytes.to_vec(), raw: false }
+    Value::String { bytes: bytes.to_vec().into(), raw: false }
 }
 
 fn string_of(entry: EntryRef<'_>) -> Vec<u8> {
@@ -71,7 +71,7 @@ fn every_length_round_trips() {
                 assert_eq!(entry.as_ref().key(), bytes);
                 assert_eq!(string_of(entry.as_ref()), bytes);
                 assert_eq!((entry.as_ref().access(), entry.as_ref().expire_at()), (0x00ab_cdef, expire_at));
-                assert!(matches!(entry.into_value(), Value::String { bytes: b, raw: false } if b == bytes));
+                assert!(matches!(entry.into_value(), Value::String { bytes: b, raw: false } if *b == *bytes));
             }
         }
     }
@@ -113,7 +113,7 @@ fn collections_and_strings_replace_each_other() {
 #[test]
 fn encodings_are_named_as_in_redis() {
     let name = |bytes: &[u8], raw| {
-        Entry::new(b"k", Value::String { bytes: bytes.to_vec(), raw }, None).as_ref().string_encoding()
+        Entry::new(b"k", Value::String { bytes: bytes.to_vec().into(), raw }, None).as_ref().string_encoding()
     };
     assert_eq!(name(b"12", false), "int");
     assert_eq!(Entry::from_bytes(b"k", b"12", false, None).as_ref().string_encoding(), "int");
@@ -221,10 +221,10 @@ proptest! {
                     expire_at = at;
                 }
                 Op::Replace(bytes, as_raw) => {
-                    let old = slot.replace_value(Value::String { bytes: bytes.clone(), raw: as_raw });
+                    let old = slot.replace_value(Value::String { bytes: bytes.clone().into(), raw: as_raw });
                     match old {
                         Value::Int(n) => assert_eq!(n.to_string().into_bytes(), value),
-                        Value::String { bytes, raw: was_raw } => assert_eq!((bytes, was_raw), (value, raw)),
+                        Value::String { bytes, raw: was_raw } => assert_eq!((&bytes[..], was_raw), (&value[..], raw)),
                         _ => panic!("not a string"),
                     }
                     (value, raw) = (bytes, as_raw);

@@ -817,7 +817,7 @@ impl<'k> Txn<'k> {
         match self.slot(key).map(|slot| slot.get().kind()) {
             None => {
                 fresh = true;
-                self.insert(key, Entry::new(key.bytes, Value::String { bytes: Vec::new(), raw: false }, None));
+                self.insert(key, Entry::new(key.bytes, Value::String { bytes: Vec::new().into(), raw: false }, None));
                 self.event(EventClasses::NEW, "new", key.bytes);
             }
             Some(crate::value::Kind::String) => {

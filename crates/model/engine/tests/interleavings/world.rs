@@ -128,7 +128,8 @@ impl Node {
     /// The next reply or message to a session. The loop turns until it is there.
     pub fn receive(&mut self, slot: Slot) -> Value {
         loop {
-            if let Some((value, used)) = decode(self.worker.pending(slot)).expect("RESP") {
+            if let Some((value, used)) = decode(&self.worker.pending(slot).collect::<Vec<_>>().concat()).expect("RESP")
+            {
                 self.worker.written(slot, used);
                 return value;
             }
