@@ -232,6 +232,8 @@ def test_a_slow_follower_is_cut_off(servers):
                     piece = fast.recv(1 << 16)
                 except OSError:
                     return
+                if not piece:
+                    return
                 received.extend(piece)
 
         reader = threading.Thread(target=read, daemon=True)
@@ -242,5 +244,8 @@ def test_a_slow_follower_is_cut_off(servers):
         assert client.info("stats")["client_output_buffer_limit_disconnections"] == 1
         client.set("end", "reached")
         wait_until(lambda: received.endswith(b"$3\r\nend\r\n$7\r\nreached\r\n"))
+        # Closing alone would have to wait for the thread that reads.
+        fast.shutdown(socket.SHUT_RDWR)
+        reader.join()
     wait_until(lambda: client.info("replication")["connected_slaves"] == 0)
     assert client.info("memory")["mem_total_replication_buffers"] < 16 << 20
