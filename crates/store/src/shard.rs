@@ -335,6 +335,12 @@ pub enum ShardSet {
     All,
 }
 
+/// Out of line: most transactions hold one shard.
+#[inline(never)]
+fn is_among(shards: &[u16], shard: usize) -> bool {
+    shards.binary_search(&(shard as u16)).is_ok()
+}
+
 impl ShardSet {
     /// Adds the shard of a hash.
     pub fn add(&mut self, hash: u64) {
@@ -359,18 +365,9 @@ impl ShardSet {
     #[inline(always)]
     pub fn contains(&self, shard: usize) -> bool {
         match self {
-            // The ordinary case, without a call.
-            ShardSet::One(have) => usize::from(*have) == shard,
-            several => several.has_among(shard),
-        }
-    }
-
-    #[inline(never)]
-    fn has_among(&self, shard: usize) -> bool {
-        match self {
             ShardSet::None => false,
             ShardSet::One(have) => usize::from(*have) == shard,
-            ShardSet::Many(shards) => shards.binary_search(&(shard as u16)).is_ok(),
+            ShardSet::Many(shards) => is_among(shards, shard),
             ShardSet::All => true,
         }
     }

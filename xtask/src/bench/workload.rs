@@ -113,6 +113,13 @@ pub struct Test {
     pub listeners: usize,
 }
 
+impl Test {
+    /// A value of so many bytes, or of as many as the test wants.
+    fn text(&self, bytes: usize) -> String {
+        "x".repeat(self.value.unwrap_or(bytes))
+    }
+}
+
 /// What a test has unless it says otherwise.
 pub const TEST: Test = Test { name: "", fills: &[], requests: &[], value: None, listeners: 0 };
 
@@ -280,7 +287,7 @@ pub fn compare(
     sizes: Sizes,
     value: usize,
 ) -> io::Result<Vec<Figures>> {
-    let text = "x".repeat(test.value.unwrap_or(value));
+    let text = test.text(value);
     for server in servers {
         test.fills.iter().try_for_each(|fill| fill.run(server, sizes, &text))?;
     }
@@ -297,7 +304,7 @@ pub fn take_turns(
     sizes: Sizes,
     value: usize,
 ) -> io::Result<Vec<Figures>> {
-    let value = "x".repeat(test.value.unwrap_or(value));
+    let value = test.text(value);
     let templates: Vec<Template> = test.requests.iter().map(|words| Template::new(words, &value, sizes.keys)).collect();
     let connect =
         |server: &Process| Load::connect(server.port, rounds.connections, pipeline, &templates, test.listeners);

@@ -97,14 +97,11 @@ impl<'a> Attempt<'a> {
             let heard_us = engine.clock.monotonic_us();
             Attempt { engine, generation, stream, input: Vec::new(), heard_us }.link()
         })();
-        match made {
-            Ok(()) => {}
-            Err(why) => {
-                if let Failure::Error(why) = why {
-                    log(3, &why);
-                }
-                engine.following.failed(engine, generation);
+        if let Err(why) = made {
+            if let Failure::Error(why) = why {
+                log(3, &why);
             }
+            engine.following.failed(engine, generation);
         }
     }
 
