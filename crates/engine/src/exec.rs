@@ -193,7 +193,7 @@ fn admit(
         return Flow::Next;
     }
     let mark = reply.len();
-    let watch = Stopwatch::start(worker, command);
+    let watch = Stopwatch::start(worker, command, words);
     let flow = dispatch(worker, session, host, command, args, reply);
     // A call that blocks is counted when its wait is over (`Worker::unblocked`).
     if !matches!(flow, Flow::Again | Flow::Blocked) {
@@ -568,7 +568,7 @@ pub(crate) fn run_inside(
 ) -> Result {
     let args = Args::new(words);
     let mark = reply.len();
-    let watch = Stopwatch::start(ctx.worker, command);
+    let watch = Stopwatch::start(ctx.worker, command, words);
     let scripted = txn.cx.env.scripted;
     if matches!(command.command.run, Run::Script(_)) {
         monitor::note_script(ctx.worker, ctx.session, command, words);

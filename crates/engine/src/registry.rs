@@ -46,7 +46,7 @@ pub struct Registered {
     pub single_key: Option<usize>,
     /// Whether it may change keys.
     pub writes: bool,
-    /// Whether timing one call of many is enough: it is always quick.
+    /// Whether timing one call of many is enough: it is always quick, or those calls are that [`Command::is_small`] names.
     pub sampled: bool,
     /// Where its one key is, if it can go the short way; see [`crate::fast_path`].
     pub short_way: Option<usize>,
@@ -99,7 +99,8 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         _ => None,
     };
     // SET is not among Redis's fast commands, but does as little as they do.
-    let sampled = command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET");
+    let fast = command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET");
+    let sampled = fast || command.is_small.is_some();
     let plain = matches!(command.run, Run::Read(_) | Run::Write(_))
         && !command.whole_keyspace
         && command.reaches_further.is_none();
@@ -236,6 +237,12 @@ pub fn find_full(name: &str) -> Option<&'static Registered> {
 }
 
 impl Registered {
+    /// Whether a call with these words is timed only now and then.
+    #[inline]
+    pub fn samples(&self, words: &[&[u8]]) -> bool {
+        self.sampled && self.command.is_small.is_none_or(|is_small| is_small(words))
+    }
+
     /// The subcommands.
     pub fn subcommands(&self) -> &'static [Registered] {
         let count = self.command.subcommands().len();
