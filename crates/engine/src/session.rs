@@ -180,9 +180,14 @@ pub struct Session {
     pub outbox: Vec<Published>,
     /// When its output went over the soft limit, in monotonic µs.
     pub over_soft_limit_since_us: Option<u64>,
+    /// Whether the output buffer was larger than what every session keeps, and needed so, since cron last looked.
+    pub large_output: bool,
     /// The last command looked up: pipelines repeat themselves.
     pub last_command: Option<&'static Registered>,
 }
+
+/// Capacity of the output buffer that a session keeps.
+const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
 
 impl Session {
     /// A session just connected.
@@ -223,6 +228,7 @@ impl Session {
             durability: None,
             outbox: Vec::new(),
             over_soft_limit_since_us: None,
+            large_output: false,
             last_command: None,
         };
         session.reply.shares = true;
@@ -306,9 +312,34 @@ impl Session {
     /// Has others see how much output waits for the client, and what its buffer takes besides.
     pub fn show_output(&self, bytes: usize) {
         let unsent = self.reply.len() - self.sent.at;
-        let room = if unsent == 0 { 0 } else { self.reply.buf.capacity() - unsent };
+        let kept = self.reply.buf.capacity() <= OUTPUT_KEPT_BYTES;
+        let room = if unsent == 0 && kept { 0 } else { self.reply.buf.capacity() - unsent };
         self.info.output_bytes.store(bytes, Relaxed);
         self.info.output_room.store(room, Relaxed);
+    }
+
+    /// Takes what was sent out of the output buffer. One that has grown beyond what every session may keep stays while it is
+    /// needed: to free and to grow it again at each turn costs more than what is written into it.
+    pub fn empty_output(&mut self) {
+        /// Capacity that a session keeps for just a while.
+        const LARGE_BYTES_MAX: usize = 1 << 20;
+        let buf = &mut self.reply.buf;
+        if buf.capacity() > OUTPUT_KEPT_BYTES {
+            if buf.capacity() > LARGE_BYTES_MAX || buf.len() < buf.capacity() / 4 {
+                *buf = Vec::new();
+                return;
+            }
+            self.large_output = true;
+        }
+        buf.clear();
+    }
+
+    /// Frees an output buffer that was large and has not been needed so since the last call.
+    pub fn end_large_output(&mut self) {
+        let needed = std::mem::take(&mut self.large_output);
+        if !needed && self.reply.is_empty() && self.reply.buf.capacity() > OUTPUT_KEPT_BYTES {
+            self.reply.buf = Vec::new();
+        }
     }
 
     /// Gives back the memory that the buffers do not need.
