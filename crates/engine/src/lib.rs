@@ -40,6 +40,7 @@ pub mod running;
 pub mod saving;
 pub mod scripting;
 pub mod scripts;
+pub mod queue;
 pub mod session;
 mod settle;
 pub mod slowlog;

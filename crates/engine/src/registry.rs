@@ -135,6 +135,9 @@ const NAME_MAX: usize = 32;
 
 /// The command of this name, in any case. Containers are found as such.
 pub fn find(name: &[u8]) -> Option<&'static Registered> {
+    if let Some(found) = find_short(name) {
+        return Some(found);
+    }
     let mut upper = [0; NAME_MAX];
     let upper = upper.get_mut(..name.len())?;
     upper.copy_from_slice(name);

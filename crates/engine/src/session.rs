@@ -1,12 +1,14 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
 use crate::acl::user::User;
+use crate::args::Args;
 use crate::client_memory::entry_bytes;
 use crate::clients::ClientInfo;
 use crate::config::AppendFsync;
 use crate::durability::Lsn;
 use crate::following::Master;
 use crate::mailbox::{Audience, SessionRef};
+use crate::queue::Queue;
 use crate::registry::Registered;
 use crate::replication::Announced;
 use crate::tracking::Tracks;
@@ -19,17 +21,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// A command's words, owned.
 pub type Words = Vec<Box<[u8]>>;
-
-/// What MULTI has queued.
-#[derive(Default)]
-pub struct Queue {
-    /// The commands.
-    pub commands: Vec<(&'static Registered, Words)>,
-    /// Whether a command was refused, so that EXEC must be.
-    pub broken: bool,
-    /// The database that a SELECT among them chooses: what comes after it will run there.
-    pub db: Option<u32>,
-}
 
 /// What WATCH watches.
 #[derive(Default)]
@@ -281,17 +272,19 @@ impl Session {
     }
 
     /// Queues a command of MULTI, if there is one. There are so many databases to be chosen.
-    pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]], databases: u32) {
+    pub fn enqueue(&mut self, command: &'static Registered, args: &Args, databases: u32) {
         let Some(queue) = &mut self.multi else { return };
+        let words = args.words();
         // As in Valkey, not once EXEC will be refused.
         if command.name == "select" && !queue.broken {
             let chosen = words.get(1).and_then(|word| u32::try_from(kelda_resp::parse_i64(word)?).ok());
             queue.db = chosen.filter(|db| *db < databases).or(queue.db);
         }
-        queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
-        self.info.queued.store(queue.commands.len() as i64, Relaxed);
+        queue.push(command, args);
+        // Only the session's own thread counts.
+        self.info.queued.store(queue.len() as i64, Relaxed);
         let bytes: usize = words.iter().map(|word| entry_bytes(word)).sum();
-        self.info.queued_bytes.fetch_add(bytes, Relaxed);
+        self.info.queued_bytes.store(self.info.queued_bytes.load(Relaxed) + bytes, Relaxed);
     }
 
     /// Has others see how many commands are queued; -1 outside of MULTI.

@@ -17,6 +17,7 @@ use crate::following::{self, Applying};
 use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription};
+use crate::queue::Queue;
 use crate::scripting::Interpreter;
 use crate::scripts::LastScript;
 use crate::session::{Published, Session, Watching};
@@ -187,6 +188,8 @@ pub struct Worker {
     /// The script that is running, for SCRIPT KILL and its like.
     pub(crate) context: Option<Box<Context>>,
     pub(crate) scratch: exec::Scratch,
+    /// An empty queue for the next MULTI, with the memory of the last.
+    pub(crate) spare_queue: Queue,
     env: Env,
     seed: u64,
     now_us: i64,
@@ -244,6 +247,7 @@ impl Worker {
             migrating: false,
             context: None,
             scratch: exec::Scratch::default(),
+            spare_queue: Queue::default(),
             env: Env::default(),
             seed,
             now_us: engine.clock.unix_us(),

@@ -25,14 +25,24 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
         [] => None,
         [b'0'] => Some(0),
         [b'0', ..] => None,
-        _ if text.len() > 20 => None,
-        _ => text.iter().try_fold(0u64, |value, &byte| {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                return None;
+        _ => {
+            /// So many digits cannot overflow.
+            const SAFE: usize = 19;
+            let (safe, rest) = text.split_at(text.len().min(SAFE));
+            let mut value = 0u64;
+            for byte in safe {
+                let digit = byte.wrapping_sub(b'0');
+                if digit > 9 {
+                    return None;
+                }
+                value = value * 10 + u64::from(digit);
             }
-            value.checked_mul(10)?.checked_add(u64::from(digit))
-        }),
+            match rest {
+                [] => Some(value),
+                [digit @ b'0'..=b'9'] => value.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
+                _ => None,
+            }
+        }
     }
 }
 

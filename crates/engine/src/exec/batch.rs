@@ -16,16 +16,26 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Commands parsed ahead, so that their keys can be fetched from memory while others run.
 const BATCH: usize = 32;
 
-/// Longest second word that is hashed ahead: what is longer is seldom a key, but a script.
+/// Longest word that is hashed ahead: what is longer is seldom a key.
 const HASHED_BYTES_MAX: usize = 256;
+
+/// Which word of a command is most likely its first key: the second, but for EVAL and its like, which name the number of keys before
+/// them.
+#[inline(always)]
+fn first_key(words: &[&[u8]]) -> usize {
+    match words {
+        [[b'E' | b'e', b'V' | b'v', ..], _, _, _, ..] => 3,
+        _ => 1,
+    }
+}
 
 /// A command of a batch: its words are `first..end` of the batch's, its last byte is before `consumed`.
 pub(crate) struct Parsed {
     first: usize,
     end: usize,
     consumed: usize,
-    /// Whether the batch has the hash of its second word.
-    hashed: bool,
+    /// Which of its words the batch has the hash of; none if that is beyond them.
+    hashed: usize,
 }
 
 /// What [`run`] needs for a while, kept from one call to the next for the memory that it holds.
@@ -34,7 +44,7 @@ pub(crate) struct Scratch {
     words: Vec<&'static [u8]>,
     batch: Vec<Parsed>,
     spans: Vec<Span>,
-    /// For each command of the batch, the hash of its second word, the first key of nearly all.
+    /// For each command of the batch, the hash of what is most likely its first key.
     hashes: Vec<u64>,
 }
 
@@ -42,11 +52,12 @@ impl Scratch {
     /// Adds a command to the batch, and has the memory fetch the shard of its key.
     #[inline(always)]
     fn push(&mut self, keyspace: &Keyspace, words: &[&[u8]], first: usize, consumed: usize) {
-        let key = words.get(first + 1).filter(|key| key.len() <= HASHED_BYTES_MAX);
+        let at = first_key(&words[first..]);
+        let key = words.get(first + at).filter(|key| key.len() <= HASHED_BYTES_MAX);
         let hash = key.map_or(0, |key| hasher::hash(key));
         keyspace.prefetch_shard(hash);
         self.hashes.push(hash);
-        self.batch.push(Parsed { first, end: words.len(), consumed, hashed: key.is_some() });
+        self.batch.push(Parsed { first, end: words.len(), consumed, hashed: if key.is_some() { at } else { usize::MAX } });
     }
 
     /// Takes the words back, whatever they pointed to: the collection below keeps the vector's memory.
@@ -101,7 +112,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
         let whole = batch.len() == most;
         for (parsed, &hash) in batch.iter().zip(hashes) {
             let words = &words[parsed.first..parsed.end];
-            let args = if parsed.hashed { Args::with_hash(words, 1, hash) } else { Args::new(words) };
+            let args = Args::with_hash(words, parsed.hashed, hash);
             let short = fast.get_or_insert_with(|| FastPath::new(&engine, worker, session, input.len()));
             if short.run(worker, session, &args, &mut reply) {
                 consumed = parsed.consumed;

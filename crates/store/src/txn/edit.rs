@@ -411,7 +411,8 @@ impl Edit<'_, '_, Hash> {
         self.drop_due(field);
         let limits = self.txn.view.cx.env.limits;
         self.before_field(field);
-        let old = self.value().set_with_expiry(field, text, expire_at, &limits);
+        let undoable = self.undoable();
+        let old = self.value().put(field, text, expire_at, &limits, undoable);
         let new = old.is_none();
         self.record(|| UndoOp::Field { field: field.into(), old });
         self.emit_elements(b"HSET", &[field, text]);
@@ -738,12 +739,10 @@ impl Edit<'_, '_, Stream> {
         debug_assert!(added, "the id is above the last");
         let plain = mark.is_none() && trim.is_none_or(|trim| trim.references == References::Keep);
         let trimmed = if plain { trim.map_or(0, |trim| stream.trim(trim).count) } else { 0 };
-        let (id_text, kept) = (id.text(), (trimmed != 0).then(|| trimmed_to(stream)));
-        let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
-        args.extend(kept.iter().flatten().map(|word| word.as_bytes()));
-        args.push(&id_text);
-        args.extend_from_slice(words);
-        self.emit(b"XADD", &args);
+        if self.txn.view.cx.env.log_changes {
+            self.emit_appended(id, words, trimmed != 0);
+        }
+        self.touched();
         if plain {
             return trimmed;
         }
@@ -752,6 +751,16 @@ impl Edit<'_, '_, Stream> {
             self.mark(id, mark);
         }
         trim.map_or(0, |trim| self.trim(trim))
+    }
+
+    /// Emits an XADD, with what the stream was trimmed to, if it was.
+    fn emit_appended(&mut self, id: StreamId, words: &[&[u8]], trimmed: bool) {
+        let (id_text, kept) = (id.text(), trimmed.then(|| trimmed_to(self)));
+        let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
+        args.extend(kept.iter().flatten().map(|word| word.as_bytes()));
+        args.push(&id_text);
+        args.extend_from_slice(words);
+        self.emit_change(b"XADD", &args);
     }
 
     /// Notes the mark of a producer on an entry.
