@@ -50,6 +50,8 @@ pub struct Registered {
     pub sampled: bool,
     /// Where its one key is, if it can go the short way; see [`crate::fast_path`].
     pub short_way: Option<usize>,
+    /// [`Command::is_small`].
+    pub is_small: Option<fn(&[&[u8]]) -> bool>,
     /// Whether it is about keys, and so about the database in use.
     pub in_database: bool,
     /// First of its subcommands in [`all`].
@@ -115,6 +117,7 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         sampled,
         // Its arity must make sure that the key is there.
         short_way: single_key.filter(|&at| sampled && plain && command.arity.unsigned_abs() as usize > at),
+        is_small: command.is_small,
         in_database: command.keys.iter().any(|keys| !keys.not_key),
         subcommands: 0,
     };
@@ -243,7 +246,7 @@ impl Registered {
     /// Whether a call with these words is timed only now and then.
     #[inline]
     pub fn samples(&self, words: &[&[u8]]) -> bool {
-        self.sampled && self.command.is_small.is_none_or(|is_small| is_small(words))
+        self.sampled && self.is_small.is_none_or(|is_small| is_small(words))
     }
 
     /// The subcommands.

@@ -22,8 +22,10 @@ pub fn text(sha: &Sha) -> &str {
 
 /// The script that a thread ran last: most run one again and again, and to compare its text takes less than to hash it.
 pub struct LastScript {
-    /// Its SHA-1.
+    /// Its SHA-1,
     pub sha: Sha,
+    /// and as text.
+    pub name: Box<str>,
     /// Its text.
     pub body: Arc<[u8]>,
     /// What its first line declares.

@@ -174,7 +174,7 @@ impl Writer {
 
     /// A string of up to [`SHORT_BYTES_MAX`] bytes: room for all of it at once, and what is too much taken back, so that everything
     /// is written in pieces of fixed sizes, without a call.
-    #[inline]
+    #[inline(never)]
     fn short_bulk(&mut self, bytes: &[u8]) {
         const ROOM: usize = 5 + SHORT_BYTES_MAX + 2;
         let (at, len) = (self.buf.len(), bytes.len());

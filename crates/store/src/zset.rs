@@ -245,7 +245,8 @@ impl ZSet {
         match &self.0 {
             Form::Packed(packed) if reverse => packed.iter(rank, true).take(count).for_each(each),
             Form::Packed(packed) => packed.for_each_from_rank(rank, count, each),
-            Form::Tree(tree) => tree.iter(rank, reverse).take(count).for_each(each),
+            Form::Tree(tree) if reverse => tree.iter(rank, true).take(count).for_each(each),
+            Form::Tree(tree) => tree.for_each_from_rank(rank, count, each),
         }
     }
 

@@ -219,15 +219,14 @@ fn run(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, script: Ask
             let losses = scripts.losses();
             let (body, gone) = scripts.note_use(sha, body, before);
             ctx.worker.stats().evicted_scripts.add(gone);
-            let script = Rc::new(LastScript { sha, body, flags, losses });
+            let script = Rc::new(LastScript { sha, name: scripts::text(&sha).into(), body, flags, losses });
             ctx.worker.last_script = Some(script.clone());
             script
         }
     };
-    let name = scripts::text(&script.sha);
     // Another one was prepared before it went into the cache: nothing bad gets there.
-    running::prepare(ctx, name, &script.body)?;
-    let code = Code::Script(name);
+    running::prepare(ctx, &script.name, &script.body)?;
+    let code = Code::Script(&script.name);
     running::run(ctx, txn, Job { code, flags: script.flags, keys, argv, read_only, words: args.words() }, reply)
 }
 

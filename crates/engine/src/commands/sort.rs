@@ -2,10 +2,12 @@
 //!
 //! The patterns of BY and GET name keys that depend on the elements: a command with such a pattern holds every shard.
 
+use super::write_str;
 use crate::args::Args;
 use crate::command::{Access, Command, Flags, Keys, Reply, Run};
 use crate::error::{Error, Result};
 use kelda_resp::number;
+use kelda_store::Str;
 use kelda_store::list::{End, List};
 use kelda_store::txn::{EventClasses, Key, Txn, View};
 use kelda_store::value::{Value, ValueRef};
@@ -129,6 +131,11 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
+    /// Whether elements are sorted as numbers, and returned themselves.
+    fn is_plain(&self) -> bool {
+        self.by.is_none() && self.get.is_empty() && !self.alpha
+    }
+
     /// BY a pattern without `*`: the elements stay as they are.
     fn keeps_order(&self) -> bool {
         self.by.is_some_and(|pattern| !pattern.contains(&b'*'))
@@ -144,18 +151,49 @@ impl<'a> Options<'a> {
 }
 
 fn sort_read(view: &View, args: &Args, reply: &mut Reply) -> Result {
-    let rows = sorted(view, args.key(1), &Options::parse(view, args, false)?)?;
-    write_rows(&rows, reply);
+    answer(view, args.key(1), &Options::parse(view, args, false)?, reply)
+}
+
+/// Replies what SORT without STORE returns.
+fn answer(view: &View, key: Key, options: &Options, reply: &mut Reply) -> Result {
+    if options.is_plain() {
+        let numbers = numbers(view, key, options)?;
+        let chosen = &numbers[options.range(numbers.len())];
+        reply.array(chosen.len());
+        chosen.iter().for_each(|(_, element)| write_str(reply, *element));
+    } else {
+        write_rows(&sorted(view, key, options)?, reply);
+    }
     Ok(())
+}
+
+/// The elements, which are numbers, in their order: what SORT mostly is, and what needs no copies.
+fn numbers<'v>(view: &'v View, key: Key, options: &Options) -> Result<Vec<(f64, Str<'v>)>> {
+    let weigh = |element: Str<'v>| match element {
+        // Rounded as `strtod` rounds its text.
+        Str::Int(number) => Ok((number as f64, element)),
+        Str::Bytes(text) => Ok((score(text)?, element)),
+    };
+    let mut numbers: Vec<(f64, Str)> = match view.get(key).map(|entry| entry.value()) {
+        None => Vec::new(),
+        Some(ValueRef::List(list)) => list.iter().map(weigh).collect::<Result<_>>()?,
+        Some(ValueRef::Set(set)) => set.iter().map(weigh).collect::<Result<_>>()?,
+        Some(ValueRef::ZSet(zset)) => zset.iter().map(|(member, _)| weigh(member)).collect::<Result<_>>()?,
+        Some(_) => return Err(Error::WrongType),
+    };
+    numbers.sort_unstable_by(|(a, a_element), (b, b_element)| {
+        let by_element = || a_element.with_bytes(|a| b_element.with_bytes(|b| a.cmp(b)));
+        // NaN is refused by `score`. Equal numbers are put in the order of the elements, so that the result is always the same.
+        let ordering = a.partial_cmp(b).unwrap_or(Ordering::Equal).then_with(by_element);
+        if options.descending { ordering.reverse() } else { ordering }
+    });
+    Ok(numbers)
 }
 
 fn sort_write(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let options = Options::parse(txn, args, true)?;
+    let Some(target) = options.store.map(Key::new) else { return answer(txn, args.key(1), &options, reply) };
     let rows = sorted(txn, args.key(1), &options)?;
-    let Some(target) = options.store.map(Key::new) else {
-        write_rows(&rows, reply);
-        return Ok(());
-    };
     reply.int(rows.len() as i64);
     if rows.is_empty() {
         txn.delete_with_event(target);

@@ -57,7 +57,12 @@ impl Scratch {
         let hash = key.map_or(0, |key| hasher::hash(key));
         keyspace.prefetch_shard(hash);
         self.hashes.push(hash);
-        self.batch.push(Parsed { first, end: words.len(), consumed, hashed: if key.is_some() { at } else { usize::MAX } });
+        self.batch.push(Parsed {
+            first,
+            end: words.len(),
+            consumed,
+            hashed: if key.is_some() { at } else { usize::MAX },
+        });
     }
 
     /// Takes the words back, whatever they pointed to: the collection below keeps the vector's memory.

@@ -514,7 +514,7 @@ fn line<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 fn parse_length(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+    kelda_resp::parse_i64(text)
 }
 
 /// Pushes the RESP value at the start of `input` as Redis shows it to scripts, and moves past it. `None`, and nothing

@@ -36,7 +36,7 @@ use self::reply::{Protocol, Simple};
 use crate::dialect::Dialect;
 
 /// Garbage is collected a little after each so many runs, besides what Lua does by itself as it allocates.
-const RUNS_PER_COLLECTION: u32 = 50;
+const RUNS_PER_COLLECTION: u32 = 500;
 const KILL_TEXT: &str = "ERR Script killed by user with SCRIPT KILL...";
 const FUNCTION_KILL_TEXT: &str = "ERR Script killed by user with FUNCTION KILL...";
 
@@ -143,8 +143,8 @@ impl Interpreter {
         }
         let library_face = current_host::protect(&lua, &globals, Some(current_host::protect(&lua, &missing, None)?))?;
         current_host::arm_hook(&lua)?;
-        // What building it left behind. From then on the collector does not wait until as much again has been used, and is quick:
-        // scripts leave little behind, and it is mostly garbage.
+        // What building it left behind. From then on the collector waits until as much again has been used, some 100 KB where
+        // scripts keep nothing: what it looks through again each time is mostly the libraries.
         lua.gc_collect()?;
         lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(200).step_multiplier(400)));
         if options.memory_limit > 0 {

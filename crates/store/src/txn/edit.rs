@@ -523,7 +523,7 @@ impl Edit<'_, '_, Set> {
 }
 
 impl Edit<'_, '_, ZSet> {
-    /// Gives a member a score, and has it live for ever; its old score.
+    /// Gives a member a score, and has it live for ever; its old score. If that was so before, nothing happens.
     pub fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let at = self.expiry(member);
         self.put_with_expiry(member, score, at, None)
@@ -541,9 +541,15 @@ impl Edit<'_, '_, ZSet> {
         let old = self.value().insert(member, score, &limits);
         if old_at != at {
             self.value().set_expiry(member, at);
+        } else if old == Some(score) {
+            return old;
         }
         self.record(|| UndoOp::Score { member: member.into(), old: old.map(|old| (old, old_at)) });
-        self.emit_elements(b"ZADD", &[&score_text(score), member]);
+        if self.txn.view.cx.env.log_changes {
+            self.emit_elements(b"ZADD", &[&score_text(score), member]);
+        } else {
+            self.touched();
+        }
         if let Some(at) = at {
             self.emit_change(b"ZPEXPIREAT", &[itoa::Buffer::new().format(at).as_bytes(), b"MEMBERS", b"1", member]);
         }
