@@ -160,7 +160,7 @@ fn answer(view: &View, key: Key, options: &Options, reply: &mut Reply) -> Result
         let numbers = numbers(view, key, options)?;
         let chosen = &numbers[options.range(numbers.len())];
         reply.array(chosen.len());
-        chosen.iter().for_each(|(_, element)| write_str(reply, *element));
+        chosen.iter().for_each(|element| write_str(reply, *element));
     } else {
         write_rows(&sorted(view, key, options)?, reply);
     }
@@ -168,26 +168,44 @@ fn answer(view: &View, key: Key, options: &Options, reply: &mut Reply) -> Result
 }
 
 /// The elements, which are numbers, in their order: what SORT mostly is, and what needs no copies.
-fn numbers<'v>(view: &'v View, key: Key, options: &Options) -> Result<Vec<(f64, Str<'v>)>> {
-    let weigh = |element: Str<'v>| match element {
-        // Rounded as `strtod` rounds its text.
-        Str::Int(number) => Ok((number as f64, element)),
-        Str::Bytes(text) => Ok((score(text)?, element)),
-    };
-    let mut numbers: Vec<(f64, Str)> = match view.get(key).map(|entry| entry.value()) {
+fn numbers<'v>(view: &'v View, key: Key, options: &Options) -> Result<Vec<Str<'v>>> {
+    let elements: Vec<Str> = match view.get(key).map(|entry| entry.value()) {
         None => Vec::new(),
-        Some(ValueRef::List(list)) => list.iter().map(weigh).collect::<Result<_>>()?,
-        Some(ValueRef::Set(set)) => set.iter().map(weigh).collect::<Result<_>>()?,
-        Some(ValueRef::ZSet(zset)) => zset.iter().map(|(member, _)| weigh(member)).collect::<Result<_>>()?,
+        Some(ValueRef::List(list)) => list.iter().collect(),
+        Some(ValueRef::Set(set)) => set.iter().collect(),
+        Some(ValueRef::ZSet(zset)) => zset.iter().map(|(member, _)| member).collect(),
         Some(_) => return Err(Error::WrongType),
     };
-    numbers.sort_unstable_by(|(a, a_element), (b, b_element)| {
-        let by_element = || a_element.with_bytes(|a| b_element.with_bytes(|b| a.cmp(b)));
-        // NaN is refused by `score`. Equal numbers are put in the order of the elements, so that the result is always the same.
-        let ordering = a.partial_cmp(b).unwrap_or(Ordering::Equal).then_with(by_element);
-        if options.descending { ordering.reverse() } else { ordering }
-    });
-    Ok(numbers)
+    // What is sorted is small, and compared as integers.
+    let mut places = Vec::with_capacity(elements.len());
+    for (place, element) in elements.iter().enumerate() {
+        let number = match element {
+            // Rounded as `strtod` rounds its text.
+            Str::Int(number) => *number as f64,
+            Str::Bytes(text) => score(text)?,
+        };
+        places.push((ascending(number), place));
+    }
+    places.sort_unstable();
+    // Equal numbers are put in the order of the elements, so that the result is always the same.
+    let compare = |(_, a): &(u64, usize), (_, b): &(u64, usize)| {
+        elements[*a].with_bytes(|a| elements[*b].with_bytes(|b| a.cmp(b)))
+    };
+    places
+        .chunk_by_mut(|(a, _), (b, _)| a == b)
+        .filter(|equal| equal.len() > 1)
+        .for_each(|equal| equal.sort_by(compare));
+    if options.descending {
+        places.reverse();
+    }
+    Ok(places.into_iter().map(|(_, place)| elements[place]).collect())
+}
+
+/// An integer that compares as the number, which is not NaN, does.
+fn ascending(number: f64) -> u64 {
+    // The two zeros are equal.
+    let bits = (number + 0.0).to_bits();
+    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
 }
 
 fn sort_write(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
@@ -317,5 +335,17 @@ fn look_up(view: &View, pattern: &[u8], element: &[u8]) -> Option<Vec<u8>> {
         (ValueRef::String(text), None) => Some(text.to_vec()),
         (ValueRef::Hash(hash), Some(field)) => view.live(hash).get(field).map(|text| text.to_vec()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ascending;
+
+    #[test]
+    fn numbers_as_integers_keep_their_order() {
+        let numbers = [f64::NEG_INFINITY, -1e300, -1.5, -5e-324, 0.0, 5e-324, 1.0, 1.5, 9e15, f64::INFINITY];
+        assert!(numbers.is_sorted_by(|a, b| ascending(*a) < ascending(*b)));
+        assert_eq!(ascending(-0.0), ascending(0.0));
     }
 }
