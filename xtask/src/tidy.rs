@@ -21,6 +21,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/store/src/zset/tree.rs",
     // An instruction that not every processor has.
     "crates/log/src/crc32c.rs",
+    "crates/engine/src/commands/bitmap/ones.rs",
     // Locked shards, and values borrowed from them for as long as a transaction holds the lock.
     "crates/store/src/shard.rs",
     "crates/store/src/txn/edit.rs",

@@ -286,8 +286,11 @@ impl Sources<'_, '_> {
 
     /// The source at a word, each one behind it combined with it.
     fn fold(&self, word: usize, combine: impl Fn(u8, u8) -> u8) -> Result<Vec<u8>> {
-        let mut result = vec![0; self.longest];
-        self.combine(word, &mut result, |_, b| b)?;
+        let mut result = Vec::with_capacity(self.longest);
+        if let Some(text) = self.txn.string(self.args.key(word))? {
+            text.with_bytes(|bytes| result.extend_from_slice(bytes));
+        }
+        result.resize(self.longest, 0);
         (word + 1..self.args.len()).try_for_each(|word| self.combine(word, &mut result, &combine))?;
         Ok(result)
     }

@@ -807,15 +807,18 @@ impl<'k> Txn<'k> {
         }
     }
 
-    /// Adds to the integer at a key, which keeps its expiry time; the sum. `None`, and nothing done, where it takes more than to
-    /// overwrite the number: there is none yet, the sum would overflow, or what was there must be kept.
+    /// Adds to the integer at a key, which keeps its expiry time, or makes it; the sum. `None`, and nothing done, where it takes more
+    /// than to overwrite the number: there is another value, the sum would overflow, or what was there must be kept.
     pub fn add_to_int(&mut self, key: Key, by: i64) -> Option<i64> {
         if self.undo.is_some() || self.view.shard(key).is_saving() {
             return None;
         }
         let clock = self.view.cx.access_clock(self.view.now_ms);
         let random = if clock.lfu { self.view.random() } else { 0 };
-        let mut slot = self.slot(key)?;
+        let Some(mut slot) = self.slot(key) else {
+            self.set_int(key, by, Ttl::Keep);
+            return Some(by);
+        };
         let ValueRef::String(Str::Int(old)) = slot.get().value() else { return None };
         let sum = old.checked_add(by)?;
         slot.set_int(sum);
