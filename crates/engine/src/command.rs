@@ -19,6 +19,9 @@ pub type FindKeys = fn(&[&[u8]], &mut dyn FnMut(usize, Access));
 /// Tells something of the words of a command.
 pub type Reaches = fn(&[&[u8]]) -> bool;
 
+/// Whether a call with these words does little.
+pub type IsSmall = fn(&[&[u8]]) -> bool;
+
 /// One command or subcommand.
 pub struct Command {
     /// Upper-case name; of a subcommand its own part only.
@@ -37,7 +40,7 @@ pub struct Command {
     pub reaches_further: Option<Reaches>,
     /// Of a command that is not [`Flags::FAST`]: whether a call with these words does as little as a fast command, whatever the key
     /// holds.
-    pub is_small: Option<fn(&[&[u8]]) -> bool>,
+    pub is_small: Option<IsSmall>,
     /// Which of its words are channels, for the permissions of users.
     pub channels: Channels,
     /// Which databases it touches, for the permissions of users.

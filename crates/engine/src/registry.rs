@@ -1,6 +1,6 @@
 //! The one look-up of commands by name, and what is computed once for each of them.
 
-use crate::command::{Access, Begin, Command, Databases, Find, Flags, Run};
+use crate::command::{Access, Begin, Command, Databases, Find, Flags, IsSmall, Run};
 use crate::commands::FAMILIES;
 use hashbrown::HashMap;
 use std::sync::LazyLock;
@@ -51,7 +51,7 @@ pub struct Registered {
     /// Where its one key is, if it can go the short way; see [`crate::fast_path`].
     pub short_way: Option<usize>,
     /// [`Command::is_small`].
-    pub is_small: Option<fn(&[&[u8]]) -> bool>,
+    pub is_small: Option<IsSmall>,
     /// Whether it is about keys, and so about the database in use.
     pub in_database: bool,
     /// First of its subcommands in [`all`].
