@@ -190,14 +190,14 @@ fn admit(
         return Flow::Again;
     }
     if session.multi.is_some() && !command.flags.has(Flags::UNQUEUED) {
-        session.enqueue(command, words, worker.engine.keyspace.databases());
+        session.enqueue(command, &args, worker.engine.keyspace.databases());
         let mark = reply.len();
         reply.status("QUEUED");
         suppress(session, reply, mark);
         return Flow::Next;
     }
     let mark = reply.len();
-    let watch = Stopwatch::start(worker, command);
+    let watch = Stopwatch::start(worker, command, words);
     let flow = dispatch(worker, session, host, command, args, reply);
     // A call that blocks is counted when its wait is over (`Worker::unblocked`).
     if !matches!(flow, Flow::Again | Flow::Blocked) {
@@ -328,8 +328,8 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
 #[cold]
 fn check_place(worker: &Worker, session: &Session, command: &Registered) -> Result {
     let moves = |command: &Registered| command.writes || command.flags.has(Flags::READONLY) && !session.reads_here;
-    let mut queued = session.multi.iter().flat_map(|queue| &queue.commands);
-    let moves = moves(command) || command.name == "exec" && queued.any(|(command, _)| moves(command));
+    let mut queued = session.multi.iter().flat_map(|queue| queue.commands());
+    let moves = moves(command) || command.name == "exec" && queued.any(moves);
     match worker.engine.following.report() {
         Some(master) if moves => Err(Error::owned(format!("REDIRECT {}:{}", master.host, master.port))),
         _ => Ok(()),
@@ -398,6 +398,15 @@ pub(crate) fn check_memory(worker: &Worker) -> Result {
     Ok(())
 }
 
+/// The arguments with the command's one key hashed, if it has one.
+#[inline]
+pub(crate) fn with_key_hashed<'a>(command: &Registered, args: Args<'a>) -> Args<'a> {
+    match command.single_key {
+        Some(at) if at < args.len() => Args::with_hash(args.words(), at, args.hash(at)),
+        _ => args,
+    }
+}
+
 /// The shards of the command's keys.
 pub(crate) fn shards_of(command: &Registered, args: &Args) -> ShardSet {
     if command.command.needs_all_shards(args.words()) {
@@ -416,11 +425,7 @@ fn dispatch(
     mut args: Args,
     reply: &mut Reply,
 ) -> Flow {
-    if let Some(at) = command.single_key
-        && at < args.len()
-    {
-        args = Args::with_hash(args.words(), at, args.hash(at));
-    }
+    args = with_key_hashed(command, args);
     worker.see_due(session);
     let mark = reply.len();
     let result = match command.command.run {
@@ -567,17 +572,17 @@ pub(crate) fn run_inside(
     ctx: &mut Ctx,
     txn: &mut Txn,
     command: &'static Registered,
-    words: &[&[u8]],
+    args: &Args,
     reply: &mut Reply,
 ) -> Result {
-    let args = Args::new(words);
+    let words = args.words();
     let mark = reply.len();
-    let watch = Stopwatch::start(ctx.worker, command);
+    let watch = Stopwatch::start(ctx.worker, command, words);
     let scripted = txn.cx.env.scripted;
     if matches!(command.command.run, Run::Script(_)) {
         monitor::note_script(ctx.worker, ctx.session, command, words);
     }
-    let result = run_in_txn(ctx, txn, command, &args, reply);
+    let result = run_in_txn(ctx, txn, command, args, reply);
     monitor::note(ctx.worker, ctx.session, command, words, scripted);
     if tracking::remembers(ctx.session) {
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);

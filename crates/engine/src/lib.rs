@@ -31,6 +31,7 @@ pub mod mailbox;
 pub mod monitor;
 mod pause;
 pub mod pubsub;
+pub mod queue;
 pub mod rdb;
 mod redacted;
 pub mod registry;

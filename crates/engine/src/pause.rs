@@ -3,7 +3,7 @@
 use crate::command::Flags;
 use crate::registry::Registered;
 use crate::scripting::shebang;
-use crate::session::{Session, Words};
+use crate::session::Session;
 use crate::worker::Worker;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,9 +13,9 @@ pub fn may_write(worker: &Worker, session: &Session, command: &Registered, words
         let declared = command.writes || command.flags.has(Flags::MAY_REPLICATE);
         declared && !code.is_some_and(|code| never_writes(worker, command, code))
     };
-    let queue = session.multi.iter().flat_map(|queue| &queue.commands);
-    let queued = |(command, words): &(&Registered, Words)| writes(command, words.get(1).map(|word| &**word));
-    writes(command, words.get(1).copied()) || (command.name == "exec" && queue.into_iter().any(queued))
+    let queued = |command: &Registered, words: &[&[u8]]| writes(command, words.get(1).copied());
+    let in_queue = || session.multi.as_ref().is_some_and(|queue| queue.any(queued));
+    queued(command, words) || (command.name == "exec" && in_queue())
 }
 
 /// Whether a script or function says of itself that it does not write; `code` is the command's second word.
@@ -24,8 +24,8 @@ fn never_writes(worker: &Worker, command: &Registered, code: &[u8]) -> bool {
 }
 
 /// Whether a command runs a script or function that says of itself what it does, and not that it does not write.
-pub(crate) fn is_declared_writer(worker: &Worker, command: &Registered, words: &Words) -> bool {
-    let code = words.get(1).map_or(&[][..], |word| word);
+pub(crate) fn is_declared_writer(worker: &Worker, command: &Registered, words: &[&[u8]]) -> bool {
+    let code = words.get(1).copied().unwrap_or_default();
     declared(worker, command, code).is_some_and(|flags| flags.present && !flags.no_writes)
 }
 

@@ -1,6 +1,7 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
 use crate::acl::user::User;
+use crate::args::Args;
 use crate::client_memory::entry_bytes;
 use crate::clients::ClientInfo;
 use crate::config::AppendFsync;
@@ -8,6 +9,7 @@ use crate::durability::Lsn;
 use crate::exec::Batch;
 use crate::following::Master;
 use crate::mailbox::{Audience, SessionRef};
+use crate::queue::Queue;
 use crate::registry::Registered;
 use crate::replication::Announced;
 use crate::tracking::Tracks;
@@ -20,17 +22,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// A command's words, owned.
 pub type Words = Vec<Box<[u8]>>;
-
-/// What MULTI has queued.
-#[derive(Default)]
-pub struct Queue {
-    /// The commands.
-    pub commands: Vec<(&'static Registered, Words)>,
-    /// Whether a command was refused, so that EXEC must be.
-    pub broken: bool,
-    /// The database that a SELECT among them chooses: what comes after it will run there.
-    pub db: Option<u32>,
-}
 
 /// What WATCH watches.
 #[derive(Default)]
@@ -183,9 +174,14 @@ pub struct Session {
     pub outbox: Vec<Published>,
     /// When its output went over the soft limit, in monotonic µs.
     pub over_soft_limit_since_us: Option<u64>,
+    /// Whether the output buffer was larger than what every session keeps, and needed so, since cron last looked.
+    pub large_output: bool,
     /// The last command looked up: pipelines repeat themselves.
     pub last_command: Option<&'static Registered>,
 }
+
+/// Capacity of the output buffer that a session keeps.
+const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
 
 impl Session {
     /// A session just connected.
@@ -227,6 +223,7 @@ impl Session {
             durability: None,
             outbox: Vec::new(),
             over_soft_limit_since_us: None,
+            large_output: false,
             last_command: None,
         };
         session.reply.shares = true;
@@ -279,17 +276,19 @@ impl Session {
     }
 
     /// Queues a command of MULTI, if there is one. There are so many databases to be chosen.
-    pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]], databases: u32) {
+    pub fn enqueue(&mut self, command: &'static Registered, args: &Args, databases: u32) {
         let Some(queue) = &mut self.multi else { return };
+        let words = args.words();
         // As in Valkey, not once EXEC will be refused.
         if command.name == "select" && !queue.broken {
             let chosen = words.get(1).and_then(|word| u32::try_from(kelda_resp::parse_i64(word)?).ok());
             queue.db = chosen.filter(|db| *db < databases).or(queue.db);
         }
-        queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
-        self.info.queued.store(queue.commands.len() as i64, Relaxed);
+        queue.push(command, args);
+        // Only the session's own thread counts.
+        self.info.queued.store(queue.len() as i64, Relaxed);
         let bytes: usize = words.iter().map(|word| entry_bytes(word)).sum();
-        self.info.queued_bytes.fetch_add(bytes, Relaxed);
+        self.info.queued_bytes.store(self.info.queued_bytes.load(Relaxed) + bytes, Relaxed);
     }
 
     /// Has others see how many commands are queued; -1 outside of MULTI.
@@ -310,9 +309,34 @@ impl Session {
     /// Has others see how much output waits for the client, and what its buffer takes besides.
     pub fn show_output(&self, bytes: usize) {
         let unsent = self.reply.len() - self.sent.at;
-        let room = if unsent == 0 { 0 } else { self.reply.buf.capacity() - unsent };
+        let kept = self.reply.buf.capacity() <= OUTPUT_KEPT_BYTES;
+        let room = if unsent == 0 && kept { 0 } else { self.reply.buf.capacity() - unsent };
         self.info.output_bytes.store(bytes, Relaxed);
         self.info.output_room.store(room, Relaxed);
+    }
+
+    /// Takes what was sent out of the output buffer. One that has grown beyond what every session may keep stays while it is
+    /// needed: to free and to grow it again at each turn costs more than what is written into it.
+    pub fn empty_output(&mut self) {
+        /// Capacity that a session keeps for just a while.
+        const LARGE_BYTES_MAX: usize = 1 << 20;
+        let buf = &mut self.reply.buf;
+        if buf.capacity() > OUTPUT_KEPT_BYTES {
+            if buf.capacity() > LARGE_BYTES_MAX || buf.len() < buf.capacity() / 4 {
+                *buf = Vec::new();
+                return;
+            }
+            self.large_output = true;
+        }
+        buf.clear();
+    }
+
+    /// Frees an output buffer that was large and has not been needed so since the last call.
+    pub fn end_large_output(&mut self) {
+        let needed = std::mem::take(&mut self.large_output);
+        if !needed && self.reply.is_empty() && self.reply.buf.capacity() > OUTPUT_KEPT_BYTES {
+            self.reply.buf = Vec::new();
+        }
     }
 
     /// Gives back the memory that the buffers do not need.

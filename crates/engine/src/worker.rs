@@ -17,6 +17,7 @@ use crate::following::{self, Applying};
 use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription};
+use crate::queue::Queue;
 use crate::scripting::Interpreter;
 use crate::scripts::LastScript;
 use crate::session::{Published, Session, Watching};
@@ -154,6 +155,10 @@ pub struct Worker {
     pub(crate) timers_tidied: usize,
     /// Messages that met a busy shard: they are read again at the next turn.
     pub(crate) late: Vec<Message>,
+    /// What messages are read into, empty otherwise,
+    mail: Vec<Message>,
+    /// and whom a published message goes to, with the pattern through which it does: kept for the memory that they hold.
+    receivers: Vec<(Slot, Option<Box<[u8]>>)>,
     /// Waits of sessions that are gone, whose shards were busy.
     pub(crate) orphans: Vec<Arc<Waiter>>,
     /// Watches of sessions that gave them up while their shards were busy.
@@ -187,6 +192,8 @@ pub struct Worker {
     /// Batches that no session uses, kept for the memory that they hold; boxed, for they go to sessions and back.
     #[allow(clippy::vec_box)]
     batches: Vec<Box<exec::Batch>>,
+    /// An empty queue for the next MULTI, with the memory of the last.
+    pub(crate) spare_queue: Queue,
     env: Env,
     seed: u64,
     now_us: i64,
@@ -221,6 +228,8 @@ impl Worker {
             applying: Applying::default(),
             maxmemory: 0,
             touched: Vec::new(),
+            mail: Vec::new(),
+            receivers: Vec::new(),
             retry: Vec::new(),
             paused: Vec::new(),
             timers: BinaryHeap::new(),
@@ -244,6 +253,7 @@ impl Worker {
             migrating: false,
             context: None,
             batches: Vec::new(),
+            spare_queue: Queue::default(),
             env: Env::default(),
             seed,
             now_us: engine.clock.unix_us(),
@@ -431,13 +441,7 @@ impl Worker {
         if session.sent.at == session.reply.len() {
             session.sent.at = 0;
             session.over_soft_limit_since_us = None;
-            /// Capacity that a quiet session keeps.
-            const KEEP_BYTES: usize = 64 * 1024;
-            if session.reply.buf.capacity() > KEEP_BYTES {
-                session.reply.buf = Vec::new();
-            } else {
-                session.reply.buf.clear();
-            }
+            session.empty_output();
             if session.told_bytes != 0 {
                 Worker::forget_told(&self.engine, session);
             }
@@ -984,6 +988,7 @@ impl Worker {
             if session.over_soft_limit_since_us.is_some() || session.replica {
                 self.check_output(&mut session);
             }
+            session.end_large_output();
             if now_ms - session.info.active_ms.load(Relaxed) > QUIET_MS {
                 session.shrink_buffers();
                 Worker::forget_told(&self.engine, &mut session);

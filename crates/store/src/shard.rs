@@ -328,17 +328,37 @@ pub enum ShardSet {
     None,
     /// One shard: the ordinary case, without any allocation.
     One(u16),
-    /// Several shards, ascending and without repetition. Boxed so that a set is moved in registers: it passes through many
-    /// hands on the way of every command.
-    Many(Box<SmallVec<[u16; 12]>>),
+    /// Several shards. Boxed so that a set is moved in registers: it passes through many hands on the way of every command.
+    Many(Box<Several>),
     /// The whole keyspace.
     All,
 }
 
-/// Out of line: most transactions hold one shard.
-#[inline(never)]
-fn is_among(shards: &[u16], shard: usize) -> bool {
-    shards.binary_search(&(shard as u16)).is_ok()
+/// Several shards, as a list to walk and as bits to ask: every access to a key asks whether its shard is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Several {
+    /// Ascending and without repetition.
+    list: SmallVec<[u16; 12]>,
+    bits: [u64; SHARDS.div_ceil(64)],
+}
+
+impl Several {
+    fn new() -> Several {
+        Several { list: SmallVec::new(), bits: [0; SHARDS.div_ceil(64)] }
+    }
+
+    #[inline]
+    fn contains(&self, shard: u16) -> bool {
+        self.bits.get(usize::from(shard / 64)).is_some_and(|word| word >> (shard % 64) & 1 != 0)
+    }
+
+    fn add(&mut self, shard: u16) {
+        if !self.contains(shard) {
+            self.bits[usize::from(shard / 64)] |= 1 << (shard % 64);
+            let place = self.list.partition_point(|have| *have < shard);
+            self.list.insert(place, shard);
+        }
+    }
 }
 
 impl ShardSet {
@@ -349,14 +369,12 @@ impl ShardSet {
             ShardSet::None => *self = ShardSet::One(shard),
             ShardSet::One(have) if *have == shard => {}
             ShardSet::One(have) => {
-                let (low, high) = if *have < shard { (*have, shard) } else { (shard, *have) };
-                *self = ShardSet::Many(Box::new(SmallVec::from_slice(&[low, high])));
+                let mut several = Box::new(Several::new());
+                several.add(*have);
+                several.add(shard);
+                *self = ShardSet::Many(several);
             }
-            ShardSet::Many(shards) => {
-                if let Err(place) = shards.binary_search(&shard) {
-                    shards.insert(place, shard);
-                }
-            }
+            ShardSet::Many(several) => several.add(shard),
             ShardSet::All => {}
         }
     }
@@ -367,7 +385,7 @@ impl ShardSet {
         match self {
             ShardSet::None => false,
             ShardSet::One(have) => usize::from(*have) == shard,
-            ShardSet::Many(shards) => is_among(shards, shard),
+            ShardSet::Many(several) => several.contains(shard as u16),
             ShardSet::All => true,
         }
     }
@@ -377,7 +395,7 @@ impl ShardSet {
         let (slice, all): (&[u16], usize) = match self {
             ShardSet::None => (&[], 0),
             ShardSet::One(shard) => (std::slice::from_ref(shard), 0),
-            ShardSet::Many(shards) => (shards, 0),
+            ShardSet::Many(several) => (&several.list, 0),
             ShardSet::All => (&[], SHARDS),
         };
         slice.iter().map(|&shard| usize::from(shard)).chain(0..all)
@@ -614,7 +632,7 @@ impl<'k> Guard<'k> {
         match &self.held {
             ShardSet::None | ShardSet::All => false,
             ShardSet::One(shard) => self.shard(usize::from(*shard)).has_waiters(),
-            ShardSet::Many(shards) => shards.iter().any(|&shard| self.shard(usize::from(shard)).has_waiters()),
+            ShardSet::Many(several) => several.list.iter().any(|&shard| self.shard(usize::from(shard)).has_waiters()),
         }
     }
 

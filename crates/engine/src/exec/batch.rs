@@ -19,7 +19,7 @@ const BATCH: usize = 32;
 /// Input of more bytes has many commands, which fetch for each other.
 const SHORT_INPUT_BYTES: usize = 512;
 
-/// Longest second word that is hashed ahead: what is longer is seldom a key, but a script.
+/// Longest word that is hashed ahead: what is longer is seldom a key.
 const HASHED_BYTES_MAX: usize = 256;
 
 /// Words of a command for which there is always room.
@@ -28,6 +28,16 @@ const FEW_WORDS: usize = 16;
 /// Words of a batch for which room is made at once, and kept.
 const ROOM: usize = SHORT_WORDS_MAX * BATCH;
 
+/// Which word of a command is most likely its first key: the second, but for EVAL and its like, which name the number of keys before
+/// them.
+#[inline(always)]
+fn first_key(input: &[u8], words: &[Span]) -> usize {
+    match words {
+        [name, _, _, _, ..] if matches!(name.of(input), [b'E' | b'e', b'V' | b'v', ..]) => 3,
+        _ => 1,
+    }
+}
+
 /// A command of a batch.
 struct Parsed {
     /// Its words are `first..end` of the batch's.
@@ -35,8 +45,8 @@ struct Parsed {
     end: usize,
     /// How much of the input has been consumed once it has run.
     consumed: usize,
-    /// Whether the batch has the hash of its second word.
-    hashed: bool,
+    /// Which of its words the batch has the hash of; none if that is beyond them.
+    hashed: usize,
 }
 
 /// Some commands of a session's input.
@@ -45,7 +55,7 @@ pub(crate) struct Batch {
     commands: Vec<Parsed>,
     /// Where in the input the words are; the last command's are followed by room for those of the next.
     words: Vec<Span>,
-    /// For each command the hash of its second word, the first key of nearly all.
+    /// For each command the hash of what is most likely its first key.
     hashes: Vec<u64>,
     /// Of a batch that was parsed before its session's turn: how long the input was, from the first byte of which it was parsed.
     ahead_of: usize,
@@ -75,11 +85,13 @@ impl Batch {
     /// Adds a command whose words are `first..end` of the batch's, and has the memory fetch the shard of its key.
     #[inline(always)]
     fn push(&mut self, keyspace: &Keyspace, input: &[u8], first: usize, end: usize, consumed: usize) {
-        let key = self.words[first..end].get(1).map(|word| word.of(input)).filter(|key| key.len() <= HASHED_BYTES_MAX);
+        let words = &self.words[first..end];
+        let at = first_key(input, words);
+        let key = words.get(at).map(|word| word.of(input)).filter(|key| key.len() <= HASHED_BYTES_MAX);
         let hash = key.map_or(0, hasher::hash);
         keyspace.prefetch_shard(hash);
         self.hashes.push(hash);
-        self.commands.push(Parsed { first, end, consumed, hashed: key.is_some() });
+        self.commands.push(Parsed { first, end, consumed, hashed: if key.is_some() { at } else { usize::MAX } });
     }
 
     /// Adds the requests from `at` on for which the short parser will do, until there are `most`; returns where they end.
@@ -169,7 +181,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
                 many.extend(places.iter().map(|place| place.of(&input)));
                 &many[..]
             };
-            let args = if parsed.hashed { Args::with_hash(words, 1, hash) } else { Args::new(words) };
+            let args = Args::with_hash(words, parsed.hashed, hash);
             let short = fast.get_or_insert_with(|| FastPath::new(&engine, worker, session, input.len()));
             if short.run(worker, session, &args, &mut reply) {
                 consumed = parsed.consumed;
