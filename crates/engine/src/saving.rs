@@ -22,7 +22,7 @@ use file::{SnapshotFile, Target, put_head};
 use kelda_log::aof::{Log, Rotation};
 use kelda_log::disk::Disk;
 use kelda_store::shard::{Guard, ShardSet};
-use kelda_store::snapshot::{Backlog, Piece, Preparation, Progress, Snapshot, Step};
+use kelda_store::snapshot::{Backlog, Pauses, Piece, Preparation, Progress, Snapshot, Step};
 use kelda_store::txn::{Key, Txn};
 use std::io;
 use std::path::PathBuf;
@@ -157,6 +157,8 @@ pub struct Saves {
     base_bytes: AtomicU64,
     /// What a snapshot keeps in memory because it was changed meanwhile.
     pub(crate) backlog: Arc<Backlog>,
+    /// How long the last snapshot, or the one under way, kept others waiting.
+    pauses: Mutex<Arc<Pauses>>,
 }
 
 pub(crate) const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
@@ -179,7 +181,20 @@ impl Saves {
         const LEAST: usize = 8 << 20;
         self.backlog.set_max((engine.platform.used_memory() / SHARE).max(LEAST));
         let encoder = RdbEncoder::new(settings.clone(), engine.clock.unix_us() / 1000);
-        Preparation::new(Arc::new(encoder), self.backlog.clone())
+        let (clock, cpu_clock) = (engine.clock.clone(), engine.clock.clone());
+        let pauses = Pauses::new(Box::new(move || clock.monotonic_us()), Box::new(move || cpu_clock.thread_us()));
+        Preparation::new(Arc::new(encoder), self.backlog.clone(), Arc::new(pauses))
+    }
+
+    /// A snapshot is about to begin: from now on INFO tells of its pauses.
+    fn note_pauses(&self, preparation: &Preparation) -> Arc<Pauses> {
+        *self.pauses.lock().unwrap_or_else(PoisonError::into_inner) = preparation.pauses().clone();
+        preparation.pauses().clone()
+    }
+
+    /// How long the last snapshot kept others waiting, or does so far.
+    pub fn pauses(&self) -> Arc<Pauses> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -202,7 +217,10 @@ impl Saves {
             }
             (Some(Job { kind: Kind::Rdb, .. }), _) => Err(IN_PROGRESS),
             (None, Some(txn)) => {
+                let pauses = self.note_pauses(&preparation);
+                let timer = pauses.hold();
                 let snapshot = txn.begin_snapshot(preparation, piece(&settings));
+                drop(timer);
                 let begun = Box::new(begin(engine, Some(snapshot), settings, None));
                 self.put(engine, &mut state, Kind::Rdb, Some(begun));
                 Ok("Background saving started")
@@ -597,7 +615,9 @@ impl Saves {
             (Kind::Base, None) => return Err(io::Error::other("there is no log")),
         };
         let preparation = self.prepare(engine, &settings);
+        let pauses = self.note_pauses(&preparation);
         let mut guard = self.lock_all(engine)?;
+        let timer = pauses.hold();
         let rotation = match (prepared, log) {
             (Some(prepared), Some(log)) => {
                 let rotation = log.rotate(prepared, now_ms(engine));
@@ -610,6 +630,7 @@ impl Saves {
         let snapshot = Snapshot::begin(preparation, &mut guard, piece(&settings));
         let begun = begin(engine, Some(snapshot), settings, rotation);
         drop(guard);
+        drop(timer);
         if let Some(job) = &mut self.lock().job {
             job.progress = begun.snapshot.as_ref().map(tracked);
         }

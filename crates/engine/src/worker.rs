@@ -38,6 +38,10 @@ pub trait Clock: Send + Sync {
     fn unix_us(&self) -> i64;
     /// Microseconds since some fixed moment; never goes back.
     fn monotonic_us(&self) -> u64;
+    /// Microseconds for which this thread had a core, if that can be told.
+    fn thread_us(&self) -> u64 {
+        self.monotonic_us()
+    }
 }
 
 /// What a connection tells about itself.

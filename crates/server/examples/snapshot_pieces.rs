@@ -112,7 +112,7 @@ fn main() {
     let (mut pieces, mut early) =
         (Times::new("a piece of the snapshot"), Times::new("taking early images, nothing held"));
     let (mut sets, mut scores, mut pushes) = (Times::new("SET"), Times::new("ZADD"), Times::new("RPUSH, LPOP"));
-    let preparation = Preparation::new(encoder, Arc::default());
+    let preparation = Preparation::new(encoder, Arc::default(), Arc::default());
     let mut snapshot = instant.take(|| {
         let Some(mut guard) = world.keyspace.lock(ShardSet::All) else { unreachable!("nobody else is there") };
         Snapshot::begin(preparation, &mut guard, Piece::default())
