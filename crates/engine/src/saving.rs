@@ -650,6 +650,7 @@ impl Saves {
             Err(_) => snapshot.progress().abandon(),
         }
         let mut out = Vec::new();
+        let mut pace = Pace::default();
         let mut written = 0;
         let mut failure = None;
         let busy = |us| self.pause(us);
@@ -657,7 +658,10 @@ impl Saves {
             // Where many threads want few cores, this one had better begin a piece with a fresh slice of time than be put off
             // its core in the middle of it, with a shard held.
             std::thread::yield_now();
+            let (begun_us, begun_cpu_us) = (engine.clock.monotonic_us(), engine.clock.thread_us());
             let step = snapshot.step(&engine.keyspace, &mut out);
+            let took_us = engine.clock.monotonic_us().saturating_sub(begun_us);
+            pace.note(took_us, engine.clock.thread_us().saturating_sub(begun_cpu_us));
             if step == Step::Complete {
                 break;
             }
@@ -667,6 +671,9 @@ impl Saves {
                 // A little patience: who has the shard may need this core.
                 Step::Busy => busy(BUSY_US),
                 _ if snapshot.is_abandoned() => true,
+                _ if pace.rest_us() != 0 && !self.backlog.is_half_full() => {
+                    self.pause(pace.rest_us()) && self.delay(engine, fresh)
+                }
                 _ => self.delay(engine, fresh),
             };
             if !wanted {
@@ -722,6 +729,45 @@ impl Saves {
     }
 }
 
+/// How much the thread that writes a snapshot leaves of the processor to others.
+///
+/// Where it is put off its core in the middle of its steps, more threads want cores than there are. It then rests after each step, for
+/// longer and longer while that goes on: the system wakes the threads that serve clients at once if this one has little to
+/// its account, and does not interrupt this one while it holds a shard.
+#[derive(Default)]
+struct Pace {
+    steps: u32,
+    took_us: u64,
+    cpu_us: u64,
+    rest_us: u64,
+}
+
+impl Pace {
+    /// Steps between two decisions.
+    const STEPS: u32 = 32;
+    /// By how much the rest grows, and how long it is at most: about two steps.
+    const MORE_US: u64 = 25;
+    const MOST_US: u64 = 150;
+
+    /// A step has taken so long, and so much of a core.
+    fn note(&mut self, took_us: u64, cpu_us: u64) {
+        self.steps += 1;
+        self.took_us += took_us;
+        self.cpu_us += cpu_us;
+        if self.steps == Pace::STEPS {
+            let wanted = self.took_us > self.cpu_us + self.cpu_us / 8;
+            let rest_us =
+                if wanted { self.rest_us + Pace::MORE_US } else { self.rest_us.saturating_sub(Pace::MORE_US) };
+            *self = Pace { rest_us: rest_us.min(Pace::MOST_US), ..Pace::default() };
+        }
+    }
+
+    /// How long to rest after a step.
+    fn rest_us(&self) -> u64 {
+        self.rest_us
+    }
+}
+
 #[cold]
 fn hold_up(engine: &Engine, session: &mut Session, adds: bool) -> bool {
     const PATIENCE_US: u64 = 800;
@@ -765,4 +811,23 @@ fn begin(engine: &Engine, snapshot: Option<Snapshot>, settings: Arc<Settings>, r
     let libraries = engine.functions.current().iter().map(|library| library.code.clone()).collect();
     let dirty = engine.total(|stats| stats.dirty.get());
     Begun { snapshot, dirty, libraries, settings, rotation, stream_db: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_while_others_want_the_core() {
+        let mut pace = Pace::default();
+        let steps = |pace: &mut Pace, took_us| (0..Pace::STEPS).for_each(|_| pace.note(took_us, 80));
+        steps(&mut pace, 85);
+        assert_eq!(pace.rest_us(), 0, "alone");
+        steps(&mut pace, 300);
+        assert_eq!(pace.rest_us(), Pace::MORE_US);
+        (0..20).for_each(|_| steps(&mut pace, 300));
+        assert_eq!(pace.rest_us(), Pace::MOST_US);
+        (0..20).for_each(|_| steps(&mut pace, 80));
+        assert_eq!(pace.rest_us(), 0);
+    }
 }

@@ -41,7 +41,7 @@ fn main() -> std::io::Result<()> {
     std::thread::scope(|scope| {
         for kind in 0..2 {
             let (ending, writes) = (&ending, &writes);
-            scope.spawn(move || write(address, kind, keys, members, ending, writes));
+            scope.spawn(move || write(address, kind, [keys, members, elements], ending, writes));
         }
         let result = measure(address, &mut client, &pid, rss, keys, &writes);
         ending.store(true, Relaxed);
@@ -66,7 +66,8 @@ fn fill(client: &mut Client, count: u64, request: impl Fn(u64) -> Vec<String>) -
     Ok(())
 }
 
-fn write(address: &str, kind: u64, keys: u64, members: u64, ending: &AtomicBool, writes: &AtomicU64) {
+fn write(address: &str, kind: u64, counts: [u64; 3], ending: &AtomicBool, writes: &AtomicU64) {
+    let [keys, members, elements] = counts;
     const PIPELINE: u64 = 16;
     let run = || -> std::io::Result<()> {
         let mut client = Client::connect(address)?;
@@ -82,9 +83,7 @@ fn write(address: &str, kind: u64, keys: u64, members: u64, ending: &AtomicBool,
                     }
                     (_, 0) => client.queue(&["RPUSH", "big:list", &format!("element:{next}")]),
                     (_, 1) => client.queue(&["LPOP", "big:list"]),
-                    (_, 2) => {
-                        client.queue(&["HSET", "big:hash", &format!("field:{}", rng.below(members)), "changed"])
-                    }
+                    (_, 2) => client.queue(&["HSET", "big:hash", &format!("field:{}", rng.below(elements)), "changed"]),
                     (_, 3) => {
                         client.queue(&["SETRANGE", "big:string", &rng.below(STRING_BYTES).to_string(), "changed"])
                     }

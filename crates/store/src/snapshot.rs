@@ -126,6 +126,11 @@ impl Backlog {
         bytes != 0 && bytes >= self.max.load(Ordering::Relaxed)
     }
 
+    /// Whether there is so much that the snapshot had better hurry.
+    pub fn is_half_full(&self) -> bool {
+        self.bytes() >= self.max.load(Ordering::Relaxed) / 2
+    }
+
     fn change(&self, from: usize, to: usize) {
         match to.checked_sub(from) {
             Some(0) => {}
