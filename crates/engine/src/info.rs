@@ -310,6 +310,7 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
             "aof_pending_bio_fsync": u8::from(figures.last_lsn != figures.durable_lsn),
             "aof_delayed_fsync": 0,
             "aof_last_lsn": figures.last_lsn,
+            "aof_written_lsn": figures.written_lsn,
             "aof_durable_lsn": figures.durable_lsn,
         );
     }

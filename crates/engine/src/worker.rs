@@ -141,6 +141,8 @@ pub struct Worker {
     pub(crate) loading: bool,
     /// Whether this server follows another one.
     pub(crate) follows: bool,
+    /// Whether it runs what the log holds: that was taken once, and nothing that refuses writes now is to leave it out.
+    pub(crate) replays: bool,
     /// The session of this worker whose other end is the master,
     pub(crate) master: Option<SessionRef>,
     /// and what of it is being applied.
@@ -215,6 +217,7 @@ impl Worker {
             outbox: Vec::new(),
             loading: engine.loading.is_active(),
             follows: engine.following.is_on(),
+            replays: false,
             master: None,
             applying: Applying::default(),
             maxmemory: 0,
@@ -256,6 +259,11 @@ impl Worker {
         };
         worker.read_settings();
         worker
+    }
+
+    /// A worker that runs what the log holds.
+    pub(crate) fn for_replay(engine: Arc<Engine>) -> Worker {
+        Worker { replays: true, ..Worker::new(engine, 0, 1) }
     }
 
     /// While keys that are due stay, whether the session whose command comes next sees them.
