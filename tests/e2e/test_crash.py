@@ -180,6 +180,7 @@ def test_what_was_acknowledged_survives(mode, directory):
             with redis.Redis(**server.address) as client:
                 for writer in writers:
                     writer.check(client, promised_at)
+        assert min(unwritten) < 60, "somebody has looked at all"
         print(f"{mode}: looked at {max(unwritten) * 1000:.0f} ms before the end at most")
     finally:
         server.kill()
