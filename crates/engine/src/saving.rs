@@ -731,7 +731,7 @@ impl Saves {
 
 /// How much the thread that writes a snapshot leaves of the processor to others.
 ///
-/// Where it is put off its core in the middle of its steps, more threads want cores than there are. It then rests after each step, for
+/// Where it is put off its core in the middle of its steps, more threads want cores than there are. It then rests after every few steps, for
 /// longer and longer while that goes on: the system wakes the threads that serve clients at once if this one has little to
 /// its account, and does not interrupt this one while it holds a shard.
 #[derive(Default)]
@@ -745,7 +745,9 @@ struct Pace {
 impl Pace {
     /// Steps between two decisions.
     const STEPS: u32 = 32;
-    /// By how much the rest grows, and how long it is at most: about two steps.
+    /// Steps between two rests: some hundred µs, of which the system's timers need fifty.
+    const STEPS_A_REST: u32 = 4;
+    /// By how much the rest grows, and how long it is at most: about as long as these steps take.
     const MORE_US: u64 = 25;
     const MOST_US: u64 = 150;
 
@@ -762,9 +764,9 @@ impl Pace {
         }
     }
 
-    /// How long to rest after a step.
+    /// How long to rest after the step that was noted last.
     fn rest_us(&self) -> u64 {
-        self.rest_us
+        if self.steps.is_multiple_of(Pace::STEPS_A_REST) { self.rest_us } else { 0 }
     }
 }
 

@@ -119,6 +119,8 @@ fn measure(
     let mut probe = Client::connect(address)?;
     let begun = Instant::now();
     probe_while(&mut probe, keys, writes, "quiet", || Ok(begun.elapsed() < QUIET))?;
+    // What the writers have changed by then is no part of what the snapshot takes.
+    let before = resident(pid);
     let begun = Instant::now();
     admin.queue(&["BGSAVE"]);
     admin.flush()?;
@@ -142,7 +144,12 @@ fn measure(
             println!("{name}: {us}");
         }
     }
-    println!("resident: {} MiB filled, {} MiB at most while saving", rss >> 20, most >> 20);
+    println!(
+        "resident: {} MiB filled, {} MiB before BGSAVE, {} MiB at most while saving",
+        rss >> 20,
+        before >> 20,
+        most >> 20
+    );
     Ok(())
 }
 
