@@ -265,6 +265,7 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
     let status = |ok: bool| if ok { "ok" } else { "err" };
     let (log, loading) = (&engine.log, &engine.loading);
     let figures = log.sink().map(|sink| sink.figures()).unwrap_or_default();
+    let pauses = engine.saves.pauses();
     lines!(text,
         "loading": u8::from(loading.is_active()),
         "async_loading": 0,
@@ -282,6 +283,9 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
         "rdb_current_bgsave_time_sec": saving,
         "rdb_saves": report.rdb.count,
         "rdb_last_cow_size": 0,
+        "snapshot_longest_hold_usec": pauses.hold_us(),
+        "snapshot_longest_hold_cpu_usec": pauses.hold_cpu_us(),
+        "snapshot_longest_early_usec": pauses.early_us(),
         "rdb_last_load_keys_expired": loading.rdb_keys_expired.load(Relaxed),
         "rdb_last_load_keys_loaded": loading.rdb_keys_loaded.load(Relaxed),
         "aof_enabled": u8::from(log.is_on()),
@@ -306,6 +310,7 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
             "aof_pending_bio_fsync": u8::from(figures.last_lsn != figures.durable_lsn),
             "aof_delayed_fsync": 0,
             "aof_last_lsn": figures.last_lsn,
+            "aof_written_lsn": figures.written_lsn,
             "aof_durable_lsn": figures.durable_lsn,
         );
     }

@@ -39,6 +39,10 @@ pub trait Clock: Send + Sync {
     fn unix_us(&self) -> i64;
     /// Microseconds since some fixed moment; never goes back.
     fn monotonic_us(&self) -> u64;
+    /// Microseconds for which this thread had a core, if that can be told.
+    fn thread_us(&self) -> u64 {
+        self.monotonic_us()
+    }
 }
 
 /// What a connection tells about itself.
@@ -140,6 +144,8 @@ pub struct Worker {
     pub(crate) loading: bool,
     /// Whether this server follows another one.
     pub(crate) follows: bool,
+    /// Whether it runs what the log holds: that was taken once, and nothing that refuses writes now is to leave it out.
+    pub(crate) replays: bool,
     /// The session of this worker whose other end is the master,
     pub(crate) master: Option<SessionRef>,
     /// and what of it is being applied.
@@ -224,6 +230,7 @@ impl Worker {
             outbox: Vec::new(),
             loading: engine.loading.is_active(),
             follows: engine.following.is_on(),
+            replays: false,
             master: None,
             applying: Applying::default(),
             maxmemory: 0,
@@ -269,6 +276,11 @@ impl Worker {
         };
         worker.read_settings();
         worker
+    }
+
+    /// A worker that runs what the log holds.
+    pub(crate) fn for_replay(engine: Arc<Engine>) -> Worker {
+        Worker { replays: true, ..Worker::new(engine, 0, 1) }
     }
 
     /// While keys that are due stay, whether the session whose command comes next sees them.

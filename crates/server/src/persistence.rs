@@ -200,6 +200,7 @@ impl ChangeSink for Persistence {
             increment_bytes: log.increment_bytes(),
             buffered_bytes: log.buffered_bytes() as u64,
             last_lsn: log.appended(),
+            written_lsn: log.written(),
             durable_lsn: log.durable(),
             begins: self.begins(),
         }
