@@ -61,6 +61,8 @@ pub struct ClientInfo {
     pub output_bytes: AtomicUsize,
     /// Bytes that their buffer takes besides.
     pub output_room: AtomicUsize,
+    /// Bytes that the output's buffer takes, of a replica.
+    pub replica_buffer: AtomicUsize,
     /// Bytes received and sent, and commands run, in all.
     pub totals: [AtomicU64; 3],
     /// Whether CLIENT KILL asked for its end.
@@ -117,6 +119,7 @@ impl ClientInfo {
             input_room: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             output_room: AtomicUsize::new(0),
+            replica_buffer: AtomicUsize::new(0),
             totals: Default::default(),
             killed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),

@@ -13,6 +13,7 @@
 mod feed;
 mod link;
 
+use crate::clients::ClientInfo;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::mailbox::{Mailbox, Message, SessionRef};
@@ -48,6 +49,7 @@ enum State {
 /// A replica.
 struct Replica {
     at: SessionRef,
+    info: Arc<ClientInfo>,
     state: State,
     /// Whether it asked with PSYNC: so it sends REPLCONF ACK.
     acknowledges: bool,
@@ -241,8 +243,6 @@ pub struct Replication {
     /// Replicas that count for `min-replicas-to-write`.
     good: AtomicUsize,
     backlog_bytes: AtomicU64,
-    /// Bytes of the feed that are kept for slow replicas, beyond the backlog.
-    owed: AtomicU64,
     inner: Mutex<Inner>,
     /// A snapshot's replicas have taken something.
     room: Condvar,
@@ -272,7 +272,6 @@ impl Replication {
             offset: AtomicU64::new(0),
             good: AtomicUsize::new(0),
             backlog_bytes: AtomicU64::new(0),
-            owed: AtomicU64::new(0),
             inner: Mutex::new(inner),
             room: Condvar::new(),
             homes: (0..workers).map(|_| Home::default()).collect(),
@@ -295,9 +294,16 @@ impl Replication {
         self.offset.load(Relaxed)
     }
 
-    /// Bytes that are kept for slow replicas, beyond the backlog.
+    /// Memory beyond the backlog that replicas take: what they have yet to get.
     pub fn owed_bytes(&self) -> u64 {
-        self.owed.load(Relaxed)
+        if !self.is_on() {
+            return 0;
+        }
+        let inner = self.lock();
+        let queued = inner.replicas.iter().map(|replica| replica.queued).max().unwrap_or(0);
+        let output: usize = inner.replicas.iter().map(|replica| replica.info.replica_buffer.load(Relaxed)).sum();
+        let feed = (inner.feed.memory_bytes() as u64).saturating_sub(self.backlog_bytes.load(Relaxed));
+        feed + (queued + output) as u64
     }
 
     /// How many replicas are online and were heard of lately (`min-replicas-max-lag`).
@@ -355,7 +361,6 @@ impl Replication {
         let backlog = self.backlog_bytes.load(Relaxed);
         inner.trim(backlog);
         let end = inner.feed.end();
-        self.owed.store((end - inner.feed.start()).saturating_sub(backlog), Relaxed);
         self.offset.store(end, Relaxed);
         drop(inner);
         for (worker, home) in self.homes.iter().enumerate() {
@@ -383,14 +388,16 @@ impl Replication {
     /// A session asks to follow: from a place of a history on, if it names one.
     pub(crate) fn enter(
         &self,
-        at: SessionRef,
+        info: Arc<ClientInfo>,
         announced: Announced,
         wants: Option<(&[u8], i64)>,
         now_ms: i64,
     ) -> Answer {
         let mut inner = self.lock();
+        let at = info.at;
         let mut replica = Replica {
             at,
+            info,
             state: State::Waiting,
             acknowledges: wants.is_some(),
             announced,
@@ -444,11 +451,18 @@ impl Replication {
         if inner.replicas.is_empty() {
             inner.empty_since_ms = now_ms;
         }
+        inner.trim(self.backlog_bytes.load(Relaxed));
         self.room.notify_all();
     }
 
     /// Moves what a replica may be sent into its session's output. Whether there was any.
     pub(crate) fn pull(&self, session: &mut Session, now_ms: i64) -> bool {
+        let moved = self.move_feed(session, now_ms);
+        session.show_replica_buffer();
+        moved
+    }
+
+    fn move_feed(&self, session: &mut Session, now_ms: i64) -> bool {
         let mut left = OUTPUT_BYTES.saturating_sub(session.unsent());
         if left < OUTPUT_BYTES / 2 {
             return false;

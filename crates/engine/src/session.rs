@@ -311,6 +311,11 @@ impl Session {
         self.info.output_room.store(room, Relaxed);
     }
 
+    /// Has others see what the output's buffer takes.
+    pub fn show_replica_buffer(&self) {
+        self.info.replica_buffer.store(self.reply.buf.capacity(), Relaxed);
+    }
+
     /// Gives back the memory that the buffers do not need.
     pub fn shrink_buffers(&mut self) {
         /// What is not worth the trouble.
@@ -322,6 +327,9 @@ impl Session {
         }
         let room = if self.input.is_empty() { 0 } else { self.input.capacity() - self.input.len() };
         self.info.input_room.store(room, Relaxed);
+        if self.replica {
+            self.show_replica_buffer();
+        }
     }
 
     /// Uses another database.
