@@ -231,12 +231,28 @@ pub struct Pause {
     until_ms: AtomicI64,
     /// Whether reads wait as well.
     all: AtomicBool,
+    /// Whether writes wait for FAILOVER, without an end.
+    handing_over: AtomicBool,
 }
 
 impl Pause {
+    /// How often who waits without an end looks anew, in ms.
+    const LOOK_EVERY_MS: i64 = 10;
+
+    /// FAILOVER begins, or is over.
+    pub(crate) fn hand_over(&self, begins: bool) {
+        self.handing_over.store(begins, Relaxed);
+    }
+
+    /// Whether CLIENT PAUSE has commands wait, for how many ms.
+    pub fn of_clients_ms(&self, now_ms: i64) -> Option<i64> {
+        let until = self.until_ms.load(Relaxed);
+        (until > now_ms).then(|| until - now_ms)
+    }
+
     /// Has commands wait until a moment, or longer if they already do; once all wait, all go on waiting.
     pub fn begin(&self, now_ms: i64, until_ms: i64, all: bool) {
-        let before = self.left_ms(now_ms).is_some();
+        let before = self.of_clients_ms(now_ms).is_some();
         self.all.store(all || (before && self.all.load(Relaxed)), Relaxed);
         if !before || until_ms > self.until_ms.load(Relaxed) {
             self.until_ms.store(until_ms, Relaxed);
@@ -250,8 +266,10 @@ impl Pause {
 
     /// For how many more ms commands wait, if they do.
     pub fn left_ms(&self, now_ms: i64) -> Option<i64> {
-        let until = self.until_ms.load(Relaxed);
-        (until > now_ms).then(|| until - now_ms)
+        if self.handing_over.load(Relaxed) {
+            return Some(Pause::LOOK_EVERY_MS);
+        }
+        self.of_clients_ms(now_ms)
     }
 
     /// Whether reads wait as well.
@@ -262,6 +280,7 @@ impl Pause {
     /// Whether a command waits now.
     #[inline]
     pub fn holds(&self, now_ms: i64, writes: impl FnOnce() -> bool) -> bool {
-        self.until_ms.load(Relaxed) > now_ms && (self.is_of_all() || writes())
+        let paused = self.until_ms.load(Relaxed) > now_ms;
+        (paused || self.handing_over.load(Relaxed)) && (paused && self.is_of_all() || writes())
     }
 }

@@ -6,6 +6,7 @@ use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::durability::Durability;
 pub use crate::durability::{ChangeSink, Lsn};
+use crate::failover::Failover;
 use crate::following::Following;
 use crate::functions::Functions;
 use crate::hotkeys::HotKeys;
@@ -231,6 +232,8 @@ pub struct Engine {
     pub replication: Replication,
     /// The server that this one follows.
     pub following: Following,
+    /// Handing the lead over.
+    pub failover: Failover,
     /// Where loading the data at the start is.
     pub loading: Loading,
     seed: u64,
@@ -280,6 +283,7 @@ impl Engine {
             log: Durability::new(options.sink, options.workers),
             replication: Replication::new(options.workers, options.seed ^ started_us as u64, started_us / 1000),
             following: Following::new(&settings.replicaof),
+            failover: Failover::default(),
             loading: Loading::default(),
             seed: options.seed,
         });

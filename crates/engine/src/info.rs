@@ -138,10 +138,16 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         }
     }
     let pause = engine.pause.left_ms(ctx.worker.now_ms());
+    let of_clients = engine.pause.of_clients_ms(ctx.worker.now_ms());
     let actions = match pause {
         None => "none",
-        Some(_) if engine.pause.is_of_all() => "all",
+        Some(_) if of_clients.is_some() && engine.pause.is_of_all() => "all",
         Some(_) => "write",
+    };
+    let reason = match pause {
+        None => "none",
+        Some(_) if engine.failover.is_on() => "failover_in_progress",
+        Some(_) => "client_pause",
     };
     lines!(text,
         "connected_clients": all.len(),
@@ -157,9 +163,9 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_watched_keys": watched,
         "total_blocking_keys": blocking,
         "total_blocking_keys_on_nokey": ending,
-        "paused_reason": if pause.is_some() { "client_pause" } else { "none" },
+        "paused_reason": reason,
         "paused_actions": actions,
-        "paused_timeout_milliseconds": pause.unwrap_or(0),
+        "paused_timeout_milliseconds": of_clients.unwrap_or(0),
     );
     Ok(())
 }
@@ -468,7 +474,7 @@ fn replication(ctx: &mut Ctx, text: &mut String) -> Result {
         false => (0, 0),
     };
     lines!(text,
-        "master_failover_state": "no-failover",
+        "master_failover_state": engine.failover.stage().word(),
         "master_replid": report.id,
         "master_replid2": report.before.as_ref().map_or("0".repeat(40), |(id, _)| id.clone()),
         "master_repl_offset": report.offset,

@@ -20,6 +20,7 @@ pub mod error;
 mod eviction;
 mod exec;
 mod fast_path;
+pub mod failover;
 pub mod following;
 pub mod functions;
 pub mod hotkeys;

@@ -73,6 +73,10 @@ struct Replica {
 }
 
 impl Replica {
+    fn address(&self) -> (String, u16) {
+        (self.announced.ip.clone(), self.announced.port)
+    }
+
     fn push(&mut self, bytes: Arc<[u8]>) {
         self.queued += bytes.len();
         self.queue.push_back(bytes);
@@ -525,6 +529,24 @@ impl Replication {
             replica.state == State::Online && acked >= offset
         };
         self.lock().replicas.iter().filter(has).count()
+    }
+
+    /// The replica of this address, else any, if it has all of the history.
+    pub(crate) fn caught_up(&self, target: Option<&(String, u16)>) -> Option<(String, u16)> {
+        let inner = self.lock();
+        let end = inner.feed.end();
+        let is_ready = |replica: &&Replica| replica.state == State::Online && replica.acked == end;
+        let mut ready = inner.replicas.iter().filter(is_ready).map(Replica::address);
+        ready.find(|at| target.is_none_or(|(host, port)| host.eq_ignore_ascii_case(&at.0) && *port == at.1))
+    }
+
+    /// Whether a replica of this address is online; `None` if there is no replica of this address.
+    pub(crate) fn is_online(&self, host: &str, port: u16) -> Option<bool> {
+        let inner = self.lock();
+        let replica = inner.replicas.iter().find(|replica| {
+            replica.announced.port == port && replica.announced.ip.eq_ignore_ascii_case(host)
+        })?;
+        Some(replica.state == State::Online)
     }
 
     /// How it all stands.
