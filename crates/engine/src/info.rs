@@ -270,10 +270,14 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
     let sending = seconds(Kind::Replicas);
     let status = |ok: bool| if ok { "ok" } else { "err" };
     let (log, loading) = (&engine.log, &engine.loading);
+    // The old data is served until the new has come whole: `swapdb` or not, but only there Redis has a word for it.
+    let receiving = ctx.worker.settings.diskless_swapdb
+        && engine.following.report().is_some_and(|master| master.transfer.is_some())
+        && !loading.is_active();
     let figures = log.sink().map(|sink| sink.figures()).unwrap_or_default();
     lines!(text,
         "loading": u8::from(loading.is_active()),
-        "async_loading": 0,
+        "async_loading": u8::from(receiving),
         "current_cow_peak": report.waiting_bytes,
         "current_cow_size": report.waiting_bytes,
         "current_cow_size_age": 0,

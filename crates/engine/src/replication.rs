@@ -395,9 +395,13 @@ impl Replication {
         info: Arc<ClientInfo>,
         announced: Announced,
         wants: Option<(&[u8], i64)>,
+        backlog_bytes: u64,
         now_ms: i64,
     ) -> Answer {
         let mut inner = self.lock();
+        // Not only when it is looked at again: it may just have been made smaller.
+        self.backlog_bytes.store(backlog_bytes, Relaxed);
+        inner.trim(backlog_bytes);
         let at = info.at;
         let mut replica = Replica {
             at,
