@@ -4,7 +4,7 @@
 use crate::mailbox::SessionRef;
 use crate::worker::Peer;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The texts that a client gives itself.
@@ -224,6 +224,15 @@ impl Clients {
     }
 }
 
+/// What else has writes wait, besides CLIENT PAUSE.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Holder {
+    /// FAILOVER.
+    Failover = 1,
+    /// SHUTDOWN.
+    Shutdown = 2,
+}
+
 /// CLIENT PAUSE: until when which commands of all clients wait.
 #[derive(Default)]
 pub struct Pause {
@@ -231,17 +240,32 @@ pub struct Pause {
     until_ms: AtomicI64,
     /// Whether reads wait as well.
     all: AtomicBool,
-    /// Whether writes wait for FAILOVER, without an end.
-    handing_over: AtomicBool,
+    /// For what else writes wait, without an end: bits of [`Holder`].
+    held_for: AtomicU8,
 }
 
 impl Pause {
     /// How often who waits without an end looks anew, in ms.
     const LOOK_EVERY_MS: i64 = 10;
 
-    /// FAILOVER begins, or is over.
-    pub(crate) fn hand_over(&self, begins: bool) {
-        self.handing_over.store(begins, Relaxed);
+    /// Something begins that has writes wait, or is over.
+    pub(crate) fn hold(&self, holder: Holder, begins: bool) {
+        if begins {
+            self.held_for.fetch_or(holder as u8, Relaxed);
+        } else {
+            self.held_for.fetch_and(!(holder as u8), Relaxed);
+        }
+    }
+
+    /// INFO's word for why commands wait, if they do.
+    pub fn reason(&self, now_ms: i64) -> &'static str {
+        let holders = self.held_for.load(Relaxed);
+        match () {
+            () if holders & Holder::Shutdown as u8 != 0 => "shutdown_in_progress",
+            () if holders & Holder::Failover as u8 != 0 => "failover_in_progress",
+            () if self.of_clients_ms(now_ms).is_some() => "client_pause",
+            () => "none",
+        }
     }
 
     /// Whether CLIENT PAUSE has commands wait, for how many ms.
@@ -266,7 +290,7 @@ impl Pause {
 
     /// For how many more ms commands wait, if they do.
     pub fn left_ms(&self, now_ms: i64) -> Option<i64> {
-        if self.handing_over.load(Relaxed) {
+        if self.held_for.load(Relaxed) != 0 {
             return Some(Pause::LOOK_EVERY_MS);
         }
         self.of_clients_ms(now_ms)
@@ -281,6 +305,6 @@ impl Pause {
     #[inline]
     pub fn holds(&self, now_ms: i64, writes: impl FnOnce() -> bool) -> bool {
         let paused = self.until_ms.load(Relaxed) > now_ms;
-        (paused || self.handing_over.load(Relaxed)) && (paused && self.is_of_all() || writes())
+        (paused || self.held_for.load(Relaxed) != 0) && (paused && self.is_of_all() || writes())
     }
 }

@@ -7,6 +7,7 @@ use crate::config::ConfigHandle;
 use crate::durability::Durability;
 pub use crate::durability::{ChangeSink, Lsn};
 use crate::failover::Failover;
+use crate::shutdown::Shutdown;
 use crate::following::Following;
 use crate::functions::Functions;
 use crate::hotkeys::HotKeys;
@@ -234,6 +235,8 @@ pub struct Engine {
     pub following: Following,
     /// Handing the lead over.
     pub failover: Failover,
+    /// Waiting for replicas before the end.
+    pub shutdown: Shutdown,
     /// Where loading the data at the start is.
     pub loading: Loading,
     seed: u64,
@@ -284,6 +287,7 @@ impl Engine {
             replication: Replication::new(options.workers, options.seed ^ started_us as u64, started_us / 1000),
             following: Following::new(&settings.replicaof),
             failover: Failover::default(),
+            shutdown: Shutdown::default(),
             loading: Loading::default(),
             seed: options.seed,
         });

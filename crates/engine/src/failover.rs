@@ -6,6 +6,7 @@
 //! Invariant: between the moment at which every worker holds writes back and the end, nothing is added to the history. So a replica
 //! that has its end has all of it.
 
+use crate::clients::Holder;
 use crate::engine::Engine;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -82,7 +83,7 @@ impl Failover {
         *inner = (Stage::Waiting, inner.1 + 1);
         let number = inner.1;
         self.on.store(true, Relaxed);
-        engine.pause.hand_over(true);
+        engine.pause.hold(Holder::Failover, true);
         drop(inner);
         let shared = engine.clone();
         engine.platform.in_background("failover", Box::new(move || shared.failover.run(&shared, plan, number)));
@@ -137,7 +138,7 @@ impl Failover {
         }
         inner.0 = Stage::None;
         self.on.store(false, Relaxed);
-        engine.pause.hand_over(false);
+        engine.pause.hold(Holder::Failover, false);
         self.ended.notify_all();
         engine.platform.log(2, how);
     }

@@ -108,6 +108,9 @@ fn server(ctx: &mut Ctx, text: &mut String) -> Result {
         "threads_active": active,
         "availability_zone": settings.availability_zone,
     );
+    if let Some(until_ms) = engine.shutdown.until_ms() {
+        lines!(text, "shutdown_in_milliseconds": (until_ms - now_us / 1000).max(0));
+    }
     if !settings.bind.is_empty() && port != 0 {
         let _ = write!(text, "listener0:name=tcp");
         settings.bind.iter().for_each(|address| {
@@ -144,11 +147,6 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         Some(_) if of_clients.is_some() && engine.pause.is_of_all() => "all",
         Some(_) => "write",
     };
-    let reason = match pause {
-        None => "none",
-        Some(_) if engine.failover.is_on() => "failover_in_progress",
-        Some(_) => "client_pause",
-    };
     lines!(text,
         "connected_clients": all.len(),
         "cluster_connections": 0,
@@ -163,7 +161,7 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_watched_keys": watched,
         "total_blocking_keys": blocking,
         "total_blocking_keys_on_nokey": ending,
-        "paused_reason": reason,
+        "paused_reason": engine.pause.reason(ctx.worker.now_ms()),
         "paused_actions": actions,
         "paused_timeout_milliseconds": of_clients.unwrap_or(0),
     );

@@ -43,6 +43,7 @@ pub mod scripting;
 pub mod scripts;
 pub mod session;
 mod settle;
+pub mod shutdown;
 pub mod slowlog;
 pub mod stats;
 pub mod syntax;

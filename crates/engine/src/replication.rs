@@ -46,6 +46,16 @@ enum State {
     Done,
 }
 
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            State::Waiting => "wait_bgsave",
+            State::Snapshot(_) => "send_bulk",
+            State::Loading | State::Online | State::Done => "online",
+        }
+    }
+}
+
 /// A replica.
 struct Replica {
     at: SessionRef,
@@ -544,6 +554,19 @@ impl Replication {
         ready.find(|at| target.is_none_or(|(host, port)| host.eq_ignore_ascii_case(&at.0) && *port == at.1))
     }
 
+    /// A line for each replica that has yet to get something; and how many there are.
+    pub(crate) fn lagging(&self, now_ms: i64) -> (Vec<String>, usize) {
+        let inner = self.lock();
+        let end = inner.feed.end();
+        let followers = || inner.replicas.iter().filter(|replica| !replica.announced.rdb_only);
+        let line = |replica: &Replica| {
+            let ((ip, port), behind) = (replica.address(), end.saturating_sub(replica.acked));
+            let (lag_s, state) = (replica.lag_s(now_ms), replica.state.word());
+            format!("Lagging replica {ip}:{port} reported offset {behind} behind master, lag={lag_s}, state={state}.")
+        };
+        (followers().filter(|replica| replica.acked != end).map(line).collect(), followers().count())
+    }
+
     /// Whether a replica of this address is online; `None` if there is no replica of this address.
     pub(crate) fn is_online(&self, host: &str, port: u16) -> Option<bool> {
         let inner = self.lock();
@@ -561,11 +584,9 @@ impl Replication {
             ip: replica.announced.ip.clone(),
             port: replica.announced.port,
             state: match replica.state {
-                State::Waiting => "wait_bgsave",
                 // As in Redis, which sends a file once it is made, and calls the other way waiting to its end.
-                State::Snapshot(_) if replica.marked || !replica.begun => "wait_bgsave",
-                State::Snapshot(_) => "send_bulk",
-                State::Loading | State::Online | State::Done => "online",
+                State::Snapshot(_) if replica.marked || !replica.begun => State::Waiting.word(),
+                state => state.word(),
             },
             acked: replica.acked,
             lag_s: replica.lag_s(now_ms),

@@ -167,6 +167,8 @@ pub struct Session {
     pub fed: u64,
     /// What it said of itself with REPLCONF.
     pub(crate) announced: Option<Box<Announced>>,
+    /// The wait for replicas that its SHUTDOWN began or joined.
+    pub(crate) leaving: Option<u64>,
     /// Whether it is a replica.
     pub replica: bool,
     /// READONLY: whether it reads from a replica rather than be redirected.
@@ -217,6 +219,7 @@ impl Session {
             made_lsn: 0,
             fed: 0,
             announced: None,
+            leaving: None,
             replica: false,
             reads_here: false,
             master: None,

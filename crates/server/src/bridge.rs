@@ -88,7 +88,15 @@ impl MakeSessions for Threads {
     }
 
     fn prepare_end(&self) -> Result<(), String> {
-        self.persistence.prepare_end(&self.engine)
+        if !self.engine.shutdown.wait(&self.engine) {
+            return Err("The shutdown was aborted".into());
+        }
+        let prepared = self.persistence.prepare_end(&self.engine);
+        match &prepared {
+            Ok(()) => self.engine.shutdown.note_replicas(&self.engine),
+            Err(_) => self.engine.shutdown.give_up(&self.engine),
+        }
+        prepared
     }
 
     fn turn_log(&self, settings: &Settings) -> Result<(), String> {
