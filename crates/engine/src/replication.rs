@@ -17,6 +17,7 @@ use crate::clients::ClientInfo;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::mailbox::{Mailbox, Message, SessionRef};
+use crate::rdb::{self, Fact};
 use crate::session::Session;
 use feed::Feed;
 use kelda_store::txn::Changes;
@@ -716,6 +717,36 @@ impl Replication {
         inner.feed.restart(place);
         self.offset.store(place, Relaxed);
         self.backlog_bytes.store(settings.repl_backlog_size, Relaxed);
+        self.on.store(true, Relaxed);
+    }
+
+    /// Where a snapshot of this moment stands in the history, if there is one; every shard is held.
+    pub(crate) fn facts(&self) -> Vec<Fact> {
+        if !self.is_on() {
+            return Vec::new();
+        }
+        let inner = self.lock();
+        let db = if inner.passing { inner.stream_db } else { 0 };
+        vec![
+            (rdb::REPL_ID, inner.id.clone()),
+            (rdb::REPL_OFFSET, inner.feed.end().to_string()),
+            (rdb::STREAM_DB, db.to_string()),
+        ]
+    }
+
+    /// The data that was loaded at the start is that of this place of a history. A replica goes on with it; a master begins one of
+    /// its own there, which its replicas can go on with.
+    pub(crate) fn resume(&self, engine: &Engine, id: &str, place: u64, db: u32) {
+        let mut inner = self.lock();
+        inner.feed.restart(place);
+        (inner.id, inner.stream_db) = (id.into(), db);
+        if !engine.following.is_on() {
+            let fresh = inner.digits();
+            inner.rename(fresh);
+        }
+        inner.empty_since_ms = engine.clock.unix_us() / 1000;
+        self.offset.store(place, Relaxed);
+        self.backlog_bytes.store(engine.config.settings().repl_backlog_size, Relaxed);
         self.on.store(true, Relaxed);
     }
 
