@@ -280,7 +280,7 @@ pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
 /// Says in the log what is wrong with a value that a client handed in.
 fn note_bad_data(worker: &Worker, error: &Error) {
     if let Error::BadData(why) = error {
-        worker.engine.platform.log(3, &format!("A value was refused, integrity check failed: {why}"));
+        worker.engine.platform.log(3, &format!("A value was refused: {why}"));
     }
 }
 
