@@ -148,7 +148,7 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         Some(_) => "write",
     };
     lines!(text,
-        "connected_clients": all.len(),
+        "connected_clients": all.iter().filter(|info| !info.replica.load(Relaxed)).count(),
         "cluster_connections": 0,
         "maxclients": ctx.worker.settings.maxclients,
         "client_recent_max_input_buffer": largest(|info| info.input_bytes.load(Relaxed)),
