@@ -115,8 +115,15 @@ def test_a_replica_that_lags(servers):
         leader.execute_command("FAILOVER", "TO", "127.0.0.1", other.port, "FORCE", "TIMEOUT", 100)
         wait_until(lambda: replication(leader)["master_failover_state"] == "failover-in-progress", 30)
         assert replication(leader)["role"] == "slave"
+        # Whoever is to lead: a client that can be redirected is told when that is known.
+        told = redis.Redis(port=one.port, single_connection_client=True)
+        told.execute_command("CLIENT", "CAPA", "redirect")
+        told.connection.send_command("SET", "a", 4)
+        wait_until(lambda: leader.info("clients")["blocked_clients"] == 1, 30)
     finally:
         os.kill(other.process.pid, signal.SIGCONT)
     wait_until(lambda: replication(leader)["master_failover_state"] == "no-failover", 30)
     assert replication(follower)["role"] == "master"
+    with pytest.raises(redis.ResponseError, match=f"REDIRECT 127.0.0.1:{other.port}"):
+        told.connection.read_response()
     assert follower.get("a") == b"3"

@@ -222,6 +222,11 @@ fn admit(
     reply: &mut Reply,
 ) -> Flow {
     let words = args.words();
+    // Who leads is not known yet: before it is looked whether this server does.
+    if worker.engine.failover.is_on() && session.master.is_none() && pause::may_write(worker, session, command, words) {
+        worker.pause(session);
+        return Flow::Again;
+    }
     if let Err(error) = gate(worker, session, command, words) {
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;

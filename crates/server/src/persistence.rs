@@ -474,6 +474,8 @@ impl Persistence {
         }
         engine.log.turn(false);
         drop(guard);
+        // Who waits for it waits for nothing.
+        engine.log_progressed();
         engine.saves.cancel_rewrite();
         if let Some(log) = self.log.get() {
             log.write(unix_ms());

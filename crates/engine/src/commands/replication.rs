@@ -317,10 +317,8 @@ fn waitaof(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
              not propagated.",
         ));
     }
-    // A log that was just turned on is there when its first base is: that is waited for.
-    let log = &ctx.worker.engine.log;
-    if local == 1 && !log.is_on() && (log.sink().is_none() || !ctx.worker.settings.appendonly) {
-        return Err(Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
+    if local == 1 && !ctx.worker.has_log() {
+        return Err(blocking::NO_LOG);
     }
     let wait = LogWait { local: local == 1, replicas, on_disk: true, ..what_was_made(ctx) };
     wait_for(ctx, wait, timeout_ms, reply)
