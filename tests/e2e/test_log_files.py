@@ -271,3 +271,18 @@ def test_a_log_of_one_file_is_taken_over(folder):
     assert content(folder) == {"old": "1"}
     assert not (folder / "appendonly.aof").exists()
     assert content(folder) == {"old": "1"}
+
+
+def test_a_replica_runs_the_scripts_in_its_log(folder):
+    """Older servers log scripts as they were called; what they write is no write of a client."""
+    (folder / "appendonlydir").mkdir()
+    words = ["eval", "redis.call('set', KEYS[1], '100')", "1", "foo"]
+    record = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+    (folder / "appendonlydir/appendonly.aof.1.incr.aof").write_bytes(record.encode())
+    (folder / "appendonlydir/appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+    server = start(folder, "--replicaof", "127.0.0.1 1", "--min-replicas-to-write", "1")
+    with redis.Redis(**server.address) as client:
+        assert client.get("foo") == b"100"
+        with pytest.raises(redis.exceptions.ReadOnlyError):
+            client.set("foo", 1)
+    stop(server)

@@ -244,6 +244,8 @@ impl Worker {
         match self.settings.min_replicas_to_write {
             0 => Ok(()),
             wanted if self.engine.replication.good() >= wanted => Ok(()),
+            // Scripts in the log of an older server.
+            _ if self.engine.loading.is_active() => Ok(()),
             // The settings may have changed since they were counted.
             wanted if self.engine.replication.count_good(&self.settings, self.now_ms()) >= wanted => Ok(()),
             _ => Err(Error::text("NOREPLICAS Not enough good replicas to write.")),
@@ -253,7 +255,8 @@ impl Worker {
     /// Whether only the master may write here.
     #[inline]
     pub(crate) fn is_read_only(&self) -> bool {
-        self.follows && self.settings.replica_read_only
+        // While the log is run again, it is not clients who write.
+        self.follows && self.settings.replica_read_only && !self.engine.loading.is_active()
     }
 
     #[cold]

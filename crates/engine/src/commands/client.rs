@@ -311,10 +311,10 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
     const CHUNK_BYTES: usize = 16 * 1024;
     let listed = if output > CHUNK_BYTES { output } else { 0 };
     format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} capa={} db={} sub={sub} psub={psub} ssub={ssub} multi={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} \
          watch={} qbuf={input} qbuf-free={} argv-mem={} multi-mem={} rbs={output} rbp={output} obl={output} oll={} omem={} tot-mem={} \
          events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={net_in} \
-         tot-net-out={net_out} tot-cmds={commands}",
+         tot-net-out={net_out} tot-cmds={commands} capa={}",
         info.at.id,
         info.peer.addr,
         info.peer.laddr,
@@ -323,7 +323,6 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
         seconds(info.connected_ms),
         seconds(info.active_ms.load(Relaxed)),
         flags(info),
-        capabilities(info),
         info.db.load(Relaxed),
         info.queued.load(Relaxed),
         info.watched.load(Relaxed),
@@ -339,6 +338,7 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
         labels.lib_name,
         labels.lib_version,
         info.at.worker,
+        capabilities(info),
     )
 }
 
