@@ -197,8 +197,7 @@ pub fn await_log(worker: &mut Worker, session: &mut Session, wait: LogWait, time
 }
 
 /// WAITAOF cannot wait for a log that there is not.
-pub const NO_LOG: Error =
-    Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+pub const NO_LOG: Error = Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
 
 /// Makes a session wait.
 fn settle_down(worker: &mut Worker, session: &mut Session, blocked: Blocked) {

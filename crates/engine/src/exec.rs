@@ -140,13 +140,7 @@ fn execute_of_replica(
     flow
 }
 
-fn execute_any(
-    worker: &mut Worker,
-    session: &mut Session,
-    host: &mut dyn Host,
-    args: Args,
-    reply: &mut Reply,
-) -> Flow {
+fn execute_any(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
         worker.engine.names.are_plain()

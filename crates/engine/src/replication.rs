@@ -571,9 +571,10 @@ impl Replication {
     /// Whether a replica of this address is online; `None` if there is no replica of this address.
     pub(crate) fn is_online(&self, host: &str, port: u16) -> Option<bool> {
         let inner = self.lock();
-        let replica = inner.replicas.iter().find(|replica| {
-            replica.announced.port == port && replica.announced.ip.eq_ignore_ascii_case(host)
-        })?;
+        let replica = inner
+            .replicas
+            .iter()
+            .find(|replica| replica.announced.port == port && replica.announced.ip.eq_ignore_ascii_case(host))?;
         Some(replica.state == State::Online)
     }
 

@@ -72,11 +72,8 @@ impl Shutdown {
         engine.platform.log(2, "Waiting for replicas before shutting down.");
         engine.pause.hold(Holder::Shutdown, true);
         let now_ms = engine.clock.unix_us() / 1000;
-        *inner = Inner {
-            outcome: Outcome::Waiting,
-            number: inner.number + 1,
-            until_ms: now_ms.saturating_add(timeout_ms),
-        };
+        *inner =
+            Inner { outcome: Outcome::Waiting, number: inner.number + 1, until_ms: now_ms.saturating_add(timeout_ms) };
         let (number, shared) = (inner.number, engine.clone());
         drop(inner);
         engine.platform.in_background("shutdown", Box::new(move || shared.shutdown.run(&shared, number)));

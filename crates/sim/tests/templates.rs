@@ -151,7 +151,11 @@ fn options(syntax: &str) -> BTreeSet<String> {
         word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-')
     };
     let words = syntax.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
-    words.filter(is_option).filter(|word| word.starts_with(|c: char| c.is_ascii_uppercase())).map(str::to_string).collect()
+    words
+        .filter(is_option)
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_uppercase()))
+        .map(str::to_string)
+        .collect()
 }
 
 #[test]

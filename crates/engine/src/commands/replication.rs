@@ -385,9 +385,7 @@ fn failover(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::text("ERR FAILOVER requires connected replicas."));
     }
     if plan.force && (timeout_ms.is_none() || plan.target.is_none()) {
-        return Err(Error::text(
-            "ERR FAILOVER with force option requires both a timeout and target HOST and IP.",
-        ));
+        return Err(Error::text("ERR FAILOVER with force option requires both a timeout and target HOST and IP."));
     }
     if let Some((host, port)) = &plan.target {
         match engine.replication.is_online(host, *port) {
