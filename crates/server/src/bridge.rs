@@ -91,10 +91,10 @@ impl MakeSessions for Threads {
         if !self.engine.shutdown.wait(&self.engine) {
             return Err("The shutdown was aborted".into());
         }
+        self.engine.shutdown.note_replicas(&self.engine);
         let prepared = self.persistence.prepare_end(&self.engine);
-        match &prepared {
-            Ok(()) => self.engine.shutdown.note_replicas(&self.engine),
-            Err(_) => self.engine.shutdown.give_up(&self.engine),
+        if prepared.is_err() {
+            self.engine.shutdown.give_up(&self.engine);
         }
         prepared
     }

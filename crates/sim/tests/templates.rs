@@ -121,8 +121,11 @@ fn laws_name_what_no_oracle_has() {
     assert!(missing.is_empty(), "no law in laws.rs: {missing:?}");
 }
 
+/// Options of a command.
+type Options = (&'static str, &'static [&'static str]);
+
 /// Options that no template has, and why.
-const OPTIONS_LEFT_OUT: &[(&str, &[(&str, &[&str])])] = &[
+const OPTIONS_LEFT_OUT: &[(&str, &[Options])] = &[
     (
         "no oracle has them: crates/engine/tests and tests/conversations/newer.txt",
         &[

@@ -478,6 +478,7 @@ fn shutdown(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
             }
         }
     }
+    engine.shutdown.note_replicas(&engine);
     let ended = end(ctx, save || !no_save && !ctx.worker.settings.save.is_empty(), force);
     if wait.is_some() && ended.as_ref().is_err_and(|error| *error != Error::Again) {
         engine.platform.log(3, "Errors trying to shut down the server. Check the logs for more information.");
@@ -510,7 +511,6 @@ fn end(ctx: &mut Ctx, save: bool, force: bool) -> Result {
             }
         }
     }
-    engine.shutdown.note_replicas(&engine);
     engine.ending.store(true, Relaxed);
     engine.running.kill_all();
     engine.platform.shutdown();
