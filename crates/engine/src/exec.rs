@@ -31,7 +31,7 @@ use kelda_store::shard::ShardSet;
 use kelda_store::txn::Txn;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(crate) use batch::{Scratch, finish_turn, run};
+pub(crate) use batch::{Batch, finish_turn, look_ahead, prefetch, run};
 pub(crate) use multi::{begin_multi, drop_old_watch, end_multi, exec, unwatch};
 
 const LOADING: Error = Error::text("LOADING Redis is loading the dataset in memory");
@@ -158,6 +158,10 @@ fn execute_any(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, 
             return Flow::Next;
         }
     };
+    worker.clock_is_old = true;
+    if !command.sampled {
+        host.send_replies(worker);
+    }
     session.last_command = Some(command);
     session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);

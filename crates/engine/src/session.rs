@@ -5,6 +5,7 @@ use crate::client_memory::entry_bytes;
 use crate::clients::ClientInfo;
 use crate::config::AppendFsync;
 use crate::durability::Lsn;
+use crate::exec::Batch;
 use crate::following::Master;
 use crate::mailbox::{Audience, SessionRef};
 use crate::registry::Registered;
@@ -148,6 +149,8 @@ pub struct Session {
     pub put_aside: bool,
     /// Received and not yet consumed.
     pub input: Vec<u8>,
+    /// What was parsed of it before its turn.
+    pub(crate) ahead: Option<Box<Batch>>,
     /// Where the parser stands in it.
     pub parser: RequestParser,
     /// Bytes that the parser still needs at least.
@@ -210,6 +213,7 @@ impl Session {
             fate: Fate::Open,
             put_aside: false,
             input: Vec::new(),
+            ahead: None,
             parser: RequestParser::default(),
             needs: 0,
             reply: Writer::new(Protocol::Resp2),
