@@ -250,7 +250,7 @@ impl Platform for NoPlatform {
     fn in_background(&self, name: &str, work: Box<dyn FnOnce() + Send>) {
         match name {
             // It waits for the worker.
-            "replica" => _ = std::thread::spawn(work),
+            "replica" | "failover" | "shutdown" => _ = std::thread::spawn(work),
             _ => work(),
         }
     }

@@ -156,6 +156,8 @@ pub struct Worker {
     pub(crate) retry: Vec<SessionRef>,
     /// Sessions that CLIENT PAUSE holds back.
     pub(crate) paused: Vec<SessionRef>,
+    /// Sessions that asked for a shutdown, which waits for replicas.
+    pub(crate) leaving: Vec<SessionRef>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
     /// How many timers there may be before those that mean nothing any more are sought out.
     pub(crate) timers_tidied: usize,
@@ -239,6 +241,7 @@ impl Worker {
             receivers: Vec::new(),
             retry: Vec::new(),
             paused: Vec::new(),
+            leaving: Vec::new(),
             timers: BinaryHeap::new(),
             timers_tidied: 0,
             late: Vec::new(),
@@ -865,6 +868,11 @@ impl Worker {
         let mut wait = self.next_cron_us.min(self.next_expiry_us).saturating_sub(now);
         if let Some(Reverse(timer)) = self.timers.peek() {
             wait = wait.min(timer.at_us.saturating_sub(now));
+        }
+        if !self.leaving.is_empty() {
+            /// How often they look whether they may go on, in µs.
+            const LOOK_EVERY_US: u64 = 10_000;
+            wait = wait.min(LOOK_EVERY_US);
         }
         if !self.paused.is_empty()
             && let Some(left_ms) = self.engine.pause.left_ms(self.engine.clock.unix_us() / 1000)

@@ -88,7 +88,15 @@ impl MakeSessions for Threads {
     }
 
     fn prepare_end(&self) -> Result<(), String> {
-        self.persistence.prepare_end(&self.engine)
+        if !self.engine.shutdown.wait(&self.engine) {
+            return Err("The shutdown was aborted".into());
+        }
+        self.engine.shutdown.note_replicas(&self.engine);
+        let prepared = self.persistence.prepare_end(&self.engine);
+        if prepared.is_err() {
+            self.engine.shutdown.give_up(&self.engine);
+        }
+        prepared
     }
 
     fn turn_log(&self, settings: &Settings) -> Result<(), String> {
