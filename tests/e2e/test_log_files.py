@@ -271,3 +271,25 @@ def test_a_log_of_one_file_is_taken_over(folder):
     assert content(folder) == {"old": "1"}
     assert not (folder / "appendonly.aof").exists()
     assert content(folder) == {"old": "1"}
+
+
+def test_scripts_of_another_servers_log_run_again_whatever_refuses_writes_now(folder):
+    """A plain log has EVAL as it was sent. What a replica, or a master without replicas, would refuse of a client was done once."""
+
+    def resp(*words):
+        return "".join([f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words)])
+
+    log = folder / "appendonlydir"
+    log.mkdir()
+    (log / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+    script = resp("EVAL", "return redis.call('incrby', KEYS[1], ARGV[1])", "1", "sum", "50")
+    (log / "appendonly.aof.1.incr.aof").write_text(resp("SELECT", "0") + script + script)
+    for refuses in [("--replicaof", "127.0.0.1 1"), ("--min-replicas-to-write", "1"), ("--maxmemory", "1")]:
+        directory = folder / refuses[0].strip("-")
+        shutil.copytree(log, directory / "appendonlydir")
+        server = start(directory, *refuses)
+        with redis.Redis(**server.address) as client:
+            assert client.get("sum") == b"100", refuses
+            with pytest.raises(redis.ResponseError):
+                client.set("sum", 1)
+        stop(server)

@@ -7,6 +7,7 @@ mixture of two. The file is loaded by Kelda and, if it is in the path, by redis-
 
 import shutil
 import threading
+import time
 
 import pytest
 import redis
@@ -152,6 +153,90 @@ def test_a_snapshot_under_load_is_one_instant(command, tmp_path):
                 loaded.stop()
     if len(peers) == 1:
         pytest.skip("there is no redis-server here; Kelda's own files were checked")
+
+
+def big_values(client):
+    """What there is of the values of `test_what_is_written_in_parts_is_of_the_instant`."""
+    members = [f"member:{i}" for i in range(BIG)]
+    values = {}
+    for kind, read in ("set", "S"), ("zset", "Z"):
+        times = client.execute_command(f"{read}PEXPIRETIME", f"big:{kind}", "MEMBERS", len(members), *members)
+        values[kind] = dict(zip(members, times))
+    values["scores"] = client.zrange("big:zset", 0, -1, withscores=True)
+    values["fields"] = client.hgetall("big:hash")
+    values["due"] = client.execute_command("HPEXPIRETIME", "big:hash", "FIELDS", len(members), *members)
+    values["strings"] = [client.get(f"string:{size}") for size in SIZES]
+    values["entries"] = client.xrange("big:stream")
+    values["pending"] = client.xpending_range("big:stream", "group", "-", "+", 100_000)
+    values["groups"] = client.xinfo_groups("big:stream")
+    return values
+
+
+BIG = 8_000
+SIZES = [10_000, 20_000, 300_000, 3_000_000]
+
+
+def test_what_is_written_in_parts_is_of_the_instant(tmp_path):
+    """Times of members, fields that expire, streams with groups, strings of all sizes: changed while they are written."""
+    server = Server("--appendonly", "no")
+    at = int(time.time() * 1000) + 10_000_000
+    try:
+        with redis.Redis(**server.address, decode_responses=True) as client:
+            with client.pipeline(transaction=False) as pipe:
+                for i in range(BIG):
+                    pipe.sadd("big:set", f"member:{i}")
+                    pipe.zadd("big:zset", {f"member:{i}": i})
+                    pipe.hset("big:hash", f"member:{i}", i)
+                    pipe.xadd("big:stream", {"field": i, "text": "x" * (i % 300)})
+                    if i % 3 == 0:
+                        pipe.execute_command("SPEXPIREAT", "big:set", at + i, "MEMBERS", 1, f"member:{i}")
+                        pipe.execute_command("ZPEXPIREAT", "big:zset", at - i, "MEMBERS", 1, f"member:{i}")
+                        pipe.execute_command("HPEXPIREAT", "big:hash", at + 2 * i, "FIELDS", 1, f"member:{i}")
+                for size in SIZES:
+                    pipe.set(f"string:{size}", "text " * (size // 5))
+                pipe.xgroup_create("big:stream", "group", 0)
+                pipe.xreadgroup("group", "reader", {"big:stream": ">"}, count=3_000)
+                pipe.execute()
+            before = big_values(client)
+            assert before["set"]["member:3"] == at + 3 and before["zset"]["member:4"] == -1
+            with client.pipeline(transaction=False) as pipe:
+                pipe.bgsave()
+                for i in range(BIG):
+                    j = i * 7919 % BIG
+                    name = f"member:{j}"
+                    pipe.execute_command("SPEXPIREAT", "big:set", at + 5 * j, "MEMBERS", 1, name)
+                    pipe.execute_command("ZPERSIST" if j % 2 else "ZREM", "big:zset", *(["MEMBERS", 1] if j % 2 else []), name)
+                    pipe.execute_command("HPERSIST", "big:hash", "FIELDS", 1, name)
+                    pipe.zadd("big:zset", {f"new:{j}": j})
+                    pipe.srem("big:set", f"member:{j * 31 % BIG}")
+                    pipe.xadd("big:stream", {"late": i})
+                    if i == 50:
+                        pipe.xtrim("big:stream", 100, approximate=False)
+                    if i % 100 == 0:
+                        for size in SIZES:
+                            pipe.setrange(f"string:{size}", i, "changed")
+                            pipe.append(f"string:{size}", "more")
+                pipe.execute()
+            wait_until(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == 0, 60)
+            info = client.info("persistence")
+            assert info["rdb_last_bgsave_status"] == "ok"
+            assert info["snapshot_longest_hold_usec"] > 0, "it has held something"
+            assert before != big_values(client)
+            shutil.copy(f"{server.directory.name}/dump.rdb", tmp_path / "dump.rdb")
+    finally:
+        server.stop()
+    loaded = Server("--dir", str(tmp_path), "--appendonly", "no")
+    try:
+        with redis.Redis(**loaded.address, decode_responses=True) as client:
+            after = big_values(client)
+            for name, value in before.items():
+                # How long ago a consumer did something depends on when one asks.
+                if name == "pending":
+                    after[name] = [(one["message_id"], one["consumer"]) for one in after[name]]
+                    value = [(one["message_id"], one["consumer"]) for one in value]
+                assert after[name] == value, name
+    finally:
+        loaded.stop()
 
 
 def test_a_log_that_has_no_base_yet_keeps_the_server_from_ending():

@@ -80,6 +80,8 @@ pub struct Figures {
     pub buffered_bytes: u64,
     /// The last transaction.
     pub last_lsn: Lsn,
+    /// The last that is with the system: it survives the end of the process, not of the machine.
+    pub written_lsn: Lsn,
     /// The last that is on disk.
     pub durable_lsn: Lsn,
     /// Whether it was just turned on and has no state to build on yet: with the process all would be lost.
@@ -236,7 +238,7 @@ impl Worker {
     /// Redis's texts for them.
     #[inline]
     pub(crate) fn check_writes(&self) -> Result {
-        if self.follows {
+        if self.follows || self.replays {
             return self.check_role();
         }
         self.engine.log.check()?;
@@ -253,11 +255,14 @@ impl Worker {
     /// Whether only the master may write here.
     #[inline]
     pub(crate) fn is_read_only(&self) -> bool {
-        self.follows && self.settings.replica_read_only
+        self.follows && self.settings.replica_read_only && !self.replays
     }
 
     #[cold]
     fn check_role(&self) -> Result {
+        if self.replays {
+            return Ok(());
+        }
         if self.is_read_only() {
             return Err(Error::text("READONLY You can't write against a read only replica."));
         }
@@ -271,7 +276,7 @@ impl Worker {
     /// Redis's text for it.
     #[cold]
     pub(crate) fn check_link(&self) -> Result {
-        if self.settings.replica_serve_stale_data || self.engine.following.is_up() || !self.follows {
+        if self.settings.replica_serve_stale_data || self.engine.following.is_up() || !self.follows || self.replays {
             return Ok(());
         }
         Err(Error::text("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."))

@@ -31,7 +31,7 @@ use kelda_store::shard::ShardSet;
 use kelda_store::txn::Txn;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(crate) use batch::{Scratch, finish_turn, run};
+pub(crate) use batch::{Batch, finish_turn, look_ahead, prefetch, run};
 pub(crate) use multi::{begin_multi, drop_old_watch, end_multi, exec, unwatch};
 
 const LOADING: Error = Error::text("LOADING Redis is loading the dataset in memory");
@@ -102,6 +102,45 @@ pub(crate) fn execute(
     args: Args,
     reply: &mut Reply,
 ) -> Flow {
+    if session.replica {
+        execute_of_replica(worker, session, host, args, reply)
+    } else {
+        execute_any(worker, session, host, args, reply)
+    }
+}
+
+/// Runs a command of a replica. It gets the feed and nothing else: who makes a reply necessary is cut off.
+#[cold]
+fn execute_of_replica(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    args: Args,
+    reply: &mut Reply,
+) -> Flow {
+    /// Bytes of the reply that the log shows.
+    const SHOWN: usize = 64;
+    let mark = reply.len();
+    let flow = execute_any(worker, session, host, args, reply);
+    if flow == Flow::Again || reply.len() == mark {
+        return flow;
+    }
+    let text = reply.buf.get(mark..).unwrap_or_default();
+    let line = String::from_utf8_lossy(text.split(|byte| *byte == b'\r').next().unwrap_or_default());
+    let name = session.last_command.map_or("unknown", |command| command.name.as_str());
+    let note = |text: &str| worker.engine.following.note(&worker.engine, 3, text);
+    if let Some(error) = line.strip_prefix('-') {
+        let what = "== CRITICAL == This master is sending an error to its replica";
+        note(&format!("{what}: '{error}' after processing the command '{name}'"));
+    }
+    let shown: String = line.chars().take(SHOWN).collect();
+    note(&format!("Replica generated a reply to command '{name}', disconnecting it: {shown}"));
+    reply.truncate(mark);
+    session.fate = Fate::Close;
+    flow
+}
+
+fn execute_any(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
         worker.engine.names.are_plain()
@@ -119,6 +158,10 @@ pub(crate) fn execute(
             return Flow::Next;
         }
     };
+    worker.clock_is_old = true;
+    if !command.sampled {
+        host.send_replies(worker);
+    }
     session.last_command = Some(command);
     session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);
@@ -177,6 +220,11 @@ fn admit(
     reply: &mut Reply,
 ) -> Flow {
     let words = args.words();
+    // Who leads is not known yet: before it is looked whether this server does.
+    if worker.engine.failover.is_on() && session.master.is_none() && pause::may_write(worker, session, command, words) {
+        worker.pause(session);
+        return Flow::Again;
+    }
     if let Err(error) = gate(worker, session, command, words) {
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
@@ -235,7 +283,7 @@ pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
 /// Says in the log what is wrong with a value that a client handed in.
 fn note_bad_data(worker: &Worker, error: &Error) {
     if let Error::BadData(why) = error {
-        worker.engine.platform.log(3, &format!("A value was refused, integrity check failed: {why}"));
+        worker.engine.platform.log(3, &format!("A value was refused: {why}"));
     }
 }
 

@@ -55,8 +55,18 @@ impl Worker {
         self.paused.push(session.at);
     }
 
+    /// Holds a session back that asked for a shutdown, until replicas have everything.
+    pub(crate) fn await_shutdown(&mut self, session: &mut Session) {
+        self.pause(session);
+        self.paused.pop();
+        self.leaving.push(session.at);
+    }
+
     /// Lets the sessions go on that CLIENT PAUSE held back, if it is over.
     pub(crate) fn end_pause(&mut self) {
+        if !self.leaving.is_empty() && !self.engine.shutdown.is_waiting() {
+            self.retry.append(&mut self.leaving);
+        }
         if self.paused.is_empty() || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
@@ -68,6 +78,7 @@ impl Worker {
         // Looked at first: few sessions are paused, and an exchange costs a fence.
         if session.info.paused.load(Relaxed) && session.info.paused.swap(false, Relaxed) {
             self.paused.retain(|at| *at != session.at);
+            self.leaving.retain(|at| *at != session.at);
             session.info.blocked.store(false, Relaxed);
             self.engine.clients.blocked.fetch_sub(1, Relaxed);
         }

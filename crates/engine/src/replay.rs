@@ -332,7 +332,7 @@ impl Dealer {
             let mut session = Session::new(info, engine.acl.default_user(), engine.acl.version());
             // What is in the log was allowed once.
             (session.authenticated, session.restricted) = (true, false);
-            Box::new((Worker::new(engine, 0, 1), session))
+            Box::new((Worker::for_replay(engine), session))
         });
         let (worker, session) = &mut **both;
         session.select(db);

@@ -435,7 +435,11 @@ impl Script<'_, '_, '_, '_> {
             if command.writes && !self.wrote {
                 worker.check_writes()?;
             }
-            if worker.follows && !command.flags.has(Flags::STALE) && worker.check_link().is_err() {
+            if worker.follows
+                && !command.flags.has(Flags::STALE)
+                && !worker.engine.loading.is_active()
+                && worker.check_link().is_err()
+            {
                 return Err(Error::text("ERR Can not execute the command on a stale replica"));
             }
         }

@@ -15,6 +15,7 @@ use crate::command::Run;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::rdb::Fact;
 use crate::registry::Registered;
 use crate::session::Session;
 pub use encoder::RdbEncoder;
@@ -22,7 +23,7 @@ use file::{SnapshotFile, Target, put_head};
 use kelda_log::aof::{Log, Rotation};
 use kelda_log::disk::Disk;
 use kelda_store::shard::{Guard, ShardSet};
-use kelda_store::snapshot::{Backlog, Piece, Preparation, Progress, Snapshot, Step};
+use kelda_store::snapshot::{Backlog, Pauses, Piece, Preparation, Progress, Snapshot, Step};
 use kelda_store::txn::{Key, Txn};
 use std::io;
 use std::path::PathBuf;
@@ -84,8 +85,8 @@ struct Begun {
     settings: Arc<Settings>,
     /// Of a new base: where the log goes on.
     rotation: Option<Rotation>,
-    /// For replicas: the database in which the feed goes on.
-    stream_db: Option<u32>,
+    /// Where the snapshot stands in the history that replicas follow.
+    history: Vec<Fact>,
 }
 
 struct Job {
@@ -157,6 +158,8 @@ pub struct Saves {
     base_bytes: AtomicU64,
     /// What a snapshot keeps in memory because it was changed meanwhile.
     pub(crate) backlog: Arc<Backlog>,
+    /// How long the last snapshot, or the one under way, kept others waiting.
+    pauses: Mutex<Arc<Pauses>>,
 }
 
 pub(crate) const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
@@ -179,7 +182,20 @@ impl Saves {
         const LEAST: usize = 8 << 20;
         self.backlog.set_max((engine.platform.used_memory() / SHARE).max(LEAST));
         let encoder = RdbEncoder::new(settings.clone(), engine.clock.unix_us() / 1000);
-        Preparation::new(Arc::new(encoder), self.backlog.clone())
+        let (clock, cpu_clock) = (engine.clock.clone(), engine.clock.clone());
+        let pauses = Pauses::new(Box::new(move || clock.monotonic_us()), Box::new(move || cpu_clock.thread_us()));
+        Preparation::new(Arc::new(encoder), self.backlog.clone(), Arc::new(pauses))
+    }
+
+    /// A snapshot is about to begin: from now on INFO tells of its pauses.
+    fn note_pauses(&self, preparation: &Preparation) -> Arc<Pauses> {
+        *self.pauses.lock().unwrap_or_else(PoisonError::into_inner) = preparation.pauses().clone();
+        preparation.pauses().clone()
+    }
+
+    /// How long the last snapshot kept others waiting, or does so far.
+    pub fn pauses(&self) -> Arc<Pauses> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -202,7 +218,10 @@ impl Saves {
             }
             (Some(Job { kind: Kind::Rdb, .. }), _) => Err(IN_PROGRESS),
             (None, Some(txn)) => {
+                let pauses = self.note_pauses(&preparation);
+                let timer = pauses.hold();
                 let snapshot = txn.begin_snapshot(preparation, piece(&settings));
+                drop(timer);
                 let begun = Box::new(begin(engine, Some(snapshot), settings, None));
                 self.put(engine, &mut state, Kind::Rdb, Some(begun));
                 Ok("Background saving started")
@@ -597,7 +616,9 @@ impl Saves {
             (Kind::Base, None) => return Err(io::Error::other("there is no log")),
         };
         let preparation = self.prepare(engine, &settings);
+        let pauses = self.note_pauses(&preparation);
         let mut guard = self.lock_all(engine)?;
+        let timer = pauses.hold();
         let rotation = match (prepared, log) {
             (Some(prepared), Some(log)) => {
                 let rotation = log.rotate(prepared, now_ms(engine));
@@ -610,6 +631,7 @@ impl Saves {
         let snapshot = Snapshot::begin(preparation, &mut guard, piece(&settings));
         let begun = begin(engine, Some(snapshot), settings, rotation);
         drop(guard);
+        drop(timer);
         if let Some(job) = &mut self.lock().job {
             job.progress = begun.snapshot.as_ref().map(tracked);
         }
@@ -618,17 +640,18 @@ impl Saves {
 
     /// Writes a snapshot to its end. Its length in bytes.
     fn write(&self, engine: &Engine, begun: Begun, mut file: io::Result<Box<dyn Target + '_>>) -> io::Result<u64> {
-        let Begun { snapshot, libraries, rotation, stream_db, .. } = begun;
+        let Begun { snapshot, libraries, rotation, history, .. } = begun;
         let Some(mut snapshot) = snapshot else {
             let mut file = file?;
-            put_head(file.writer(), engine, rotation.is_some(), stream_db, &libraries, &[]);
+            put_head(file.writer(), engine, rotation.is_some(), &history, &libraries, &[]);
             return file.finish();
         };
         match &mut file {
-            Ok(file) => put_head(file.writer(), engine, rotation.is_some(), stream_db, &libraries, snapshot.sizes()),
+            Ok(file) => put_head(file.writer(), engine, rotation.is_some(), &history, &libraries, snapshot.sizes()),
             Err(_) => snapshot.progress().abandon(),
         }
         let mut out = Vec::new();
+        let mut pace = Pace::default();
         let mut written = 0;
         let mut failure = None;
         let busy = |us| self.pause(us);
@@ -636,7 +659,10 @@ impl Saves {
             // Where many threads want few cores, this one had better begin a piece with a fresh slice of time than be put off
             // its core in the middle of it, with a shard held.
             std::thread::yield_now();
+            let (begun_us, begun_cpu_us) = (engine.clock.monotonic_us(), engine.clock.thread_us());
             let step = snapshot.step(&engine.keyspace, &mut out);
+            let took_us = engine.clock.monotonic_us().saturating_sub(begun_us);
+            pace.note(took_us, engine.clock.thread_us().saturating_sub(begun_cpu_us));
             if step == Step::Complete {
                 break;
             }
@@ -646,6 +672,9 @@ impl Saves {
                 // A little patience: who has the shard may need this core.
                 Step::Busy => busy(BUSY_US),
                 _ if snapshot.is_abandoned() => true,
+                _ if pace.rest_us() != 0 && !self.backlog.is_half_full() => {
+                    self.pause(pace.rest_us()) && self.delay(engine, fresh)
+                }
                 _ => self.delay(engine, fresh),
             };
             if !wanted {
@@ -701,6 +730,47 @@ impl Saves {
     }
 }
 
+/// How much the thread that writes a snapshot leaves of the processor to others.
+///
+/// Where it is put off its core in the middle of its steps, more threads want cores than there are. It then rests after every few steps, for
+/// longer and longer while that goes on: the system wakes the threads that serve clients at once if this one has little to
+/// its account, and does not interrupt this one while it holds a shard.
+#[derive(Default)]
+struct Pace {
+    steps: u32,
+    took_us: u64,
+    cpu_us: u64,
+    rest_us: u64,
+}
+
+impl Pace {
+    /// Steps between two decisions.
+    const STEPS: u32 = 32;
+    /// Steps between two rests: some hundred µs, of which the system's timers need fifty.
+    const STEPS_A_REST: u32 = 4;
+    /// By how much the rest grows, and how long it is at most: about as long as these steps take.
+    const MORE_US: u64 = 25;
+    const MOST_US: u64 = 150;
+
+    /// A step has taken so long, and so much of a core.
+    fn note(&mut self, took_us: u64, cpu_us: u64) {
+        self.steps += 1;
+        self.took_us += took_us;
+        self.cpu_us += cpu_us;
+        if self.steps == Pace::STEPS {
+            let wanted = self.took_us > self.cpu_us + self.cpu_us / 8;
+            let rest_us =
+                if wanted { self.rest_us + Pace::MORE_US } else { self.rest_us.saturating_sub(Pace::MORE_US) };
+            *self = Pace { rest_us: rest_us.min(Pace::MOST_US), ..Pace::default() };
+        }
+    }
+
+    /// How long to rest after the step that was noted last.
+    fn rest_us(&self) -> u64 {
+        if self.steps.is_multiple_of(Pace::STEPS_A_REST) { self.rest_us } else { 0 }
+    }
+}
+
 #[cold]
 fn hold_up(engine: &Engine, session: &mut Session, adds: bool) -> bool {
     const PATIENCE_US: u64 = 800;
@@ -743,5 +813,25 @@ fn tracked(snapshot: &Snapshot) -> (Progress, usize) {
 fn begin(engine: &Engine, snapshot: Option<Snapshot>, settings: Arc<Settings>, rotation: Option<Rotation>) -> Begun {
     let libraries = engine.functions.current().iter().map(|library| library.code.clone()).collect();
     let dirty = engine.total(|stats| stats.dirty.get());
-    Begun { snapshot, dirty, libraries, settings, rotation, stream_db: None }
+    let history = if rotation.is_none() { engine.replication.facts() } else { Vec::new() };
+    Begun { snapshot, dirty, libraries, settings, rotation, history }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_while_others_want_the_core() {
+        let mut pace = Pace::default();
+        let steps = |pace: &mut Pace, took_us| (0..Pace::STEPS).for_each(|_| pace.note(took_us, 80));
+        steps(&mut pace, 85);
+        assert_eq!(pace.rest_us(), 0, "alone");
+        steps(&mut pace, 300);
+        assert_eq!(pace.rest_us(), Pace::MORE_US);
+        (0..20).for_each(|_| steps(&mut pace, 300));
+        assert_eq!(pace.rest_us(), Pace::MOST_US);
+        (0..20).for_each(|_| steps(&mut pace, 80));
+        assert_eq!(pace.rest_us(), 0);
+    }
 }

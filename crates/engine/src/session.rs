@@ -6,6 +6,7 @@ use crate::client_memory::entry_bytes;
 use crate::clients::ClientInfo;
 use crate::config::AppendFsync;
 use crate::durability::Lsn;
+use crate::exec::Batch;
 use crate::following::Master;
 use crate::mailbox::{Audience, SessionRef};
 use crate::queue::Queue;
@@ -139,6 +140,8 @@ pub struct Session {
     pub put_aside: bool,
     /// Received and not yet consumed.
     pub input: Vec<u8>,
+    /// What was parsed of it before its turn.
+    pub(crate) ahead: Option<Box<Batch>>,
     /// Where the parser stands in it.
     pub parser: RequestParser,
     /// Bytes that the parser still needs at least.
@@ -158,6 +161,8 @@ pub struct Session {
     pub fed: u64,
     /// What it said of itself with REPLCONF.
     pub(crate) announced: Option<Box<Announced>>,
+    /// The wait for replicas that its SHUTDOWN began or joined.
+    pub(crate) leaving: Option<u64>,
     /// Whether it is a replica.
     pub replica: bool,
     /// READONLY: whether it reads from a replica rather than be redirected.
@@ -204,6 +209,7 @@ impl Session {
             fate: Fate::Open,
             put_aside: false,
             input: Vec::new(),
+            ahead: None,
             parser: RequestParser::default(),
             needs: 0,
             reply: Writer::new(Protocol::Resp2),
@@ -213,6 +219,7 @@ impl Session {
             made_lsn: 0,
             fed: 0,
             announced: None,
+            leaving: None,
             replica: false,
             reads_here: false,
             master: None,
@@ -335,6 +342,11 @@ impl Session {
         }
     }
 
+    /// Has others see what the output's buffer takes.
+    pub fn show_replica_buffer(&self) {
+        self.info.replica_buffer.store(self.reply.buf.capacity(), Relaxed);
+    }
+
     /// Gives back the memory that the buffers do not need.
     pub fn shrink_buffers(&mut self) {
         /// What is not worth the trouble.
@@ -346,6 +358,9 @@ impl Session {
         }
         let room = if self.input.is_empty() { 0 } else { self.input.capacity() - self.input.len() };
         self.info.input_room.store(room, Relaxed);
+        if self.replica {
+            self.show_replica_buffer();
+        }
     }
 
     /// Uses another database.

@@ -25,4 +25,8 @@ impl Clock for SystemClock {
     fn monotonic_us(&self) -> u64 {
         self.start.elapsed().as_micros() as u64
     }
+    fn thread_us(&self) -> u64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
+    }
 }

@@ -257,6 +257,14 @@ impl Set {
         }
     }
 
+    /// As [`Set::scan`], of members in a table, with when they expire (Unix ms).
+    pub(crate) fn scan_times(&self, cursor: u64, mut f: impl FnMut(&[u8], Option<i64>)) -> u64 {
+        match &self.form {
+            Form::Timed(timed) => timed.table().scan(cursor, 1, |member| f(member.key, member.expire_at)),
+            _ => 0,
+        }
+    }
+
     /// Heap in use, in bytes. O(1).
     pub fn memory_bytes(&self) -> usize {
         match &self.form {

@@ -510,18 +510,25 @@ impl Keyspace {
         BucketHint { array, buckets: shard.buckets.load(Ordering::Relaxed) }.prefetch(hash);
     }
 
-    /// Has the processor fetch the buckets and then the entries of up to [`PREFETCH_MAX`] keys; further ones, and those of
-    /// shards that are busy, are left out. Their shards have been prefetched.
+    /// Has the processor fetch the buckets and then the entries of up to [`PREFETCH_MAX`] keys, whose shards have been
+    /// prefetched.
+    #[inline]
+    pub fn prefetch(&self, db: u32, hashes: &[u64]) {
+        hashes.iter().take(PREFETCH_MAX).for_each(|&hash| self.prefetch_bucket(hash));
+        self.prefetch_entries(db, hashes);
+    }
+
+    /// Has the processor fetch the entries of up to [`PREFETCH_MAX`] keys, whose buckets have been prefetched; further ones, and
+    /// those of shards that are busy, are left out.
     ///
     /// All misses of a step overlap, which makes the batch several times as fast as its keys one by one. An atomic
     /// read-modify-write is a fence that would keep them apart, hence: the buckets are fetched by hints that need no lock,
     /// and the locks that a look into them does need are all taken first (by trying, so that nobody waits) and given back
     /// within a microsecond.
     #[inline]
-    pub fn prefetch(&self, db: u32, hashes: &[u64]) {
+    pub fn prefetch_entries(&self, db: u32, hashes: &[u64]) {
         let hashes = &hashes[..hashes.len().min(PREFETCH_MAX)];
         let shard = |at: usize| &self.shards[shard_of(hashes[at])];
-        hashes.iter().for_each(|&hash| self.prefetch_bucket(hash));
         // Bit `at` is for `hashes[at]`.
         let (mut locked, mut held) = (0u64, 0u64);
         for (at, &hash) in hashes.iter().enumerate() {

@@ -21,17 +21,20 @@
 //! that nothing comes between the parts of a big value.
 
 mod big;
+mod pauses;
 
 use crate::Str;
 use crate::entry::{Entry, EntryRef};
 use crate::packed::Packed;
 use crate::shard::{Db, Guard, Keyspace, SHARDS, ShardData, ShardSet};
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamId};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::table::SlotMut;
 use crate::txn::Key;
 use crate::value::{Value, ValueMut};
+use big::Written;
 pub(crate) use big::{Big, is_big};
+pub use pauses::{Clock, Pauses, Timer};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
@@ -45,23 +48,29 @@ pub trait Encoder: Send + Sync {
     fn head(&self, out: &mut Vec<u8>, entry: EntryRef<'_>);
     /// A part of a value. `soonest` is when the first field of a hash was due, if any ever was, as its head told.
     fn element(&self, out: &mut Vec<u8>, element: Element<'_>, soonest: Option<i64>);
+    /// When some members of the set or sorted set expire whose head comes next.
+    fn times(&self, out: &mut Vec<u8>, times: &[(Box<[u8]>, i64)]);
+    /// Part of a stream, from the beginning or from this entry on; where the next part begins, nothing behind the last.
+    fn stream(&self, out: &mut Vec<u8>, stream: &Stream, from: Option<StreamId>) -> Option<StreamId>;
 }
 
 /// A part of a big value.
 #[derive(Clone, Copy)]
 pub enum Element<'a> {
-    /// A member of a set; in no order.
-    Member(Str<'a>),
+    /// A member of a set and when it expires, if that is not yet written; in no order.
+    Member(Str<'a>, Option<i64>),
     /// A field of a hash, its value and when it expires; in no order.
     Field(Str<'a>, Str<'a>, Option<i64>),
-    /// A member of a sorted set and its score; in no order.
-    Scored(Str<'a>, f64),
+    /// A member of a sorted set, its score, and when it expires, if that is not yet written; in no order.
+    Scored(Str<'a>, f64, Option<i64>),
     /// A block of a list, in order.
     Block(&'a Packed),
+    /// The whole of a string.
+    Text(Str<'a>),
+    /// The length of a string whose bytes follow.
+    Length(usize),
     /// Part of a string, in order.
     Bytes(&'a [u8]),
-    /// The whole of a stream.
-    Stream(&'a Stream),
 }
 
 /// Encoded entries. Stands for itself: it begins by naming the database.
@@ -117,6 +126,11 @@ impl Backlog {
         bytes != 0 && bytes >= self.max.load(Ordering::Relaxed)
     }
 
+    /// Whether there is so much that the snapshot had better hurry.
+    pub fn is_half_full(&self) -> bool {
+        self.bytes() >= self.max.load(Ordering::Relaxed) / 2
+    }
+
     fn change(&self, from: usize, to: usize) {
         match to.checked_sub(from) {
             Some(0) => {}
@@ -142,6 +156,7 @@ struct Shared {
     keys: AtomicUsize,
     /// Nobody wants the snapshot any more: nothing is encoded, only coloured.
     abandoned: AtomicBool,
+    pauses: Arc<Pauses>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -282,12 +297,17 @@ impl Saving {
 
     /// Goes on to write a big value in the table.
     fn place(&mut self, db: u32, slot: &mut SlotMut<'_, Entry>, mut big: Big) {
-        big.value = match slot.value_mut() {
+        let frozen = match slot.value_mut() {
             ValueMut::List(list) => Some(Value::List(list.freeze())),
             ValueMut::Stream(stream) => Some(Value::Stream(Box::new(stream.clone()))),
+            ValueMut::String => {
+                let text = slot.get().shared().filter(|text| big.may_freeze(text));
+                text.map(|text| Value::String { bytes: text.clone().into(), raw: true })
+            }
             _ => None,
         };
-        if big.value.is_some() {
+        if let Some(value) = frozen {
+            big.freeze(value);
             self.gone.push(big);
         } else {
             let key = slot.get().key().into();
@@ -301,6 +321,8 @@ impl ShardData {
     #[cold]
     pub(crate) fn save_before(&mut self, db: u32, key: Key) {
         let Some(mut saving) = self.saving.take() else { return };
+        let pauses = saving.shared.pauses.clone();
+        let _timer = pauses.early();
         let colour = self.colour;
         if let Some(mut slot) = self.db_mut(db).and_then(|part| part.table.get_mut(key.hash, key.bytes))
             && slot.get().colour() != colour
@@ -403,6 +425,8 @@ pub struct Snapshot {
     own: Vec<Big>,
     /// Databases handed over whole: what is owed of them is written without holding anything.
     flushed: Vec<(Part, Box<Db>)>,
+    /// Big values that are through: freed when nothing is held.
+    through: Vec<Big>,
     /// Keys at the instant by database, and how many of them have an expiry time.
     sizes: Vec<(usize, usize)>,
 }
@@ -415,8 +439,8 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// Prepares a snapshot that `encoder` writes. `backlog` counts what is kept for it.
-    pub fn new(encoder: Arc<dyn Encoder>, backlog: Arc<Backlog>) -> Preparation {
+    /// Prepares a snapshot that `encoder` writes. `backlog` counts what is kept for it, `pauses` how long others wait.
+    pub fn new(encoder: Arc<dyn Encoder>, backlog: Arc<Backlog>, pauses: Arc<Pauses>) -> Preparation {
         let shared = Arc::new(Shared {
             encoder,
             backlog,
@@ -426,9 +450,15 @@ impl Preparation {
             bigs: AtomicUsize::new(0),
             keys: AtomicUsize::new(0),
             abandoned: AtomicBool::new(false),
+            pauses,
         });
         let saving = (0..SHARDS).map(|shard| Box::new(Saving::new(&shared, shard))).collect();
         Preparation { shared, saving }
+    }
+
+    /// How long others will have waited.
+    pub fn pauses(&self) -> &Arc<Pauses> {
+        &self.shared.pauses
     }
 }
 
@@ -454,8 +484,8 @@ impl Snapshot {
                 *volatile += part.volatile as usize;
             }
         }
-        let (own, flushed) = (Vec::new(), Vec::new());
-        Snapshot { shared, colour, shard: 0, piece, current: None, own, flushed, sizes }
+        let (own, flushed, through) = (Vec::new(), Vec::new(), Vec::new());
+        Snapshot { shared, colour, shard: 0, piece, current: None, own, flushed, through, sizes }
     }
 
     /// How many keys each database had at the instant, and how many of them had an expiry time.
@@ -475,6 +505,7 @@ impl Snapshot {
 
     /// Takes one step: appends to `out` early images, or else the next part of a big value, or else walks one piece further.
     pub fn step(&mut self, keyspace: &Keyspace, out: &mut Vec<u8>) -> Step {
+        self.through.clear();
         if self.is_abandoned() {
             (self.current, self.own) = (None, Vec::new());
         }
@@ -498,7 +529,11 @@ impl Snapshot {
             locked(&self.shared.urgent).extend(urgent);
             return Step::Busy;
         };
+        let pauses = self.shared.pauses.clone();
+        let timer = pauses.hold();
         self.visit(shard, guard.shard_mut(shard), out);
+        drop(guard);
+        drop(timer);
         Step::Done
     }
 
@@ -526,8 +561,8 @@ impl Snapshot {
                 big.walk(value.as_ref(), self.piece);
             }
             big.value = value;
-            big.take_written(out);
-            if big.cursor.is_none() {
+            append(out, big.take_written());
+            if big.is_done() {
                 // Freed here, by nobody's event loop.
                 self.own.swap_remove(index);
                 self.current = None;
@@ -537,10 +572,21 @@ impl Snapshot {
         // It may have moved since it was last seen.
         let shard = locked(&self.shared.places).get(&id).copied().unwrap_or(shard);
         let Some(mut guard) = keyspace.lock(ShardSet::One(shard as u16)) else { return Step::Busy };
-        let data = guard.shard_mut(shard);
+        let pauses = self.shared.pauses.clone();
+        let timer = pauses.hold();
+        let written = self.walk_held(id, guard.shard_mut(shard));
+        drop(guard);
+        drop(timer);
+        append(out, written);
+        Step::Done
+    }
+
+    /// Writes the next part of the big value with this number, which should be in this shard.
+    fn walk_held(&mut self, id: usize, data: &mut ShardData) -> Written {
         // The shard keeps its record as long as it has a big value. If it has none, the value has just moved on.
-        let Some(mut saving) = data.saving.take() else { return Step::Done };
+        let Some(mut saving) = data.saving.take() else { return Written::new() };
         self.take_over(&mut saving);
+        let mut written = Written::new();
         for (db, table) in data.dbs() {
             let Some(part) = saving.parts.get_mut(db as usize) else { continue };
             let Some((key, big)) = part.big.iter_mut().find(|(_, big)| big.id == id) else { continue };
@@ -548,19 +594,19 @@ impl Snapshot {
                 Some(entry) => big.walk(entry.value(), self.piece),
                 None => debug_assert!(false, "a big value leaves its table with `take_big`"),
             }
-            big.take_written(out);
-            if big.cursor.is_none() {
+            written = big.take_written();
+            if big.is_done() {
                 let key = key.clone();
-                part.big.remove(&key);
+                self.through.extend(part.big.remove(&key));
                 self.current = None;
                 if saving.walked {
                     saving.hurry();
                 }
-                break;
             }
+            break;
         }
         data.saving = Some(saving);
-        Step::Done
+        written
     }
 
     /// Takes over what can be written without the shard.
@@ -585,7 +631,8 @@ impl Snapshot {
         };
         self.take_over(&mut saving);
         if self.is_abandoned() {
-            saving.parts.iter_mut().for_each(|part| part.big.clear());
+            let bigs = saving.parts.iter_mut().flat_map(|part| part.big.drain());
+            self.through.extend(bigs.map(|(_, big)| big));
         }
         if let Some(big) = saving.parts.iter().flat_map(|part| part.big.values()).next() {
             self.current = Some((big.id, shard));
@@ -593,9 +640,9 @@ impl Snapshot {
             return;
         } else if shard == self.shard {
             self.walk_shard(&mut saving, data, out);
+            self.take_over(&mut saving);
             if !data.dbs().any(|(db, _)| saving.part(db).owes()) {
                 out.extend_from_slice(&saving.early.take());
-                self.take_over(&mut saving);
                 self.shard += 1;
                 return;
             }
@@ -640,6 +687,11 @@ impl Snapshot {
             self.flushed.push((part, table));
         }
     }
+}
+
+/// Puts together what was written.
+fn append(out: &mut Vec<u8>, written: Written) {
+    written.iter().for_each(|bytes| out.extend_from_slice(bytes));
 }
 
 /// Writes what is owed of a table from its cursor on, until the piece is used up or there are big values, which are not written

@@ -420,14 +420,25 @@ impl<T: Item> Table<T> {
             return 0;
         }
         let cursor = cursor as u32;
-        let (bucket, level) = locate(u64::from(cursor), self.buckets as usize);
+        let (bucket, next) = self.scan_step(cursor);
+        // Who scans mostly goes on: what comes next is fetched meanwhile.
+        let (coming, after) = self.scan_step(next);
+        self.prefetch_items(coming);
+        prefetch(self.bucket(self.scan_step(after).0).0.as_ptr().cast());
         for place in self.chain(bucket) {
             // SAFETY: the item is live while `self` is borrowed.
             f(unsafe { T::borrow(place.item()) });
         }
+        u64::from(next)
+    }
+
+    /// The bucket at a cursor, and the cursor behind it.
+    #[inline]
+    fn scan_step(&self, cursor: u32) -> (usize, u32) {
+        let (bucket, level) = locate(u64::from(cursor), self.buckets as usize);
         // The next interval of the bit-reversed space: count up at the highest bit of the index, carrying downwards.
         let above = if level < 32 { u32::MAX << level } else { 0 };
-        u64::from((cursor | above).reverse_bits().wrapping_add(1).reverse_bits())
+        (bucket, (cursor | above).reverse_bits().wrapping_add(1).reverse_bits())
     }
 
     /// All items, in no order that means anything.

@@ -348,6 +348,12 @@ impl ZSet {
         }
     }
 
+    /// As [`ZSet::scan`], of the members that expire, with when they do (Unix ms).
+    pub(crate) fn scan_times(&self, cursor: u64, mut each: impl FnMut(&[u8], Option<i64>)) -> u64 {
+        let scan = |times: &TimedTable| times.table().scan(cursor, 1, |member| each(member.key, member.expire_at));
+        self.times_table().map_or(0, scan)
+    }
+
     /// The name that OBJECT ENCODING replies.
     pub fn encoding(&self) -> &'static str {
         match &self.0 {

@@ -3,11 +3,12 @@
 use crate::config::Settings;
 use crate::rdb;
 use kelda_log::rdb::{
-    Access, Format, encode_value, kind, opcode, put_entry, put_entry_head, put_field, put_hash_head, put_list_block,
-    put_number, put_text, value_kind,
+    Access, Format, encode_stream_part, kind, opcode, put_entry, put_entry_head, put_field, put_hash_head,
+    put_list_block, put_number, put_text, put_times, value_kind,
 };
 use kelda_store::entry::EntryRef;
 use kelda_store::snapshot::{Element, Encoder};
+use kelda_store::stream::{Stream, StreamId};
 use kelda_store::value::ValueRef;
 use std::sync::Arc;
 
@@ -50,26 +51,35 @@ impl Encoder for RdbEncoder {
         put_entry_head(entry.key(), entry.expire_at(), self.access(entry), kind, format, out);
         match value {
             ValueRef::Hash(hash) => put_hash_head(hash.len(), hash.soonest(), format, out),
-            ValueRef::String(text) => put_number(text.len() as u64, out),
             ValueRef::List(list) => put_number(list.chunk_count() as u64, out),
             ValueRef::Set(set) => put_number(set.len() as u64, out),
             ValueRef::ZSet(zset) => put_number(zset.len() as u64, out),
-            ValueRef::Stream(_) => {}
+            // Nothing comes before a string but its length, which it brings along.
+            ValueRef::String(_) | ValueRef::Stream(_) => {}
         }
     }
 
     fn element(&self, out: &mut Vec<u8>, element: Element<'_>, soonest: Option<i64>) {
         let format = &self.format;
         match element {
-            Element::Member(member) => put_text(member, format, out),
+            Element::Member(member, _) => put_text(member, format, out),
             Element::Field(field, text, at) => put_field(field, text, at, soonest, format, out),
-            Element::Scored(member, score) => {
+            Element::Scored(member, score, _) => {
                 put_text(member, format, out);
                 out.extend(score.to_le_bytes());
             }
             Element::Block(block) => put_list_block(block, format, out),
+            Element::Text(text) => put_text(text, format, out),
+            Element::Length(len) => put_number(len as u64, out),
             Element::Bytes(bytes) => out.extend_from_slice(bytes),
-            Element::Stream(stream) => encode_value(ValueRef::Stream(stream), format, out),
         }
+    }
+
+    fn times(&self, out: &mut Vec<u8>, times: &[(Box<[u8]>, i64)]) {
+        put_times(times.iter().map(|(member, at)| (&**member, *at)), &self.format, out);
+    }
+
+    fn stream(&self, out: &mut Vec<u8>, stream: &Stream, from: Option<StreamId>) -> Option<StreamId> {
+        encode_stream_part(stream, from, &self.format, out)
     }
 }

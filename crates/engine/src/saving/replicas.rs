@@ -81,12 +81,15 @@ impl Saves {
         settings.rdb_version = group.rdb_version;
         let settings = Arc::new(settings);
         let preparation = group.parts.keys.then(|| self.prepare(engine, &settings));
+        let pauses = preparation.as_ref().map(|preparation| self.note_pauses(preparation));
         let mut guard = self.lock_all(engine)?;
+        let timer = pauses.as_ref().map(|pauses| pauses.hold());
         let Some(transfer) = engine.replication.begin(&asked, group) else { return Ok(()) };
         let snapshot = preparation.map(|preparation| Snapshot::begin(preparation, &mut guard, piece(&settings)));
         let mut begun = begin(engine, snapshot, settings, None);
-        begun.stream_db = transfer.stream_db;
+        begun.history = transfer.stream_db.map(|db| (rdb::STREAM_DB, db.to_string())).into_iter().collect();
         drop(guard);
+        drop(timer);
         if !group.parts.functions {
             begun.libraries.clear();
         }

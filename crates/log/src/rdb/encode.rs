@@ -7,6 +7,7 @@ use super::{lzf, stream};
 use kelda_store::Str;
 use kelda_store::packed::Packed;
 use kelda_store::str::parse_int;
+use kelda_store::stream::{Stream, StreamId};
 use kelda_store::value::ValueRef;
 
 /// How to write.
@@ -127,6 +128,16 @@ pub fn encode_value(value: ValueRef<'_>, format: &Format, out: &mut Vec<u8>) {
         }
         ValueRef::Stream(stream) => stream::encode(stream, kind, format, out),
     }
+}
+
+/// Appends part of a stream, from its beginning or from this entry on; where the next part begins, nothing behind the last.
+pub fn encode_stream_part(
+    stream: &Stream,
+    from: Option<StreamId>,
+    format: &Format,
+    out: &mut Vec<u8>,
+) -> Option<StreamId> {
+    stream::encode_part(stream, stream::kind_of(stream, format), format, from, out)
 }
 
 /// Begins a hash that is written field by field ([`kind::HASH`], or, if fields expire, [`kind::HASH_METADATA`] or

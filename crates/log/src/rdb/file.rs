@@ -111,7 +111,7 @@ struct Record {
     start: usize,
     end: usize,
     /// When its members expire, if that stands before it.
-    times: Option<Vec<u8>>,
+    times: Vec<Vec<u8>>,
 }
 
 /// A key of a block.
@@ -126,7 +126,7 @@ pub struct RawEntry<'a> {
     dialect: Dialect,
     bytes: &'a [u8],
     offset: u64,
-    times: Option<&'a [u8]>,
+    times: &'a [Vec<u8>],
 }
 
 /// What [`RdbFile::scan`] found.
@@ -316,7 +316,7 @@ impl<R: Read> RdbFile<R> {
 /// Finds the end of the record that begins at `reader`, which is `at` bytes into the block.
 fn scan(reader: &mut Reader<'_>, at: usize, db: &mut u64, block: &mut Block) -> Result<Found, RdbError> {
     let all = reader.remaining();
-    let mut record = Record { db: *db, expire_at: None, access: None, kind: 0, start: 0, end: 0, times: None };
+    let mut record = Record { db: *db, expire_at: None, access: None, kind: 0, start: 0, end: 0, times: Vec::new() };
     loop {
         match reader.byte()? {
             opcode::EXPIRE_TIME_MS => record.expire_at = Some(reader.i64_le()?),
@@ -336,7 +336,7 @@ fn scan(reader: &mut Reader<'_>, at: usize, db: &mut u64, block: &mut Block) -> 
                 let (name, fact) = (reader.text()?.into_vec(), reader.text()?.into_vec());
                 if name == times::NAME {
                     // It belongs to the key that follows.
-                    record.times = Some(fact);
+                    record.times.push(fact);
                     continue;
                 }
                 block.facts.push((name, fact));
@@ -399,7 +399,7 @@ impl Block {
             // The range was found in these bytes.
             bytes: self.bytes.get(record.start..record.end).unwrap_or_default(),
             offset: self.offset + record.start as u64,
-            times: record.times.as_deref(),
+            times: &record.times,
         })
     }
 
@@ -434,7 +434,7 @@ impl<'a> RawEntry<'a> {
             Ok(_) if !reader.is_empty() => {
                 Err(error(Some(key.into_vec()), RdbError::Corrupt("a value that ends before its end")))
             }
-            Ok(mut value) => match self.times.map_or(Ok(()), |times| times::apply(&mut value, times)) {
+            Ok(mut value) => match self.times.iter().try_for_each(|times| times::apply(&mut value, times)) {
                 Ok(()) => Ok((key, Some(value))),
                 Err(why) => Err(error(Some(key.into_vec()), why)),
             },

@@ -16,12 +16,20 @@ const COPY_MIN: usize = 3;
 /// Three bytes of input become at most `COPY_MAX` of output.
 const EXPANSION_MAX: usize = COPY_MAX / 3 + 1;
 
-/// Places of three-byte sequences, by hash.
-const HASH_BITS: u32 = 13;
-
 /// Appends the compressed form of `input` to `out` if that is shorter than `input` by at least 4 bytes, as Redis asks for.
 /// Whether it was; if not, `out` is as before. O(n).
 pub fn compress(input: &[u8], out: &mut Vec<u8>) -> bool {
+    // To clear a large table takes longer than to compress a short text.
+    match input.len() {
+        0..=64 => compress_with::<7, 128>(input, out),
+        65..=1024 => compress_with::<10, 1024>(input, out),
+        _ => compress_with::<13, 8192>(input, out),
+    }
+}
+
+/// Compresses with a table of `SLOTS`, which is two to the power of `HASH_BITS`: places of three-byte sequences, by hash.
+fn compress_with<const HASH_BITS: u32, const SLOTS: usize>(input: &[u8], out: &mut Vec<u8>) -> bool {
+    const { assert!(SLOTS == 1 << HASH_BITS) };
     // Places are kept in 32 bits.
     if input.len() <= 4 || u32::try_from(input.len()).is_err() {
         return false;
@@ -29,7 +37,7 @@ pub fn compress(input: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let room = input.len() - 4;
     // The place behind the last sequence with this hash; 0 for none.
-    let mut places = [0u32; 1 << HASH_BITS];
+    let mut places = [0u32; SLOTS];
     let (mut at, mut literals) = (0, 0);
     while let Some(&[a, b, c]) = input.get(at..).and_then(<[u8]>::first_chunk::<3>) {
         let key = u32::from_le_bytes([a, b, c, 0]);

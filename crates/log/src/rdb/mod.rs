@@ -19,9 +19,13 @@ mod writer;
 
 pub use crc64::crc64;
 pub use decode::{decode_value, skip_value};
-pub use encode::{Format, encode_value, put_field, put_hash_head, put_list_block, put_number, put_text, value_kind};
+pub use encode::{
+    Format, encode_stream_part, encode_value, put_field, put_hash_head, put_list_block, put_number, put_text,
+    value_kind,
+};
 pub use file::{Block, FileError, RawEntry, RdbFile};
 pub use reader::{Reader, Text};
+pub use times::put_times;
 pub use types::{Dialect, Version, kind, opcode};
 pub use writer::{Access, RdbWriter, put_entry, put_entry_head};
 

@@ -117,7 +117,7 @@ fn decode_group(parts: Parts, reader: &mut Reader<'_>, group: &mut Group) -> Res
         let seen_time = reader.i64_le()?;
         let active_time = if parts >= Parts::ActiveTimes { reader.i64_le()? } else { seen_time };
         if !group.create_consumer(&name, seen_time) {
-            return Err(RdbError::Corrupt("two consumers of one name"));
+            return Err(RdbError::Corrupt("Duplicate stream consumer detected"));
         }
         group.set_consumer_times(&name, seen_time, (active_time >= 0).then_some(active_time));
         for _ in 0..reader.count(16)? {
@@ -297,23 +297,56 @@ pub(super) fn kind_of(stream: &Stream, format: &Format) -> u8 {
 
 /// Writes a stream.
 pub(super) fn encode(stream: &Stream, kind: u8, format: &Format, out: &mut Vec<u8>) {
-    let mut nodes = Vec::new();
-    let mut count = 0u64;
-    let mut entries = stream.iter().peekable();
-    let mut node: Vec<Entry<'_>> = Vec::new();
-    let mut bytes = 0;
-    while let Some(entry) = entries.next() {
-        bytes += entry.fields.clone().map(|(field, value)| field.len() + value.len() + 4).sum::<usize>();
-        node.push(entry);
-        if node.len() == NODE_ENTRIES_MAX || bytes >= NODE_BYTES_MAX || entries.peek().is_none() {
-            put_node(&node, format, &mut nodes);
-            count += 1;
-            node.clear();
-            bytes = 0;
-        }
+    let mut from = None;
+    while let Some(next) = encode_part(stream, kind, format, from, out) {
+        from = Some(next);
     }
-    put_number(count, out);
-    out.append(&mut nodes);
+}
+
+/// Writes a part of a stream: from its beginning, or from the entry on that the part before has returned; `None` at the end. What
+/// comes behind the entries is one part.
+pub(super) fn encode_part(
+    stream: &Stream,
+    kind: u8,
+    format: &Format,
+    from: Option<StreamId>,
+    out: &mut Vec<u8>,
+) -> Option<StreamId> {
+    /// Nodes of a part.
+    const NODES: usize = 16;
+    if from.is_none() {
+        put_number(nodes(stream, StreamId::MIN).count() as u64, out);
+    }
+    for (index, node) in nodes(stream, from.unwrap_or(StreamId::MIN)).enumerate() {
+        if index == NODES
+            && let Some(first) = node.first()
+        {
+            return Some(first.id);
+        }
+        put_node(&node, format, out);
+    }
+    put_tail(stream, kind, format, out);
+    None
+}
+
+/// The entries from an id on as they are written: in nodes.
+fn nodes(stream: &Stream, from: StreamId) -> impl Iterator<Item = Vec<Entry<'_>>> {
+    let mut entries = stream.range(from, StreamId::MAX, false);
+    std::iter::from_fn(move || {
+        let (mut node, mut bytes) = (Vec::new(), 0);
+        while node.len() < NODE_ENTRIES_MAX
+            && bytes < NODE_BYTES_MAX
+            && let Some(entry) = entries.next()
+        {
+            bytes += entry.fields.clone().map(|(field, value)| field.len() + value.len() + 4).sum::<usize>();
+            node.push(entry);
+        }
+        (!node.is_empty()).then_some(node)
+    })
+}
+
+/// Writes what comes behind the entries.
+fn put_tail(stream: &Stream, kind: u8, format: &Format, out: &mut Vec<u8>) {
     put_number(stream.len(), out);
     put_id(stream.last_id(), out);
     put_id(stream.first_id(), out);

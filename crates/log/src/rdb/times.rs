@@ -15,16 +15,20 @@ pub(super) const NAME: &[u8] = b"kelda-member-times";
 
 /// Appends the fact about a value, if any of its members expires.
 pub(super) fn put(value: ValueRef<'_>, format: &Format, out: &mut Vec<u8>) {
+    match value {
+        ValueRef::Set(set) => put_times(set.times(), format, out),
+        ValueRef::ZSet(zset) => put_times(zset.times(), format, out),
+        _ => {}
+    }
+}
+
+/// Appends a fact about these members and when they expire (Unix ms), if there are any. There may be several about one value.
+pub fn put_times<'a>(times: impl Iterator<Item = (&'a [u8], i64)>, format: &Format, out: &mut Vec<u8>) {
     let (mut text, mut count) = (Vec::new(), 0u64);
-    let mut add = |(member, at): (&[u8], i64)| {
+    for (member, at) in times {
         put_blob(member, &mut text);
         text.extend(at.to_le_bytes());
         count += 1;
-    };
-    match value {
-        ValueRef::Set(set) => set.times().for_each(&mut add),
-        ValueRef::ZSet(zset) => zset.times().for_each(&mut add),
-        _ => {}
     }
     if count == 0 {
         return;

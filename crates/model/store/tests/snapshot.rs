@@ -7,6 +7,7 @@ use kelda_store_model::entry::EntryRef;
 use kelda_store_model::set::Set;
 use kelda_store_model::shard::{Guard, Keyspace, SHARDS, ShardSet};
 use kelda_store_model::snapshot::{Element, Encoder, Piece, Preparation, Snapshot, Step};
+use kelda_store_model::stream::{Stream, StreamId};
 use kelda_store_model::txn::{Context, Env, Key, Ttl, Txn};
 use kelda_store_model::value::ValueRef;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
@@ -27,10 +28,18 @@ impl Encoder for Lines {
 
     fn element(&self, out: &mut Vec<u8>, element: Element<'_>, _: Option<i64>) {
         match element {
-            Element::Member(member) => out.extend(line("set", &member.to_vec()).bytes()),
+            Element::Member(member, _) => out.extend(line("set", &member.to_vec()).bytes()),
             Element::Bytes(bytes) => panic!("no string is big: {bytes:?}"),
             _ => panic!("neither a string nor a set"),
         }
+    }
+
+    fn times(&self, _: &mut Vec<u8>, _: &[(Box<[u8]>, i64)]) {
+        panic!("no member expires");
+    }
+
+    fn stream(&self, _: &mut Vec<u8>, _: &Stream, _: Option<StreamId>) -> Option<StreamId> {
+        panic!("neither a string nor a set");
     }
 }
 
@@ -130,7 +139,7 @@ fn a_snapshot_is_the_state_of_its_instant() {
                 thread::spawn(move || write(&keyspace, me))
             })
             .collect();
-        let preparation = Preparation::new(Arc::new(Lines), Arc::default());
+        let preparation = Preparation::new(Arc::new(Lines), Arc::default(), Arc::default());
         let (mut snapshot, mut expected) = {
             let mut guard = lock(&keyspace, &ShardSet::All);
             let expected = state(&guard);

@@ -31,7 +31,7 @@ impl Encoder for Lines {
         let count = match entry.value() {
             ValueRef::String(text) => text.len(),
             ValueRef::List(list) => list.chunk_count(),
-            ValueRef::Stream(_) => 1,
+            ValueRef::Stream(_) => 2,
             ValueRef::Set(set) => set.len(),
             ValueRef::Hash(hash) => hash.len(),
             ValueRef::ZSet(zset) => zset.len(),
@@ -41,7 +41,7 @@ impl Encoder for Lines {
 
     fn element(&self, out: &mut Vec<u8>, element: Element<'_>, soonest: Option<i64>) {
         let items = match element {
-            Element::Member(member) => format!("{:?}", member.to_vec()),
+            Element::Member(member, _) => format!("{:?}", member.to_vec()),
             Element::Field(field, text, at) => {
                 assert!(
                     at.is_none_or(|at| soonest.is_some_and(|soonest| soonest <= at)),
@@ -49,14 +49,30 @@ impl Encoder for Lines {
                 );
                 field_text(field, text, at)
             }
-            Element::Scored(member, score) => format!("{:?}={score}", member.to_vec()),
+            Element::Scored(member, score, _) => format!("{:?}={score}", member.to_vec()),
             Element::Block(block) => {
                 block.iter().map(|item| format!("{:?}", item.to_vec())).collect::<Vec<_>>().join(",")
             }
             Element::Bytes(bytes) => format!("{bytes:?}"),
-            Element::Stream(stream) => items(ValueRef::Stream(stream)).join(","),
+            Element::Text(text) => format!("{:?}", text.to_vec()),
+            Element::Length(_) => return,
         };
         out.extend_from_slice(format!("part {items}\n").as_bytes());
+    }
+
+    fn times(&self, out: &mut Vec<u8>, times: &[(Box<[u8]>, i64)]) {
+        times
+            .iter()
+            .for_each(|(name, at)| out.extend_from_slice(format!("time {name:?}{}\n", until(Some(*at))).as_bytes()));
+    }
+
+    /// In two parts.
+    fn stream(&self, out: &mut Vec<u8>, stream: &Stream, from: Option<StreamId>) -> Option<StreamId> {
+        let items = items(ValueRef::Stream(stream));
+        let (first, second) = items.split_at(items.len() / 2);
+        let part = if from.is_none() { first } else { second };
+        out.extend_from_slice(format!("part {}\n", part.join(",")).as_bytes());
+        from.is_none().then(|| stream.last_id())
     }
 }
 
@@ -102,10 +118,16 @@ type State = BTreeMap<(u32, String), usize>;
 /// What was written, with how often each entry was. Sees to it that all parts of a big value follow its head.
 fn read(bytes: &[u8]) -> State {
     let (mut state, mut db) = (State::new(), None);
+    // Of the value that comes next: by member, the text that says when it expires.
+    let mut times = BTreeMap::new();
     let mut lines = std::str::from_utf8(bytes).expect("text").lines();
     while let Some(line) = lines.next() {
         if let Ok(number) = line.parse::<u32>() {
             db = Some(number);
+            continue;
+        }
+        if let Some((name, at)) = line.strip_prefix("time ").and_then(|time| time.split_once(" until ")) {
+            assert!(times.insert(name, at).is_none(), "once for each member");
             continue;
         }
         let mut entry = line.to_string();
@@ -123,9 +145,12 @@ fn read(bytes: &[u8]) -> State {
                     parts.push(bytes.to_string());
                 } else {
                     left -= 1;
-                    parts.push(part.to_string());
+                    let name = part.split('=').next().expect("a name");
+                    let at = times.remove(name).map_or(String::new(), |at| format!(" until {at}"));
+                    parts.push(format!("{part}{at}"));
                 }
             }
+            assert!(times.is_empty(), "only members have times: {times:?}");
             if is("Set") || is("Hash") {
                 parts.sort();
             }
@@ -414,7 +439,7 @@ impl World {
         let mut guard = self.guard();
         let before = state(&guard);
         let snapshot = Snapshot::begin(
-            Preparation::new(Arc::new(Lines), Arc::default()),
+            Preparation::new(Arc::new(Lines), Arc::default(), Arc::default()),
             &mut guard,
             Piece { bytes: 200, entries },
         );

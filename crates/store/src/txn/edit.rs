@@ -512,7 +512,9 @@ impl Edit<'_, '_, Set> {
     /// To be called before a member changes, comes or goes.
     #[inline]
     fn before_member(&mut self, member: &[u8]) {
-        self.before(member, |set, member| set.contains(member).then_some(Element::Member(Str::Bytes(member))));
+        self.before(member, |set, member| {
+            set.contains(member).then(|| Element::Member(Str::Bytes(member), set.expiry(member)))
+        });
     }
 
     /// Takes a random member out.
@@ -569,7 +571,9 @@ impl Edit<'_, '_, ZSet> {
     /// To be called before a member changes, comes or goes.
     #[inline]
     fn before_member(&mut self, member: &[u8]) {
-        self.before(member, |zset, member| Some(Element::Scored(Str::Bytes(member), zset.score(member)?)));
+        self.before(member, |zset, member| {
+            Some(Element::Scored(Str::Bytes(member), zset.score(member)?, zset.expiry(member)))
+        });
     }
 
     /// Removes the members with ranks from `start` to `end` (exclusive). How many.

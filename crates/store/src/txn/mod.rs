@@ -612,8 +612,10 @@ impl<'k> Txn<'k> {
                 let text = Str::Bytes(name);
                 let element = match entry.value() {
                     ValueRef::Hash(hash) => field_element(hash, name),
-                    ValueRef::Set(set) => set.contains(name).then_some(Element::Member(text)),
-                    ValueRef::ZSet(zset) => zset.score(name).map(|score| Element::Scored(text, score)),
+                    ValueRef::Set(set) => set.contains(name).then(|| Element::Member(text, set.expiry(name))),
+                    ValueRef::ZSet(zset) => {
+                        zset.score(name).map(|score| Element::Scored(text, score, zset.expiry(name)))
+                    }
                     _ => None,
                 };
                 big.before(name, element);
