@@ -798,8 +798,6 @@ impl Worker {
         self.garbage.len()
     }
 
-    // ---- mail, timers, cron
-
     /// Moves out the sessions to call [`Worker::process`] for though nothing was read: their command met a busy shard,
     /// or they were blocked and have more input.
     pub fn runnable(&mut self, slots: &mut Vec<Slot>) {
@@ -880,29 +878,6 @@ impl Worker {
             wait = wait.min(left_ms as u64 * 1000);
         }
         Some(wait)
-    }
-
-    /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
-    pub(crate) fn check_output(&mut self, session: &mut Session) {
-        let (limit, pending) = self.output_limit(session);
-        session.show_output(pending);
-        let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
-        let mut cut = over(limit.hard_bytes);
-        if over(limit.soft_bytes) {
-            let now = self.engine.clock.monotonic_us();
-            let since = *session.over_soft_limit_since_us.get_or_insert(now);
-            cut |= now - since > limit.soft_seconds * 1_000_000;
-        } else {
-            session.over_soft_limit_since_us = None;
-        }
-        if cut && session.fate != Fate::Close {
-            session.fate = Fate::Close;
-            session.info.killed.store(true, Relaxed);
-            self.stats().output_limit_disconnections.add(1);
-            self.touched.push(session.at.slot);
-            let text = format!("Client id={} closed for overcoming of output buffer limits.", session.at.id);
-            self.engine.platform.log(3, &text);
-        }
     }
 
     /// Removes due keys of this worker's shards, for a bounded time.

@@ -1,9 +1,10 @@
-//! What a worker's sessions get from elsewhere: the mailbox, and output for sessions that may be running a command.
+//! What a worker's sessions get from elsewhere: the mailbox, output for sessions that may be running a command, and how much of it.
 
 use super::{Fate, Slot, Worker};
 use crate::durability::Lsn;
 use crate::mailbox::{Audience, Message, SessionRef};
 use crate::pubsub::encoded_message;
+use crate::session::Session;
 use kelda_resp::Protocol;
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -149,5 +150,28 @@ impl Worker {
             *to != at
         });
         bytes
+    }
+
+    /// Cuts a session off whose output is over its limit (`client-output-buffer-limit`).
+    pub(crate) fn check_output(&mut self, session: &mut Session) {
+        let (limit, pending) = self.output_limit(session);
+        session.show_output(pending);
+        let over = |bytes: u64| bytes != 0 && pending as u64 > bytes;
+        let mut cut = over(limit.hard_bytes);
+        if over(limit.soft_bytes) {
+            let now = self.engine.clock.monotonic_us();
+            let since = *session.over_soft_limit_since_us.get_or_insert(now);
+            cut |= now - since > limit.soft_seconds * 1_000_000;
+        } else {
+            session.over_soft_limit_since_us = None;
+        }
+        if cut && session.fate != Fate::Close {
+            session.fate = Fate::Close;
+            session.info.killed.store(true, Relaxed);
+            self.stats().output_limit_disconnections.add(1);
+            self.touched.push(session.at.slot);
+            let text = format!("Client id={} closed for overcoming of output buffer limits.", session.at.id);
+            self.engine.platform.log(3, &text);
+        }
     }
 }
