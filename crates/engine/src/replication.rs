@@ -575,7 +575,8 @@ impl Replication {
             .replicas
             .iter()
             .find(|replica| replica.announced.port == port && replica.announced.ip.eq_ignore_ascii_case(host))?;
-        Some(replica.state == State::Online)
+        // One that has yet to say that it has the snapshot will do so.
+        Some(matches!(replica.state, State::Loading | State::Online))
     }
 
     /// How it all stands.
