@@ -196,6 +196,9 @@ pub fn await_log(worker: &mut Worker, session: &mut Session, wait: LogWait, time
     }
 }
 
+/// WAITAOF cannot wait for a log that there is not.
+pub const NO_LOG: Error = Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+
 /// Makes a session wait.
 fn settle_down(worker: &mut Worker, session: &mut Session, blocked: Blocked) {
     if let Some(at_us) = blocked.timer_us() {
@@ -479,13 +482,25 @@ impl Worker {
         self.resume(at);
     }
 
+    /// Whether there is a log, or will be: one that was just turned on is there when its first base is.
+    pub(crate) fn has_log(&self) -> bool {
+        self.engine.log.sink().is_some() && self.engine.config.settings().appendonly
+    }
+
     /// Lets the sessions go on whose transactions WAITAOF waited for.
     pub(crate) fn serve_log_waits(&mut self) {
         for at in std::mem::take(&mut self.awaiting_log) {
             let Some(session) = self.session_of(at) else { continue };
+            let protocol = session.protocol;
             let Some(wait) = session.blocked.as_ref().and_then(|blocked| blocked.log) else { continue };
             if self.log_state(&wait).0 {
                 self.give_up(at, false);
+            } else if wait.local && !self.has_log() {
+                // It was turned off meanwhile.
+                let mut reply = Writer::new(protocol);
+                reply.error(&NO_LOG.to_string());
+                stats::count_error(self, &reply.buf, false);
+                self.unblocked(at, &reply.buf, 0, true);
             } else {
                 self.awaiting_log.push(at);
             }

@@ -4,7 +4,7 @@
 use crate::mailbox::SessionRef;
 use crate::worker::Peer;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The texts that a client gives itself.
@@ -61,6 +61,8 @@ pub struct ClientInfo {
     pub output_bytes: AtomicUsize,
     /// Bytes that their buffer takes besides.
     pub output_room: AtomicUsize,
+    /// Bytes that the output's buffer takes, of a replica.
+    pub replica_buffer: AtomicUsize,
     /// Bytes received and sent, and commands run, in all.
     pub totals: [AtomicU64; 3],
     /// Whether CLIENT KILL asked for its end.
@@ -117,6 +119,7 @@ impl ClientInfo {
             input_room: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             output_room: AtomicUsize::new(0),
+            replica_buffer: AtomicUsize::new(0),
             totals: Default::default(),
             killed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
@@ -221,6 +224,15 @@ impl Clients {
     }
 }
 
+/// What else has writes wait, besides CLIENT PAUSE.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Holder {
+    /// FAILOVER.
+    Failover = 1,
+    /// SHUTDOWN.
+    Shutdown = 2,
+}
+
 /// CLIENT PAUSE: until when which commands of all clients wait.
 #[derive(Default)]
 pub struct Pause {
@@ -228,12 +240,43 @@ pub struct Pause {
     until_ms: AtomicI64,
     /// Whether reads wait as well.
     all: AtomicBool,
+    /// For what else writes wait, without an end: bits of [`Holder`].
+    held_for: AtomicU8,
 }
 
 impl Pause {
+    /// How often who waits without an end looks anew, in ms.
+    const LOOK_EVERY_MS: i64 = 10;
+
+    /// Something begins that has writes wait, or is over.
+    pub(crate) fn hold(&self, holder: Holder, begins: bool) {
+        if begins {
+            self.held_for.fetch_or(holder as u8, Relaxed);
+        } else {
+            self.held_for.fetch_and(!(holder as u8), Relaxed);
+        }
+    }
+
+    /// INFO's word for why commands wait, if they do.
+    pub fn reason(&self, now_ms: i64) -> &'static str {
+        let holders = self.held_for.load(Relaxed);
+        match () {
+            () if holders & Holder::Shutdown as u8 != 0 => "shutdown_in_progress",
+            () if holders & Holder::Failover as u8 != 0 => "failover_in_progress",
+            () if self.of_clients_ms(now_ms).is_some() => "client_pause",
+            () => "none",
+        }
+    }
+
+    /// Whether CLIENT PAUSE has commands wait, for how many ms.
+    pub fn of_clients_ms(&self, now_ms: i64) -> Option<i64> {
+        let until = self.until_ms.load(Relaxed);
+        (until > now_ms).then(|| until - now_ms)
+    }
+
     /// Has commands wait until a moment, or longer if they already do; once all wait, all go on waiting.
     pub fn begin(&self, now_ms: i64, until_ms: i64, all: bool) {
-        let before = self.left_ms(now_ms).is_some();
+        let before = self.of_clients_ms(now_ms).is_some();
         self.all.store(all || (before && self.all.load(Relaxed)), Relaxed);
         if !before || until_ms > self.until_ms.load(Relaxed) {
             self.until_ms.store(until_ms, Relaxed);
@@ -247,8 +290,10 @@ impl Pause {
 
     /// For how many more ms commands wait, if they do.
     pub fn left_ms(&self, now_ms: i64) -> Option<i64> {
-        let until = self.until_ms.load(Relaxed);
-        (until > now_ms).then(|| until - now_ms)
+        if self.held_for.load(Relaxed) != 0 {
+            return Some(Pause::LOOK_EVERY_MS);
+        }
+        self.of_clients_ms(now_ms)
     }
 
     /// Whether reads wait as well.
@@ -259,6 +304,7 @@ impl Pause {
     /// Whether a command waits now.
     #[inline]
     pub fn holds(&self, now_ms: i64, writes: impl FnOnce() -> bool) -> bool {
-        self.until_ms.load(Relaxed) > now_ms && (self.is_of_all() || writes())
+        let paused = self.until_ms.load(Relaxed) > now_ms;
+        (paused || self.held_for.load(Relaxed) != 0) && (paused && self.is_of_all() || writes())
     }
 }

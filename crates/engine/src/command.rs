@@ -35,6 +35,9 @@ pub struct Command {
     /// Whether these words make it reach for keys that only the run will tell (SORT's BY and GET patterns), so that it
     /// needs every shard.
     pub reaches_further: Option<Reaches>,
+    /// Of a command that is not [`Flags::FAST`]: whether a call with these words does as little as a fast command, whatever the key
+    /// holds.
+    pub is_small: Option<fn(&[&[u8]]) -> bool>,
     /// Which of its words are channels, for the permissions of users.
     pub channels: Channels,
     /// Which databases it touches, for the permissions of users.
@@ -592,6 +595,7 @@ impl Command {
         find_keys: None,
         whole_keyspace: false,
         reaches_further: None,
+        is_small: None,
         channels: Channels::None,
         databases: Databases::InUse,
         flags: Flags::NONE,

@@ -6,6 +6,7 @@ use crate::clients::{Clients, Pause};
 use crate::config::ConfigHandle;
 use crate::durability::Durability;
 pub use crate::durability::{ChangeSink, Lsn};
+use crate::failover::Failover;
 use crate::following::Following;
 use crate::functions::Functions;
 use crate::hotkeys::HotKeys;
@@ -19,6 +20,7 @@ use crate::replication::Replication;
 use crate::running::RunningScripts;
 use crate::saving::Saves;
 use crate::scripts::ScriptCache;
+use crate::shutdown::Shutdown;
 use crate::slowlog::{LatencyEvents, SlowLogs};
 use crate::stats::{RATES, Rates, Stats};
 use crate::tracking::Tracking;
@@ -231,6 +233,10 @@ pub struct Engine {
     pub replication: Replication,
     /// The server that this one follows.
     pub following: Following,
+    /// Handing the lead over.
+    pub failover: Failover,
+    /// Waiting for replicas before the end.
+    pub shutdown: Shutdown,
     /// Where loading the data at the start is.
     pub loading: Loading,
     seed: u64,
@@ -280,6 +286,8 @@ impl Engine {
             log: Durability::new(options.sink, options.workers),
             replication: Replication::new(options.workers, options.seed ^ started_us as u64, started_us / 1000),
             following: Following::new(&settings.replicaof),
+            failover: Failover::default(),
+            shutdown: Shutdown::default(),
             loading: Loading::default(),
             seed: options.seed,
         });

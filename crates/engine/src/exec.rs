@@ -31,7 +31,7 @@ use kelda_store::shard::ShardSet;
 use kelda_store::txn::Txn;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(crate) use batch::{Scratch, finish_turn, run};
+pub(crate) use batch::{Batch, finish_turn, look_ahead, prefetch, run};
 pub(crate) use multi::{begin_multi, drop_old_watch, end_multi, exec, unwatch};
 
 const LOADING: Error = Error::text("LOADING Redis is loading the dataset in memory");
@@ -102,6 +102,45 @@ pub(crate) fn execute(
     args: Args,
     reply: &mut Reply,
 ) -> Flow {
+    if session.replica {
+        execute_of_replica(worker, session, host, args, reply)
+    } else {
+        execute_any(worker, session, host, args, reply)
+    }
+}
+
+/// Runs a command of a replica. It gets the feed and nothing else: who makes a reply necessary is cut off.
+#[cold]
+fn execute_of_replica(
+    worker: &mut Worker,
+    session: &mut Session,
+    host: &mut dyn Host,
+    args: Args,
+    reply: &mut Reply,
+) -> Flow {
+    /// Bytes of the reply that the log shows.
+    const SHOWN: usize = 64;
+    let mark = reply.len();
+    let flow = execute_any(worker, session, host, args, reply);
+    if flow == Flow::Again || reply.len() == mark {
+        return flow;
+    }
+    let text = reply.buf.get(mark..).unwrap_or_default();
+    let line = String::from_utf8_lossy(text.split(|byte| *byte == b'\r').next().unwrap_or_default());
+    let name = session.last_command.map_or("unknown", |command| command.name.as_str());
+    let note = |text: &str| worker.engine.following.note(&worker.engine, 3, text);
+    if let Some(error) = line.strip_prefix('-') {
+        let what = "== CRITICAL == This master is sending an error to its replica";
+        note(&format!("{what}: '{error}' after processing the command '{name}'"));
+    }
+    let shown: String = line.chars().take(SHOWN).collect();
+    note(&format!("Replica generated a reply to command '{name}', disconnecting it: {shown}"));
+    reply.truncate(mark);
+    session.fate = Fate::Close;
+    flow
+}
+
+fn execute_any(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {
     let words = args.words();
     let repeated = session.last_command.filter(|last| {
         worker.engine.names.are_plain()
@@ -119,6 +158,10 @@ pub(crate) fn execute(
             return Flow::Next;
         }
     };
+    worker.clock_is_old = true;
+    if !command.sampled {
+        host.send_replies(worker);
+    }
     session.last_command = Some(command);
     session.info.command.store(command.id + 1, Relaxed);
     let before = std::mem::replace(&mut worker.current, session.at.id);
@@ -177,6 +220,11 @@ fn admit(
     reply: &mut Reply,
 ) -> Flow {
     let words = args.words();
+    // Who leads is not known yet: before it is looked whether this server does.
+    if worker.engine.failover.is_on() && session.master.is_none() && pause::may_write(worker, session, command, words) {
+        worker.pause(session);
+        return Flow::Again;
+    }
     if let Err(error) = gate(worker, session, command, words) {
         refuse(worker, session, Some(command), &error, reply);
         return Flow::Next;
@@ -186,14 +234,14 @@ fn admit(
         return Flow::Again;
     }
     if session.multi.is_some() && !command.flags.has(Flags::UNQUEUED) {
-        session.enqueue(command, words, worker.engine.keyspace.databases());
+        session.enqueue(command, &args, worker.engine.keyspace.databases());
         let mark = reply.len();
         reply.status("QUEUED");
         suppress(session, reply, mark);
         return Flow::Next;
     }
     let mark = reply.len();
-    let watch = Stopwatch::start(worker, command);
+    let watch = Stopwatch::start(worker, command, words);
     let flow = dispatch(worker, session, host, command, args, reply);
     // A call that blocks is counted when its wait is over (`Worker::unblocked`).
     if !matches!(flow, Flow::Again | Flow::Blocked) {
@@ -235,7 +283,7 @@ pub(crate) fn suppress(session: &mut Session, reply: &mut Reply, mark: usize) {
 /// Says in the log what is wrong with a value that a client handed in.
 fn note_bad_data(worker: &Worker, error: &Error) {
     if let Error::BadData(why) = error {
-        worker.engine.platform.log(3, &format!("A value was refused, integrity check failed: {why}"));
+        worker.engine.platform.log(3, &format!("A value was refused: {why}"));
     }
 }
 
@@ -324,8 +372,8 @@ fn gate(worker: &Worker, session: &Session, command: &Registered, words: &[&[u8]
 #[cold]
 fn check_place(worker: &Worker, session: &Session, command: &Registered) -> Result {
     let moves = |command: &Registered| command.writes || command.flags.has(Flags::READONLY) && !session.reads_here;
-    let mut queued = session.multi.iter().flat_map(|queue| &queue.commands);
-    let moves = moves(command) || command.name == "exec" && queued.any(|(command, _)| moves(command));
+    let mut queued = session.multi.iter().flat_map(|queue| queue.commands());
+    let moves = moves(command) || command.name == "exec" && queued.any(moves);
     match worker.engine.following.report() {
         Some(master) if moves => Err(Error::owned(format!("REDIRECT {}:{}", master.host, master.port))),
         _ => Ok(()),
@@ -394,6 +442,15 @@ pub(crate) fn check_memory(worker: &Worker) -> Result {
     Ok(())
 }
 
+/// The arguments with the command's one key hashed, if it has one.
+#[inline]
+pub(crate) fn with_key_hashed<'a>(command: &Registered, args: Args<'a>) -> Args<'a> {
+    match command.single_key {
+        Some(at) if at < args.len() => Args::with_hash(args.words(), at, args.hash(at)),
+        _ => args,
+    }
+}
+
 /// The shards of the command's keys.
 pub(crate) fn shards_of(command: &Registered, args: &Args) -> ShardSet {
     if command.command.needs_all_shards(args.words()) {
@@ -412,11 +469,7 @@ fn dispatch(
     mut args: Args,
     reply: &mut Reply,
 ) -> Flow {
-    if let Some(at) = command.single_key
-        && at < args.len()
-    {
-        args = Args::with_hash(args.words(), at, args.hash(at));
-    }
+    args = with_key_hashed(command, args);
     worker.see_due(session);
     let mark = reply.len();
     let result = match command.command.run {
@@ -563,17 +616,17 @@ pub(crate) fn run_inside(
     ctx: &mut Ctx,
     txn: &mut Txn,
     command: &'static Registered,
-    words: &[&[u8]],
+    args: &Args,
     reply: &mut Reply,
 ) -> Result {
-    let args = Args::new(words);
+    let words = args.words();
     let mark = reply.len();
-    let watch = Stopwatch::start(ctx.worker, command);
+    let watch = Stopwatch::start(ctx.worker, command, words);
     let scripted = txn.cx.env.scripted;
     if matches!(command.command.run, Run::Script(_)) {
         monitor::note_script(ctx.worker, ctx.session, command, words);
     }
-    let result = run_in_txn(ctx, txn, command, &args, reply);
+    let result = run_in_txn(ctx, txn, command, args, reply);
     monitor::note(ctx.worker, ctx.session, command, words, scripted);
     if tracking::remembers(ctx.session) {
         tracking::remember(&ctx.worker.engine, ctx.session.at, txn, command, words);

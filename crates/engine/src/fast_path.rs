@@ -137,7 +137,8 @@ impl<'e> FastPath<'e> {
         let no_room = self.limited && command.flags.has(Flags::DENYOOM) && !worker.is_allowed_memory();
         let refused = command.writes && (self.follows || self.engine.log.check().is_err());
         // The calls that are timed go the long way, too.
-        if no_room || refused || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
+        let large = command.is_small.is_some_and(|is_small| !is_small(words));
+        if no_room || refused || large || !command.command.takes(words.len()) || slowlog::is_sample(self.calls) {
             return false;
         }
         let hash = args.hash(at);

@@ -302,7 +302,7 @@ impl Following {
 
     /// Waits until every worker goes by what is known now: what this server is, and whether it is loading. Whether they all do:
     /// not if the process ends.
-    fn await_workers(&self, engine: &Engine) -> bool {
+    pub(crate) fn await_workers(&self, engine: &Engine) -> bool {
         const LOOK_EVERY: Duration = Duration::from_millis(100);
         let notices = Arc::new(Notices { left: Mutex::new(0), none_left: Condvar::new() });
         let mut left = notices.left.lock().unwrap_or_else(PoisonError::into_inner);

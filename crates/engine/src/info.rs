@@ -108,6 +108,9 @@ fn server(ctx: &mut Ctx, text: &mut String) -> Result {
         "threads_active": active,
         "availability_zone": settings.availability_zone,
     );
+    if let Some(until_ms) = engine.shutdown.until_ms() {
+        lines!(text, "shutdown_in_milliseconds": (until_ms - now_us / 1000).max(0));
+    }
     if !settings.bind.is_empty() && port != 0 {
         let _ = write!(text, "listener0:name=tcp");
         settings.bind.iter().for_each(|address| {
@@ -138,13 +141,14 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         }
     }
     let pause = engine.pause.left_ms(ctx.worker.now_ms());
+    let of_clients = engine.pause.of_clients_ms(ctx.worker.now_ms());
     let actions = match pause {
         None => "none",
-        Some(_) if engine.pause.is_of_all() => "all",
+        Some(_) if of_clients.is_some() && engine.pause.is_of_all() => "all",
         Some(_) => "write",
     };
     lines!(text,
-        "connected_clients": all.len(),
+        "connected_clients": all.iter().filter(|info| !info.replica.load(Relaxed)).count(),
         "cluster_connections": 0,
         "maxclients": ctx.worker.settings.maxclients,
         "client_recent_max_input_buffer": largest(|info| info.input_bytes.load(Relaxed)),
@@ -157,9 +161,9 @@ fn clients(ctx: &mut Ctx, text: &mut String) -> Result {
         "total_watched_keys": watched,
         "total_blocking_keys": blocking,
         "total_blocking_keys_on_nokey": ending,
-        "paused_reason": if pause.is_some() { "client_pause" } else { "none" },
+        "paused_reason": engine.pause.reason(ctx.worker.now_ms()),
         "paused_actions": actions,
-        "paused_timeout_milliseconds": pause.unwrap_or(0),
+        "paused_timeout_milliseconds": of_clients.unwrap_or(0),
     );
     Ok(())
 }
@@ -264,11 +268,15 @@ fn persistence(ctx: &mut Ctx, text: &mut String) -> Result {
     let sending = seconds(Kind::Replicas);
     let status = |ok: bool| if ok { "ok" } else { "err" };
     let (log, loading) = (&engine.log, &engine.loading);
+    // The old data is served until the new has come whole: `swapdb` or not, but only there Redis has a word for it.
+    let receiving = ctx.worker.settings.diskless_swapdb
+        && engine.following.report().is_some_and(|master| master.transfer.is_some())
+        && !loading.is_active();
     let figures = log.sink().map(|sink| sink.figures()).unwrap_or_default();
     let pauses = engine.saves.pauses();
     lines!(text,
         "loading": u8::from(loading.is_active()),
-        "async_loading": 0,
+        "async_loading": u8::from(receiving),
         "current_cow_peak": report.waiting_bytes,
         "current_cow_size": report.waiting_bytes,
         "current_cow_size_age": 0,
@@ -473,7 +481,7 @@ fn replication(ctx: &mut Ctx, text: &mut String) -> Result {
         false => (0, 0),
     };
     lines!(text,
-        "master_failover_state": "no-failover",
+        "master_failover_state": engine.failover.stage().word(),
         "master_replid": report.id,
         "master_replid2": report.before.as_ref().map_or("0".repeat(40), |(id, _)| id.clone()),
         "master_repl_offset": report.offset,

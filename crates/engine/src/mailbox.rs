@@ -160,10 +160,10 @@ impl Mailbox {
         self.announced.load(Ordering::Acquire)
     }
 
-    /// Takes all messages.
-    pub fn drain(&self) -> Vec<Message> {
+    /// Takes all messages into `mail`, which is empty, and whose memory is used for those to come.
+    pub fn drain_into(&self, mail: &mut Vec<Message>) {
         // Cleared before the messages are taken: one posted in between causes another wake-up.
         self.announced.store(false, Ordering::Release);
-        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::swap(mail, &mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -3,7 +3,7 @@
 use crate::command::Flags;
 use crate::registry::Registered;
 use crate::scripting::shebang;
-use crate::session::{Session, Words};
+use crate::session::Session;
 use crate::worker::Worker;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,9 +13,9 @@ pub fn may_write(worker: &Worker, session: &Session, command: &Registered, words
         let declared = command.writes || command.flags.has(Flags::MAY_REPLICATE);
         declared && !code.is_some_and(|code| never_writes(worker, command, code))
     };
-    let queue = session.multi.iter().flat_map(|queue| &queue.commands);
-    let queued = |(command, words): &(&Registered, Words)| writes(command, words.get(1).map(|word| &**word));
-    writes(command, words.get(1).copied()) || (command.name == "exec" && queue.into_iter().any(queued))
+    let queued = |command: &Registered, words: &[&[u8]]| writes(command, words.get(1).copied());
+    let in_queue = || session.multi.as_ref().is_some_and(|queue| queue.any(queued));
+    queued(command, words) || (command.name == "exec" && in_queue())
 }
 
 /// Whether a script or function says of itself that it does not write; `code` is the command's second word.
@@ -24,8 +24,8 @@ fn never_writes(worker: &Worker, command: &Registered, code: &[u8]) -> bool {
 }
 
 /// Whether a command runs a script or function that says of itself what it does, and not that it does not write.
-pub(crate) fn is_declared_writer(worker: &Worker, command: &Registered, words: &Words) -> bool {
-    let code = words.get(1).map_or(&[][..], |word| word);
+pub(crate) fn is_declared_writer(worker: &Worker, command: &Registered, words: &[&[u8]]) -> bool {
+    let code = words.get(1).copied().unwrap_or_default();
     declared(worker, command, code).is_some_and(|flags| flags.present && !flags.no_writes)
 }
 
@@ -55,8 +55,18 @@ impl Worker {
         self.paused.push(session.at);
     }
 
+    /// Holds a session back that asked for a shutdown, until replicas have everything.
+    pub(crate) fn await_shutdown(&mut self, session: &mut Session) {
+        self.pause(session);
+        self.paused.pop();
+        self.leaving.push(session.at);
+    }
+
     /// Lets the sessions go on that CLIENT PAUSE held back, if it is over.
     pub(crate) fn end_pause(&mut self) {
+        if !self.leaving.is_empty() && !self.engine.shutdown.is_waiting() {
+            self.retry.append(&mut self.leaving);
+        }
         if self.paused.is_empty() || self.engine.pause.left_ms(self.now_ms()).is_some() {
             return;
         }
@@ -68,6 +78,7 @@ impl Worker {
         // Looked at first: few sessions are paused, and an exchange costs a fence.
         if session.info.paused.load(Relaxed) && session.info.paused.swap(false, Relaxed) {
             self.paused.retain(|at| *at != session.at);
+            self.leaving.retain(|at| *at != session.at);
             session.info.blocked.store(false, Relaxed);
             self.engine.clients.blocked.fetch_sub(1, Relaxed);
         }

@@ -11,10 +11,10 @@ use crate::mailbox::{Audience, Message};
 use crate::worker::{Slot, Worker};
 use hashbrown::HashMap;
 use kelda_resp::{Protocol, Writer, glob_match};
+use kelda_store::hasher;
 use kelda_store::sync::{AtomicUsize, Mutex, MutexGuard, Ordering::Relaxed};
 use kelda_store::txn::{Event, EventClasses};
 use smallvec::SmallVec;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError};
 
 /// The three kinds of subscription; the index into counts.
@@ -54,18 +54,12 @@ pub struct PubSub {
     patterns: Mutex<Names>,
     /// Patterns in use; lets PUBLISH pass the register by.
     pattern_count: AtomicUsize,
-    hasher: RandomState,
 }
 
 impl Default for PubSub {
     fn default() -> PubSub {
         let stripes = || std::array::from_fn(|_| Mutex::default());
-        PubSub {
-            stripes: [stripes(), stripes()],
-            patterns: Mutex::default(),
-            pattern_count: AtomicUsize::new(0),
-            hasher: RandomState::new(),
-        }
+        PubSub { stripes: [stripes(), stripes()], patterns: Mutex::default(), pattern_count: AtomicUsize::new(0) }
     }
 }
 
@@ -90,7 +84,7 @@ impl PubSub {
     }
 
     fn stripe(&self, name: &[u8]) -> usize {
-        self.hasher.hash_one(name) as usize % STRIPES
+        hasher::hash(name) as usize % STRIPES
     }
 
     /// Counts one more subscriber on a worker.
@@ -262,7 +256,10 @@ pub fn encoded_message(
     channel: &[u8],
     payload: &[u8],
 ) -> Vec<u8> {
+    /// Bytes of the message beside its texts, at most.
+    const FRAME: usize = 100;
     let mut writer = Writer::new(protocol);
+    writer.buf.reserve_exact(pattern.map_or(0, <[u8]>::len) + channel.len() + payload.len() + FRAME);
     write_message(&mut writer, audience, pattern, channel, payload);
     writer.buf
 }

@@ -52,8 +52,17 @@ pub fn access_of(entry: EntryRef, settings: &Settings, now_ms: i64) -> Option<Ac
     policy.is_lru().then(|| Access::Idle(u64::from(clock.idle_seconds(entry.access()))))
 }
 
+/// A fact about a file: its name, and what it is.
+pub type Fact = (&'static str, String);
+/// The history that replicas follow.
+pub const REPL_ID: &str = "repl-id";
+/// How much of it the file has.
+pub const REPL_OFFSET: &str = "repl-offset";
+/// The database in which it goes on.
+pub const STREAM_DB: &str = "repl-stream-db";
+
 /// The facts with which a file begins.
-pub fn facts(engine: &Engine, aof_base: bool) -> [(&'static str, String); 6] {
+pub fn facts(engine: &Engine, aof_base: bool) -> [Fact; 6] {
     [
         ("redis-ver", REDIS_VERSION.into()),
         ("kelda-ver", KELDA_VERSION.into()),
@@ -74,7 +83,8 @@ pub fn save(engine: &Engine, txn: &mut Txn) -> io::Result<u64> {
     engine.platform.replace_file(&settings.dbfilename, &mut |out| {
         let mut writer = RdbWriter::new(format(&settings), settings.rdbchecksum);
         let facts = facts(engine, false);
-        writer.header(facts.iter().map(|(name, fact)| (*name, &**fact)));
+        let history = engine.replication.facts();
+        writer.header(facts.iter().chain(&history).map(|(name, fact)| (*name, &**fact)));
         engine.functions.current().iter().for_each(|library| writer.function(&library.code));
         let (here, now_ms) = (txn.db(), txn.now());
         for db in 0..txn.databases() {
@@ -424,6 +434,31 @@ fn load_block(
 /// comes twice as early.
 const AHEAD: usize = 16;
 
+/// Where a file stands in the history that replicas follow.
+struct History {
+    id: String,
+    offset: u64,
+    db: u32,
+}
+
+impl History {
+    /// What a file says of it, if it does.
+    fn of_file(engine: &Engine, source: &mut (dyn Read + Send)) -> Result<Option<History>, FileError> {
+        /// Digits of a history's name.
+        const DIGITS: usize = 40;
+        let block = open(engine, source)?.next_block()?;
+        let facts = block.map_or(Vec::new(), |block| block.facts);
+        let fact = |wanted: &str| {
+            let found = facts.iter().find(|(name, _)| name == wanted.as_bytes());
+            found.and_then(|(_, fact)| std::str::from_utf8(fact).ok())
+        };
+        let id = fact(REPL_ID).filter(|id| id.len() == DIGITS);
+        let offset = fact(REPL_OFFSET).and_then(|offset| offset.parse().ok());
+        let db = fact(STREAM_DB).and_then(|db| db.parse().ok()).filter(|db| *db < engine.keyspace.databases());
+        Ok(id.zip(offset).map(|(id, offset)| History { id: id.into(), offset, db: db.unwrap_or(0) }))
+    }
+}
+
 /// Loads the snapshot file, if there is one, when the server starts: keys and functions. Says in the log what it did.
 pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> {
     let name = engine.config.settings().dbfilename.clone();
@@ -431,9 +466,15 @@ pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
+    let history = History::of_file(engine, &mut *source)?;
+    (source, _) = engine.platform.open_file(&name)?;
     engine.loading.total_bytes.store(bytes, Relaxed);
     let started_us = engine.clock.monotonic_us();
-    let loaded = load_all(engine, &mut *source, false)?;
+    // Replicas have yet to be told of keys whose time is over.
+    let loaded = load_all(engine, &mut *source, history.is_some())?;
+    if let Some(History { id, offset, db }) = history {
+        engine.replication.resume(engine, &id, offset, db);
+    }
     let seconds = engine.clock.monotonic_us().saturating_sub(started_us) as f64 / 1e6;
     engine.platform.log(2, &format!("DB loaded from disk: {seconds:.3} seconds"));
     Ok(Some(loaded))

@@ -46,10 +46,12 @@ pub struct Registered {
     pub single_key: Option<usize>,
     /// Whether it may change keys.
     pub writes: bool,
-    /// Whether timing one call of many is enough: it is always quick.
+    /// Whether timing one call of many is enough: it is always quick, or those calls are that [`Command::is_small`] names.
     pub sampled: bool,
     /// Where its one key is, if it can go the short way; see [`crate::fast_path`].
     pub short_way: Option<usize>,
+    /// [`Command::is_small`].
+    pub is_small: Option<fn(&[&[u8]]) -> bool>,
     /// Whether it is about keys, and so about the database in use.
     pub in_database: bool,
     /// First of its subcommands in [`all`].
@@ -99,7 +101,8 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         _ => None,
     };
     // SET is not among Redis's fast commands, but does as little as they do.
-    let sampled = command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET");
+    let fast = command.all_flags().has(Flags::FAST) || (parent.is_none() && command.name == "SET");
+    let sampled = fast || command.is_small.is_some();
     let plain = matches!(command.run, Run::Read(_) | Run::Write(_))
         && !command.whole_keyspace
         && command.reaches_further.is_none();
@@ -114,6 +117,7 @@ fn register(command: &'static Command, parent: Option<&'static Command>, id: usi
         sampled,
         // Its arity must make sure that the key is there.
         short_way: single_key.filter(|&at| sampled && plain && command.arity.unsigned_abs() as usize > at),
+        is_small: command.is_small,
         in_database: command.keys.iter().any(|keys| !keys.not_key),
         subcommands: 0,
     };
@@ -134,6 +138,9 @@ const NAME_MAX: usize = 32;
 
 /// The command of this name, in any case. Containers are found as such.
 pub fn find(name: &[u8]) -> Option<&'static Registered> {
+    if let Some(found) = find_short(name) {
+        return Some(found);
+    }
     let mut upper = [0; NAME_MAX];
     let upper = upper.get_mut(..name.len())?;
     upper.copy_from_slice(name);
@@ -236,6 +243,12 @@ pub fn find_full(name: &str) -> Option<&'static Registered> {
 }
 
 impl Registered {
+    /// Whether a call with these words is timed only now and then.
+    #[inline]
+    pub fn samples(&self, words: &[&[u8]]) -> bool {
+        self.sampled && self.is_small.is_none_or(|is_small| is_small(words))
+    }
+
     /// The subcommands.
     pub fn subcommands(&self) -> &'static [Registered] {
         let count = self.command.subcommands().len();

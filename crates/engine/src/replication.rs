@@ -13,9 +13,11 @@
 mod feed;
 mod link;
 
+use crate::clients::ClientInfo;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::mailbox::{Mailbox, Message, SessionRef};
+use crate::rdb::{self, Fact};
 use crate::session::Session;
 use feed::Feed;
 use kelda_store::txn::Changes;
@@ -45,9 +47,20 @@ enum State {
     Done,
 }
 
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            State::Waiting => "wait_bgsave",
+            State::Snapshot(_) => "send_bulk",
+            State::Loading | State::Online | State::Done => "online",
+        }
+    }
+}
+
 /// A replica.
 struct Replica {
     at: SessionRef,
+    info: Arc<ClientInfo>,
     state: State,
     /// Whether it asked with PSYNC: so it sends REPLCONF ACK.
     acknowledges: bool,
@@ -71,6 +84,10 @@ struct Replica {
 }
 
 impl Replica {
+    fn address(&self) -> (String, u16) {
+        (self.announced.ip.clone(), self.announced.port)
+    }
+
     fn push(&mut self, bytes: Arc<[u8]>) {
         self.queued += bytes.len();
         self.queue.push_back(bytes);
@@ -241,8 +258,6 @@ pub struct Replication {
     /// Replicas that count for `min-replicas-to-write`.
     good: AtomicUsize,
     backlog_bytes: AtomicU64,
-    /// Bytes of the feed that are kept for slow replicas, beyond the backlog.
-    owed: AtomicU64,
     inner: Mutex<Inner>,
     /// A snapshot's replicas have taken something.
     room: Condvar,
@@ -272,7 +287,6 @@ impl Replication {
             offset: AtomicU64::new(0),
             good: AtomicUsize::new(0),
             backlog_bytes: AtomicU64::new(0),
-            owed: AtomicU64::new(0),
             inner: Mutex::new(inner),
             room: Condvar::new(),
             homes: (0..workers).map(|_| Home::default()).collect(),
@@ -295,9 +309,16 @@ impl Replication {
         self.offset.load(Relaxed)
     }
 
-    /// Bytes that are kept for slow replicas, beyond the backlog.
+    /// Memory beyond the backlog that replicas take: what they have yet to get.
     pub fn owed_bytes(&self) -> u64 {
-        self.owed.load(Relaxed)
+        if !self.is_on() {
+            return 0;
+        }
+        let inner = self.lock();
+        let queued = inner.replicas.iter().map(|replica| replica.queued).max().unwrap_or(0);
+        let output: usize = inner.replicas.iter().map(|replica| replica.info.replica_buffer.load(Relaxed)).sum();
+        let feed = (inner.feed.memory_bytes() as u64).saturating_sub(self.backlog_bytes.load(Relaxed));
+        feed + (queued + output) as u64
     }
 
     /// How many replicas are online and were heard of lately (`min-replicas-max-lag`).
@@ -355,7 +376,6 @@ impl Replication {
         let backlog = self.backlog_bytes.load(Relaxed);
         inner.trim(backlog);
         let end = inner.feed.end();
-        self.owed.store((end - inner.feed.start()).saturating_sub(backlog), Relaxed);
         self.offset.store(end, Relaxed);
         drop(inner);
         for (worker, home) in self.homes.iter().enumerate() {
@@ -383,14 +403,20 @@ impl Replication {
     /// A session asks to follow: from a place of a history on, if it names one.
     pub(crate) fn enter(
         &self,
-        at: SessionRef,
+        info: Arc<ClientInfo>,
         announced: Announced,
         wants: Option<(&[u8], i64)>,
+        backlog_bytes: u64,
         now_ms: i64,
     ) -> Answer {
         let mut inner = self.lock();
+        // Not only when it is looked at again: it may just have been made smaller.
+        self.backlog_bytes.store(backlog_bytes, Relaxed);
+        inner.trim(backlog_bytes);
+        let at = info.at;
         let mut replica = Replica {
             at,
+            info,
             state: State::Waiting,
             acknowledges: wants.is_some(),
             announced,
@@ -444,11 +470,18 @@ impl Replication {
         if inner.replicas.is_empty() {
             inner.empty_since_ms = now_ms;
         }
+        inner.trim(self.backlog_bytes.load(Relaxed));
         self.room.notify_all();
     }
 
     /// Moves what a replica may be sent into its session's output. Whether there was any.
     pub(crate) fn pull(&self, session: &mut Session, now_ms: i64) -> bool {
+        let moved = self.move_feed(session, now_ms);
+        session.show_replica_buffer();
+        moved
+    }
+
+    fn move_feed(&self, session: &mut Session, now_ms: i64) -> bool {
         let mut left = OUTPUT_BYTES.saturating_sub(session.unsent());
         if left < OUTPUT_BYTES / 2 {
             return false;
@@ -513,6 +546,38 @@ impl Replication {
         self.lock().replicas.iter().filter(has).count()
     }
 
+    /// The replica of this address, else any, if it has all of the history.
+    pub(crate) fn caught_up(&self, target: Option<&(String, u16)>) -> Option<(String, u16)> {
+        let inner = self.lock();
+        let end = inner.feed.end();
+        let is_ready = |replica: &&Replica| replica.state == State::Online && replica.acked == end;
+        let mut ready = inner.replicas.iter().filter(is_ready).map(Replica::address);
+        ready.find(|at| target.is_none_or(|(host, port)| host.eq_ignore_ascii_case(&at.0) && *port == at.1))
+    }
+
+    /// A line for each replica that has yet to get something; and how many there are.
+    pub(crate) fn lagging(&self, now_ms: i64) -> (Vec<String>, usize) {
+        let inner = self.lock();
+        let end = inner.feed.end();
+        let followers = || inner.replicas.iter().filter(|replica| !replica.announced.rdb_only);
+        let line = |replica: &Replica| {
+            let ((ip, port), behind) = (replica.address(), end.saturating_sub(replica.acked));
+            let (lag_s, state) = (replica.lag_s(now_ms), replica.state.word());
+            format!("Lagging replica {ip}:{port} reported offset {behind} behind master, lag={lag_s}, state={state}.")
+        };
+        (followers().filter(|replica| replica.acked != end).map(line).collect(), followers().count())
+    }
+
+    /// Whether a replica of this address is online; `None` if there is no replica of this address.
+    pub(crate) fn is_online(&self, host: &str, port: u16) -> Option<bool> {
+        let inner = self.lock();
+        let replica = inner
+            .replicas
+            .iter()
+            .find(|replica| replica.announced.port == port && replica.announced.ip.eq_ignore_ascii_case(host))?;
+        Some(replica.state == State::Online)
+    }
+
     /// How it all stands.
     pub fn report(&self, now_ms: i64) -> Report {
         let inner = self.lock();
@@ -521,11 +586,9 @@ impl Replication {
             ip: replica.announced.ip.clone(),
             port: replica.announced.port,
             state: match replica.state {
-                State::Waiting => "wait_bgsave",
                 // As in Redis, which sends a file once it is made, and calls the other way waiting to its end.
-                State::Snapshot(_) if replica.marked || !replica.begun => "wait_bgsave",
-                State::Snapshot(_) => "send_bulk",
-                State::Loading | State::Online | State::Done => "online",
+                State::Snapshot(_) if replica.marked || !replica.begun => State::Waiting.word(),
+                state => state.word(),
             },
             acked: replica.acked,
             lag_s: replica.lag_s(now_ms),
@@ -655,6 +718,36 @@ impl Replication {
         inner.feed.restart(place);
         self.offset.store(place, Relaxed);
         self.backlog_bytes.store(settings.repl_backlog_size, Relaxed);
+        self.on.store(true, Relaxed);
+    }
+
+    /// Where a snapshot of this moment stands in the history, if there is one; every shard is held.
+    pub(crate) fn facts(&self) -> Vec<Fact> {
+        if !self.is_on() {
+            return Vec::new();
+        }
+        let inner = self.lock();
+        let db = if inner.passing { inner.stream_db } else { 0 };
+        vec![
+            (rdb::REPL_ID, inner.id.clone()),
+            (rdb::REPL_OFFSET, inner.feed.end().to_string()),
+            (rdb::STREAM_DB, db.to_string()),
+        ]
+    }
+
+    /// The data that was loaded at the start is that of this place of a history. A replica goes on with it; a master begins one of
+    /// its own there, which its replicas can go on with.
+    pub(crate) fn resume(&self, engine: &Engine, id: &str, place: u64, db: u32) {
+        let mut inner = self.lock();
+        inner.feed.restart(place);
+        (inner.id, inner.stream_db) = (id.into(), db);
+        if !engine.following.is_on() {
+            let fresh = inner.digits();
+            inner.rename(fresh);
+        }
+        inner.empty_since_ms = engine.clock.unix_us() / 1000;
+        self.offset.store(place, Relaxed);
+        self.backlog_bytes.store(engine.config.settings().repl_backlog_size, Relaxed);
         self.on.store(true, Relaxed);
     }
 

@@ -6,6 +6,7 @@
 
 use crate::acl;
 use crate::acl::log::Context;
+use crate::args::Args;
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::{Ctx, Origin};
 use crate::dialect::Dialect;
@@ -14,11 +15,10 @@ use crate::error::{Error, Result};
 use crate::exec;
 use crate::registry::Registered;
 use crate::scripting::{FunctionInfo, Interpreter, Interrupt, ScriptHost, ScriptOptions, shebang};
-use crate::scripts::Sha;
 use crate::stats;
 use kelda_resp::{Protocol, Writer};
 use kelda_store::sync::{AtomicU8, Mutex, MutexGuard, Ordering::Relaxed};
-use kelda_store::txn::{Key, Txn};
+use kelda_store::txn::Txn;
 use std::sync::{Arc, PoisonError};
 
 /// Bytes that scripts of one thread may hold, at most.
@@ -241,13 +241,12 @@ pub fn follow_flush(ctx: &mut Ctx) {
     }
 }
 
-/// Has the script compiled on this worker.
-pub fn prepare(ctx: &mut Ctx, sha: &Sha, body: &[u8]) -> Result {
+/// Has the script of this SHA-1 compiled on this worker.
+pub fn prepare(ctx: &mut Ctx, name: &str, body: &[u8]) -> Result {
     /// Compiled scripts that may be there though the cache has let them go.
     const SPARE: usize = 100;
     let engine = ctx.engine();
     let interpreter = interpreter(ctx)?;
-    let name = std::str::from_utf8(sha).unwrap_or_default();
     if interpreter.has(name) {
         return Ok(());
     }
@@ -323,7 +322,7 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
     }
     let Some(mut interpreter) = ctx.worker.interpreter.take() else { return Err(Error::Again) };
     let resp3 = ctx.session.protocol == Protocol::Resp3;
-    let (db, started_us) = (ctx.session.db, ctx.worker.engine.clock.monotonic_us());
+    let db = ctx.session.db;
     ctx.worker.in_script = true;
     txn.cx().env.scripted = true;
     let mut script = Script {
@@ -333,8 +332,8 @@ pub fn run(ctx: &mut Ctx, txn: &mut Txn, job: Job, reply: &mut Reply) -> Result 
         check_memory: no_memory && !flags.present,
         needs_all: false,
         wrote: false,
-        started_us,
-        served_us: started_us,
+        started_us: 0,
+        served_us: 0,
         busy: false,
         long: None,
         ctx,
@@ -391,6 +390,8 @@ struct Script<'s, 'a, 'k, 't> {
     /// It reached for a key whose shard is not held: nothing it does from here on counts.
     needs_all: bool,
     wrote: bool,
+    /// When it was first looked whether it takes long, and when others were served last: 0 before that. Most scripts end before, and
+    /// do not need to know.
     started_us: u64,
     served_us: u64,
     /// Whether it is over its time.
@@ -410,7 +411,8 @@ impl Script<'_, '_, '_, '_> {
     }
 
     /// What must hold before the script may run a command.
-    fn gate(&mut self, command: &Registered, words: &[&[u8]]) -> Result {
+    fn gate(&mut self, command: &Registered, args: &Args) -> Result {
+        let words = args.words();
         if !command.command.takes(words.len()) {
             return Err(WRONG_NUMBER);
         }
@@ -433,7 +435,11 @@ impl Script<'_, '_, '_, '_> {
             if command.writes && !self.wrote {
                 worker.check_writes()?;
             }
-            if worker.follows && !command.flags.has(Flags::STALE) && worker.check_link().is_err() {
+            if worker.follows
+                && !command.flags.has(Flags::STALE)
+                && !worker.engine.loading.is_active()
+                && worker.check_link().is_err()
+            {
                 return Err(Error::text("ERR Can not execute the command on a stale replica"));
             }
         }
@@ -442,7 +448,7 @@ impl Script<'_, '_, '_, '_> {
         }
         let mut held = !command.command.needs_all_shards(words) || self.txn.holds_all();
         let txn = &*self.txn;
-        command.find_keys(words, &mut |at, _| held &= txn.holds(Key::new(words[at])));
+        command.for_each_key(words, |at| held &= txn.holds(args.key(at)));
         if !held {
             return Err(Error::NeedsAllShards);
         }
@@ -464,9 +470,10 @@ impl Script<'_, '_, '_, '_> {
             }
             Err(error) => return Err(error),
         };
-        let refused = self.gate(command, words);
+        let args = exec::with_key_hashed(command, Args::new(words));
+        let refused = self.gate(command, &args);
         let run = refused.is_ok();
-        let result = refused.and_then(|()| exec::run_inside(self.ctx, self.txn, command, words, writer));
+        let result = refused.and_then(|()| exec::run_inside(self.ctx, self.txn, command, &args, writer));
         if result.as_ref().is_err_and(|error| *error != Error::NeedsAllShards) {
             let stats = &self.ctx.worker.stats().by_command[command.id];
             if run { &stats.failed } else { &stats.rejected }.add(1);
@@ -506,6 +513,9 @@ impl ScriptHost for Script<'_, '_, '_, '_> {
             return Err(Interrupt::Kill);
         }
         let now = self.ctx.worker.engine.clock.monotonic_us();
+        if self.started_us == 0 {
+            (self.started_us, self.served_us) = (now, now);
+        }
         if now.saturating_sub(self.served_us) < ALONE_US {
             return Ok(());
         }

@@ -15,6 +15,7 @@ use crate::command::Run;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::rdb::Fact;
 use crate::registry::Registered;
 use crate::session::Session;
 pub use encoder::RdbEncoder;
@@ -84,8 +85,8 @@ struct Begun {
     settings: Arc<Settings>,
     /// Of a new base: where the log goes on.
     rotation: Option<Rotation>,
-    /// For replicas: the database in which the feed goes on.
-    stream_db: Option<u32>,
+    /// Where the snapshot stands in the history that replicas follow.
+    history: Vec<Fact>,
 }
 
 struct Job {
@@ -639,14 +640,14 @@ impl Saves {
 
     /// Writes a snapshot to its end. Its length in bytes.
     fn write(&self, engine: &Engine, begun: Begun, mut file: io::Result<Box<dyn Target + '_>>) -> io::Result<u64> {
-        let Begun { snapshot, libraries, rotation, stream_db, .. } = begun;
+        let Begun { snapshot, libraries, rotation, history, .. } = begun;
         let Some(mut snapshot) = snapshot else {
             let mut file = file?;
-            put_head(file.writer(), engine, rotation.is_some(), stream_db, &libraries, &[]);
+            put_head(file.writer(), engine, rotation.is_some(), &history, &libraries, &[]);
             return file.finish();
         };
         match &mut file {
-            Ok(file) => put_head(file.writer(), engine, rotation.is_some(), stream_db, &libraries, snapshot.sizes()),
+            Ok(file) => put_head(file.writer(), engine, rotation.is_some(), &history, &libraries, snapshot.sizes()),
             Err(_) => snapshot.progress().abandon(),
         }
         let mut out = Vec::new();
@@ -812,7 +813,8 @@ fn tracked(snapshot: &Snapshot) -> (Progress, usize) {
 fn begin(engine: &Engine, snapshot: Option<Snapshot>, settings: Arc<Settings>, rotation: Option<Rotation>) -> Begun {
     let libraries = engine.functions.current().iter().map(|library| library.code.clone()).collect();
     let dirty = engine.total(|stats| stats.dirty.get());
-    Begun { snapshot, dirty, libraries, settings, rotation, stream_db: None }
+    let history = if rotation.is_none() { engine.replication.facts() } else { Vec::new() };
+    Begun { snapshot, dirty, libraries, settings, rotation, history }
 }
 
 #[cfg(test)]

@@ -15,10 +15,17 @@ pub const KEPT: usize = 500;
 /// A SHA-1 as 40 lower-case hexadecimal digits.
 pub type Sha = [u8; 40];
 
+/// A SHA-1 as text.
+pub fn text(sha: &Sha) -> &str {
+    std::str::from_utf8(sha).unwrap_or_default()
+}
+
 /// The script that a thread ran last: most run one again and again, and to compare its text takes less than to hash it.
 pub struct LastScript {
-    /// Its SHA-1.
+    /// Its SHA-1,
     pub sha: Sha,
+    /// and as text.
+    pub name: Box<str>,
     /// Its text.
     pub body: Arc<[u8]>,
     /// What its first line declares.

@@ -1,12 +1,15 @@
 //! A session: one connection's state. It lives on one worker and is touched by no other thread.
 
 use crate::acl::user::User;
+use crate::args::Args;
 use crate::client_memory::entry_bytes;
 use crate::clients::ClientInfo;
 use crate::config::AppendFsync;
 use crate::durability::Lsn;
+use crate::exec::Batch;
 use crate::following::Master;
 use crate::mailbox::{Audience, SessionRef};
+use crate::queue::Queue;
 use crate::registry::Registered;
 use crate::replication::Announced;
 use crate::tracking::Tracks;
@@ -19,17 +22,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// A command's words, owned.
 pub type Words = Vec<Box<[u8]>>;
-
-/// What MULTI has queued.
-#[derive(Default)]
-pub struct Queue {
-    /// The commands.
-    pub commands: Vec<(&'static Registered, Words)>,
-    /// Whether a command was refused, so that EXEC must be.
-    pub broken: bool,
-    /// The database that a SELECT among them chooses: what comes after it will run there.
-    pub db: Option<u32>,
-}
 
 /// What WATCH watches.
 #[derive(Default)]
@@ -148,6 +140,8 @@ pub struct Session {
     pub put_aside: bool,
     /// Received and not yet consumed.
     pub input: Vec<u8>,
+    /// What was parsed of it before its turn.
+    pub(crate) ahead: Option<Box<Batch>>,
     /// Where the parser stands in it.
     pub parser: RequestParser,
     /// Bytes that the parser still needs at least.
@@ -167,6 +161,8 @@ pub struct Session {
     pub fed: u64,
     /// What it said of itself with REPLCONF.
     pub(crate) announced: Option<Box<Announced>>,
+    /// The wait for replicas that its SHUTDOWN began or joined.
+    pub(crate) leaving: Option<u64>,
     /// Whether it is a replica.
     pub replica: bool,
     /// READONLY: whether it reads from a replica rather than be redirected.
@@ -180,9 +176,14 @@ pub struct Session {
     pub outbox: Vec<Published>,
     /// When its output went over the soft limit, in monotonic µs.
     pub over_soft_limit_since_us: Option<u64>,
+    /// Whether the output buffer was larger than what every session keeps, and needed so, since cron last looked.
+    pub large_output: bool,
     /// The last command looked up: pipelines repeat themselves.
     pub last_command: Option<&'static Registered>,
 }
+
+/// Capacity of the output buffer that a session keeps.
+const OUTPUT_KEPT_BYTES: usize = 64 * 1024;
 
 impl Session {
     /// A session just connected.
@@ -208,6 +209,7 @@ impl Session {
             fate: Fate::Open,
             put_aside: false,
             input: Vec::new(),
+            ahead: None,
             parser: RequestParser::default(),
             needs: 0,
             reply: Writer::new(Protocol::Resp2),
@@ -217,12 +219,14 @@ impl Session {
             made_lsn: 0,
             fed: 0,
             announced: None,
+            leaving: None,
             replica: false,
             reads_here: false,
             master: None,
             durability: None,
             outbox: Vec::new(),
             over_soft_limit_since_us: None,
+            large_output: false,
             last_command: None,
         };
         session.reply.shares = true;
@@ -275,17 +279,19 @@ impl Session {
     }
 
     /// Queues a command of MULTI, if there is one. There are so many databases to be chosen.
-    pub fn enqueue(&mut self, command: &'static Registered, words: &[&[u8]], databases: u32) {
+    pub fn enqueue(&mut self, command: &'static Registered, args: &Args, databases: u32) {
         let Some(queue) = &mut self.multi else { return };
+        let words = args.words();
         // As in Valkey, not once EXEC will be refused.
         if command.name == "select" && !queue.broken {
             let chosen = words.get(1).and_then(|word| u32::try_from(kelda_resp::parse_i64(word)?).ok());
             queue.db = chosen.filter(|db| *db < databases).or(queue.db);
         }
-        queue.commands.push((command, words.iter().map(|word| Box::from(*word)).collect()));
-        self.info.queued.store(queue.commands.len() as i64, Relaxed);
+        queue.push(command, args);
+        // Only the session's own thread counts.
+        self.info.queued.store(queue.len() as i64, Relaxed);
         let bytes: usize = words.iter().map(|word| entry_bytes(word)).sum();
-        self.info.queued_bytes.fetch_add(bytes, Relaxed);
+        self.info.queued_bytes.store(self.info.queued_bytes.load(Relaxed) + bytes, Relaxed);
     }
 
     /// Has others see how many commands are queued; -1 outside of MULTI.
@@ -306,9 +312,39 @@ impl Session {
     /// Has others see how much output waits for the client, and what its buffer takes besides.
     pub fn show_output(&self, bytes: usize) {
         let unsent = self.reply.len() - self.sent.at;
-        let room = if unsent == 0 { 0 } else { self.reply.buf.capacity() - unsent };
+        let kept = self.reply.buf.capacity() <= OUTPUT_KEPT_BYTES;
+        let room = if unsent == 0 && kept { 0 } else { self.reply.buf.capacity() - unsent };
         self.info.output_bytes.store(bytes, Relaxed);
         self.info.output_room.store(room, Relaxed);
+    }
+
+    /// Takes what was sent out of the output buffer. One that has grown beyond what every session may keep stays while it is
+    /// needed: to free and to grow it again at each turn costs more than what is written into it.
+    pub fn empty_output(&mut self) {
+        /// Capacity that a session keeps for just a while.
+        const LARGE_BYTES_MAX: usize = 1 << 20;
+        let buf = &mut self.reply.buf;
+        if buf.capacity() > OUTPUT_KEPT_BYTES {
+            if buf.capacity() > LARGE_BYTES_MAX || buf.len() < buf.capacity() / 4 {
+                *buf = Vec::new();
+                return;
+            }
+            self.large_output = true;
+        }
+        buf.clear();
+    }
+
+    /// Frees an output buffer that was large and has not been needed so since the last call.
+    pub fn end_large_output(&mut self) {
+        let needed = std::mem::take(&mut self.large_output);
+        if !needed && self.reply.is_empty() && self.reply.buf.capacity() > OUTPUT_KEPT_BYTES {
+            self.reply.buf = Vec::new();
+        }
+    }
+
+    /// Has others see what the output's buffer takes.
+    pub fn show_replica_buffer(&self) {
+        self.info.replica_buffer.store(self.reply.buf.capacity(), Relaxed);
     }
 
     /// Gives back the memory that the buffers do not need.
@@ -322,6 +358,9 @@ impl Session {
         }
         let room = if self.input.is_empty() { 0 } else { self.input.capacity() - self.input.len() };
         self.info.input_room.store(room, Relaxed);
+        if self.replica {
+            self.show_replica_buffer();
+        }
     }
 
     /// Uses another database.

@@ -1,6 +1,6 @@
 //! How long commands take: the statistics of each, the logs of those that were slow or big, and latency events.
 //!
-//! Reading the clock costs more than a fast command does. So fast commands (and SET) are timed one call in [`SAMPLE`], which then
+//! Reading the clock costs more than a fast command does. So fast commands (and SET, and small calls of others) are timed one call in [`SAMPLE`], which then
 //! counts for all, unless the threshold of the slow log is so low that any of them could belong there; all others are
 //! timed always.
 
@@ -120,9 +120,9 @@ pub struct Stopwatch {
 impl Stopwatch {
     /// Starts, if this call is to be timed.
     #[inline]
-    pub fn start(worker: &Worker, command: &Registered) -> Stopwatch {
+    pub fn start(worker: &Worker, command: &Registered, words: &[&[u8]]) -> Stopwatch {
         let mut weight = 1;
-        if command.sampled && sampling(&worker.settings) {
+        if sampling(&worker.settings) && command.samples(words) {
             if !is_sample(worker.stats().by_command[command.id].calls.get()) {
                 return Stopwatch { started_us: None, weight };
             }

@@ -250,7 +250,7 @@ impl Platform for NoPlatform {
     fn in_background(&self, name: &str, work: Box<dyn FnOnce() + Send>) {
         match name {
             // It waits for the worker.
-            "replica" => _ = std::thread::spawn(work),
+            "replica" | "failover" | "shutdown" => _ = std::thread::spawn(work),
             _ => work(),
         }
     }
@@ -389,15 +389,32 @@ impl Console {
         }
     }
 
-    /// Gives a client's bytes to the engine, which runs what is complete.
+    /// Gives a client's bytes to the engine, which looks through them and then runs what is complete.
     pub fn send(&mut self, name: &str, bytes: &[u8]) {
+        self.bring(name, bytes, true);
+        self.run(name);
+    }
+
+    /// Gives a client's bytes to the engine, which runs nothing yet, but may look through what it has of them.
+    pub fn bring(&mut self, name: &str, bytes: &[u8], look_ahead: bool) {
         let slot = self.client(name).slot;
         if self.client(name).closed {
             return;
         }
         self.worker.input(slot).extend_from_slice(bytes);
-        self.worker.process(slot, &mut NoHost);
-        self.turn();
+        if look_ahead {
+            self.worker.look_ahead(slot);
+            self.worker.prefetch(slot);
+        }
+    }
+
+    /// Runs what is complete of what a client sent.
+    pub fn run(&mut self, name: &str) {
+        let slot = self.client(name).slot;
+        if !self.client(name).closed {
+            self.worker.process(slot, &mut NoHost);
+            self.turn();
+        }
     }
 
     /// Lets time pass until the engine connects to the host `master`.

@@ -17,6 +17,7 @@ use crate::following::{self, Applying};
 use crate::mailbox::{Mailbox, Message, SessionRef};
 use crate::monitor;
 use crate::pubsub::{LocalSubscribers, Subscription};
+use crate::queue::Queue;
 use crate::scripting::Interpreter;
 use crate::scripts::LastScript;
 use crate::session::{Published, Session, Watching};
@@ -80,8 +81,10 @@ pub enum Fate {
     Close,
 }
 
-/// What a long-running script calls back into: the event loop that it is holding up.
+/// What a command that takes long calls back into: the event loop that it is holding up.
 pub trait Host {
+    /// Sends what other sessions of the worker have to be sent, before a command runs that may take long.
+    fn send_replies(&mut self, _worker: &mut Worker) {}
     /// Serves other sessions for one turn without waiting: reads, processes, writes. May call back into `worker`.
     fn serve_others(&mut self, worker: &mut Worker);
     /// As [`Host::serve_others`], but sleeps until there is something to do; a nudge to the worker's mailbox is something.
@@ -153,11 +156,17 @@ pub struct Worker {
     pub(crate) retry: Vec<SessionRef>,
     /// Sessions that CLIENT PAUSE holds back.
     pub(crate) paused: Vec<SessionRef>,
+    /// Sessions that asked for a shutdown, which waits for replicas.
+    pub(crate) leaving: Vec<SessionRef>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
     /// How many timers there may be before those that mean nothing any more are sought out.
     pub(crate) timers_tidied: usize,
     /// Messages that met a busy shard: they are read again at the next turn.
     pub(crate) late: Vec<Message>,
+    /// What messages are read into, empty otherwise,
+    mail: Vec<Message>,
+    /// and whom a published message goes to, with the pattern through which it does: kept for the memory that they hold.
+    receivers: Vec<(Slot, Option<Box<[u8]>>)>,
     /// Waits of sessions that are gone, whose shards were busy.
     pub(crate) orphans: Vec<Arc<Waiter>>,
     /// Watches of sessions that gave them up while their shards were busy.
@@ -188,10 +197,16 @@ pub struct Worker {
     pub(crate) migrating: bool,
     /// The script that is running, for SCRIPT KILL and its like.
     pub(crate) context: Option<Box<Context>>,
-    pub(crate) scratch: exec::Scratch,
+    /// Batches that no session uses, kept for the memory that they hold; boxed, for they go to sessions and back.
+    #[allow(clippy::vec_box)]
+    batches: Vec<Box<exec::Batch>>,
+    /// An empty queue for the next MULTI, with the memory of the last.
+    pub(crate) spare_queue: Queue,
     env: Env,
     seed: u64,
     now_us: i64,
+    /// Whether much time may have passed since the clock was read.
+    pub(crate) clock_is_old: bool,
     /// When the present turn of the event loop began, Unix µs, and how many commands had run; 0 before its first session.
     pub(crate) turn_began: (i64, u64),
     next_cron_us: u64,
@@ -222,8 +237,11 @@ impl Worker {
             applying: Applying::default(),
             maxmemory: 0,
             touched: Vec::new(),
+            mail: Vec::new(),
+            receivers: Vec::new(),
             retry: Vec::new(),
             paused: Vec::new(),
+            leaving: Vec::new(),
             timers: BinaryHeap::new(),
             timers_tidied: 0,
             late: Vec::new(),
@@ -244,10 +262,12 @@ impl Worker {
             in_script: false,
             migrating: false,
             context: None,
-            scratch: exec::Scratch::default(),
+            batches: Vec::new(),
+            spare_queue: Queue::default(),
             env: Env::default(),
             seed,
             now_us: engine.clock.unix_us(),
+            clock_is_old: true,
             turn_began: (0, 0),
             next_cron_us: 0,
             next_expiry_us: 0,
@@ -315,6 +335,7 @@ impl Worker {
     #[inline]
     pub fn refresh(&mut self) {
         self.now_us = self.engine.clock.unix_us();
+        self.clock_is_old = false;
         self.loading = self.engine.loading.is_active();
         let follows = self.engine.following.is_on();
         if self.engine.config.version() != self.settings_version || follows != self.follows {
@@ -435,13 +456,7 @@ impl Worker {
         if session.sent.at == session.reply.len() {
             session.sent.at = 0;
             session.over_soft_limit_since_us = None;
-            /// Capacity that a quiet session keeps.
-            const KEEP_BYTES: usize = 64 * 1024;
-            if session.reply.buf.capacity() > KEEP_BYTES {
-                session.reply.buf = Vec::new();
-            } else {
-                session.reply.buf.clear();
-            }
+            session.empty_output();
             if session.told_bytes != 0 {
                 Worker::forget_told(&self.engine, session);
             }
@@ -488,7 +503,15 @@ impl Worker {
 
     /// Parses and runs what is complete of a session's input.
     pub fn process(&mut self, slot: Slot, host: &mut dyn Host) {
-        self.refresh();
+        self.clock_is_old = true;
+        self.process_next(slot, host);
+    }
+
+    /// As [`Worker::process`], right after another session: reads the clock only if that one's commands may have taken long.
+    pub fn process_next(&mut self, slot: Slot, host: &mut dyn Host) {
+        if self.clock_is_old {
+            self.refresh();
+        }
         if self.turn_began.0 == 0 {
             self.turn_began = (self.now_us, self.stats().commands.get());
         }
@@ -496,6 +519,34 @@ impl Worker {
         self.read_new_mail();
         self.run_session(slot, host);
         self.read_new_mail();
+    }
+
+    /// Looks through what a session has received, so that the memory begins to fetch what [`Worker::process`] will need.
+    pub fn look_ahead(&mut self, slot: Slot) {
+        let Some(mut session) = self.sessions.get_mut(slot).and_then(Option::take) else { return };
+        exec::look_ahead(self, &mut session);
+        self.sessions[slot] = Some(session);
+    }
+
+    /// Goes on with it a little later, when what was to be fetched is there: what lies behind it is fetched.
+    pub fn prefetch(&self, slot: Slot) {
+        if let Some(session) = self.session(slot) {
+            exec::prefetch(self, session);
+        }
+    }
+
+    /// A batch to parse into.
+    pub(crate) fn batch(&mut self) -> Box<exec::Batch> {
+        self.batches.pop().unwrap_or_default()
+    }
+
+    /// Takes a batch back.
+    pub(crate) fn keep_batch(&mut self, batch: Box<exec::Batch>) {
+        /// Batches kept at most.
+        const KEEP: usize = 16;
+        if self.batches.len() < KEEP {
+            self.batches.push(batch);
+        }
     }
 
     #[inline]
@@ -818,6 +869,11 @@ impl Worker {
         if let Some(Reverse(timer)) = self.timers.peek() {
             wait = wait.min(timer.at_us.saturating_sub(now));
         }
+        if !self.leaving.is_empty() {
+            /// How often they look whether they may go on, in µs.
+            const LOOK_EVERY_US: u64 = 10_000;
+            wait = wait.min(LOOK_EVERY_US);
+        }
         if !self.paused.is_empty()
             && let Some(left_ms) = self.engine.pause.left_ms(self.engine.clock.unix_us() / 1000)
         {
@@ -952,6 +1008,7 @@ impl Worker {
             if session.over_soft_limit_since_us.is_some() || session.replica {
                 self.check_output(&mut session);
             }
+            session.end_large_output();
             if now_ms - session.info.active_ms.load(Relaxed) > QUIET_MS {
                 session.shrink_buffers();
                 Worker::forget_told(&self.engine, &mut session);

@@ -37,7 +37,7 @@ fn a_line_of_client_list_has_the_fields_of_redis() {
     let fields: Vec<&str> =
         line.split(' ').skip(1).filter_map(|field| field.split_once('=').map(|(name, _)| name)).collect();
     let want = "id addr laddr fd name age idle flags db sub psub ssub multi watch qbuf qbuf-free argv-mem multi-mem rbs rbp obl \
-                oll omem tot-mem events cmd user redir resp lib-name lib-ver io-thread tot-net-in tot-net-out tot-cmds";
+                oll omem tot-mem events cmd user redir resp lib-name lib-ver io-thread tot-net-in tot-net-out tot-cmds capa";
     assert_eq!(fields.join(" "), want);
     for part in [
         " name=me ",

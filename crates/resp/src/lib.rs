@@ -15,7 +15,7 @@ pub mod writer;
 pub use glob::glob_match;
 pub use long_double::LongDouble;
 pub use number::{format_f64, parse_f64, parse_i64, parse_u64};
-pub use request::{ProtocolError, RequestLimits, RequestParser, Span, Step, whole_request};
+pub use request::{ProtocolError, RequestLimits, RequestParser, SHORT_WORDS_MAX, Span, Step, whole_request};
 pub use value::{DecodeError, Value, decode, encode_command};
 pub use writer::{Deferred, Pieces, Sent, Writer};
 

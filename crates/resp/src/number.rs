@@ -25,15 +25,32 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
         [] => None,
         [b'0'] => Some(0),
         [b'0', ..] => None,
-        _ if text.len() > 20 => None,
-        _ => text.iter().try_fold(0u64, |value, &byte| {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                return None;
+        _ => {
+            /// So many digits cannot overflow.
+            const SAFE: usize = 19;
+            let (safe, rest) = text.split_at(text.len().min(SAFE));
+            let value = digits(safe)?;
+            match rest {
+                [] => Some(value),
+                [digit @ b'0'..=b'9'] => value.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
+                _ => None,
             }
-            value.checked_mul(10)?.checked_add(u64::from(digit))
-        }),
+        }
     }
+}
+
+/// The number that up to 19 digits are.
+#[inline]
+fn digits(text: &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + u64::from(digit);
+    }
+    Some(value)
 }
 
 /// Parses a double as Redis does for scores and increments, by the rules of C's `strtod` for the whole text: decimal
@@ -41,6 +58,13 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
 ///
 /// Refused: empty text, blanks, trailing bytes, NaN, and what overflows to infinity or underflows to zero.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    /// Digits of integers that are exact as doubles.
+    const EXACT: usize = 15;
+    if (1..=EXACT).contains(&text.len())
+        && let Some(value) = digits(text)
+    {
+        return Some(value as f64);
+    }
     if let Some(hex) = hex_float_text(text) {
         let value =
             f64::from_bits(Double::from_str_r(&hex.text, Round::NearestTiesToEven).ok()?.value.to_bits() as u64);

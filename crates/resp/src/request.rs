@@ -15,12 +15,12 @@ const UNAUTHENTICATED_BULK_BYTES_MAX: i64 = 16_384;
 const ARGS_RESERVE_MAX: usize = 1024;
 
 /// A byte range of the buffer handed to [`RequestParser::next`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// Offset of the first byte.
-    pub start: u32,
+    pub start: usize,
     /// Offset after the last byte.
-    pub end: u32,
+    pub end: usize,
 }
 
 impl Span {
@@ -30,7 +30,7 @@ impl Span {
     /// If `buf` is shorter than the buffer that was parsed.
     #[inline]
     pub fn of(self, buf: &[u8]) -> &[u8] {
-        &buf[self.start as usize..self.end as usize]
+        &buf[self.start..self.end]
     }
 }
 
@@ -97,42 +97,58 @@ impl std::fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// The words of the request at the front of `buf`, if it is as nearly all are: all there, a multibulk of at most nine words
-/// shorter than 10,000 bytes. Appends them to `words` and returns how many bytes the request took. `None`, with `words` as
-/// before, leaves it to [`RequestParser::next`], which finds the same in it, only slower. O(words).
-#[inline]
-pub fn whole_request<'b>(buf: &'b [u8], words: &mut Vec<&'b [u8]>) -> Option<usize> {
-    let [b'*', count @ b'1'..=b'9', b'\r', _, rest @ ..] = buf else { return None };
-    let before = words.len();
-    let mut rest = rest;
-    for _ in b'0'..*count {
-        let Some((word, after)) = short_bulk(rest) else {
-            words.truncate(before);
-            return None;
-        };
-        words.push(word);
-        rest = after;
+/// Most words of a request that [`whole_request`] takes.
+pub const SHORT_WORDS_MAX: usize = 9;
+
+/// The words of the request at `at`, if it is as nearly all are: all there, a multibulk of at most nine words shorter than
+/// 10,000 bytes. Puts their spans in `buf` into `words` and returns how many there are, and where the request ends. `None` leaves
+/// it to [`RequestParser::next`], which finds the same in it, only slower. O(words).
+#[inline(always)]
+pub fn whole_request(buf: &[u8], at: usize, words: &mut [Span; SHORT_WORDS_MAX]) -> Option<(usize, usize)> {
+    let [b'*', count @ b'1'..=b'9', b'\r', _, ..] = buf.get(at..)? else { return None };
+    let count = usize::from(count - b'0');
+    let mut at = at + 4;
+    for word in words.iter_mut().take(count) {
+        *word = short_bulk(buf, at)?;
+        at = word.end + 2;
     }
-    Some(buf.len() - rest.len())
+    Some((count, at))
 }
 
-/// A bulk string of up to 9,999 bytes at the front of `buf`, and what follows it.
+/// The bytes of the bulk string at `at`, if it has up to 9,999 and is all there.
 #[inline(always)]
-fn short_bulk(buf: &[u8]) -> Option<(&[u8], &[u8])> {
-    let digit = |byte: &u8| usize::from(byte - b'0');
-    let (len, body) = match buf {
-        [b'$', a @ b'0'..=b'9', b'\r', _, body @ ..] => (digit(a), body),
-        [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', _, body @ ..] => (10 * digit(a) + digit(b), body),
-        [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', _, body @ ..] => {
-            (100 * digit(a) + 10 * digit(b) + digit(c), body)
+fn short_bulk(buf: &[u8], at: usize) -> Option<Span> {
+    let digit = |byte: u8| usize::from(byte.wrapping_sub(b'0'));
+    // Not even the empty one is shorter.
+    let head: &[u8; 6] = buf.get(at..)?.first_chunk()?;
+    let mut len = digit(head[1]);
+    if head[0] != b'$' || len > 9 {
+        return None;
+    }
+    let mut digits = 1;
+    if head[2] != b'\r' {
+        // A number does not begin with zero.
+        if len == 0 {
+            return None;
         }
-        [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', d @ b'0'..=b'9', b'\r', _, body @ ..] => {
-            (1000 * digit(a) + 100 * digit(b) + 10 * digit(c) + digit(d), body)
+        loop {
+            let next = digit(head[1 + digits]);
+            if next > 9 {
+                return None;
+            }
+            len = 10 * len + next;
+            digits += 1;
+            if head[1 + digits] == b'\r' {
+                break;
+            }
+            if digits == 4 {
+                return None;
+            }
         }
-        _ => return None,
-    };
+    }
     // Quirk: the two bytes after a bulk are skipped, not compared with CRLF.
-    (body.len() >= len + 2).then(|| (&body[..len], &body[len + 2..]))
+    let start = at + digits + 3;
+    (buf.len() >= start + len + 2).then_some(Span { start, end: start + len })
 }
 
 /// The parser of one connection's requests.
@@ -169,7 +185,7 @@ impl RequestParser {
     ///
     /// # Errors
     /// [`ProtocolError`] with Redis's text; the parser is of no further use. A single request of 4 GiB or more is
-    /// refused, for spans are of 32 bits; Redis's query buffer limit (1 GB by default) lies below.
+    /// refused; Redis's query buffer limit (1 GB by default) lies below.
     pub fn next(&mut self, buf: &[u8], limits: &RequestLimits, spans: &mut Vec<Span>) -> Result<Step, ProtocolError> {
         if self.args_missing == 0 {
             match buf.first() {
@@ -238,7 +254,6 @@ impl RequestParser {
                     if length > UNAUTHENTICATED_BULK_BYTES_MAX && !limits.authenticated {
                         return Err(ProtocolError::new("unauthenticated bulk length"));
                     }
-                    // Every span lies below `after + length + 2`.
                     if after as u64 + length as u64 + 2 > u64::from(u32::MAX) {
                         return Err(ProtocolError::new("too big request"));
                     }
@@ -253,7 +268,7 @@ impl RequestParser {
             if buf.len() < end + 2 {
                 return Ok(Some(end + 2 - buf.len()));
             }
-            spans.push(Span { start: start as u32, end: end as u32 });
+            spans.push(Span { start, end });
             self.position = end + 2;
             self.bulk_bytes = None;
             self.args_missing -= 1;

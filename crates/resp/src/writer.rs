@@ -15,6 +15,27 @@ use std::sync::Arc;
 /// Room for a type byte, 20 characters of a number and CRLF.
 const NUMBER_LINE_BYTES_MAX: usize = 23;
 
+/// Longest string that is written without calling for a copy.
+const SHORT_BYTES_MAX: usize = 32;
+
+/// Copies up to [`SHORT_BYTES_MAX`] bytes to the front of `to`, which has room for them: two pieces of one size that may overlap.
+#[inline(always)]
+fn copy_short(to: &mut [u8], bytes: &[u8]) {
+    macro_rules! in_pieces_of {
+        ($size:literal) => {
+            if let (Some(head), Some(tail)) = (bytes.first_chunk::<$size>(), bytes.last_chunk::<$size>()) {
+                to[..$size].copy_from_slice(head);
+                to[bytes.len() - $size..bytes.len()].copy_from_slice(tail);
+                return;
+            }
+        };
+    }
+    in_pieces_of!(16);
+    in_pieces_of!(8);
+    in_pieces_of!(4);
+    to[..bytes.len()].iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
+}
+
 /// An aggregate whose header is written when its length is known; see [`Writer::defer`].
 #[derive(Debug)]
 #[must_use = "the header is written by end_array, end_map or end_set"]
@@ -142,10 +163,34 @@ impl Writer {
     /// A string of any bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
+        if bytes.len() <= SHORT_BYTES_MAX {
+            return self.short_bulk(bytes);
+        }
         self.buf.reserve(NUMBER_LINE_BYTES_MAX + bytes.len() + 2);
         self.header(b'$', bytes.len());
         self.buf.extend_from_slice(bytes);
         self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// A string of up to [`SHORT_BYTES_MAX`] bytes: room for all of it at once, and what is too much taken back, so that everything
+    /// is written in pieces of fixed sizes, without a call.
+    #[inline(never)]
+    fn short_bulk(&mut self, bytes: &[u8]) {
+        const ROOM: usize = 5 + SHORT_BYTES_MAX + 2;
+        let (at, len) = (self.buf.len(), bytes.len());
+        self.buf.extend_from_slice(&[0; ROOM]);
+        let Some(room) = self.buf.last_chunk_mut::<ROOM>() else { return };
+        let end = if len < 10 {
+            room[..4].copy_from_slice(&[b'$', b'0' + len as u8, b'\r', b'\n']);
+            copy_short(&mut room[4..], bytes);
+            4 + len
+        } else {
+            room[..5].copy_from_slice(&[b'$', b'0' + (len / 10) as u8, b'0' + (len % 10) as u8, b'\r', b'\n']);
+            copy_short(&mut room[5..], bytes);
+            5 + len
+        };
+        room[end..end + 2].copy_from_slice(b"\r\n");
+        self.buf.truncate(at + end + 2);
     }
 
     /// A bulk string that is not copied, if strings may be shared: it must not change before it is sent.

@@ -88,7 +88,15 @@ impl MakeSessions for Threads {
     }
 
     fn prepare_end(&self) -> Result<(), String> {
-        self.persistence.prepare_end(&self.engine)
+        if !self.engine.shutdown.wait(&self.engine) {
+            return Err("The shutdown was aborted".into());
+        }
+        self.engine.shutdown.note_replicas(&self.engine);
+        let prepared = self.persistence.prepare_end(&self.engine);
+        if prepared.is_err() {
+            self.engine.shutdown.give_up(&self.engine);
+        }
+        prepared
     }
 
     fn turn_log(&self, settings: &Settings) -> Result<(), String> {
@@ -104,6 +112,10 @@ impl MakeSessions for Threads {
 struct Bridge<'a>(&'a mut dyn Others<Worker>);
 
 impl Host for Bridge<'_> {
+    fn send_replies(&mut self, worker: &mut Worker) {
+        self.0.send_replies(worker);
+    }
+
     fn serve_others(&mut self, worker: &mut Worker) {
         self.0.serve_others(worker);
         if self.0.is_stopping() {
@@ -129,8 +141,19 @@ impl Sessions for Worker {
     fn read_hint(&self, slot: Slot) -> usize {
         Worker::read_hint(self, slot)
     }
-    fn process(&mut self, slot: Slot, others: &mut dyn Others<Worker>) {
-        Worker::process(self, slot, &mut Bridge(others));
+    fn look_ahead(&mut self, slot: Slot) {
+        Worker::look_ahead(self, slot);
+    }
+    fn prefetch(&self, slot: Slot) {
+        Worker::prefetch(self, slot);
+    }
+    fn process(&mut self, slot: Slot, next: bool, others: &mut dyn Others<Worker>) {
+        let host = &mut Bridge(others);
+        if next {
+            self.process_next(slot, host);
+        } else {
+            Worker::process(self, slot, host);
+        }
     }
     fn pending(&self, slot: Slot) -> Pieces<'_> {
         Worker::pending(self, slot)

@@ -104,7 +104,7 @@ impl Sessions for Echo {
     fn read_hint(&self, _: Slot) -> usize {
         16 * 1024
     }
-    fn process(&mut self, slot: Slot, others: &mut dyn Others<Echo>) {
+    fn process(&mut self, slot: Slot, _: bool, others: &mut dyn Others<Echo>) {
         assert!(!self.session(slot).busy, "a session under way was touched");
         let input = std::mem::take(&mut self.session(slot).input);
         let complete = input.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);

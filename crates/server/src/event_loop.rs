@@ -38,6 +38,10 @@ const WRITE_MAX: usize = 17 << 16;
 const GATHER_MAX: usize = 16;
 /// Connections accepted in one turn, at most; `max-new-connections-per-cycle` is lower.
 const ACCEPT_MAX: usize = 1000;
+/// Connections that are served together; see [`EventLoop::serve_group`].
+const GROUP: usize = 16;
+/// A connection with more output than this does not wait for the others of its group.
+const EAGER_BYTES: usize = 64 * 1024;
 /// How long to leave a listening socket alone after the system refused a connection, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How other threads reach a loop.
@@ -176,6 +180,8 @@ struct Conn {
     /// Whether the end of the input was read.
     ended: bool,
     queued: bool,
+    /// How many bytes a read asked for whose outcome `serve` has yet to look at.
+    read_ahead: Option<usize>,
 }
 
 /// One thread's sockets.
@@ -189,6 +195,10 @@ pub struct EventLoop {
     ready: VecDeque<Slot>,
     /// Sessions whose `process` is under way, the innermost last; a nested turn does not touch them.
     executing: Vec<Slot>,
+    /// The thread that has lent the sockets to the one that runs a turn, for as long as that takes.
+    lender: Option<usize>,
+    /// Connections of a group that were processed and not written yet.
+    unwritten: Vec<Slot>,
     listeners: Vec<Listener>,
     accept_ready: bool,
     accept_after: Option<Instant>,
@@ -237,6 +247,8 @@ pub fn event_loops(
         conns: Vec::new(),
         ready: VecDeque::new(),
         executing: Vec::new(),
+        lender: None,
+        unwritten: Vec::new(),
         listeners: Vec::new(),
         accept_ready: false,
         accept_after: None,
@@ -282,8 +294,23 @@ impl EventLoop {
 
     /// Has a socket reported to the thread that drives this loop.
     fn register(&self, fd: &OwnedFd, source: Source) -> io::Result<()> {
-        let driver = self.mailbox.driver.load(Ordering::Relaxed);
-        self.shared.threads[driver].register(fd, source, self.index) // a thread's number
+        self.shared.threads[self.driver()].register(fd, source, self.index) // a thread's number
+    }
+
+    /// The thread to which the sockets are reported.
+    pub fn driver(&self) -> usize {
+        self.mailbox.driver.load(Ordering::Relaxed)
+    }
+
+    /// To be called when thread `me` has run a turn. If the sockets are reported to another, that one has to learn when the next
+    /// turn is due; if they were lent to this one for the turn, they go back.
+    pub fn end_turn(&mut self, me: usize) {
+        if let Some(lender) = self.lender.take() {
+            self.move_to(lender);
+        }
+        if self.driver() != me {
+            self.mailbox.wake();
+        }
     }
 
     /// Has the sockets reported to thread `driver` from now on.
@@ -321,6 +348,11 @@ impl EventLoop {
 
     /// Looks for events, then runs a turn: from within a long command, for the other sessions.
     fn nested_turn<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S, wait: bool) {
+        self.write_group(sessions);
+        if self.driver() != driver.me {
+            self.lender.get_or_insert(self.driver());
+            self.move_to(driver.me);
+        }
         driver.poll(if wait { self.patience(sessions) } else { Some(Duration::ZERO) });
         self.turn(driver, sessions);
     }
@@ -335,17 +367,17 @@ impl EventLoop {
         }
         self.accept(sessions);
         // What becomes ready meanwhile waits for the next turn. A nested turn may empty the queue before.
-        for _ in 0..self.ready.len() {
-            let Some(slot) = self.ready.pop_front() else {
-                break;
-            };
-            self.serve(driver, sessions, slot);
+        let mut left = self.ready.len();
+        while left != 0 && !self.ready.is_empty() {
+            let group = left.min(GROUP);
+            self.serve_group(driver, sessions, group);
+            left -= group;
         }
         sessions.wake();
         let mut slots = std::mem::take(&mut self.slots);
         sessions.runnable(&mut slots);
         for slot in slots.drain(..) {
-            self.process(driver, sessions, slot);
+            self.process(driver, sessions, slot, false);
             self.flush(sessions, slot);
         }
         let mut touched = slots;
@@ -476,8 +508,15 @@ impl EventLoop {
             self.conns.resize_with(slot + 1, || None);
         }
         // Registering reports at once what has come already.
-        self.conns[slot] =
-            Some(Conn { fd: accepted.fd, readable: false, writable: true, hangup: false, ended: false, queued: false });
+        self.conns[slot] = Some(Conn {
+            fd: accepted.fd,
+            readable: false,
+            writable: true,
+            hangup: false,
+            ended: false,
+            queued: false,
+            read_ahead: None,
+        });
     }
 
     fn queue(&mut self, slot: Slot) {
@@ -489,8 +528,74 @@ impl EventLoop {
         }
     }
 
-    /// Reads a connection once, processes and writes.
-    fn serve<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S, slot: Slot) {
+    /// Serves so many connections from the front of the queue: reads all, processes all, writes all.
+    ///
+    /// One after another would cost more: the kernel's code and the server's would push each other out of the processor's
+    /// caches with every request, each reply would wake a client that had fallen asleep since the one before, and the memory
+    /// could not fetch the keys of one session while others run.
+    fn serve_group<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S, group: usize) {
+        // They stay in the queue, for a nested turn to find.
+        for at in 0..group.min(self.ready.len()) {
+            let slot = self.ready[at];
+            if group > 1 && !self.executing.contains(&slot) && self.read(sessions, slot) {
+                sessions.look_ahead(slot);
+            }
+        }
+        for at in 0..group {
+            let Some(slot) = self.ready.pop_front() else {
+                break;
+            };
+            if at == 0 {
+                sessions.prefetch(slot);
+            }
+            if let Some(&next) = self.ready.front() {
+                sessions.prefetch(next);
+            }
+            self.serve(driver, sessions, slot, at != 0);
+        }
+        self.write_group(sessions);
+    }
+
+    /// Writes what the connections of a group have to be sent.
+    fn write_group<S: Sessions>(&mut self, sessions: &mut S) {
+        let mut slots = std::mem::take(&mut self.unwritten);
+        for slot in slots.drain(..) {
+            self.flush(sessions, slot);
+        }
+        self.unwritten = slots;
+    }
+
+    /// Reads a connection once, if there is something to read and it was not read ahead. Whether it brought something.
+    fn read<S: Sessions>(&mut self, sessions: &mut S, slot: Slot) -> bool {
+        let Some(Some(conn)) = self.conns.get_mut(slot) else {
+            return false;
+        };
+        if conn.read_ahead.is_some() || !conn.readable || conn.ended || sessions.fate(slot) != Fate::Open {
+            return false;
+        }
+        let hint = sessions.read_hint(slot).max(1);
+        let input = sessions.input(slot);
+        input.reserve(hint);
+        let room = input.capacity() - input.len();
+        conn.read_ahead = Some(hint);
+        match rustix::net::recv(&conn.fd, spare_capacity(input), RecvFlags::empty()) {
+            Ok((0, _)) => conn.ended = true,
+            // A stream that gives less than asked for is empty, unless its end follows.
+            Ok((read, _)) => {
+                conn.readable = read == room || conn.hangup;
+                self.mailbox.note_moved(read);
+                return true;
+            }
+            Err(Errno::AGAIN) => conn.readable = false,
+            Err(Errno::INTR) => {}
+            Err(_) if sessions.is_put_aside(slot) => conn.ended = true,
+            Err(_) => self.close(sessions, slot),
+        }
+        false
+    }
+
+    /// Reads a connection once, if that has not been done, and processes; `next` as for [`Sessions::process`].
+    fn serve<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S, slot: Slot, next: bool) {
         let Some(Some(conn)) = self.conns.get_mut(slot) else {
             return;
         };
@@ -498,42 +603,34 @@ impl EventLoop {
         if self.executing.contains(&slot) {
             return; // its `serve`, further out, goes on with `flush`, which sees what has come meanwhile
         }
-        let mut asked = 0;
-        while let Some(Some(conn)) = self.conns.get_mut(slot)
-            && conn.readable
-            && !conn.ended
-            && sessions.fate(slot) == Fate::Open
-        {
-            let hint = sessions.read_hint(slot).max(1);
+        self.read(sessions, slot);
+        let asked = self.take_read(slot);
+        if let Some(asked) = asked {
+            self.process(driver, sessions, slot, next);
             // A second time only for the rest of a big argument, of which the first read brought the beginning.
-            if hint <= asked {
-                break;
-            }
-            asked = if asked == 0 { hint } else { usize::MAX };
-            let input = sessions.input(slot);
-            input.reserve(hint);
-            let room = input.capacity() - input.len();
-            match rustix::net::recv(&conn.fd, spare_capacity(input), RecvFlags::empty()) {
-                Ok((0, _)) => conn.ended = true,
-                // A stream that gives less than asked for is empty, unless its end follows.
-                Ok((read, _)) => {
-                    conn.readable = read == room || conn.hangup;
-                    self.mailbox.note_moved(read);
+            if sessions.fate(slot) == Fate::Open && sessions.read_hint(slot) > asked {
+                self.read(sessions, slot);
+                if self.take_read(slot).is_some() {
+                    self.process(driver, sessions, slot, true);
                 }
-                Err(Errno::AGAIN) => conn.readable = false,
-                Err(Errno::INTR) => {}
-                Err(_) if sessions.is_put_aside(slot) => conn.ended = true,
-                Err(_) => return self.close(sessions, slot),
             }
-            self.process(driver, sessions, slot);
         }
-        self.flush(sessions, slot);
+        if sessions.pending(slot).next().is_some_and(|piece| piece.len() > EAGER_BYTES) {
+            self.flush(sessions, slot);
+        } else {
+            self.unwritten.push(slot);
+        }
     }
 
-    fn process<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S, slot: Slot) {
+    /// How many bytes the read asked for whose outcome is to be looked at now, if there is one.
+    fn take_read(&mut self, slot: Slot) -> Option<usize> {
+        self.conns.get_mut(slot)?.as_mut()?.read_ahead.take()
+    }
+
+    fn process<S: Sessions>(&mut self, driver: &mut Driver, sessions: &mut S, slot: Slot, next: bool) {
         if !self.executing.contains(&slot) && matches!(self.conns.get(slot), Some(Some(_))) {
             self.executing.push(slot);
-            sessions.process(slot, &mut AtWork { event_loop: self, driver });
+            sessions.process(slot, next, &mut AtWork { event_loop: self, driver });
             self.executing.pop();
         }
     }
@@ -614,6 +711,10 @@ struct AtWork<'a> {
 }
 
 impl<S: Sessions> Others<S> for AtWork<'_> {
+    fn send_replies(&mut self, sessions: &mut S) {
+        self.event_loop.write_group(sessions);
+    }
+
     fn serve_others(&mut self, sessions: &mut S) {
         self.event_loop.nested_turn(self.driver, sessions, false);
     }

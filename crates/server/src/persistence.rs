@@ -475,6 +475,8 @@ impl Persistence {
         }
         engine.log.turn(false);
         drop(guard);
+        // Who waits for it waits for nothing.
+        engine.log_progressed();
         engine.saves.cancel_rewrite();
         if let Some(log) = self.log.get() {
             log.write(unix_ms());
@@ -771,7 +773,10 @@ fn load_snapshot(engine: &Arc<Engine>) -> Result<bool, String> {
     let name = engine.config.settings().dbfilename.clone();
     engine.loading.begin(unix_ms() as i64 / 1000, std::fs::metadata(&name).map_or(0, |meta| meta.len()));
     let loaded = rdb::load_at_start(engine);
-    loaded.map(|loaded| loaded.is_some()).map_err(|why| format!("{name}: {why}"))
+    loaded.map(|loaded| loaded.is_some()).map_err(|why| {
+        log::warning("Terminating server after rdb file reading failure.");
+        format!("{name}: {why}")
+    })
 }
 
 /// Loads an RDB file that a log builds on; where in it the RDB part ends.

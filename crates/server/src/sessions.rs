@@ -15,8 +15,13 @@ pub trait Sessions: Sized {
     fn input(&mut self, slot: Slot) -> &mut Vec<u8>;
     /// How many bytes to make room for before reading.
     fn read_hint(&self, slot: Slot) -> usize;
-    /// Runs what is complete in the input. May call `others`, from within a long command.
-    fn process(&mut self, slot: Slot, others: &mut dyn Others<Self>);
+    /// Looks through what was read, some time before `process` is called. A hint.
+    fn look_ahead(&mut self, _slot: Slot) {}
+    /// Called between the two, a while after `look_ahead`. A hint, too.
+    fn prefetch(&self, _slot: Slot) {}
+    /// Runs what is complete in the input. May call `others`, from within a long command. `next` says that another session was
+    /// processed just before.
+    fn process(&mut self, slot: Slot, next: bool, others: &mut dyn Others<Self>);
     /// The output that has not been written, in pieces.
     fn pending(&self, slot: Slot) -> Pieces<'_>;
     /// Whether there is any.
@@ -50,6 +55,8 @@ pub trait Sessions: Sized {
 
 /// The event loop, as a long command sees it.
 pub trait Others<S> {
+    /// Writes what other sessions wait to be sent.
+    fn send_replies(&mut self, sessions: &mut S);
     /// Serves the other sessions for one turn, without waiting.
     fn serve_others(&mut self, sessions: &mut S);
     /// Serves the other sessions for one turn, which begins when there is something to do.

@@ -21,6 +21,7 @@ use signal_hook::iterator::Signals;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -350,11 +351,12 @@ fn start_threads<M: MakeSessions>(
 /// Ends the server on SIGTERM and SIGINT, at once on a second SIGINT.
 fn watch_signals<M: MakeSessions>(shared: Arc<Shared>, sessions: Arc<M>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let asked = Arc::new(AtomicBool::new(false));
     let watch = move || {
         for signal in signals.forever() {
             let name = match signal {
                 SIGTERM => "SIGTERM",
-                SIGINT if shared.is_stopping() => {
+                SIGINT if shared.is_stopping() || asked.load(Relaxed) => {
                     log::warning("You insist... exiting now.");
                     std::process::exit(1);
                 }
@@ -362,9 +364,20 @@ fn watch_signals<M: MakeSessions>(shared: Arc<Shared>, sessions: Arc<M>) -> std:
                 _ => continue, // the terminal went away: a server stays
             };
             log::warning(&format!("Received {name} scheduling shutdown..."));
-            match sessions.prepare_end() {
-                Ok(()) => shared.stop(),
-                Err(why) => log::warning(&why),
+            if asked.swap(true, Relaxed) {
+                continue;
+            }
+            // Replicas may have to be waited for, and signals go on coming.
+            let (shared, sessions, asked) = (shared.clone(), sessions.clone(), asked.clone());
+            let end = move || {
+                match sessions.prepare_end() {
+                    Ok(()) => shared.stop(),
+                    Err(why) => log::warning(&why),
+                }
+                asked.store(false, Relaxed);
+            };
+            if let Err(error) = std::thread::Builder::new().name("end".into()).spawn(end) {
+                log::warning(&format!("Cannot start a thread: {error}"));
             }
         }
     };

@@ -2,8 +2,9 @@
 //!
 //! Every few milliseconds, while there is traffic, the gauges of all threads are read, and [`Policy`] decides. All threads become
 //! active at once when one of them hardly sleeps any more, and stay active if that brings throughput: where the clients run on the
-//! same few cores, a second thread only takes time from them. They also do when a thread is kept by one command: no other loop must wait
-//! for that.
+//! same few cores, a second thread only takes time from them. For the same reason fewer are tried now and then while the threads
+//! wait for processors. All become active, too, when a thread is kept by one command: no other loop must
+//! wait for that.
 
 use crate::event_loop::Shared;
 use crate::gauge::Reading;
@@ -31,6 +32,13 @@ const WORTH: f64 = 1.2;
 const WORTH_IF_SERVED: f64 = 1.05;
 /// Ticks from a trial that failed to the next; doubles up to the second.
 const RETRY_TICKS: (u32, u32) = (200, 800);
+/// The same of trials with fewer threads, which delay whoever needs all of them.
+const RETRY_FEWER_TICKS: (u32, u32) = (400, 12_800);
+/// After so many ticks a trial with fewer threads ends if it has brought much less.
+const GLANCE_TICKS: u32 = 4;
+/// Threads that have no processor for this part of the time in which they could run share the cores with others, perhaps with
+/// those whom they serve.
+const CROWDED: f64 = 0.1;
 /// The part of its time that a thread may be busy when the rest is given to fewer threads.
 const FULL: f64 = 0.8;
 /// For so many ticks fewer threads have to be enough before there are fewer.
@@ -49,9 +57,11 @@ pub struct Tick {
     pub moved: f64,
     /// Whether one turn keeps a thread.
     pub stuck: bool,
+    /// The part of the time in which active threads could have run and had no processor, of late.
+    pub waited: f64,
 }
 
-/// A trial with all threads under way.
+/// A trial under way, with all threads or with fewer than before.
 struct Trial {
     /// Threads before.
     from: usize,
@@ -70,12 +80,17 @@ pub struct Policy {
     /// Ticks in a row in which a thread was hot, and what was moved in the last of them.
     hot: u32,
     hot_moved: Vec<f64>,
+    /// What was moved in the last ticks in a row in which the threads waited for processors.
+    crowded_moved: Vec<f64>,
     /// Ticks in a row in which fewer threads were enough, and the most that were needed in them.
     low: u32,
     low_needed: usize,
     /// Ticks until the next trial may begin, and from the next failure to the trial after it.
     until_trial: u32,
     retry: u32,
+    /// The same of trials with fewer threads.
+    until_fewer: u32,
+    retry_fewer: u32,
     /// Ticks that all threads stay active.
     hold: u32,
 }
@@ -89,10 +104,13 @@ impl Policy {
             trial: None,
             hot: 0,
             hot_moved: Vec::new(),
+            crowded_moved: Vec::new(),
             low: 0,
             low_needed: 1,
             until_trial: 0,
             retry: RETRY_TICKS.0,
+            until_fewer: 0,
+            retry_fewer: RETRY_FEWER_TICKS.0,
             hold: 0,
         }
     }
@@ -100,6 +118,7 @@ impl Policy {
     /// How many threads are to be active from now on.
     pub fn tick(&mut self, tick: &Tick) -> usize {
         self.until_trial = self.until_trial.saturating_sub(1);
+        self.until_fewer = self.until_fewer.saturating_sub(1);
         self.hold = self.hold.saturating_sub(1);
         let is_hot = tick.slept.iter().any(|&slept| slept < HOT_SLEEP);
         if tick.stuck {
@@ -122,21 +141,22 @@ impl Policy {
         self.trial = None;
         (self.hot, self.low, self.low_needed) = (0, 0, 1);
         self.hot_moved.clear();
+        self.crowded_moved.clear();
+    }
+
+    fn begin_trial(&mut self, active: usize, baseline: f64) {
+        let from = self.active;
+        self.change(active);
+        self.trial = Some(Trial { from, baseline, ticks: 0, moved: 0.0, hot: 0 });
     }
 
     /// A thread has all that it can do.
     fn heat(&mut self, tick: &Tick) {
         (self.low, self.low_needed) = (0, 1);
         self.hot += 1;
-        if self.hot_moved.len() == BASELINE_TICKS as usize {
-            self.hot_moved.remove(0);
-        }
-        self.hot_moved.push(tick.moved);
+        note(&mut self.hot_moved, tick.moved);
         if self.hot >= HOT_TICKS && self.until_trial == 0 {
-            let baseline = self.hot_moved.iter().sum::<f64>() / self.hot_moved.len() as f64;
-            let from = self.active;
-            self.change(self.threads);
-            self.trial = Some(Trial { from, baseline, ticks: 0, moved: 0.0, hot: 0 });
+            self.begin_trial(self.threads, mean(&self.hot_moved));
         }
     }
 
@@ -149,14 +169,28 @@ impl Policy {
             trial.moved += tick.moved;
             trial.hot += u32::from(is_hot);
         }
-        if trial.ticks <= TRIAL_TICKS {
+        let counted = (trial.ticks - 1).min(TRIAL_TICKS);
+        let gain = trial.moved / f64::from(counted.max(1)) / trial.baseline.max(1.0);
+        let (from, fewer) = (trial.from, self.active < trial.from);
+        if counted < TRIAL_TICKS {
+            if fewer && counted >= GLANCE_TICKS && gain * WORTH < 1.0 {
+                self.refuse_fewer(from);
+            }
             return;
         }
-        let gain = trial.moved / f64::from(TRIAL_TICKS) / trial.baseline.max(1.0);
         let served = trial.hot < TRIAL_TICKS / 2;
-        let from = trial.from;
-        if gain >= WORTH || (served && gain >= WORTH_IF_SERVED) {
+        if fewer {
+            if gain * WORTH < 1.0 {
+                return self.refuse_fewer(from);
+            }
+            self.retry_fewer = RETRY_FEWER_TICKS.0;
+            // More have just been shown to bring nothing.
+            self.until_trial = self.retry;
+            self.change(self.active);
+        } else if gain >= WORTH || (served && gain >= WORTH_IF_SERVED) {
             self.retry = RETRY_TICKS.0;
+            // Fewer have just been shown not to do.
+            self.until_fewer = self.retry_fewer;
             self.change(self.threads);
         } else {
             self.until_trial = self.retry;
@@ -165,19 +199,52 @@ impl Policy {
         }
     }
 
+    /// Ends a trial with fewer threads than the `from` that are needed.
+    fn refuse_fewer(&mut self, from: usize) {
+        self.until_fewer = self.retry_fewer;
+        self.retry_fewer = (self.retry_fewer * 2).min(RETRY_FEWER_TICKS.1);
+        self.change(from);
+    }
+
     /// No thread is hot, or all are active.
     fn cool(&mut self, tick: &Tick) {
         let needed = ((tick.busy / FULL).ceil() as usize).max(1);
         if needed >= self.active || self.hold > 0 {
             (self.low, self.low_needed) = (0, 1);
-            return;
+            return self.look_for_crowd(tick);
         }
+        self.crowded_moved.clear();
         self.low += 1;
         self.low_needed = self.low_needed.max(needed);
         if self.low >= LOW_TICKS {
             self.change(self.low_needed);
         }
     }
+
+    /// All of the active threads are needed, as it seems; but clients on the same cores may be what keeps them waiting.
+    fn look_for_crowd(&mut self, tick: &Tick) {
+        if tick.waited < CROWDED || self.active == 1 || self.hold > 0 {
+            return self.crowded_moved.clear();
+        }
+        note(&mut self.crowded_moved, tick.moved);
+        if self.crowded_moved.len() == BASELINE_TICKS as usize && self.until_fewer == 0 {
+            // As many as got a processor.
+            let had = (self.active as f64 * (1.0 - tick.waited)) as usize;
+            self.begin_trial(had.clamp(1, self.active - 1), mean(&self.crowded_moved));
+        }
+    }
+}
+
+/// Adds to what was moved in the last ticks.
+fn note(ticks: &mut Vec<f64>, moved: f64) {
+    if ticks.len() == BASELINE_TICKS as usize {
+        ticks.remove(0);
+    }
+    ticks.push(moved);
+}
+
+fn mean(ticks: &[f64]) -> f64 {
+    ticks.iter().sum::<f64>() / ticks.len().max(1) as f64
 }
 
 /// All gauges at one moment.
@@ -208,6 +275,7 @@ pub fn steer(shared: &Shared) {
     let ended = || shared.is_stopping();
     let mut policy = Policy::new(threads);
     let mut suspects = vec![None; threads];
+    let mut crowd = Crowd::default();
     let (mut before, mut at, mut cpu_before, mut quiet) = (Look::at(shared), Instant::now(), cpu_time(), 0);
     while !ended() {
         shared.roster.pause(TICK, ended);
@@ -219,7 +287,9 @@ pub fn steer(shared: &Shared) {
             threads
         } else {
             let stuck = find_stuck(shared, &before, &now, &mut suspects);
-            policy.tick(&tick(&before, &now, passed, cpu.saturating_sub(cpu_before), active, stuck))
+            let waited = crowd.waited(shared, active, cpu);
+            let spent = cpu.saturating_sub(cpu_before);
+            policy.tick(&Tick { stuck, waited, ..tick(&before, &now, passed, spent, active) })
         };
         if wanted != active {
             shared.set_active(wanted);
@@ -266,15 +336,50 @@ fn find_stuck(shared: &Shared, before: &Look, now: &Look, suspects: &mut [Suspec
     stuck
 }
 
+/// How much the active threads wait for processors: looked at now and then, for it takes a file of each thread.
+#[derive(Default)]
+struct Crowd {
+    /// Ticks until the next look.
+    until_look: u32,
+    /// Which threads the last look was at, their waits, and the process's time.
+    active: usize,
+    waited_ns: u64,
+    cpu: Duration,
+    /// What it found.
+    part: f64,
+}
+
+impl Crowd {
+    /// See [`Tick::waited`].
+    fn waited(&mut self, shared: &Shared, active: usize, cpu: Duration) -> f64 {
+        if active == 1 || active != self.active {
+            self.until_look = 0;
+            self.part = 0.0;
+        }
+        self.until_look = self.until_look.saturating_sub(1);
+        if active > 1 && self.until_look == 0 {
+            let waited_ns = shared.threads.iter().take(active).map(|thread| thread.gauge.preempted_ns()).sum();
+            if active == self.active {
+                let waited = u64::saturating_sub(waited_ns, self.waited_ns) as f64;
+                let ran = cpu.saturating_sub(self.cpu).as_nanos() as f64;
+                self.part = waited / (waited + ran).max(1.0);
+            }
+            (self.until_look, self.waited_ns, self.cpu) = (LOW_TICKS, waited_ns, cpu);
+        }
+        self.active = active;
+        self.part
+    }
+}
+
 /// What happened from one look to the next.
-fn tick(before: &Look, now: &Look, passed: Duration, cpu: Duration, active: usize, stuck: bool) -> Tick {
+fn tick(before: &Look, now: &Look, passed: Duration, cpu: Duration, active: usize) -> Tick {
     let passed_ns = (passed.as_nanos() as f64).max(1.0);
     let threads = || before.threads.iter().zip(&now.threads).take(active);
     Tick {
         slept: threads().map(|(b, n)| n.slept_ns.saturating_sub(b.slept_ns) as f64 / passed_ns).collect(),
         busy: cpu.as_nanos() as f64 / passed_ns,
         moved: now.moved.wrapping_sub(before.moved) as f64 * TICK.as_nanos() as f64 / passed_ns,
-        stuck,
+        ..Tick::default()
     }
 }
 
@@ -297,7 +402,7 @@ mod tests {
         move |active| {
             let served = load.min(active as f64);
             let slept = vec![1.0 - served / active as f64; active];
-            Tick { slept, busy: served, moved: served * 1e6, stuck: false }
+            Tick { slept, busy: served, moved: served * 1e6, stuck: false, waited: 0.0 }
         }
     }
 
@@ -338,8 +443,8 @@ mod tests {
         let mut policy = folded(2);
         // Clients on the same two cores: two threads move no more than one.
         let local = |active: usize| match active {
-            1 => Tick { slept: vec![0.02], busy: 0.98, moved: 1e6, stuck: false },
-            _ => Tick { slept: vec![0.3, 0.3], busy: 1.2, moved: 0.95e6, stuck: false },
+            1 => Tick { slept: vec![0.02], busy: 0.98, moved: 1e6, stuck: false, waited: 0.0 },
+            _ => Tick { slept: vec![0.3, 0.3], busy: 1.2, moved: 0.95e6, stuck: false, waited: 0.0 },
         };
         let active = run(&mut policy, 10_000, local);
         let with_two = active.iter().filter(|&&n| n == 2).count();
@@ -349,9 +454,29 @@ mod tests {
     }
 
     #[test]
+    fn threads_that_take_time_from_the_clients_from_the_start_are_parked() {
+        let crowded = |with_one: f64| {
+            move |active: usize| match active {
+                1 => Tick { slept: vec![0.02], busy: 0.98, moved: with_one, stuck: false, waited: 0.0 },
+                _ => Tick { slept: vec![0.2, 0.2], busy: 1.2, moved: 1e6, stuck: false, waited: 0.3 },
+            }
+        };
+        let mut policy = Policy::new(2);
+        let active = run(&mut policy, 10_000, crowded(1.1e6));
+        assert!(active[BASELINE_TICKS as usize..200].iter().all(|&n| n == 1));
+        assert!(active.iter().filter(|&&n| n == 2).count() < 500);
+        // Where both are needed, a short look now and then finds that out, ever more seldom.
+        let mut policy = Policy::new(2);
+        let active = run(&mut policy, 40_000, crowded(0.6e6));
+        let trials: Vec<usize> = (1..active.len()).filter(|&at| active[at - 1] > active[at]).collect();
+        assert!((4..9).contains(&trials.len()), "{trials:?}");
+        assert!(active.iter().filter(|&&n| n == 1).count() <= trials.len() * (GLANCE_TICKS as usize + 1));
+    }
+
+    #[test]
     fn a_long_command_gives_the_other_loops_their_threads_back() {
         let mut policy = folded(4);
-        let stuck = Tick { slept: vec![0.0], busy: 1.0, moved: 0.0, stuck: true };
+        let stuck = Tick { slept: vec![0.0], busy: 1.0, moved: 0.0, stuck: true, waited: 0.0 };
         assert_eq!(policy.tick(&stuck), 4);
         let active = run(&mut policy, HOLD_TICKS - 1, remote(0.1));
         assert!(active.iter().all(|&n| n == 4));

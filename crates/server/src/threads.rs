@@ -9,7 +9,11 @@
 //! theirs: one of them leaves the other's turn alone, and nothing is lost or done twice.
 //!
 //! A turn may be long: a script, a slow command. `steering` then has all threads active, and the thread whose own loop another is
-//! busy with stands in for that one: it drives the loop that the other should be driving.
+//! busy with stands in for that one: it drives the loop that the other should be driving. It may have been quick to judge, so
+//! that the other drives it as well. Hence, when it has loops of its own again, it gives that loop back, sockets and all.
+//!
+//! Invariant: the thread that has a loop's sockets knows when the loop needs a turn: it drives the loop, and is woken when another
+//! has run a turn of it.
 
 use crate::driver::Driver;
 use crate::event_loop::Shared;
@@ -53,14 +57,14 @@ struct Watch<'a, S> {
     mine: Vec<Mine>,
     /// Loops that are this thread's by the plan, and that others had when it looked.
     missing: Vec<usize>,
-    /// Whether `mine` is the loop of another, which is busy with this thread's.
-    stands_in: bool,
+    /// Which of `mine` is the loop of another thread, which was busy with this one's.
+    standing_in: Option<usize>,
 }
 
 impl<'a, S: Portable> Watch<'a, S> {
     fn new(shared: &'a Shared, seats: &'a [Seat<S>], driver: &'a mut Driver, plan: Plan) -> Watch<'a, S> {
         let missing = (driver.me..seats.len()).step_by(plan.active()).collect();
-        Watch { shared, seats, driver, plan, mine: Vec::new(), missing, stands_in: false }
+        Watch { shared, seats, driver, plan, mine: Vec::new(), missing, standing_in: None }
     }
 
     fn is_over(&self) -> bool {
@@ -71,10 +75,10 @@ impl<'a, S: Portable> Watch<'a, S> {
     fn keep(mut self) {
         let gauge = self.driver.reach().clone();
         while !self.is_over() {
-            if !self.missing.is_empty() {
+            if self.is_incomplete() {
                 self.gather();
             }
-            let retry = (!self.missing.is_empty()).then(|| Instant::now() + RETRY);
+            let retry = self.is_incomplete().then(|| Instant::now() + RETRY);
             let earliest = self.mine.iter().filter_map(|mine| mine.due).chain(retry).min();
             self.driver.poll(earliest.map(|at| at.saturating_duration_since(Instant::now())));
             self.shared.roster.note_traffic();
@@ -89,19 +93,26 @@ impl<'a, S: Portable> Watch<'a, S> {
         }
     }
 
+    /// Whether it does not drive just those loops that it should.
+    fn is_incomplete(&self) -> bool {
+        !self.missing.is_empty() || self.standing_in.is_some()
+    }
+
     /// Takes what loops can be had.
     fn gather(&mut self) {
         let missing = std::mem::take(&mut self.missing);
         let (had, missing): (Vec<usize>, Vec<usize>) = missing.into_iter().partition(|&at| self.adopt(at));
         self.missing = missing;
-        if !had.is_empty() && self.stands_in {
-            // Whoever this thread stood in for is at work again, or others will stand in.
-            self.stands_in = false;
-            self.mine.clear();
-        }
         self.mine.extend(had.into_iter().map(Mine::new));
-        if self.mine.is_empty() {
-            self.stand_in();
+        let Some(at) = self.standing_in else {
+            if self.mine.is_empty() {
+                self.stand_in();
+            }
+            return;
+        };
+        if self.mine.len() > 1 && self.give_back(at) {
+            self.standing_in = None;
+            self.mine.retain(|mine| mine.at != at);
         }
     }
 
@@ -114,7 +125,7 @@ impl<'a, S: Portable> Watch<'a, S> {
                 return;
             }
             if self.adopt(at) {
-                self.stands_in = true;
+                self.standing_in = Some(at);
                 return self.mine.push(Mine::new(at));
             }
         }
@@ -130,6 +141,19 @@ impl<'a, S: Portable> Watch<'a, S> {
             return false;
         }
         driven.event_loop.move_to(self.driver.me);
+        true
+    }
+
+    /// Has a loop's sockets reported to the thread that should drive it; `false` if the loop is in a turn.
+    fn give_back(&mut self, at: usize) -> bool {
+        let Some(mut driven) = self.seats[at].try_take(self.driver.me) else {
+            return false;
+        };
+        // By another plan all loops are taken anew.
+        if !self.is_over() && driven.event_loop.driver() == self.driver.me {
+            driven.event_loop.move_to(at % self.plan.active());
+            self.shared.mailboxes[at].wake();
+        }
         true
     }
 }
@@ -148,6 +172,7 @@ impl Mine {
         };
         let driven = &mut *driven;
         driven.event_loop.turn(driver, &mut driven.sessions);
+        driven.event_loop.end_turn(driver.me);
         self.due = driven.event_loop.patience(&driven.sessions).map(|patience| match (patience, now) {
             (Duration::ZERO, Some(now)) => now,
             (later, _) => Instant::now() + later,

@@ -7,7 +7,7 @@
 use crate::compare::How;
 use crate::rng::Rng;
 use crate::templates::{FAMILIES, LIBRARIES, RULES, SCRIPTS, UNDECLARED};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A command to send, and how its replies are compared.
 #[derive(Clone, Debug)]
@@ -204,6 +204,21 @@ impl Generator {
 
 /// The commands that templates name, in lower case: first words, and first two for those with a subcommand.
 pub fn commands_of_templates() -> BTreeSet<String> {
+    words_of_templates().into_keys().collect()
+}
+
+/// [`commands_of_templates`], each with the words, in upper case, that templates send with it as they are.
+pub fn words_of_templates() -> BTreeMap<String, BTreeSet<String>> {
+    fn literals(nodes: &[Node], words: &mut BTreeSet<String>) {
+        for node in nodes {
+            match node {
+                Node::Literal(text) => _ = words.insert(text.to_ascii_uppercase()),
+                Node::Choice(choices) => choices.iter().for_each(|inner| literals(inner, words)),
+                Node::Optional(inner) | Node::Repeat(inner) => literals(inner, words),
+                Node::Argument(_) | Node::Prefixed(_) => {}
+            }
+        }
+    }
     fn first_words(nodes: &[Node], count: usize) -> Vec<Vec<String>> {
         let Some((first, rest)) = nodes.split_first().filter(|_| count != 0) else { return vec![Vec::new()] };
         let begins: Vec<Vec<String>> = match first {
@@ -217,9 +232,16 @@ pub fn commands_of_templates() -> BTreeSet<String> {
         });
         with_rest.collect()
     }
-    let templates = FAMILIES.iter().flat_map(|family| family.templates);
-    let words = templates.flat_map(|(_, text)| first_words(&parse(&mut text.split(' ').peekable(), &[]), 2));
-    words.flat_map(|words| [words[0].clone(), words.join(" ")]).collect()
+    let mut all = BTreeMap::<String, BTreeSet<String>>::new();
+    for (_, text) in FAMILIES.iter().flat_map(|family| family.templates) {
+        let nodes = parse(&mut text.split(' ').peekable(), &[]);
+        for words in first_words(&nodes, 2) {
+            for name in [words[0].clone(), words.join(" ")] {
+                literals(&nodes, all.entry(name).or_default());
+            }
+        }
+    }
+    all
 }
 
 fn parse<'a>(words: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>, ends: &[&str]) -> Vec<Node> {

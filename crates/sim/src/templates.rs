@@ -141,6 +141,18 @@ const GEO: &[(How, &str)] = &[
     ),
     (S, "GEORADIUSBYMEMBER $k $m 20000 km [ COUNT $c [ ANY ] ] [ { ASC | DESC } ]"),
     (E, "GEORADIUSBYMEMBER_RO $k $m { 10 | 700 | 20000 } { m | km | mi } [ WITHHASH ]"),
+    (S, "{ GEORADIUS | GEORADIUS_RO } $k $x $y 9000000 ft COUNT $c [ ANY ] [ WITHCOORD ]"),
+    (S, "GEORADIUSBYMEMBER_RO $k $m 9000000 ft [ COUNT $c [ ANY ] ] [ { ASC | DESC } ]"),
+    (
+        U,
+        "{ GEORADIUSBYMEMBER | GEORADIUSBYMEMBER_RO } $k $m 9000000 ft { ASC | DESC } [ WITHDIST ] [ WITHCOORD ] [ WITHHASH ]",
+    ),
+    // As many as there may be: of those that are equally far away any may be chosen.
+    (
+        E,
+        "GEOSEARCHSTORE $k $k { FROMMEMBER $m | FROMLONLAT $x $y } BYRADIUS 9000000 ft [ { ASC | DESC } ] [ COUNT 1000 [ ANY ] ]",
+    ),
+    (U, "GEOSEARCH $k FROMMEMBER $m BYRADIUS 9000000 ft { ASC | DESC } [ WITHDIST ]"),
     (E, "ZRANGE $k 0 -1"),
     (E, "ZREM $k ( $m )+"),
 ];
@@ -156,6 +168,9 @@ const STREAMS: &[(How, &str)] = &[
     (E, "XREVRANGE $k $J $J [ COUNT $c ]"),
     (E, "XDEL $k ( $J )+"),
     (E, "XTRIM $k { MAXLEN | MINID } = $J"),
+    // Nothing goes: what `~` removes depends on how entries lie in memory.
+    (E, "XTRIM $k MAXLEN ~ 1000000 LIMIT $c"),
+    (E, "XADD $k MAXLEN ~ 1000000 LIMIT $c $I $m $v"),
     (E, "XREAD [ COUNT $c ] STREAMS $k $J"),
     (E, "XREAD COUNT 2 STREAMS $k $k $J $J"),
     (E, "XGROUP CREATE $k g $J [ MKSTREAM ]"),
@@ -240,6 +255,7 @@ const LISTS: &[(How, &str)] = &[
     (E, "SORT $k [ LIMIT $n $n ] [ GET # ] [ { ASC | DESC } ] [ ALPHA ]"),
     (E, "SORT $k ALPHA [ LIMIT $n $n ] [ GET # ] STORE $k"),
     (E, "SORT $k BY $Ps* [ { ASC | DESC } ] [ GET # GET $Ps* ]"),
+    (E, "SORT_RO $k BY $Ps* [ { ASC | DESC } ] [ GET # GET $Ps* ]"),
     (E, "SORT_RO $k [ LIMIT $n $n ] [ { ASC | DESC } ] [ ALPHA ]"),
 ];
 
@@ -291,7 +307,9 @@ const ZSETS: &[(How, &str)] = &[
     (E, "ZDIFFSTORE $k 2 $k $k"),
     (E, "ZINTERCARD 2 $k $k [ LIMIT $c ]"),
     (S, "ZRANDMEMBER $k [ $n ]"),
+    (S, "ZRANDMEMBER $k $n WITHSCORES"),
     (Scores, "ZSCAN $k 0 COUNT 100000 [ MATCH $p ]"),
+    (U, "ZSCAN $k 0 COUNT 100000 NOSCORES"),
     (E, "SORT $k ALPHA [ { ASC | DESC } ]"),
 ];
 
@@ -321,7 +339,8 @@ const KEYSPACE: &[(How, &str)] = &[
     (E, "OBJECT FREQ $k"),
     (K, "MEMORY USAGE $k [ SAMPLES $c ]"),
     (F, "MIGRATE 127.0.0.1 1 $k $d 100 [ COPY ] [ REPLACE ]"),
-    (F, "RESTORE-ASKING $k 0 $v"),
+    (F, "MIGRATE 127.0.0.1 1 $k $d 100 { AUTH p | AUTH2 u p | KEYS $k $k }"),
+    (F, "RESTORE-ASKING $k 0 $v [ REPLACE ] [ ABSTTL ] [ { IDLETIME | FREQ } $c ]"),
     (F, "RESTORE $k { 0 | $u | -1 | x } $v [ REPLACE ] [ ABSTTL ] [ { IDLETIME | FREQ } $c ]"),
     (E, "SELECT $d"),
     (E, "ECHO $v"),
@@ -430,6 +449,15 @@ const SESSION: &[(How, &str)] = &[
         F,
         "CLIENT KILL { ID 999999999 | ADDR 1.2.3.4:5 | USER nobody | LADDR x | MAXAGE 99999999 | TYPE $v | 1.2.3.4:5 }",
     ),
+    // Of no client, whatever else is asked.
+    (
+        F,
+        "CLIENT LIST ID 999999999 { TYPE { NORMAL | MASTER | PRIMARY | REPLICA | SLAVE | PUBSUB } | ADDR 1.2.3.4:5 | LADDR 1.2.3.4:5 | NAME nobody | IDLE 99999999 | FLAGS S | LIB-NAME nolib | LIB-VER 9 | DB 15 | CAPA r | IP 1.2.3.4 | NOT-ID 999999999 | NOT-TYPE { PUBSUB | REPLICA } | NOT-ADDR x | NOT-LADDR x | NOT-USER nobody | NOT-FLAGS S | NOT-NAME nobody | NOT-LIB-NAME nolib | NOT-LIB-VER 9 | NOT-DB 15 | NOT-CAPA r | NOT-IP 1.2.3.4 | MAXAGE 99999999 | SKIPME { YES | NO } }",
+    ),
+    (
+        F,
+        "CLIENT KILL ID 999999999 { TYPE { NORMAL | MASTER | PRIMARY | REPLICA | SLAVE | PUBSUB } | ADDR 1.2.3.4:5 | LADDR 1.2.3.4:5 | NAME nobody | IDLE 99999999 | FLAGS S | LIB-NAME nolib | LIB-VER 9 | DB 15 | CAPA r | IP 1.2.3.4 | NOT-ID 999999999 | NOT-TYPE { PUBSUB | REPLICA } | NOT-ADDR x | NOT-LADDR x | NOT-USER nobody | NOT-FLAGS S | NOT-NAME nobody | NOT-LIB-NAME nolib | NOT-LIB-VER 9 | NOT-DB 15 | NOT-CAPA r | NOT-IP 1.2.3.4 | SKIPME { YES | NO } }",
+    ),
     (F, "CLIENT NO-EVICT { ON | OFF | x }"),
     (E, "CLIENT NO-TOUCH { ON | OFF | x }"),
     (E, "CLIENT SETINFO { LIB-NAME | LIB-VER | x } { redis-x | 1.2 | $v }"),
@@ -437,11 +465,12 @@ const SESSION: &[(How, &str)] = &[
     (E, "CLIENT GETREDIR"),
     (E, "CLIENT TRACKINGINFO"),
     (E, "CLIENT TRACKING OFF"),
-    (F, "CLIENT TRACKING ON { REDIRECT 999999999 | OPTIN OPTOUT | BCAST OPTIN | PREFIX x | x }"),
+    (F, "CLIENT TRACKING ON { REDIRECT 999999999 | OPTIN OPTOUT | BCAST OPTIN | NOLOOP x | PREFIX x | x }"),
     (E, "CLIENT CACHING { YES | NO | x }"),
     (F, "CLIENT IMPORT-SOURCE { ON | OFF | x }"),
     (E, "CLIENT UNBLOCK 999999999 [ { TIMEOUT | ERROR | x } ]"),
     (K, "HELLO [ { 2 | 3 | 4 | x } ] [ SETNAME n3 ]"),
+    (K, "HELLO { 2 | 3 } AUTH { default | nobody } { p | wrong } [ SETNAME n3 ]"),
     (E, "RESET"),
     (
         E,
@@ -458,7 +487,8 @@ const SESSION: &[(How, &str)] = &[
     (K, "COMMAND COUNT"),
     (K, "COMMAND DOCS { get | set | nosuch }"),
     (K, "COMMAND INFO { get | set | nosuch }"),
-    (U, "COMMAND LIST FILTERBY PATTERN { xr* | hsetn* | nosuch }"),
+    (U, "COMMAND LIST FILTERBY { PATTERN { xr* | hsetn* | nosuch } | MODULE nosuch | ACLCAT nosuch }"),
+    (K, "COMMAND LIST FILTERBY ACLCAT { hash | geo | blocking }"),
     (K, "COMMAND"),
     (E, "PUBLISH { c1 | c2 } $v"),
     (E, "SPUBLISH { c1 | c2 } $v"),
@@ -589,6 +619,7 @@ const SERVER: &[(How, &str)] = &[
     (E, "CONFIG RESETSTAT"),
     (F, "CONFIG REWRITE"),
     (K, "{ SLOWLOG | COMMANDLOG } RESET [ slow ]"),
+    (K, "COMMANDLOG RESET { large-request | large-reply | x }"),
     (K, "SLOWLOG { LEN | GET [ $c ] }"),
     (K, "COMMANDLOG { LEN | GET $c } { slow | large-request | large-reply | x }"),
     (K, "LATENCY { LATEST | RESET [ command ] | DOCTOR }"),
@@ -602,11 +633,14 @@ const SERVER: &[(How, &str)] = &[
     (E, "WAITAOF 0 0 1"),
     (E, "{ REPLICAOF | SLAVEOF } NO ONE"),
     (E, "FAILOVER [ ABORT ]"),
+    (E, "FAILOVER [ TO h 1 ] [ FORCE ] [ TIMEOUT { 1 | 0 | x } ] [ ABORT ]"),
     (K, "CLIENT UNPAUSE"),
     (
         E,
         "CLUSTER { INFO | NODES | SLOTS | SHARDS | MYID | MYSHARDID | LINKS | RESET | COUNTKEYSINSLOT 1 | GETKEYSINSLOT 1 1 | MEET h 1 }",
     ),
+    (E, "CLUSTER RESET { HARD | SOFT }"),
+    (F, "MODULE LOADEX /nosuch.so [ CONFIG a b ] [ ARGS a ]"),
     (F, "MODULE { LOAD /nosuch.so | LOADEX /nosuch.so | UNLOAD nosuch }"),
     (
         K,

@@ -164,6 +164,18 @@ impl Hash {
         expire_at: Option<i64>,
         limits: &Limits,
     ) -> Option<Old> {
+        self.put(field, value, expire_at, limits, true)
+    }
+
+    /// [`Hash::set_with_expiry`]; unless the caller wants to know it, what the field was may be given as empty.
+    pub fn put(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        expire_at: Option<i64>,
+        limits: &Limits,
+        wants_old: bool,
+    ) -> Option<Old> {
         if expire_at.is_some() {
             self.make_timed();
         }
@@ -171,13 +183,12 @@ impl Hash {
         match &mut self.form {
             Form::Packed(packed) if fits && packed.is_safe_to_add(field.len() + value.len()) => {
                 if let Some(pos) = packed.find(field, 1).and_then(|pos| packed.next(pos)) {
-                    let old = packed.at(pos).to_vec();
+                    let old = if wants_old { packed.at(pos).to_vec() } else { Vec::new() };
                     packed.replace(pos, Str::Bytes(value));
                     return Some((old, None));
                 }
                 if packed.len() / 2 < limits.hash_entries_max {
-                    packed.push_back(Str::Bytes(field));
-                    packed.push_back(Str::Bytes(value));
+                    packed.push_pair(Str::Bytes(field), Str::Bytes(value));
                     return None;
                 }
             }

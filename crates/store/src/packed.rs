@@ -93,6 +93,14 @@ impl Packed {
         self.insert(self.end(), element);
     }
 
+    /// Adds two elements behind the last. Amortised O(elements).
+    pub fn push_pair(&mut self, first: Str<'_>, second: Str<'_>) {
+        let [first, second] = [first, second].map(Encoded::new);
+        let ((a, a_len), (b, b_len)) = (first.back(), second.back());
+        let parts = [first.head(), first.body, &a[..a_len], second.head(), second.body, &b[..b_len]];
+        self.block.splice(self.end(), 0, &parts, self.len() as u32 + 2);
+    }
+
     /// Adds an element in front of the first. O(bytes).
     pub fn push_front(&mut self, element: Str<'_>) {
         self.insert(0, element);
@@ -261,7 +269,7 @@ impl Packed {
 
     fn put(&mut self, pos: usize, removed: usize, element: Str<'_>, count: usize) {
         let encoded = Encoded::new(element);
-        let (back, back_len) = back_size(encoded.head().len() + encoded.body.len());
+        let (back, back_len) = encoded.back();
         self.block.splice(pos, removed, &[encoded.head(), encoded.body, &back[..back_len]], count as u32);
     }
 
@@ -386,6 +394,11 @@ impl<'a> Encoded<'a> {
     fn head(&self) -> &[u8] {
         &self.head[..self.head_len]
     }
+
+    /// The size at its end, and how many bytes that has.
+    fn back(&self) -> ([u8; 5], usize) {
+        back_size(self.head_len + self.body.len())
+    }
 }
 
 /// The element at the start of `bytes` and its size without the size at its end.
@@ -452,6 +465,9 @@ fn back_size_len(size: usize) -> usize {
 
 /// An element's size for its end: most significant group first, all bytes but the first with the top bit set.
 fn back_size(size: usize) -> ([u8; 5], usize) {
+    if size < 128 {
+        return ([size as u8, 0, 0, 0, 0], 1);
+    }
     let len = back_size_len(size);
     let mut groups = [0; 5];
     for (i, group) in groups[..len].iter_mut().rev().enumerate() {

@@ -328,17 +328,37 @@ pub enum ShardSet {
     None,
     /// One shard: the ordinary case, without any allocation.
     One(u16),
-    /// Several shards, ascending and without repetition. Boxed so that a set is moved in registers: it passes through many
-    /// hands on the way of every command.
-    Many(Box<SmallVec<[u16; 12]>>),
+    /// Several shards. Boxed so that a set is moved in registers: it passes through many hands on the way of every command.
+    Many(Box<Several>),
     /// The whole keyspace.
     All,
 }
 
-/// Out of line: most transactions hold one shard.
-#[inline(never)]
-fn is_among(shards: &[u16], shard: usize) -> bool {
-    shards.binary_search(&(shard as u16)).is_ok()
+/// Several shards, as a list to walk and as bits to ask: every access to a key asks whether its shard is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Several {
+    /// Ascending and without repetition.
+    list: SmallVec<[u16; 12]>,
+    bits: [u64; SHARDS.div_ceil(64)],
+}
+
+impl Several {
+    fn new() -> Several {
+        Several { list: SmallVec::new(), bits: [0; SHARDS.div_ceil(64)] }
+    }
+
+    #[inline]
+    fn contains(&self, shard: u16) -> bool {
+        self.bits.get(usize::from(shard / 64)).is_some_and(|word| word >> (shard % 64) & 1 != 0)
+    }
+
+    fn add(&mut self, shard: u16) {
+        if !self.contains(shard) {
+            self.bits[usize::from(shard / 64)] |= 1 << (shard % 64);
+            let place = self.list.partition_point(|have| *have < shard);
+            self.list.insert(place, shard);
+        }
+    }
 }
 
 impl ShardSet {
@@ -349,14 +369,12 @@ impl ShardSet {
             ShardSet::None => *self = ShardSet::One(shard),
             ShardSet::One(have) if *have == shard => {}
             ShardSet::One(have) => {
-                let (low, high) = if *have < shard { (*have, shard) } else { (shard, *have) };
-                *self = ShardSet::Many(Box::new(SmallVec::from_slice(&[low, high])));
+                let mut several = Box::new(Several::new());
+                several.add(*have);
+                several.add(shard);
+                *self = ShardSet::Many(several);
             }
-            ShardSet::Many(shards) => {
-                if let Err(place) = shards.binary_search(&shard) {
-                    shards.insert(place, shard);
-                }
-            }
+            ShardSet::Many(several) => several.add(shard),
             ShardSet::All => {}
         }
     }
@@ -367,7 +385,7 @@ impl ShardSet {
         match self {
             ShardSet::None => false,
             ShardSet::One(have) => usize::from(*have) == shard,
-            ShardSet::Many(shards) => is_among(shards, shard),
+            ShardSet::Many(several) => several.contains(shard as u16),
             ShardSet::All => true,
         }
     }
@@ -377,7 +395,7 @@ impl ShardSet {
         let (slice, all): (&[u16], usize) = match self {
             ShardSet::None => (&[], 0),
             ShardSet::One(shard) => (std::slice::from_ref(shard), 0),
-            ShardSet::Many(shards) => (shards, 0),
+            ShardSet::Many(several) => (&several.list, 0),
             ShardSet::All => (&[], SHARDS),
         };
         slice.iter().map(|&shard| usize::from(shard)).chain(0..all)
@@ -492,18 +510,25 @@ impl Keyspace {
         BucketHint { array, buckets: shard.buckets.load(Ordering::Relaxed) }.prefetch(hash);
     }
 
-    /// Has the processor fetch the buckets and then the entries of up to [`PREFETCH_MAX`] keys; further ones, and those of
-    /// shards that are busy, are left out. Their shards have been prefetched.
+    /// Has the processor fetch the buckets and then the entries of up to [`PREFETCH_MAX`] keys, whose shards have been
+    /// prefetched.
+    #[inline]
+    pub fn prefetch(&self, db: u32, hashes: &[u64]) {
+        hashes.iter().take(PREFETCH_MAX).for_each(|&hash| self.prefetch_bucket(hash));
+        self.prefetch_entries(db, hashes);
+    }
+
+    /// Has the processor fetch the entries of up to [`PREFETCH_MAX`] keys, whose buckets have been prefetched; further ones, and
+    /// those of shards that are busy, are left out.
     ///
     /// All misses of a step overlap, which makes the batch several times as fast as its keys one by one. An atomic
     /// read-modify-write is a fence that would keep them apart, hence: the buckets are fetched by hints that need no lock,
     /// and the locks that a look into them does need are all taken first (by trying, so that nobody waits) and given back
     /// within a microsecond.
     #[inline]
-    pub fn prefetch(&self, db: u32, hashes: &[u64]) {
+    pub fn prefetch_entries(&self, db: u32, hashes: &[u64]) {
         let hashes = &hashes[..hashes.len().min(PREFETCH_MAX)];
         let shard = |at: usize| &self.shards[shard_of(hashes[at])];
-        hashes.iter().for_each(|&hash| self.prefetch_bucket(hash));
         // Bit `at` is for `hashes[at]`.
         let (mut locked, mut held) = (0u64, 0u64);
         for (at, &hash) in hashes.iter().enumerate() {
@@ -607,7 +632,7 @@ impl<'k> Guard<'k> {
         match &self.held {
             ShardSet::None | ShardSet::All => false,
             ShardSet::One(shard) => self.shard(usize::from(*shard)).has_waiters(),
-            ShardSet::Many(shards) => shards.iter().any(|&shard| self.shard(usize::from(shard)).has_waiters()),
+            ShardSet::Many(several) => several.list.iter().any(|&shard| self.shard(usize::from(shard)).has_waiters()),
         }
     }
 

@@ -238,6 +238,18 @@ impl ZSet {
         })
     }
 
+    /// Shows `count` members, or as many as there are, from rank `rank` on in one direction; as [`ZSet::iter_from_rank`], but asks once
+    /// and not at each step which form the set has.
+    #[inline]
+    pub fn for_each_from_rank<'a>(&'a self, rank: usize, reverse: bool, count: usize, each: impl FnMut(Pair<'a>)) {
+        match &self.0 {
+            Form::Packed(packed) if reverse => packed.iter(rank, true).take(count).for_each(each),
+            Form::Packed(packed) => packed.for_each_from_rank(rank, count, each),
+            Form::Tree(tree) if reverse => tree.iter(rank, true).take(count).for_each(each),
+            Form::Tree(tree) => tree.for_each_from_rank(rank, count, each),
+        }
+    }
+
     /// The ranks of the members with a score in `range`: the first, and the one behind the last. O(log n).
     pub fn rank_range(&self, range: &ScoreRange) -> (usize, usize) {
         let count = |score, up_to| match &self.0 {

@@ -291,7 +291,12 @@ fn flags(info: &ClientInfo) -> String {
     if shown.is_empty() { "N".into() } else { shown }
 }
 
-/// A client as CLIENT LIST shows it: the fields of Redis 8.
+/// Letters of what a client said that it can do: CLIENT CAPA.
+fn capabilities(info: &ClientInfo) -> &'static str {
+    if info.redirects.load(Relaxed) { "r" } else { "" }
+}
+
+/// A client as CLIENT LIST shows it: the fields of Redis 8, and Valkey's `capa`.
 pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
     let labels = info.labels().clone();
     let command = match info.command.load(Relaxed) {
@@ -309,7 +314,7 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} \
          watch={} qbuf={input} qbuf-free={} argv-mem={} multi-mem={} rbs={output} rbp={output} obl={output} oll={} omem={} tot-mem={} \
          events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} io-thread={} tot-net-in={net_in} \
-         tot-net-out={net_out} tot-cmds={commands}",
+         tot-net-out={net_out} tot-cmds={commands} capa={}",
         info.at.id,
         info.peer.addr,
         info.peer.laddr,
@@ -333,6 +338,7 @@ pub(crate) fn describe(info: &ClientInfo, now_ms: i64) -> String {
         labels.lib_name,
         labels.lib_version,
         info.at.worker,
+        capabilities(info),
     )
 }
 

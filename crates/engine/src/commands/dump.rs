@@ -4,7 +4,7 @@ use crate::args::Args;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::error::{Error, Result};
 use kelda_log::rdb::payload::{self, PayloadError};
-use kelda_log::rdb::{Format, Version};
+use kelda_log::rdb::{Format, Version, kind};
 use kelda_store::txn::{EventClasses, Removal, Txn, View};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -101,6 +101,19 @@ fn options(args: &Args) -> Result<Options> {
     Ok(options)
 }
 
+/// What Redis calls the form in which a payload's value is written.
+fn form(payload: &[u8]) -> &'static str {
+    match payload.first() {
+        Some(&kind::HASH_ZIPMAP) => "Zipmap",
+        Some(&kind::LIST_ZIPLIST) => "List ziplist",
+        Some(&kind::ZSET_ZIPLIST) => "Zset ziplist",
+        Some(&kind::HASH_ZIPLIST) => "Hash ziplist",
+        Some(&(kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_2)) => "Quicklist",
+        Some(&(kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3)) => "Stream listpack",
+        _ => "Value",
+    }
+}
+
 fn restore(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let key = args.key(1);
     let options = options(args)?;
@@ -113,7 +126,7 @@ fn restore(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     }
     let value = payload::restore(&args[3], &txn.cx.env.limits, TRUSTED.load(Relaxed)).map_err(|why| match why {
         PayloadError::Footer => Error::text("ERR DUMP payload version or checksum are wrong"),
-        PayloadError::Value(why) => Error::BadData(why.to_string()),
+        PayloadError::Value(why) => Error::BadData(format!("{} integrity check failed: {why}", form(&args[3]))),
     })?;
     let expire_at = match ttl_ms {
         0 => None,

@@ -135,6 +135,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key start stop",
         summary: "Returns the elements between two indexes, both included.",
         complexity: "O(S+N): S the distance of the first element from the nearer end in chunks, N the elements returned",
+        is_small: Some(asks_for_few),
         run: Run::Read(lrange),
         ..BASE
     },
@@ -391,6 +392,18 @@ pub(super) fn places(start: i64, stop: i64, len: usize) -> (usize, usize) {
     // One behind `stop`; a stop before the first element gives zero.
     let end = usize::try_from(from_end(stop).saturating_add(1).max(0)).unwrap_or(usize::MAX).min(len);
     if start < end { (start, end) } else { (0, 0) }
+}
+
+/// Whether the words `command key start stop`, perhaps with WITHSCORES, ask for few elements near the beginning.
+pub(super) fn asks_for_few(words: &[&[u8]]) -> bool {
+    /// Places from the beginning.
+    const FEW: u64 = 128;
+    let (start, stop) = match words {
+        [_, _, start, stop] => (start, stop),
+        [_, _, start, stop, option] if option.eq_ignore_ascii_case(b"WITHSCORES") => (start, stop),
+        _ => return false,
+    };
+    [start, stop].into_iter().all(|text| number::parse_u64(text).is_some_and(|place| place < FEW))
 }
 
 fn lindex(view: &View, args: &Args, reply: &mut Reply) -> Result {

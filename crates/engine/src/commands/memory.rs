@@ -2,11 +2,13 @@
 
 use super::object::about;
 use crate::args::Args;
+use crate::clients::ClientInfo;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::info::add_up;
 use kelda_store::txn::View;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The family.
@@ -132,15 +134,18 @@ impl Figures {
         let engine = ctx.engine();
         let used = engine.platform.used_memory();
         let resident = engine.platform.resident_memory();
-        let owed = engine.replication.owed_bytes() as usize;
+        let replication = engine.replication.report(0);
+        // Blocks of the feed are a bit more than the backlog also if nobody is slow.
+        let owed = if replication.followers.is_empty() { 0 } else { engine.replication.owed_bytes() as usize };
+        let is_normal = |info: &&Arc<ClientInfo>| !info.replica.load(Relaxed);
         Ok(Figures {
             used,
             peak: engine.note_memory(),
             start: engine.memory_at_start.load(Relaxed).min(used),
             resident: if resident == 0 { used } else { resident },
-            backlog: engine.replication.report(0).memory_bytes.saturating_sub(owed),
+            backlog: replication.memory_bytes.min(ctx.worker.settings.repl_backlog_size as usize),
             replicas: owed,
-            clients: engine.clients.all().iter().map(|info| info.memory()).sum(),
+            clients: engine.clients.all().iter().filter(is_normal).map(|info| info.memory()).sum(),
             log: engine.log.sink().map_or(0, |sink| sink.figures().buffered_bytes as usize),
             scripts: engine.scripts.size().1,
             functions: engine.functions.current().bytes(),

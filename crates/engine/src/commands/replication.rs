@@ -6,6 +6,7 @@ use crate::command::{Command, Flags, Group, Reply};
 use crate::commands::describe_client;
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
+use crate::failover::{Plan, Stage};
 use crate::following::LinkState;
 use crate::replication::Parts;
 use crate::session::LogWait;
@@ -41,6 +42,9 @@ pub static COMMANDS: &[Command] = &[
                 let text = format!("Replica {who} asks for synchronization but with a wrong offset");
                 ctx.worker.engine.platform.log(2, &text);
             })?;
+            if args.is(3, "failover") {
+                take_over(ctx, &args[1])?;
+            }
             follow(ctx, Some((args[1].as_ref(), first)), reply)
         },
     ),
@@ -115,10 +119,29 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
+/// PSYNC … FAILOVER: who led this server wants it to lead, if it has this history.
+fn take_over(ctx: &mut Ctx, id: &[u8]) -> Result {
+    let engine = ctx.engine();
+    if !engine.following.is_on() {
+        return Err(Error::text("ERR PSYNC FAILOVER can't be sent to a master."));
+    }
+    if id != engine.replication.report(0).id.as_bytes() {
+        return Err(Error::text("ERR PSYNC FAILOVER replid must match my replid."));
+    }
+    let who = describe_client(&ctx.session.info, ctx.worker.now_ms());
+    engine.following.lead(&engine);
+    engine.following.note(&engine, 2, &format!("MASTER MODE enabled (failover request from '{who}')"));
+    ctx.worker.refresh();
+    Ok(())
+}
+
 /// SYNC and PSYNC: the session becomes a replica.
 fn follow(ctx: &mut Ctx, wants: Option<(&[u8], i64)>, reply: &mut Reply) -> Result {
     if ctx.session.replica {
         return Ok(());
+    }
+    if ctx.worker.engine.failover.stage() == Stage::Handing {
+        return Err(Error::text("NOMASTERLINK Can't SYNC while failover is in progress"));
     }
     let following = &ctx.worker.engine.following;
     if following.is_on() && !following.is_up() {
@@ -225,6 +248,9 @@ fn role(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
 
 fn replica_of(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let engine = ctx.engine();
+    if engine.failover.is_on() {
+        return Err(Error::text("ERR REPLICAOF not allowed while failing over."));
+    }
     let who = || format!("(user request from '{}')", describe_client(&ctx.session.info, ctx.worker.now_ms()));
     if args.is(1, "no") && args.is(2, "one") {
         if engine.following.lead(&engine) {
@@ -291,10 +317,8 @@ fn waitaof(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
              not propagated.",
         ));
     }
-    // A log that was just turned on is there when its first base is: that is waited for.
-    let log = &ctx.worker.engine.log;
-    if local == 1 && !log.is_on() && (log.sink().is_none() || !ctx.worker.settings.appendonly) {
-        return Err(Error::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
+    if local == 1 && !ctx.worker.has_log() {
+        return Err(blocking::NO_LOG);
     }
     let wait = LogWait { local: local == 1, replicas, on_disk: true, ..what_was_made(ctx) };
     wait_for(ctx, wait, timeout_ms, reply)
@@ -316,35 +340,66 @@ fn wait_for(ctx: &mut Ctx, wait: LogWait, timeout_ms: u64, reply: &mut Reply) ->
     Ok(())
 }
 
-fn failover(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
-    let (mut target, mut force, mut abort, mut timeout) = (false, false, false, false);
+fn failover(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
+    let engine = ctx.engine();
+    let (mut plan, mut abort, mut timeout_ms) = (Plan::default(), false, None);
     let mut at = 1;
     while at < args.len() {
-        if !timeout && args.is(at, "TIMEOUT") && at + 1 < args.len() {
-            if args.int(at + 1)? <= 0 {
+        if timeout_ms.is_none() && args.is(at, "TIMEOUT") && at + 1 < args.len() {
+            let ms = args.int(at + 1)?;
+            if ms <= 0 {
                 return Err(Error::text("ERR FAILOVER timeout must be greater than 0"));
             }
-            (timeout, at) = (true, at + 2);
+            (timeout_ms, at) = (Some(ms), at + 2);
         } else if !abort && args.is(at, "ABORT") {
             (abort, at) = (true, at + 1);
-        } else if !target && args.is(at, "TO") && at + 2 < args.len() {
-            args.int(at + 2)?;
-            (target, at) = (true, at + 3);
-        } else if !force && args.is(at, "FORCE") {
-            (force, at) = (true, at + 1);
+        } else if plan.target.is_none() && args.is(at, "TO") && at + 2 < args.len() {
+            let port = args.int(at + 2)?;
+            let host = String::from_utf8_lossy(&args[at + 1]).into_owned();
+            // No replica has the port 0.
+            (plan.target, at) = (Some((host, u16::try_from(port).unwrap_or(0))), at + 3);
+        } else if !plan.force && args.is(at, "FORCE") {
+            (plan.force, at) = (true, at + 1);
         } else {
             return Err(Error::Syntax);
         }
     }
     if abort {
-        let alone = args.len() == 2;
-        return Err(if alone { Error::text("ERR No failover in progress.") } else { Error::Syntax });
+        if args.len() > 2 {
+            return Err(Error::Syntax);
+        }
+        if !engine.failover.abort(&engine, "Failover manually aborted") {
+            return Err(Error::text("ERR No failover in progress."));
+        }
+        ctx.worker.refresh();
+        reply.ok();
+        return Ok(());
+    }
+    if engine.failover.is_on() {
+        return Err(Error::text("ERR FAILOVER already in progress."));
     }
     if ctx.worker.follows {
         return Err(Error::text("ERR FAILOVER is not valid when server is a replica."));
     }
-    if ctx.worker.engine.replication.report(0).followers.is_empty() {
+    if engine.replication.report(0).followers.is_empty() {
         return Err(Error::text("ERR FAILOVER requires connected replicas."));
     }
-    Err(Error::text("ERR FAILOVER is not available in this server"))
+    if plan.force && (timeout_ms.is_none() || plan.target.is_none()) {
+        return Err(Error::text("ERR FAILOVER with force option requires both a timeout and target HOST and IP."));
+    }
+    if let Some((host, port)) = &plan.target {
+        match engine.replication.is_online(host, *port) {
+            None => return Err(Error::text("ERR FAILOVER target HOST and PORT is not a replica.")),
+            Some(false) => return Err(Error::text("ERR FAILOVER target replica is not online.")),
+            Some(true) => engine.platform.log(2, &format!("FAILOVER requested to {host}:{port}.")),
+        }
+    } else {
+        engine.platform.log(2, "FAILOVER requested to any replica.");
+    }
+    plan.until_ms = timeout_ms.map(|ms| ctx.worker.now_ms().saturating_add(ms));
+    if !engine.failover.begin(&engine, plan) {
+        return Err(Error::text("ERR FAILOVER already in progress."));
+    }
+    reply.ok();
+    Ok(())
 }

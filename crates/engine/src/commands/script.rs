@@ -6,7 +6,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::running::{self, Code, Job, Kind, Outcome};
 use crate::scripting::shebang;
-use crate::scripts::{LastScript, ScriptCache, Sha};
+use crate::scripts::{self, LastScript, ScriptCache, Sha};
 use kelda_store::txn::Txn;
 use std::rc::Rc;
 
@@ -210,30 +210,29 @@ fn last(ctx: &Ctx) -> Option<Rc<LastScript>> {
 fn run(ctx: &mut Ctx, txn: &mut Txn, args: &Args, reply: &mut Reply, script: Asked, read_only: bool) -> Result {
     let (keys, argv) = split_after_numkeys(args, "ERR value is not an integer or out of range")?;
     let script = match script {
-        Asked::Last(script) => {
-            running::prepare(ctx, &script.sha, &script.body)?;
-            script
-        }
+        Asked::Last(script) => script,
         Asked::Other(sha, body) => {
             let (flags, _) = shebang::parse(body).map_err(Error::owned)?;
-            running::prepare(ctx, &sha, body)?;
+            running::prepare(ctx, scripts::text(&sha), body)?;
             let scripts = &ctx.worker.engine.scripts;
             let before = ctx.worker.last_script.as_ref().map(|last| &last.sha);
             let losses = scripts.losses();
             let (body, gone) = scripts.note_use(sha, body, before);
             ctx.worker.stats().evicted_scripts.add(gone);
-            let script = Rc::new(LastScript { sha, body, flags, losses });
+            let script = Rc::new(LastScript { sha, name: scripts::text(&sha).into(), body, flags, losses });
             ctx.worker.last_script = Some(script.clone());
             script
         }
     };
-    let code = Code::Script(std::str::from_utf8(&script.sha).unwrap_or_default());
+    // Another one was prepared before it went into the cache: nothing bad gets there.
+    running::prepare(ctx, &script.name, &script.body)?;
+    let code = Code::Script(&script.name);
     running::run(ctx, txn, Job { code, flags: script.flags, keys, argv, read_only, words: args.words() }, reply)
 }
 
 fn load(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let sha = ScriptCache::sha(&args[2]);
-    running::prepare(ctx, &sha, &args[2])?;
+    running::prepare(ctx, scripts::text(&sha), &args[2])?;
     ctx.worker.engine.scripts.keep(sha, &args[2]);
     reply.bulk(&sha);
     Ok(())

@@ -9,6 +9,7 @@ use crate::info;
 use crate::monitor;
 use crate::rdb;
 use crate::saving::{self, Kind};
+use crate::shutdown::Outcome;
 use crate::version::REDIS_VERSION;
 use crate::worker::Fate;
 use kelda_store::shard::ShardSet;
@@ -437,7 +438,7 @@ fn bgsave(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     Ok(())
 }
 
-fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
+fn shutdown(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
     let (mut save, mut no_save, mut now, mut force, mut abort) = (false, false, false, false, false);
     for word in args.from(1) {
         match word.to_ascii_uppercase().as_slice() {
@@ -452,17 +453,53 @@ fn shutdown(ctx: &mut Ctx, args: &Args, _: &mut Reply) -> Result {
     if (save && no_save) || (abort && (save || no_save || now || force)) {
         return Err(Error::Syntax);
     }
-    if abort {
-        // Nothing has to be waited for, so that none is ever under way.
-        return Err(Error::text("ERR No shutdown in progress."));
-    }
     let engine = ctx.engine();
-    engine.platform.log(2, "User requested shutdown...");
+    if abort {
+        if !engine.shutdown.abort(&engine) {
+            return Err(Error::text("ERR No shutdown in progress."));
+        }
+        reply.ok();
+        return Ok(());
+    }
+    const FAILED: Error = Error::text("ERR Errors trying to SHUTDOWN. Check logs.");
+    let waited = ctx.session.leaving.take();
+    if waited.is_none() {
+        engine.platform.log(2, "User requested shutdown...");
+    }
+    let wait = if now { None } else { waited.or_else(|| engine.shutdown.begin(&engine)) };
+    if let Some(number) = wait {
+        match engine.shutdown.outcome(number) {
+            Outcome::Ready => {}
+            Outcome::Aborted => return Err(FAILED),
+            Outcome::Waiting => {
+                ctx.session.leaving = Some(number);
+                ctx.worker.await_shutdown(ctx.session);
+                return Err(Error::Again);
+            }
+        }
+    }
+    engine.shutdown.note_replicas(&engine);
+    let ended = end(ctx, save || !no_save && !ctx.worker.settings.save.is_empty(), force);
+    if wait.is_some() && ended.as_ref().is_err_and(|error| *error != Error::Again) {
+        engine.platform.log(3, "Errors trying to shut down the server. Check the logs for more information.");
+        engine.shutdown.give_up(&engine);
+        return Err(FAILED);
+    }
+    if wait.is_some() && ended.is_err() {
+        // A shard is busy.
+        ctx.session.leaving = wait;
+    }
+    ended
+}
+
+/// Ends the server, after a snapshot if that is wanted.
+fn end(ctx: &mut Ctx, save: bool, force: bool) -> Result {
+    let engine = ctx.engine();
     if !force && engine.log.sink().is_some_and(|log| log.figures().begins) {
         engine.platform.log(3, "Writing initial AOF, can't exit.");
         return Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."));
     }
-    if save || !no_save && !ctx.worker.settings.save.is_empty() {
+    if save {
         let mut txn = ctx.worker.begin(&engine.keyspace, ShardSet::All, 0).ok_or(Error::Again)?;
         match rdb::save_at_end(&engine, &mut txn) {
             // The shards stay held: what came after the snapshot would be lost with the process.

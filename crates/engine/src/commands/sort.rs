@@ -2,10 +2,12 @@
 //!
 //! The patterns of BY and GET name keys that depend on the elements: a command with such a pattern holds every shard.
 
+use super::write_str;
 use crate::args::Args;
 use crate::command::{Access, Command, Flags, Keys, Reply, Run};
 use crate::error::{Error, Result};
 use kelda_resp::number;
+use kelda_store::Str;
 use kelda_store::list::{End, List};
 use kelda_store::txn::{EventClasses, Key, Txn, View};
 use kelda_store::value::{Value, ValueRef};
@@ -129,6 +131,11 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
+    /// Whether elements are sorted as numbers, and returned themselves.
+    fn is_plain(&self) -> bool {
+        self.by.is_none() && self.get.is_empty() && !self.alpha
+    }
+
     /// BY a pattern without `*`: the elements stay as they are.
     fn keeps_order(&self) -> bool {
         self.by.is_some_and(|pattern| !pattern.contains(&b'*'))
@@ -144,18 +151,67 @@ impl<'a> Options<'a> {
 }
 
 fn sort_read(view: &View, args: &Args, reply: &mut Reply) -> Result {
-    let rows = sorted(view, args.key(1), &Options::parse(view, args, false)?)?;
-    write_rows(&rows, reply);
+    answer(view, args.key(1), &Options::parse(view, args, false)?, reply)
+}
+
+/// Replies what SORT without STORE returns.
+fn answer(view: &View, key: Key, options: &Options, reply: &mut Reply) -> Result {
+    if options.is_plain() {
+        let numbers = numbers(view, key, options)?;
+        let chosen = &numbers[options.range(numbers.len())];
+        reply.array(chosen.len());
+        chosen.iter().for_each(|element| write_str(reply, *element));
+    } else {
+        write_rows(&sorted(view, key, options)?, reply);
+    }
     Ok(())
+}
+
+/// The elements, which are numbers, in their order: what SORT mostly is, and what needs no copies.
+fn numbers<'v>(view: &'v View, key: Key, options: &Options) -> Result<Vec<Str<'v>>> {
+    let elements: Vec<Str> = match view.get(key).map(|entry| entry.value()) {
+        None => Vec::new(),
+        Some(ValueRef::List(list)) => list.iter().collect(),
+        Some(ValueRef::Set(set)) => set.iter().collect(),
+        Some(ValueRef::ZSet(zset)) => zset.iter().map(|(member, _)| member).collect(),
+        Some(_) => return Err(Error::WrongType),
+    };
+    // What is sorted is small, and compared as integers.
+    let mut places = Vec::with_capacity(elements.len());
+    for (place, element) in elements.iter().enumerate() {
+        let number = match element {
+            // Rounded as `strtod` rounds its text.
+            Str::Int(number) => *number as f64,
+            Str::Bytes(text) => score(text)?,
+        };
+        places.push((ascending(number), place));
+    }
+    places.sort_unstable();
+    // Equal numbers are put in the order of the elements, so that the result is always the same.
+    let compare = |(_, a): &(u64, usize), (_, b): &(u64, usize)| {
+        elements[*a].with_bytes(|a| elements[*b].with_bytes(|b| a.cmp(b)))
+    };
+    places
+        .chunk_by_mut(|(a, _), (b, _)| a == b)
+        .filter(|equal| equal.len() > 1)
+        .for_each(|equal| equal.sort_by(compare));
+    if options.descending {
+        places.reverse();
+    }
+    Ok(places.into_iter().map(|(_, place)| elements[place]).collect())
+}
+
+/// An integer that compares as the number, which is not NaN, does.
+fn ascending(number: f64) -> u64 {
+    // The two zeros are equal.
+    let bits = (number + 0.0).to_bits();
+    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
 }
 
 fn sort_write(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let options = Options::parse(txn, args, true)?;
+    let Some(target) = options.store.map(Key::new) else { return answer(txn, args.key(1), &options, reply) };
     let rows = sorted(txn, args.key(1), &options)?;
-    let Some(target) = options.store.map(Key::new) else {
-        write_rows(&rows, reply);
-        return Ok(());
-    };
     reply.int(rows.len() as i64);
     if rows.is_empty() {
         txn.delete_with_event(target);
@@ -279,5 +335,17 @@ fn look_up(view: &View, pattern: &[u8], element: &[u8]) -> Option<Vec<u8>> {
         (ValueRef::String(text), None) => Some(text.to_vec()),
         (ValueRef::Hash(hash), Some(field)) => view.live(hash).get(field).map(|text| text.to_vec()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ascending;
+
+    #[test]
+    fn numbers_as_integers_keep_their_order() {
+        let numbers = [f64::NEG_INFINITY, -1e300, -1.5, -5e-324, 0.0, 5e-324, 1.0, 1.5, 9e15, f64::INFINITY];
+        assert!(numbers.is_sorted_by(|a, b| ascending(*a) < ascending(*b)));
+        assert_eq!(ascending(-0.0), ascending(0.0));
     }
 }

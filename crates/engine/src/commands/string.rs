@@ -513,6 +513,11 @@ fn msetex(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
 
 fn increment(txn: &mut Txn, args: &Args, reply: &mut Reply, by: i64) -> Result {
     let key = args.key(1);
+    if let Some(sum) = txn.add_to_int(key, by) {
+        txn.event(EventClasses::STRING, "incrby", key.bytes);
+        reply.int(sum);
+        return Ok(());
+    }
     let old = match txn.peek_string(key)? {
         None => 0,
         Some(Str::Int(number)) => number,

@@ -70,7 +70,7 @@ fn multi(ctx: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
     if ctx.session.multi.is_some() {
         return Err(Error::text("ERR MULTI calls can not be nested"));
     }
-    exec::begin_multi(ctx.session);
+    exec::begin_multi(ctx.worker, ctx.session);
     reply.ok();
     Ok(())
 }

@@ -8,6 +8,7 @@ mod read;
 
 pub(super) use add::{Options, add};
 
+use super::list::asks_for_few;
 use super::write_str;
 use crate::command::{Command, Flags, Group, Keys, Reply, Run};
 use kelda_resp::Protocol;
@@ -171,6 +172,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key start/string stop/string sortby:[BYSCORE | BYLEX] [REV] limit:[LIMIT offset count] [WITHSCORES]",
         summary: "Returns the members of a range of ranks, scores or texts.",
         complexity: "O(log(N)+M): N the members, M those returned",
+        is_small: Some(asks_for_few),
         run: Run::Read(range::zrange),
         ..BASE
     },
@@ -194,6 +196,7 @@ pub static COMMANDS: &[Command] = &[
         syntax: "key start stop [WITHSCORES]",
         summary: "Returns the members of a range of ranks from the highest score down.",
         complexity: "O(log(N)+M): N the members, M those returned",
+        is_small: Some(asks_for_few),
         run: Run::Read(range::zrevrange),
         ..BASE
     },

@@ -368,6 +368,8 @@ pub struct Settings {
     pub busy_reply_threshold: u64,
     /// Our own directive.
     pub busy_reply_scope: BusyReplyScope,
+    /// Whether `repl-diskless-load` is `swapdb`.
+    pub diskless_swapdb: bool,
     /// `extended-redis-compatibility`.
     pub dialect: Dialect,
     /// Microseconds; negative turns the log off.
@@ -495,6 +497,7 @@ impl Settings {
             key_load_delay_us: 0,
             busy_reply_threshold: 0,
             busy_reply_scope: BusyReplyScope::Touched,
+            diskless_swapdb: false,
             dialect: Dialect::Redis,
             slowlog_log_slower_than: 0,
             slowlog_max_len: 0,

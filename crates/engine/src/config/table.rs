@@ -270,7 +270,7 @@ pub static TABLE: &[Row] = &[
     row("repl-backlog-size", Size(1, LONG_MAX), "1048576").to(|s, v| s.repl_backlog_size = v.size()),
     row("repl-backlog-ttl", Int(0, i64::MAX), "3600").to(|s, v| s.repl_backlog_ttl = v.int() as u64),
     row("repl-disable-tcp-nodelay", YesNo, "no"),
-    row("repl-diskless-load", Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]), "disabled"),
+    row("repl-diskless-load", Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]), "disabled").to(|s, v| s.diskless_swapdb = v.word() == "swapdb"),
     row("repl-diskless-sync", YesNo, "yes").to(|s, v| s.repl_diskless_sync = v.yes()),
     row("repl-diskless-sync-delay", Int(0, INT_MAX), "5").to(|s, v| s.repl_diskless_sync_delay = v.int() as u64),
     row("repl-diskless-sync-max-replicas", Int(0, INT_MAX), "0").to(|s, v| s.repl_diskless_sync_max_replicas = v.int() as usize),

@@ -7,7 +7,7 @@ use crate::durability::Tellings;
 use crate::fast_path::FastPath;
 use crate::session::Session;
 use crate::worker::{Fate, Host, Worker};
-use kelda_resp::{ProtocolError, RequestLimits, Span, Step, Writer, whole_request};
+use kelda_resp::{ProtocolError, RequestLimits, SHORT_WORDS_MAX, Span, Step, Writer, whole_request};
 use kelda_store::hasher;
 use kelda_store::shard::Keyspace;
 use smallvec::SmallVec;
@@ -16,50 +16,120 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Commands parsed ahead, so that their keys can be fetched from memory while others run.
 const BATCH: usize = 32;
 
-/// Longest second word that is hashed ahead: what is longer is seldom a key, but a script.
+/// Input of more bytes has many commands, which fetch for each other.
+const SHORT_INPUT_BYTES: usize = 512;
+
+/// Longest word that is hashed ahead: what is longer is seldom a key.
 const HASHED_BYTES_MAX: usize = 256;
 
-/// A command of a batch: its words are `first..end` of the batch's, its last byte is before `consumed`.
-pub(crate) struct Parsed {
+/// Words of a command for which there is always room.
+const FEW_WORDS: usize = 16;
+
+/// Words of a batch for which room is made at once, and kept.
+const ROOM: usize = SHORT_WORDS_MAX * BATCH;
+
+/// Which word of a command is most likely its first key: the second, but for EVAL and its like, which name the number of keys before
+/// them.
+#[inline(always)]
+fn first_key(input: &[u8], words: &[Span]) -> usize {
+    match words {
+        [name, _, _, _, ..] if matches!(name.of(input), [b'E' | b'e', b'V' | b'v', ..]) => 3,
+        _ => 1,
+    }
+}
+
+/// A command of a batch.
+struct Parsed {
+    /// Its words are `first..end` of the batch's.
     first: usize,
     end: usize,
+    /// How much of the input has been consumed once it has run.
     consumed: usize,
-    /// Whether the batch has the hash of its second word.
-    hashed: bool,
+    /// Which of its words the batch has the hash of; none if that is beyond them.
+    hashed: usize,
 }
 
-/// What [`run`] needs for a while, kept from one call to the next for the memory that it holds.
+/// Some commands of a session's input.
 #[derive(Default)]
-pub(crate) struct Scratch {
-    words: Vec<&'static [u8]>,
-    batch: Vec<Parsed>,
-    spans: Vec<Span>,
-    /// For each command of the batch, the hash of its second word, the first key of nearly all.
+pub(crate) struct Batch {
+    commands: Vec<Parsed>,
+    /// Where in the input the words are; the last command's are followed by room for those of the next.
+    words: Vec<Span>,
+    /// For each command the hash of what is most likely its first key.
     hashes: Vec<u64>,
+    /// Of a batch that was parsed before its session's turn: how long the input was, from the first byte of which it was parsed.
+    ahead_of: usize,
 }
 
-impl Scratch {
-    /// Adds a command to the batch, and has the memory fetch the shard of its key.
-    #[inline(always)]
-    fn push(&mut self, keyspace: &Keyspace, words: &[&[u8]], first: usize, consumed: usize) {
-        let key = words.get(first + 1).filter(|key| key.len() <= HASHED_BYTES_MAX);
-        let hash = key.map_or(0, |key| hasher::hash(key));
-        keyspace.prefetch_shard(hash);
-        self.hashes.push(hash);
-        self.batch.push(Parsed { first, end: words.len(), consumed, hashed: key.is_some() });
+impl Batch {
+    fn clear(&mut self) {
+        self.commands.clear();
+        self.hashes.clear();
+        if self.words.len() > ROOM {
+            self.words = Vec::new();
+        }
+        self.ahead_of = 0;
     }
 
-    /// Takes the words back, whatever they pointed to: the collection below keeps the vector's memory.
-    fn keep_words(&mut self, mut words: Vec<&[u8]>) {
-        /// Words for which memory is kept.
-        const KEEP: usize = 4 * BATCH;
-        if self.spans.capacity() > KEEP {
-            self.spans = Vec::new();
+    /// Whether it was parsed ahead of this input, which has not grown since.
+    fn is_ahead_of(&self, input: &[u8]) -> bool {
+        self.ahead_of != 0 && self.ahead_of == input.len()
+    }
+
+    /// Where the words of the next command begin.
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.commands.last().map_or(0, |last| last.end)
+    }
+
+    /// Adds a command whose words are `first..end` of the batch's, and has the memory fetch the shard of its key.
+    #[inline(always)]
+    fn push(&mut self, keyspace: &Keyspace, input: &[u8], first: usize, end: usize, consumed: usize) {
+        let words = &self.words[first..end];
+        let at = first_key(input, words);
+        let key = words.get(at).map(|word| word.of(input)).filter(|key| key.len() <= HASHED_BYTES_MAX);
+        let hash = key.map_or(0, hasher::hash);
+        keyspace.prefetch_shard(hash);
+        self.hashes.push(hash);
+        self.commands.push(Parsed { first, end, consumed, hashed: if key.is_some() { at } else { usize::MAX } });
+    }
+
+    /// Adds the requests from `at` on for which the short parser will do, until there are `most`; returns where they end.
+    #[inline]
+    fn push_whole(&mut self, keyspace: &Keyspace, input: &[u8], mut at: usize, most: usize) -> usize {
+        let mut first = self.end();
+        while self.commands.len() < most {
+            if self.words.len() < first + SHORT_WORDS_MAX {
+                self.words.resize(first + ROOM, Span::default());
+            }
+            let found = self.words[first..].first_chunk_mut().and_then(|words| whole_request(input, at, words));
+            let Some((count, end)) = found else { break };
+            self.push(keyspace, input, first, first + count, end);
+            (first, at) = (first + count, end);
         }
-        words.clear();
-        if words.capacity() <= KEEP {
-            self.words = words.into_iter().map(|_| Default::default()).collect();
-        }
+        at
+    }
+}
+
+/// Parses the beginning of what a session has received before its turn comes, and has the memory fetch where its keys are found.
+pub(crate) fn look_ahead(worker: &mut Worker, session: &mut Session) {
+    let is_ordinary = session.authenticated && session.parser.is_idle() && session.master.is_none();
+    if !is_ordinary || session.blocked.is_some() || !(1..=SHORT_INPUT_BYTES).contains(&session.input.len()) {
+        return;
+    }
+    let mut batch = session.ahead.take().unwrap_or_else(|| worker.batch());
+    batch.clear();
+    let keyspace = &worker.engine.keyspace;
+    batch.push_whole(keyspace, &session.input, 0, BATCH);
+    batch.hashes.iter().for_each(|&hash| keyspace.prefetch_bucket(hash));
+    batch.ahead_of = session.input.len();
+    session.ahead = Some(batch);
+}
+
+/// Has the memory fetch the keys that [`look_ahead`] found.
+pub(crate) fn prefetch(worker: &Worker, session: &Session) {
+    if let Some(batch) = &session.ahead {
+        worker.engine.keyspace.prefetch_entries(session.db, &batch.hashes);
     }
 }
 
@@ -80,28 +150,38 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
     session.info.input_room.store(0, Relaxed);
     session.reply.most = worker.longest_output(session);
     let mut reply = std::mem::replace(&mut session.reply, Writer::new(session.protocol));
-    let mut scratch = std::mem::take(&mut worker.scratch);
-    let mut words: Vec<&[u8]> = std::mem::take(&mut scratch.words);
+    let mut batch = session.ahead.take().unwrap_or_else(|| worker.batch());
+    let (mut few, mut many) = ([&[][..]; FEW_WORDS], Vec::new());
     let mut consumed = 0;
     let engine = worker.engine.clone();
     // Found out when a command needs it, and anew after one that went the long way.
     let mut fast: Option<FastPath> = None;
     'batches: loop {
-        words.clear();
         if worker.follow_users(session) {
             FastPath::end(&mut fast, worker, session);
         }
-        // Before AUTH the limits are narrow, and the very next command may lift them.
-        let most = if session.authenticated { BATCH } else { 1 };
-        let end = parse(worker, session, &input, &mut consumed, most, &mut scratch, &mut words);
-        let Scratch { batch, hashes, .. } = &scratch;
-        if batch.len() > 1 {
-            engine.keyspace.prefetch(session.db, hashes);
-        }
-        let whole = batch.len() == most;
-        for (parsed, &hash) in batch.iter().zip(hashes) {
-            let words = &words[parsed.first..parsed.end];
-            let args = if parsed.hashed { Args::with_hash(words, 1, hash) } else { Args::new(words) };
+        let end = if batch.is_ahead_of(&input) && session.authenticated && session.parser.is_idle() {
+            batch.ahead_of = 0;
+            BatchEnd::Open
+        } else {
+            let end = parse(worker, session, &input, &mut consumed, &mut batch);
+            if batch.commands.len() > 1 {
+                engine.keyspace.prefetch(session.db, &batch.hashes);
+            }
+            end
+        };
+        let authenticated = session.authenticated;
+        for (parsed, &hash) in batch.commands.iter().zip(&batch.hashes) {
+            let places = &batch.words[parsed.first..parsed.end];
+            let words = if places.len() <= FEW_WORDS {
+                few.iter_mut().zip(places).for_each(|(word, place)| *word = place.of(&input));
+                &few[..places.len()]
+            } else {
+                many.clear();
+                many.extend(places.iter().map(|place| place.of(&input)));
+                &many[..]
+            };
+            let args = Args::with_hash(words, parsed.hashed, hash);
             let short = fast.get_or_insert_with(|| FastPath::new(&engine, worker, session, input.len()));
             if short.run(worker, session, &args, &mut reply) {
                 consumed = parsed.consumed;
@@ -109,7 +189,13 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             }
             FastPath::end(&mut fast, worker, session);
             match execute(worker, session, host, args, &mut reply) {
-                Flow::Next => consumed = parsed.consumed,
+                Flow::Next if session.authenticated == authenticated => consumed = parsed.consumed,
+                Flow::Next => {
+                    // Other limits hold for what follows (RESET).
+                    consumed = parsed.consumed;
+                    session.parser = Default::default();
+                    continue 'batches;
+                }
                 Flow::Again => {
                     session.parser = Default::default();
                     worker.put_aside(session);
@@ -123,8 +209,12 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
             }
         }
         match end {
-            BatchEnd::More if whole => {}
-            BatchEnd::More => break,
+            BatchEnd::Open if consumed < input.len() => {}
+            BatchEnd::Open => {
+                session.needs = 1;
+                break;
+            }
+            BatchEnd::Incomplete => break,
             BatchEnd::Inline { consumed: bytes, args: own } => {
                 FastPath::end(&mut fast, worker, session);
                 let own: SmallVec<[&[u8]; 8]> = own.iter().map(|word| &word[..]).collect();
@@ -149,8 +239,7 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
         }
     }
     FastPath::end(&mut fast, worker, session);
-    scratch.keep_words(words);
-    worker.scratch = scratch;
+    worker.keep_batch(batch);
     finish_turn(worker, session, input, consumed, reply);
     let Tellings { strict, told_lsn, made_lsn, fed } = std::mem::replace(&mut worker.tellings, outer);
     session.made_lsn = session.made_lsn.max(made_lsn);
@@ -162,8 +251,10 @@ pub(crate) fn run(worker: &mut Worker, session: &mut Session, host: &mut dyn Hos
 
 /// Why a batch holds no more commands.
 enum BatchEnd {
-    /// It is full, or no further request is complete.
-    More,
+    /// It holds enough: more may follow.
+    Open,
+    /// No further request is complete.
+    Incomplete,
     /// An inline command comes next; its words are not in the input.
     Inline {
         /// Where in the input it ends.
@@ -175,57 +266,48 @@ enum BatchEnd {
     Failure(ProtocolError),
 }
 
-/// Parses up to `most` requests ahead, from `consumed` on, into the batch; `consumed` moves past what asks for nothing.
-fn parse<'i>(
-    worker: &Worker,
-    session: &mut Session,
-    input: &'i [u8],
-    consumed: &mut usize,
-    most: usize,
-    scratch: &mut Scratch,
-    words: &mut Vec<&'i [u8]>,
-) -> BatchEnd {
+/// Parses requests ahead, from `consumed` on, into the batch; `consumed` moves past what asks for nothing.
+fn parse(worker: &Worker, session: &mut Session, input: &[u8], consumed: &mut usize, batch: &mut Batch) -> BatchEnd {
     let keyspace = &worker.engine.keyspace;
-    scratch.batch.clear();
-    scratch.hashes.clear();
+    batch.clear();
+    // Before AUTH the limits are narrow, and the very next command may lift them.
+    let most = if session.authenticated { BATCH } else { 1 };
     let mut at = *consumed;
-    while scratch.batch.len() < most {
-        let rest = &input[at..];
-        let first = words.len();
-        if session.authenticated
-            && session.parser.is_idle()
-            && let Some(bytes) = whole_request(rest, words)
-        {
-            at += bytes;
-            scratch.push(keyspace, words, first, at);
-            continue;
+    loop {
+        if session.authenticated && session.parser.is_idle() {
+            at = batch.push_whole(keyspace, input, at, most);
+        }
+        if batch.commands.len() == most {
+            return BatchEnd::Open;
         }
         let limits = RequestLimits {
             bulk_bytes_max: worker.settings.proto_max_bulk_len,
             authenticated: session.authenticated,
             ..RequestLimits::default()
         };
-        scratch.spans.clear();
-        match session.parser.next(rest, &limits, &mut scratch.spans) {
+        let first = batch.end();
+        batch.words.truncate(first);
+        match session.parser.next(&input[at..], &limits, &mut batch.words) {
             Ok(Step::Command { consumed: bytes }) => {
-                words.extend(scratch.spans.iter().map(|span| span.of(rest)));
+                for word in &mut batch.words[first..] {
+                    *word = Span { start: at + word.start, end: at + word.end };
+                }
                 at += bytes;
-                scratch.push(keyspace, words, first, at);
+                batch.push(keyspace, input, first, batch.words.len(), at);
             }
             Ok(Step::Inline { consumed: bytes, args }) => return BatchEnd::Inline { consumed: at + bytes, args },
             Ok(Step::Skip { consumed: bytes }) => {
                 at += bytes;
                 // What follows a command is consumed with it: an unfinished request behind it is taken up again from there.
-                *scratch.batch.last_mut().map_or(&mut *consumed, |last| &mut last.consumed) = at;
+                *batch.commands.last_mut().map_or(&mut *consumed, |last| &mut last.consumed) = at;
             }
             Ok(Step::Incomplete { need }) => {
                 session.needs = need;
-                break;
+                return BatchEnd::Incomplete;
             }
             Err(error) => return BatchEnd::Failure(error),
         }
     }
-    BatchEnd::More
 }
 
 /// Puts input and output back into the session.

@@ -1,29 +1,29 @@
 //! MULTI, EXEC and WATCH.
 
-use super::{LOADING, check_memory, check_user_again, note_bad_data, run_inside, shards_of};
+use super::{LOADING, check_memory, check_user_again, note_bad_data, run_inside};
 use crate::args::Args;
 use crate::command::{Flags, Reply, Run};
 use crate::ctx::{Ctx, Origin};
 use crate::error::{Error, Result};
 use crate::hotkeys;
 use crate::pause;
+use crate::queue::Queue;
 use crate::registry::Registered;
 use crate::saving;
-use crate::session::{Queue, Session, Watching};
+use crate::session::{Session, Watching};
 use crate::settle::settle_some;
 use crate::stats::count_error;
 use crate::worker::Worker;
 use kelda_store::hasher;
 use kelda_store::shard::ShardSet;
 use kelda_store::txn::{Key, Txn};
-use smallvec::SmallVec;
 
 /// Checks again, at EXEC, what may have changed since the commands were queued.
 fn check_queued(worker: &Worker, session: &Session, queue: &Queue) -> Result {
     if session.master.is_some() {
         return Ok(());
     }
-    let any = |property: fn(&Registered) -> bool| queue.commands.iter().any(|(command, _)| property(command));
+    let any = |property: fn(&Registered) -> bool| queue.commands().any(property);
     if worker.loading && any(|command| !command.flags.has(Flags::LOADING)) {
         return Err(LOADING);
     }
@@ -33,9 +33,7 @@ fn check_queued(worker: &Worker, session: &Session, queue: &Queue) -> Result {
     if any(|command| command.writes) {
         worker.check_writes()?;
     }
-    if worker.is_read_only()
-        && queue.commands.iter().any(|(command, words)| pause::is_declared_writer(worker, command, words))
-    {
+    if worker.is_read_only() && queue.any(|command, words| pause::is_declared_writer(worker, command, words)) {
         worker.check_writes()?;
     }
     if worker.follows && any(|command| !command.flags.has(Flags::STALE)) {
@@ -55,50 +53,46 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
         end_multi(ctx.worker, ctx.session);
         return Err(Error::owned(format!("EXECABORT Transaction discarded because of: {error}")));
     }
+    let result = run_queue(ctx, &queue, reply);
+    if result == Err(Error::Again) {
+        ctx.session.multi = Some(queue);
+    } else {
+        ctx.worker.spare_queue = queue.emptied();
+    }
+    result
+}
+
+/// The rest of EXEC. After [`Error::Again`] nothing has happened.
+fn run_queue(ctx: &mut Ctx, queue: &Queue, reply: &mut Reply) -> Result {
+    let words = queue.words();
     let mut set = ShardSet::None;
-    let mut scratch: Vec<&[u8]> = Vec::new();
-    for (command, words) in &queue.commands {
-        scratch.clear();
-        scratch.extend(words.iter().map(|word| &**word));
+    for (command, args) in queue.iter(&words) {
         // A script may reach for any key, and EXEC cannot be begun anew once commands have run.
-        if matches!(command.command.run, Run::Script(_)) {
-            if ctx.worker.in_script {
-                // This thread's interpreter is taken; see `running::prepare`.
-                ctx.session.multi = Some(queue);
-                return Err(Error::Again);
-            }
+        let is_script = matches!(command.command.run, Run::Script(_));
+        if is_script && ctx.worker.in_script {
+            // This thread's interpreter is taken; see `running::prepare`.
+            return Err(Error::Again);
+        }
+        let changes_session = command.flags.has(Flags::WRITE) && matches!(command.command.run, Run::Session(_));
+        if is_script || changes_session || command.command.needs_all_shards(args.words()) {
             set = ShardSet::All;
         }
-        match shards_of(command, &Args::new(&scratch)) {
-            ShardSet::All => set = ShardSet::All,
-            _ => command.find_keys(&scratch, &mut |at, _| set.add(hasher::hash(scratch[at]))),
-        }
-        if command.flags.has(Flags::WRITE) && matches!(command.command.run, Run::Session(_)) {
-            set = ShardSet::All;
-        }
+        command.for_each_key(args.words(), |at| set.add(args.hash(at)));
     }
     for (_, key) in &ctx.session.watching.keys {
         set.add(hasher::hash(key));
     }
     let engine = ctx.worker.engine.clone();
     let Some(mut txn) = ctx.worker.begin(&engine.keyspace, set, ctx.session.db) else {
-        ctx.session.multi = Some(queue);
         return Err(Error::Again);
     };
-    let adds = || {
-        queue.commands.iter().any(|(command, words)| {
-            let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
-            saving::adds_to_backlog(&txn, command, &words)
-        })
-    };
+    let adds = || queue.iter(&words).any(|(command, args)| saving::adds_to_backlog(&txn, command, args.words()));
     if engine.saves.hold_up(&engine, ctx.session, adds) {
         ctx.worker.commit(txn);
-        ctx.session.multi = Some(queue);
         return Err(Error::Again);
     }
-    if !settle_queued(&mut txn, &queue) {
+    if !settle_queued(&mut txn, queue, &words) {
         ctx.worker.commit(txn);
-        ctx.session.multi = Some(queue);
         return Err(Error::Again);
     }
     if !watch_holds(ctx.session, &mut txn) {
@@ -110,10 +104,9 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
     }
     drop_watches(ctx.session, &mut txn);
     ctx.session.show_queued(-1);
-    reply.array(queue.commands.len());
-    for (command, words) in &queue.commands {
-        let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
-        run_queued(ctx, &mut txn, command, &words, reply);
+    reply.array(queue.len());
+    for (command, args) in queue.iter(&words) {
+        run_queued(ctx, &mut txn, command, &args, reply);
     }
     ctx.worker.outbox.append(&mut ctx.session.outbox);
     ctx.worker.commit(txn);
@@ -121,15 +114,12 @@ pub(crate) fn exec(ctx: &mut Ctx, reply: &mut Reply) -> Result {
 }
 
 /// Removes some of what is due at the keys of the queued commands; whether nothing is left.
-fn settle_queued(txn: &mut Txn, queue: &Queue) -> bool {
-    queue.commands.iter().fold(true, |settled, (command, words)| {
-        let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
-        settle_some(txn, command, &Args::new(&words)) && settled
-    })
+fn settle_queued(txn: &mut Txn, queue: &Queue, words: &[&[u8]]) -> bool {
+    queue.iter(words).fold(true, |settled, (command, args)| settle_some(txn, command, &args) && settled)
 }
 
-fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words: &[&[u8]], reply: &mut Reply) {
-    let mark = reply.len();
+fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, args: &Args, reply: &mut Reply) {
+    let (mark, words) = (reply.len(), args.words());
     if ctx.session.restricted
         && let Err(error) = check_user_again(ctx.worker, ctx.session, command, words)
     {
@@ -139,7 +129,7 @@ fn run_queued(ctx: &mut Ctx, txn: &mut Txn, command: &'static Registered, words:
     }
     let timed = hotkeys::begin(ctx.worker);
     let mut inner = Ctx { worker: ctx.worker, session: ctx.session, host: ctx.host, txn: None, origin: Origin::Exec };
-    if let Err(error) = run_inside(&mut inner, txn, command, words, reply) {
+    if let Err(error) = run_inside(&mut inner, txn, command, args, reply) {
         reply.truncate(mark);
         note_bad_data(ctx.worker, &error);
         reply.error(&ctx.worker.settings.dialect.says(error.to_string()));
@@ -209,7 +199,7 @@ pub(crate) fn end_multi(worker: &mut Worker, session: &mut Session) {
 }
 
 /// Begins MULTI.
-pub(crate) fn begin_multi(session: &mut Session) {
-    session.multi = Some(Queue::default());
+pub(crate) fn begin_multi(worker: &mut Worker, session: &mut Session) {
+    session.multi = Some(std::mem::take(&mut worker.spare_queue));
     session.show_queued(0);
 }

@@ -119,7 +119,12 @@ impl<'a> Attempt<'a> {
         match &known {
             Some((id, place, _)) => {
                 self.log(&format!("Trying a partial resynchronization (request {id}:{}).", place + 1));
-                self.send(&[b"PSYNC", id.as_bytes(), (place + 1).to_string().as_bytes()])?;
+                let next = (place + 1).to_string();
+                let mut request: Vec<&[u8]> = vec![b"PSYNC", id.as_bytes(), next.as_bytes()];
+                if engine.failover.is_on() {
+                    request.push(b"FAILOVER");
+                }
+                self.send(&request)?;
             }
             None => {
                 self.log("Partial resynchronization not possible (no cached master)");
@@ -130,12 +135,17 @@ impl<'a> Attempt<'a> {
             (Answer::Continue(id), Some((_, _, db))) => {
                 self.log("Successful partial resynchronization with master.");
                 engine.following.if_current(generation, |_| engine.replication.go_on(engine, id.as_deref()))?;
+                engine.failover.end(engine, "Failover is done: the other server leads");
                 return self.hand_over(db, true);
             }
             (Answer::Continue(_), None) => return failure("Master continues what was not begun"),
             (Answer::Full(id, place), _) => {
                 self.log(&format!("Full resync from master: {id}:{place}"));
+                engine.failover.end(engine, "Failover is done: the other server leads, with other data");
                 (Some(id), place)
+            }
+            (Answer::Unknown, _) if engine.failover.abort(engine, "Failover target rejected psync request") => {
+                return Err(Failure::Void);
             }
             (Answer::Unknown, _) => {
                 self.log("Retrying with SYNC...");

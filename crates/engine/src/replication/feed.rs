@@ -25,6 +25,8 @@ impl Block {
 #[derive(Default)]
 pub struct Feed {
     blocks: VecDeque<Block>,
+    /// Memory that the blocks take.
+    room: usize,
     end: u64,
     /// The database that whoever has read all is in, if that is known.
     db: Option<u32>,
@@ -43,7 +45,7 @@ impl Feed {
 
     /// Memory in use.
     pub fn memory_bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.bytes.capacity()).sum()
+        self.room
     }
 
     /// Somebody begins to read here, in no particular database.
@@ -66,13 +68,14 @@ impl Feed {
     /// Forgets what is kept. The history goes on.
     pub fn forget(&mut self) {
         self.blocks.clear();
+        self.room = 0;
         self.db = None;
     }
 
     /// Forgets what lies wholly before this place.
     pub fn forget_before(&mut self, place: u64) {
-        while self.blocks.front().is_some_and(|block| block.end() <= place) {
-            self.blocks.pop_front();
+        while let Some(block) = self.blocks.pop_front_if(|block| block.end() <= place) {
+            self.room -= block.bytes.capacity();
         }
     }
 
@@ -80,7 +83,9 @@ impl Feed {
         let room = |block: &Block| block.bytes.capacity() - block.bytes.len() >= bytes.len();
         if !self.blocks.back().is_some_and(room) {
             let room = bytes.len().max(BLOCK_BYTES);
-            self.blocks.push_back(Block { start: self.end, bytes: Vec::with_capacity(room) });
+            let block = Block { start: self.end, bytes: Vec::with_capacity(room) };
+            self.room += block.bytes.capacity();
+            self.blocks.push_back(block);
         }
         if let Some(block) = self.blocks.back_mut() {
             block.bytes.extend_from_slice(bytes);

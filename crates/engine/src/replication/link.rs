@@ -91,7 +91,13 @@ impl Worker {
         session.replica = true;
         session.info.replica.store(true, Relaxed);
         self.replicas.push(session.at);
-        match engine.replication.enter(session.at, announced, wants, self.now_ms()) {
+        match engine.replication.enter(
+            session.info.clone(),
+            announced,
+            wants,
+            self.settings.repl_backlog_size,
+            self.now_ms(),
+        ) {
             Answer::Continue(line) => {
                 engine.platform.log(2, &format!("Partial resynchronization request from {who} accepted."));
                 reply.status(&line);

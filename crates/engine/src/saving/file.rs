@@ -2,7 +2,7 @@
 
 use crate::config::Settings;
 use crate::engine::Engine;
-use crate::rdb;
+use crate::rdb::{self, Fact};
 use kelda_log::disk::{Disk, File, Open, write_all_at};
 use kelda_log::rdb::RdbWriter;
 use std::io;
@@ -26,19 +26,17 @@ pub(super) trait Target {
     fn remove(&self);
 }
 
-/// Writes all that comes before the keys. `stream_db`: the database in which what replicas are fed goes on. `sizes` has the number of keys, and of those with an expiry time, by database.
+/// Writes all that comes before the keys. `history`: its place in what replicas are fed. `sizes` has the number of keys, and of those with an expiry time, by database.
 pub(super) fn put_head(
     writer: &mut RdbWriter,
     engine: &Engine,
     base: bool,
-    stream_db: Option<u32>,
+    history: &[Fact],
     libraries: &[Arc<[u8]>],
     sizes: &[(usize, usize)],
 ) {
     let facts = rdb::facts(engine, base);
-    let stream_db = stream_db.map(|db| db.to_string());
-    let facts = facts.iter().map(|(name, fact)| (*name, &**fact));
-    writer.header(facts.chain(stream_db.iter().map(|db| ("repl-stream-db", &**db))));
+    writer.header(facts.iter().chain(history).map(|(name, fact)| (*name, &**fact)));
     libraries.iter().for_each(|code| writer.function(code));
     for (db, &(keys, volatile)) in sizes.iter().enumerate() {
         if keys != 0 {

@@ -87,7 +87,7 @@ impl Saves {
         let Some(transfer) = engine.replication.begin(&asked, group) else { return Ok(()) };
         let snapshot = preparation.map(|preparation| Snapshot::begin(preparation, &mut guard, piece(&settings)));
         let mut begun = begin(engine, snapshot, settings, None);
-        begun.stream_db = transfer.stream_db;
+        begun.history = transfer.stream_db.map(|db| (rdb::STREAM_DB, db.to_string())).into_iter().collect();
         drop(guard);
         drop(timer);
         if !group.parts.functions {

@@ -206,6 +206,8 @@ pub(super) struct Entry {
     start: Kept,
     globals: Kept,
     on_error: Kept,
+    /// The names of [`Handover::Globals`].
+    names: [Kept; 2],
     /// Where a result is left that is no simple value.
     result: Kept,
 }
@@ -217,6 +219,7 @@ struct Run<'a> {
     script: Place,
     globals: Place,
     on_error: Place,
+    names: [Place; 2],
     result: Place,
 }
 
@@ -240,6 +243,7 @@ impl Entry {
             start,
             globals: Kept::new(lua, globals)?,
             on_error: Kept::new(lua, on_error)?,
+            names: [Kept::new(lua, "KEYS")?, Kept::new(lua, "ARGV")?],
             result: Kept::new(lua, true)?,
         })
     }
@@ -257,7 +261,8 @@ impl Entry {
         simple: impl FnOnce(Simple),
     ) -> mlua::Result<Ended> {
         let (globals, on_error, result) = (self.globals.place(), self.on_error.place(), self.result.place());
-        let run = Run { words, handover, script, globals, on_error, result };
+        let names = self.names.each_ref().map(Kept::place);
+        let run = Run { words, handover, script, globals, on_error, names, result };
         let state = self.state;
         // SAFETY: no script runs in the state, so that it is at its base, with room for the few values pushed here, and pushing
         // these allocates nothing. Whatever may raise happens in the protected call. The text of a string is used while it is
@@ -313,12 +318,13 @@ unsafe extern "C-unwind" fn start(state: *mut lua_State) -> c_int {
         run.on_error.push(state);
         // Its metatable does not guard writes: the read-only face is another table.
         run.globals.push(state);
-        for (name, texts) in [c"KEYS", c"ARGV"].into_iter().zip(run.words) {
+        for (name, texts) in run.names.into_iter().zip(run.words) {
+            name.push(state);
             match run.handover {
                 Handover::Globals => push_list(state, texts),
                 Handover::Arguments => ffi::lua_pushnil(state),
             }
-            ffi::lua_setfield(state, 2, name.as_ptr());
+            ffi::lua_rawset(state, 2);
         }
         ffi::lua_settop(state, 1);
         run.script.push(state);
@@ -508,7 +514,7 @@ fn line<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 fn parse_length(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+    kelda_resp::parse_i64(text)
 }
 
 /// Pushes the RESP value at the start of `input` as Redis shows it to scripts, and moves past it. `None`, and nothing

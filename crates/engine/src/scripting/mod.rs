@@ -25,6 +25,7 @@ mod structs;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use mlua::state::{GcIncParams, GcMode};
@@ -35,7 +36,7 @@ use self::reply::{Protocol, Simple};
 use crate::dialect::Dialect;
 
 /// Garbage is collected a little after each so many runs, besides what Lua does by itself as it allocates.
-const RUNS_PER_COLLECTION: u32 = 50;
+const RUNS_PER_COLLECTION: u32 = 500;
 const KILL_TEXT: &str = "ERR Script killed by user with SCRIPT KILL...";
 const FUNCTION_KILL_TEXT: &str = "ERR Script killed by user with FUNCTION KILL...";
 
@@ -105,6 +106,8 @@ pub struct Interpreter {
     /// What libraries see while they are loaded.
     load_globals: Table,
     scripts: HashMap<Box<str>, Kept>,
+    /// The script that was asked for last, most likely the next one too, and where it is: good until scripts go.
+    last: RefCell<(Box<str>, Option<Place>)>,
     /// The functions of each library by name, by the library's id.
     libraries: HashMap<u64, HashMap<Box<str>, Kept>>,
     runs: u32,
@@ -140,10 +143,10 @@ impl Interpreter {
         }
         let library_face = current_host::protect(&lua, &globals, Some(current_host::protect(&lua, &missing, None)?))?;
         current_host::arm_hook(&lua)?;
-        // What building it left behind. From then on the collector does not wait until as much again has been used, and is quick:
-        // scripts leave little behind, and it is mostly garbage.
+        // What building it left behind. From then on the collector waits until as much again has been used, some 100 KB where
+        // scripts keep nothing: what it looks through again each time is mostly the libraries.
         lua.gc_collect()?;
-        lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(110).step_multiplier(400)));
+        lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(200).step_multiplier(400)));
         if options.memory_limit > 0 {
             lua.set_memory_limit(options.memory_limit)?;
         }
@@ -155,6 +158,7 @@ impl Interpreter {
             library_face,
             load_globals,
             scripts: HashMap::new(),
+            last: RefCell::default(),
             libraries: HashMap::new(),
             runs: 0,
             memory_limit: options.memory_limit,
@@ -176,13 +180,24 @@ impl Interpreter {
         let script = compiled.and_then(|script| Kept::new(&self.lua, script));
         let script =
             script.map_err(|error| format!("ERR Error compiling script (new function): {}", error_text(&error)))?;
+        // One that it replaces is dropped with its place.
+        self.last.take();
         self.scripts.insert(sha.into(), script);
         Ok(())
     }
 
     /// Whether `sha` is compiled here.
     pub fn has(&self, sha: &str) -> bool {
-        self.scripts.contains_key(sha)
+        self.place(sha).is_some()
+    }
+
+    /// Where the script `sha` is, if it is compiled here.
+    fn place(&self, sha: &str) -> Option<Place> {
+        let mut last = self.last.borrow_mut();
+        if last.1.is_none() || *last.0 != *sha {
+            *last = (sha.into(), self.scripts.get(sha).map(Kept::place));
+        }
+        last.1
     }
 
     /// Runs the script `sha` and appends its reply, for a client that speaks RESP3 or not, to `reply`. Whether that is an error
@@ -196,7 +211,7 @@ impl Interpreter {
         reply: &mut Vec<u8>,
         client_resp3: bool,
     ) -> bool {
-        match self.scripts.get(sha).map(Kept::place) {
+        match self.place(sha) {
             Some(script) => {
                 let code = Code { name: sha, script, handover: Handover::Globals, kill_text: KILL_TEXT };
                 self.enter(&code, [keys, argv], host, reply, client_resp3)
@@ -378,16 +393,19 @@ impl Interpreter {
 
     /// Drops compiled scripts but those to keep, by SHA-1.
     pub fn retain_scripts(&mut self, keep: impl Fn(&str) -> bool) {
+        self.last.take();
         self.scripts.retain(|sha, _| keep(sha));
     }
 
     /// Drops one compiled script.
     pub fn forget(&mut self, sha: &str) {
+        self.last.take();
         self.scripts.remove(sha);
     }
 
     /// Drops all compiled scripts.
     pub fn flush(&mut self) {
+        self.last.take();
         self.scripts.clear();
         // Each collection has Lua make its table of strings half as long, at most.
         let mut before = usize::MAX;

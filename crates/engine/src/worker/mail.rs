@@ -2,18 +2,27 @@
 
 use super::{Fate, Slot, Worker};
 use crate::durability::Lsn;
-use crate::mailbox::{Message, SessionRef};
+use crate::mailbox::{Audience, Message, SessionRef};
 use crate::pubsub::encoded_message;
 use kelda_resp::Protocol;
+use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Worker {
     pub(crate) fn read_mail(&mut self) {
         let engine = self.engine.clone();
         let Some(mailbox) = engine.mailbox(self.index) else { return };
-        while mailbox.has_mail() {
-            for message in mailbox.drain() {
-                self.receive(message);
+        if mailbox.has_mail() {
+            // A script may serve others within the message that is read, and so come here again.
+            let mut mail = std::mem::take(&mut self.mail);
+            while mailbox.has_mail() {
+                mailbox.drain_into(&mut mail);
+                mail.drain(..).for_each(|message| self.receive(message));
+            }
+            /// Messages for which memory is kept.
+            const KEEP: usize = 4096;
+            if mail.capacity() <= KEEP {
+                self.mail = mail;
             }
         }
         self.tell_broadcasts();
@@ -23,29 +32,7 @@ impl Worker {
     pub(super) fn receive(&mut self, message: Message) {
         match message {
             Message::Publish { audience, channel, payload, lsn } => {
-                let mut receivers = Vec::new();
-                self.subscribers.for_each(audience, &channel, |slot, pattern| {
-                    receivers.push((slot, pattern.map(Box::<[u8]>::from)));
-                });
-                /// A message as the sessions of a protocol get it through a pattern or none.
-                type Encoded = (Protocol, Option<Box<[u8]>>, Vec<u8>);
-                let mut encoded: Vec<Encoded> = Vec::new();
-                for (slot, pattern) in receivers {
-                    let protocol = match &self.sessions[slot] {
-                        Some(session) => session.protocol,
-                        // It is running a command: only RESP3 sessions, or those that publish to themselves, can.
-                        None => self.running_protocol(slot),
-                    };
-                    let made = encoded.iter().position(|(have, with, _)| *have == protocol && *with == pattern);
-                    let made = made.unwrap_or_else(|| {
-                        let bytes = encoded_message(protocol, audience, pattern.as_deref(), &channel, &payload);
-                        encoded.push((protocol, pattern, bytes));
-                        encoded.len() - 1
-                    });
-                    let bytes = std::mem::take(&mut encoded[made].2);
-                    self.deliver(slot, &bytes, lsn);
-                    encoded[made].2 = bytes;
-                }
+                self.receive_published(audience, &channel, &payload, lsn);
             }
             Message::Served { session: at, reply, lsn, ran } => {
                 self.unblocked(at, &reply, lsn, ran);
@@ -75,6 +62,36 @@ impl Worker {
         }
     }
 
+    /// Hands a published message to this worker's subscribers.
+    fn receive_published(&mut self, audience: Audience, channel: &[u8], payload: &[u8], lsn: Lsn) {
+        let mut receivers = std::mem::take(&mut self.receivers);
+        self.subscribers.for_each(audience, channel, |slot, pattern| {
+            receivers.push((slot, pattern.map(Box::<[u8]>::from)));
+        });
+        /// A message as the sessions of a protocol get it through a pattern or none.
+        type Encoded = (Protocol, Option<Box<[u8]>>, Vec<u8>);
+        let mut encoded: SmallVec<[Encoded; 2]> = SmallVec::new();
+        // Which of them the session before got: mostly it is the same.
+        let mut at = 0;
+        for (slot, pattern) in receivers.drain(..) {
+            let protocol = match &self.sessions[slot] {
+                Some(session) => session.protocol,
+                // It is running a command: only RESP3 sessions, or those that publish to themselves, can.
+                None => self.running_protocol(slot),
+            };
+            let suits = |(have, with, _): &Encoded| *have == protocol && *with == pattern;
+            if !encoded.get(at).is_some_and(suits) {
+                at = encoded.iter().position(suits).unwrap_or(encoded.len());
+                if at == encoded.len() {
+                    let bytes = encoded_message(protocol, audience, pattern.as_deref(), channel, payload);
+                    encoded.push((protocol, pattern, bytes));
+                }
+            }
+            self.deliver(slot, &encoded[at].2, lsn);
+        }
+        self.receivers = receivers;
+    }
+
     /// Lets a session that was blocked go on with its input at the next turn.
     pub(crate) fn resume(&mut self, at: SessionRef) {
         self.touch(at.slot);
@@ -99,6 +116,8 @@ impl Worker {
     /// Appends to a session's output, or holds it back while the session is running a command.
     pub(crate) fn deliver(&mut self, slot: Slot, bytes: &[u8], lsn: Lsn) {
         if let Some(mut session) = self.sessions[slot].take() {
+            // Whose output was waiting is flushed in any case: by this turn, or when its socket takes more.
+            let first = !session.has_pending();
             let start = session.reply.len();
             session.reply.raw(bytes);
             if self.is_strict(&session) {
@@ -107,7 +126,9 @@ impl Worker {
             self.check_output(&mut session);
             self.count_client(&session.info);
             self.sessions[slot] = Some(session);
-            self.touch(slot);
+            if first {
+                self.touch(slot);
+            }
             return;
         }
         let found =

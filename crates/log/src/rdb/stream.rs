@@ -117,7 +117,7 @@ fn decode_group(parts: Parts, reader: &mut Reader<'_>, group: &mut Group) -> Res
         let seen_time = reader.i64_le()?;
         let active_time = if parts >= Parts::ActiveTimes { reader.i64_le()? } else { seen_time };
         if !group.create_consumer(&name, seen_time) {
-            return Err(RdbError::Corrupt("two consumers of one name"));
+            return Err(RdbError::Corrupt("Duplicate stream consumer detected"));
         }
         group.set_consumer_times(&name, seen_time, (active_time >= 0).then_some(active_time));
         for _ in 0..reader.count(16)? {

@@ -145,6 +145,8 @@ impl Node {
         let shared = self.shares_names(fields);
         let start = self.block.len();
         let block = &mut self.block;
+        // The length of the rest, in the one byte that it mostly takes.
+        block.push(0);
         let ms = id.ms - base.ms;
         put_number(block, ms);
         put_number(block, if ms == 0 { id.seq - base.seq } else { id.seq });
@@ -155,9 +157,14 @@ impl Node {
             }
             put_element(block, value);
         }
-        let mut len = SmallVec::<[u8; 10]>::new();
-        put_number(&mut len, (block.len() - start) as u64);
-        block.splice(start..start, len);
+        let len = block.len() - start - 1;
+        if len < 0x80 {
+            block[start] = len as u8;
+        } else {
+            let mut long = SmallVec::<[u8; 10]>::new();
+            put_number(&mut long, len as u64);
+            block.splice(start..=start, long);
+        }
         self.entries += 1;
         self.written += 1;
     }

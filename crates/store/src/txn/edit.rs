@@ -411,7 +411,8 @@ impl Edit<'_, '_, Hash> {
         self.drop_due(field);
         let limits = self.txn.view.cx.env.limits;
         self.before_field(field);
-        let old = self.value().set_with_expiry(field, text, expire_at, &limits);
+        let undoable = self.undoable();
+        let old = self.value().put(field, text, expire_at, &limits, undoable);
         let new = old.is_none();
         self.record(|| UndoOp::Field { field: field.into(), old });
         self.emit_elements(b"HSET", &[field, text]);
@@ -524,7 +525,7 @@ impl Edit<'_, '_, Set> {
 }
 
 impl Edit<'_, '_, ZSet> {
-    /// Gives a member a score, and has it live for ever; its old score.
+    /// Gives a member a score, and has it live for ever; its old score. If that was so before, nothing happens.
     pub fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let at = self.expiry(member);
         self.put_with_expiry(member, score, at, None)
@@ -542,9 +543,15 @@ impl Edit<'_, '_, ZSet> {
         let old = self.value().insert(member, score, &limits);
         if old_at != at {
             self.value().set_expiry(member, at);
+        } else if old == Some(score) {
+            return old;
         }
         self.record(|| UndoOp::Score { member: member.into(), old: old.map(|old| (old, old_at)) });
-        self.emit_elements(b"ZADD", &[&score_text(score), member]);
+        if self.txn.view.cx.env.log_changes {
+            self.emit_elements(b"ZADD", &[&score_text(score), member]);
+        } else {
+            self.touched();
+        }
         if let Some(at) = at {
             self.emit_change(b"ZPEXPIREAT", &[itoa::Buffer::new().format(at).as_bytes(), b"MEMBERS", b"1", member]);
         }
@@ -742,12 +749,10 @@ impl Edit<'_, '_, Stream> {
         debug_assert!(added, "the id is above the last");
         let plain = mark.is_none() && trim.is_none_or(|trim| trim.references == References::Keep);
         let trimmed = if plain { trim.map_or(0, |trim| stream.trim(trim).count) } else { 0 };
-        let (id_text, kept) = (id.text(), (trimmed != 0).then(|| trimmed_to(stream)));
-        let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
-        args.extend(kept.iter().flatten().map(|word| word.as_bytes()));
-        args.push(&id_text);
-        args.extend_from_slice(words);
-        self.emit(b"XADD", &args);
+        if self.txn.view.cx.env.log_changes {
+            self.emit_appended(id, words, trimmed != 0);
+        }
+        self.touched();
         if plain {
             return trimmed;
         }
@@ -756,6 +761,16 @@ impl Edit<'_, '_, Stream> {
             self.mark(id, mark);
         }
         trim.map_or(0, |trim| self.trim(trim))
+    }
+
+    /// Emits an XADD, with what the stream was trimmed to, if it was.
+    fn emit_appended(&mut self, id: StreamId, words: &[&[u8]], trimmed: bool) {
+        let (id_text, kept) = (id.text(), trimmed.then(|| trimmed_to(self)));
+        let mut args: SmallVec<[&[u8]; 16]> = SmallVec::with_capacity(words.len() + 4);
+        args.extend(kept.iter().flatten().map(|word| word.as_bytes()));
+        args.push(&id_text);
+        args.extend_from_slice(words);
+        self.emit_change(b"XADD", &args);
     }
 
     /// Notes the mark of a producer on an entry.

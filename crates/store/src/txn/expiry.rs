@@ -182,11 +182,11 @@ impl Txn<'_> {
 
     /// Sets or clears the expiry time of a key; `false` when the key is not there.
     pub fn set_expiry(&mut self, key: Key, at: Option<i64>) -> bool {
-        if self.slot(key).is_none() {
+        if !self.outlives_now(key) || self.db_to_change(key).is_none() || !self.write_expiry(key, at) {
             return false;
         }
-        self.write_expiry(key, at);
         match at {
+            _ if !self.view.cx.env.log_changes => {}
             Some(at) => self.emit(&[b"PEXPIREAT", key.bytes, itoa::Buffer::new().format(at).as_bytes()]),
             None => self.emit(&[b"PERSIST", key.bytes]),
         }
@@ -194,20 +194,22 @@ impl Txn<'_> {
         true
     }
 
-    /// The bookkeeping of an expiry time: entry, count and index.
-    pub(super) fn write_expiry(&mut self, key: Key, at: Option<i64>) {
+    /// The bookkeeping of an expiry time: entry, count and index. Whether there is such a key.
+    pub(super) fn write_expiry(&mut self, key: Key, at: Option<i64>) -> bool {
         let db = self.view.db;
-        let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return };
-        let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return };
+        let Some(part) = self.view.guard.db_mut(key.shard(), db) else { return false };
+        let Some(mut slot) = part.table.get_mut(key.hash, key.bytes) else { return false };
         let (old, old_due) = (slot.get().expire_at(), slot.get().next_due());
         slot.set_expire_at(at);
+        let due = newly_due(slot.get(), old_due);
         match (old, at) {
             (None, Some(_)) => part.volatile += 1,
             (Some(_), None) => part.volatile -= 1,
             _ => {}
         }
-        self.register(key, old_due);
+        self.index(key, due);
         self.record(key, || UndoOp::Expiry(old));
+        true
     }
 
     /// The bookkeeping of a collection whose soonest field or member was due at `old` before a change.
@@ -236,18 +238,30 @@ impl Txn<'_> {
 
     /// Registers a key whose [`EntryRef::next_due`] was `old` before a change, if the expiry index needs to know.
     pub(super) fn register(&mut self, key: Key, old: Option<i64>) {
-        let (db, now) = (self.view.db, self.view.now_ms);
+        let db = self.view.db;
         let Some(entry) = self.view.shard(key).db(db).and_then(|part| part.table.get(key.hash, key.bytes)) else {
             return;
         };
-        let Some(at) = entry.next_due() else { return };
-        // A registration at or before the key's time is enough: when it fires it moves on to the true time.
-        let registered = is_covered(entry.is_indexed(), old, at);
-        entry.set_indexed(true);
-        if !registered {
-            let data = self.view.guard.shard_mut(key.shard());
-            data.expiry.add(now, key.hash, db, at);
-            data.tidy_expiry(now);
-        }
+        let due = newly_due(entry, old);
+        self.index(key, due);
     }
+
+    /// Registers a key for a time, if there is one.
+    fn index(&mut self, key: Key, due: Option<i64>) {
+        let Some(at) = due else { return };
+        let (db, now) = (self.view.db, self.view.now_ms);
+        let data = self.view.guard.shard_mut(key.shard());
+        data.expiry.add(now, key.hash, db, at);
+        data.tidy_expiry(now);
+    }
+}
+
+/// When an entry, whose [`EntryRef::next_due`] was `old` before a change, is due, if the expiry index needs to know; it is marked as
+/// indexed then.
+fn newly_due(entry: EntryRef, old: Option<i64>) -> Option<i64> {
+    let at = entry.next_due()?;
+    // A registration at or before the key's time is enough: when it fires it moves on to the true time.
+    let registered = is_covered(entry.is_indexed(), old, at);
+    entry.set_indexed(true);
+    (!registered).then_some(at)
 }

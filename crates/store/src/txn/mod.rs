@@ -518,16 +518,23 @@ impl<'k> Txn<'k> {
     /// The slot of a live key; one that is due is removed first, as are some of a hash's fields that are, and all members of a
     /// set or sorted set: there are none after [`Txn::settle`], which who names its keys has called.
     fn slot(&mut self, key: Key) -> Option<SlotMut<'_, Entry>> {
-        let db = self.view.db;
-        let part = self.view.shard(key).db(db)?;
-        if part.any_volatile() {
-            let entry = part.table.get(key.hash, key.bytes)?;
-            let max = if entry.kind() == Kind::Hash { ITEMS_AT_ONCE } else { usize::MAX };
-            if self.view.has_due(entry) && self.expire_part(key, max).is_none() {
-                return None;
-            }
+        if !self.outlives_now(key) {
+            return None;
         }
         self.db_to_change(key)?.table.get_mut(key.hash, key.bytes)
+    }
+
+    /// Removes what is due at a key, as [`Txn::slot`] says; `false` if it is known then that there is no such key.
+    #[inline]
+    fn outlives_now(&mut self, key: Key) -> bool {
+        let db = self.view.db;
+        let Some(part) = self.view.shard(key).db(db) else { return false };
+        if !part.any_volatile() {
+            return true;
+        }
+        let Some(entry) = part.table.get(key.hash, key.bytes) else { return false };
+        let max = if entry.kind() == Kind::Hash { ITEMS_AT_ONCE } else { usize::MAX };
+        !self.view.has_due(entry) || self.expire_part(key, max).is_some()
     }
 
     /// Puts an entry in; the key must be absent.
@@ -783,18 +790,45 @@ impl<'k> Txn<'k> {
             self.insert(key, Entry::new(key.bytes, make(), at));
         }
         if self.view.cx.env.log_changes {
-            match at {
-                None => {
-                    let db = self.view.db;
-                    self.view.cx.changes.push_set(db, key.bytes, text);
-                }
-                Some(at) => {
-                    let mut buffer = itoa::Buffer::new();
-                    self.emit(&[b"SET", key.bytes, text, b"PXAT", buffer.format(at).as_bytes()]);
-                }
-            }
+            self.emit_string(key, text, at);
         }
         self.touched(key);
+    }
+
+    /// Emits what a string now is, and when it expires.
+    fn emit_string(&mut self, key: Key, text: &[u8], at: Option<i64>) {
+        match at {
+            None => {
+                let db = self.view.db;
+                self.view.cx.changes.push_set(db, key.bytes, text);
+            }
+            Some(at) => {
+                let mut buffer = itoa::Buffer::new();
+                self.emit(&[b"SET", key.bytes, text, b"PXAT", buffer.format(at).as_bytes()]);
+            }
+        }
+    }
+
+    /// Adds to the integer at a key, which keeps its expiry time; the sum. `None`, and nothing done, where it takes more than to
+    /// overwrite the number: there is none yet, the sum would overflow, or what was there must be kept.
+    pub fn add_to_int(&mut self, key: Key, by: i64) -> Option<i64> {
+        if self.undo.is_some() || self.view.shard(key).is_saving() {
+            return None;
+        }
+        let clock = self.view.cx.access_clock(self.view.now_ms);
+        let random = if clock.lfu { self.view.random() } else { 0 };
+        let mut slot = self.slot(key)?;
+        let ValueRef::String(Str::Int(old)) = slot.get().value() else { return None };
+        let sum = old.checked_add(by)?;
+        slot.set_int(sum);
+        let entry = slot.get();
+        entry.set_access(clock.used(entry.access(), random));
+        let at = entry.expire_at();
+        if self.view.cx.env.log_changes {
+            self.emit_string(key, itoa::Buffer::new().format(sum).as_bytes(), at);
+        }
+        self.touched(key);
+        Some(sum)
     }
 
     /// Appends to a string, or makes it. The length after.

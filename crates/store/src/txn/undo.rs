@@ -76,7 +76,10 @@ impl Undo {
                 }
                 return;
             }
-            UndoOp::Expiry(at) => return txn.write_expiry(key, at),
+            UndoOp::Expiry(at) => {
+                txn.write_expiry(key, at);
+                return;
+            }
             _ => {}
         }
         let db = txn.view.db;

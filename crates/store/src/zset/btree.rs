@@ -467,6 +467,21 @@ impl<'a, K: Copy> Iter<'a, K> {
         }
     }
 
+    /// The keys up to the end of a leaf, in order; the iterator, which must not be a reverse one, goes on behind them.
+    pub fn next_run(&mut self) -> Option<&'a [K]> {
+        debug_assert!(!self.reverse);
+        if self.left == 0 {
+            return None;
+        }
+        let run = &self.leaf[self.at..];
+        let run = &run[..run.len().min(self.left)];
+        self.left -= run.len() - 1;
+        self.at += run.len() - 1;
+        // Over the last of them as ever.
+        self.next();
+        Some(run)
+    }
+
     /// The index after or before `at`, if it is below `len`.
     fn step(&self, at: usize, len: usize) -> Option<usize> {
         if self.reverse { at.checked_sub(1) } else { Some(at + 1).filter(|&at| at < len) }

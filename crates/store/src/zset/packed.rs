@@ -10,7 +10,7 @@
 
 use super::{
     Pair, is_before,
-    score::{self, Compact, int_width, read_int},
+    score::{self, Compact, int_width, read_int_at},
 };
 use crate::{Str, str::parse_int};
 use std::cmp::Ordering;
@@ -41,31 +41,25 @@ impl Packed {
     }
 
     /// The pair at `at`, which is below the block's length.
-    #[inline]
+    #[inline(always)]
     fn read(&self, at: usize) -> Entry<'_> {
-        let form = self.0[at];
-        let mut end = at + 1;
-        let score_form = form & 15;
-        end += score::width(score_form);
-        let score = score::read(score_form, &self.0[at + 1..end]);
+        let block = &*self.0;
+        let form = block[at];
+        let score = score::read_at(form & 15, block, at + 1);
+        let mut end = at + 1 + score::width(form & 15);
         let member = match form >> 4 {
             0 => {
-                let (mut len, mut shift) = (0, 0);
-                loop {
-                    let byte = self.0[end];
-                    end += 1;
-                    len |= ((byte & 0x7f) as usize) << shift;
-                    shift += 7;
-                    if byte < 0x80 {
-                        break;
-                    }
+                let mut len = usize::from(block[end]);
+                end += 1;
+                if len >= 0x80 {
+                    (len, end) = read_long_len(block, end - 1);
                 }
                 end += len;
-                Str::Bytes(&self.0[end - len..end])
+                Str::Bytes(&block[end - len..end])
             }
             width => {
                 end += width as usize;
-                Str::Int(read_int(&self.0[end - width as usize..end]))
+                Str::Int(read_int_at(block, end - width as usize, width as usize))
             }
         };
         Entry { score, member, end }
@@ -207,6 +201,20 @@ impl Packed {
         }
     }
 
+    /// Shows up to `count` pairs from `rank` on, in order.
+    #[inline]
+    pub(super) fn for_each_from_rank<'a>(&'a self, rank: usize, count: usize, mut each: impl FnMut(Pair<'a>)) {
+        let mut at = self.iter(rank, false).at;
+        for _ in 0..count {
+            if at >= self.0.len() {
+                break;
+            }
+            let entry = self.read(at);
+            at = entry.end;
+            each((entry.member, entry.score));
+        }
+    }
+
     /// Iterates from `rank` to the end, or to the start if `reverse`.
     pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
         let len = self.len();
@@ -219,6 +227,21 @@ impl Packed {
         } else {
             let at = self.entries().nth(rank).map_or(self.0.len(), |(at, _)| at);
             Iter { packed: self, at, back: None }
+        }
+    }
+}
+
+/// A length of more than one byte at a place of a block, and the place behind it.
+#[cold]
+fn read_long_len(block: &[u8], mut at: usize) -> (usize, usize) {
+    let (mut len, mut shift) = (0, 0);
+    loop {
+        let byte = block[at];
+        at += 1;
+        len |= ((byte & 0x7f) as usize) << shift;
+        shift += 7;
+        if byte < 0x80 {
+            return (len, at);
         }
     }
 }

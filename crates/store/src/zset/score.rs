@@ -39,9 +39,29 @@ impl Compact {
 #[inline]
 pub(super) fn width(form: u8) -> usize {
     match form {
-        F32 => 4,
-        F64 => 8,
+        // 4 bytes and 8.
+        F32 | F64 => 4 << (form - F32),
         int_width => int_width as usize,
+    }
+}
+
+/// The score of this form that begins at a place of a block that goes on behind it, perhaps.
+#[inline(always)]
+pub(super) fn read_at(form: u8, block: &[u8], at: usize) -> f64 {
+    match form {
+        F32 => f64::from(f32::from_bits(read_int_at(block, at, 4) as u32)),
+        F64 => f64::from_bits(read_int_at(block, at, 8) as u64),
+        _ => read_int_at(block, at, form as usize) as f64,
+    }
+}
+
+/// The integer of one to eight bytes at a place of a block: mostly in one load, of which the rest is shifted out.
+#[inline(always)]
+pub(super) fn read_int_at(block: &[u8], at: usize, width: usize) -> i64 {
+    let unused = (64 - 8 * width as u32) & 63;
+    match block.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(chunk) => i64::from_le_bytes(*chunk) << unused >> unused,
+        None => read_int(&block[at..at + width]),
     }
 }
 

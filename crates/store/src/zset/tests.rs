@@ -275,3 +275,25 @@ fn negative_zero_is_kept_where_redis_keeps_it() {
         assert_eq!(set.rank(b"a"), Some(0));
     }
 }
+
+#[test]
+fn each_from_a_rank_is_what_the_iterator_gives() {
+    let limits = Limits { zset_entries_max: 20, ..Limits::default() };
+    for len in [0, 1, 7, 20, 21, 100, 500] {
+        let mut set = ZSet::new();
+        (0..len).for_each(|n| {
+            set.insert(format!("m{n}").as_bytes(), f64::from(n * 7 % 31), &limits);
+        });
+        let len = len as usize;
+        for (rank, count) in
+            [(0, len), (0, 3), (len / 2, 9), (len / 2, len), (len.saturating_sub(1), 5), (len, 1), (3, 0)]
+        {
+            for reverse in [false, true] {
+                let mut shown = Vec::new();
+                set.for_each_from_rank(rank, reverse, count, |pair| shown.push(owned(pair)));
+                let wanted: Vec<_> = set.iter_from_rank(rank, reverse).take(count).map(owned).collect();
+                assert_eq!(shown, wanted, "{len} members, {count} from {rank} on, reverse: {reverse}");
+            }
+        }
+    }
+}

@@ -16,7 +16,7 @@ use crate::{
     Str,
     hasher::hash,
     member::Members,
-    table::{Item, Table},
+    table::{Item, Table, prefetch},
     timed::TimedTable,
 };
 use std::{
@@ -241,6 +241,26 @@ impl Tree {
 
     pub(super) fn iter(&self, rank: usize, reverse: bool) -> Iter<'_> {
         Iter { keys: self.order.iter(rank, reverse), tree: self }
+    }
+
+    /// Shows up to `count` pairs from `rank` on, in order. Members are anywhere in memory, so that some are fetched ahead.
+    #[inline]
+    pub(super) fn for_each_from_rank<'a>(&'a self, rank: usize, count: usize, mut each: impl FnMut(Pair<'a>)) {
+        const AHEAD: usize = 8;
+        let (mut left, mut keys) = (count, self.order.iter(rank, false));
+        while left != 0
+            && let Some(run) = keys.next_run()
+        {
+            let run = &run[..run.len().min(left)];
+            left -= run.len();
+            run.iter().take(AHEAD).for_each(|key| prefetch(key.member().0.as_ptr()));
+            for (at, key) in run.iter().enumerate() {
+                if let Some(ahead) = run.get(at + AHEAD) {
+                    prefetch(ahead.member().0.as_ptr());
+                }
+                each(key.pair(self));
+            }
+        }
     }
 
     /// Shows the members of the next part of the table; see `Table::scan`.

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use kelda_resp::number;
 use kelda_store::txn::{Edit, EventClasses, Key, Txn};
 use kelda_store::zset::ZSet;
+use smallvec::SmallVec;
 
 /// The options of ZADD.
 #[derive(Default)]
@@ -59,6 +60,14 @@ impl Options {
     }
 }
 
+impl Options {
+    /// Whether a member is just given its score, whatever it had.
+    fn is_plain(&self) -> bool {
+        let Options { only_new, only_old, only_greater, only_less, count_changed: _, increment } = self;
+        !(*only_new || *only_old || *only_greater || *only_less || *increment)
+    }
+}
+
 /// What became of one member.
 enum Outcome {
     Added(f64),
@@ -71,6 +80,13 @@ enum Outcome {
 
 /// Gives one member its score as the options say.
 fn put(zset: &mut Edit<ZSet>, member: &[u8], score: f64, options: &Options) -> Result<Outcome> {
+    if options.is_plain() && zset.soonest().is_none() {
+        return Ok(match zset.put(member, score) {
+            None => Outcome::Added(score),
+            Some(old) if old == score => Outcome::Same(old),
+            Some(_) => Outcome::Updated(score),
+        });
+    }
     let Some(old) = zset.score(member) else {
         if options.only_old {
             return Ok(Outcome::Refused);
@@ -105,7 +121,7 @@ fn put(zset: &mut Edit<ZSet>, member: &[u8], score: f64, options: &Options) -> R
 
 pub(super) fn zadd(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Result {
     let (options, first) = Options::parse(args)?;
-    let mut pairs = Vec::with_capacity(args.from(first).len() / 2);
+    let mut pairs: SmallVec<[(f64, &[u8]); 4]> = SmallVec::with_capacity(args.from(first).len() / 2);
     for at in (first..args.len()).step_by(2) {
         pairs.push((args.float(at)?, &args[at + 1]));
     }

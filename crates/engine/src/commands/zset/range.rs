@@ -2,14 +2,15 @@
 //!
 //! Every range comes down to a range of ascending ranks; direction and LIMIT are arithmetic on it.
 
-use super::{store, write_members};
+use super::{begin_members, store, write_member};
 use crate::args::Args;
 use crate::command::Reply;
 use crate::commands::list::places;
+use crate::commands::write_str;
 use crate::error::{Error, Result};
 use kelda_resp::number;
 use kelda_store::txn::{EventClasses, Txn, View};
-use kelda_store::zset::{Bound, LexBound, LexRange, Pair, ScoreRange, ZSet};
+use kelda_store::zset::{Bound, LexBound, LexRange, ScoreRange, ZSet};
 
 /// What the ends of a range are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -154,8 +155,8 @@ impl<'a> Query<'a> {
         Ok(Query { range: Range::parse(by, min, max)?, reverse, limit, with_scores })
     }
 
-    /// The members that it asks for, in its order, and how many they are.
-    fn members<'z>(&self, zset: &'z ZSet) -> (usize, impl Iterator<Item = Pair<'z>>) {
+    /// The rank of the first of the members that it asks for, in its order, and how many they are.
+    fn members(&self, zset: &ZSet) -> (usize, usize) {
         let (start, end) = self.range.ranks(zset, self.reverse);
         let found = end - start;
         let (skipped, count) = match self.limit {
@@ -167,7 +168,7 @@ impl<'a> Query<'a> {
         };
         // Where nothing is taken it does not matter from which rank.
         let first = if self.reverse { end.saturating_sub(1 + skipped) } else { start + skipped };
-        (count, zset.iter_from_rank(first, self.reverse).take(count))
+        (first, count)
     }
 }
 
@@ -175,8 +176,13 @@ fn answer(view: &View, args: &Args, by: Option<By>, reverse: Option<bool>, reply
     let query = Query::parse(args, 1, &Named { by, reverse, returns: true })?;
     match view.zset(args.key(1))? {
         Some(zset) => {
-            let (count, members) = query.members(zset);
-            write_members(reply, count, members, query.with_scores);
+            let (first, count) = query.members(zset);
+            begin_members(reply, count, query.with_scores);
+            if query.with_scores {
+                zset.for_each_from_rank(first, query.reverse, count, |pair| write_member(reply, pair, true));
+            } else {
+                zset.for_each_from_rank(first, query.reverse, count, |(member, _)| write_str(reply, member));
+            }
         }
         None => reply.array(0),
     }
@@ -212,9 +218,10 @@ pub(super) fn zrangestore(txn: &mut Txn, args: &Args, reply: &mut Reply) -> Resu
     let limits = txn.cx.env.limits;
     let mut result = ZSet::new();
     if let Some(zset) = txn.zset(args.key(2))? {
-        for (member, score) in query.members(zset).1 {
+        let (first, count) = query.members(zset);
+        zset.for_each_from_rank(first, query.reverse, count, |(member, score)| {
             member.with_bytes(|member| result.insert(member, score, &limits));
-        }
+        });
     }
     store(txn, args.key(1), result, "zrangestore", reply);
     Ok(())
