@@ -47,6 +47,7 @@ mod settle;
 pub mod shutdown;
 pub mod slowlog;
 pub mod stats;
+mod surroundings;
 pub mod syntax;
 pub mod testing;
 pub mod tracking;

@@ -412,16 +412,13 @@ impl<T: Item> Table<T> {
 
     /// Calls `f` for the items at a place of the table and returns the place to go on from; 0 begins and ends.
     ///
-    /// Every item that is in the table from the first call to the last is seen at least once, whatever is inserted and
-    /// removed between the calls; an item may be seen more than once. Each call visits one bucket, so that it may see no
-    /// item at all. Cursors are below 2^32; any number is accepted.
+    /// Every item that is in the table from the first call to the last is seen at least once, whatever comes and goes meanwhile; it
+    /// may be seen more often. Each call visits one bucket, perhaps an empty one. Cursors are below 2^32; any number is accepted.
     pub fn scan(&self, cursor: u64, f: &mut dyn FnMut(T::Ref<'_>)) -> u64 {
         if self.buckets == 0 {
             return 0;
         }
-        let cursor = cursor as u32;
-        let (bucket, next) = self.scan_step(cursor);
-        // Who scans mostly goes on: what comes next is fetched meanwhile.
+        let (bucket, next) = self.scan_step(cursor as u32);
         let (coming, after) = self.scan_step(next);
         self.prefetch_items(coming);
         prefetch(self.bucket(self.scan_step(after).0).0.as_ptr().cast());
@@ -432,13 +429,11 @@ impl<T: Item> Table<T> {
         u64::from(next)
     }
 
-    /// The bucket at a cursor, and the cursor behind it.
-    #[inline]
+    /// The bucket at a cursor and the next interval of the bit-reversed space: counted up at the index's highest bit, carrying down.
     fn scan_step(&self, cursor: u32) -> (usize, u32) {
         let (bucket, level) = locate(u64::from(cursor), self.buckets as usize);
-        // The next interval of the bit-reversed space: count up at the highest bit of the index, carrying downwards.
-        let above = if level < 32 { u32::MAX << level } else { 0 };
-        (bucket, (cursor | above).reverse_bits().wrapping_add(1).reverse_bits())
+        let filled = cursor | u32::MAX.checked_shl(level).unwrap_or(0);
+        (bucket, filled.reverse_bits().wrapping_add(1).reverse_bits())
     }
 
     /// All items, in no order that means anything.

@@ -168,7 +168,11 @@ impl Txn<'_> {
         while let Some(entry) = part.table.pop_any() {
             let big = data.save_removed(db, entry.as_ref());
             let key = entry.as_ref().key().into();
-            undo.push(super::Undo { db, key, op: super::UndoOp::Entry(Some(super::Removed { entry, big })) });
+            undo.push(super::Undo {
+                db,
+                key,
+                op: super::UndoOp::Entry(Some(super::Removed { entry, big: big.map(Box::new) })),
+            });
         }
     }
 

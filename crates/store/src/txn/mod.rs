@@ -637,7 +637,7 @@ impl<'k> Txn<'k> {
     fn discard(&mut self, key: Key, entry: Entry) {
         let big = self.take_big(key);
         if self.undo.is_some() {
-            self.record(key, || UndoOp::Entry(Some(Removed { entry, big })));
+            self.record(key, || UndoOp::Entry(Some(Removed { entry, big: big.map(Box::new) })));
         } else {
             self.let_go(key, entry, big);
         }
@@ -678,7 +678,7 @@ impl<'k> Txn<'k> {
         let value = if self.undo.is_some() {
             let copy = entry.as_ref().to_value();
             let big = big.take();
-            self.record(from, || UndoOp::Entry(Some(Removed { entry, big })));
+            self.record(from, || UndoOp::Entry(Some(Removed { entry, big: big.map(Box::new) })));
             copy
         } else {
             entry.into_value()

@@ -22,7 +22,7 @@ pub(super) struct Undo {
 pub(super) struct Removed {
     pub entry: Entry,
     /// What a snapshot is writing of it, if its value is big.
-    pub big: Option<Big>,
+    pub big: Option<Box<Big>>,
 }
 
 /// The inverse of one primitive change of the key.
@@ -53,7 +53,7 @@ impl Undo {
     /// The transaction ends, and will not be undone.
     pub(super) fn settle(self, txn: &mut Txn) {
         if let UndoOp::Entry(Some(Removed { entry, big })) = self.op {
-            txn.let_go(Key::new(&self.key), entry, big);
+            txn.let_go(Key::new(&self.key), entry, big.map(|big| *big));
         }
     }
 
@@ -72,7 +72,7 @@ impl Undo {
                     if let Some(entry) = txn.view.peek(key) {
                         entry.set_access(access);
                     }
-                    txn.place_big(key, big);
+                    txn.place_big(key, big.map(|big| *big));
                 }
                 return;
             }
