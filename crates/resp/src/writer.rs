@@ -16,7 +16,7 @@ use std::sync::Arc;
 const NUMBER_LINE_BYTES_MAX: usize = 23;
 
 /// Longest string that is written without calling for a copy.
-const SHORT_BYTES_MAX: usize = 32;
+const SHORT_BYTES_MAX: usize = 64;
 
 /// Copies up to [`SHORT_BYTES_MAX`] bytes to the front of `to`, which has room for them: two pieces of one size that may overlap.
 #[inline(always)]
@@ -30,6 +30,7 @@ fn copy_short(to: &mut [u8], bytes: &[u8]) {
             }
         };
     }
+    in_pieces_of!(32);
     in_pieces_of!(16);
     in_pieces_of!(8);
     in_pieces_of!(4);

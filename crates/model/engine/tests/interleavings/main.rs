@@ -45,10 +45,11 @@ fn a_mailbox_loses_no_message_and_wakes_its_owner() {
             let mailbox = mailbox.clone();
             thread::spawn(move || (0..3).for_each(|number| mailbox.post(note(sender, number))));
         }
-        let mut next = [0; 3];
+        let (mut next, mut mail) = ([0; 3], Vec::new());
         while next != [1, 3, 3] {
             while mailbox.has_mail() {
-                for message in mailbox.drain() {
+                mailbox.drain_into(&mut mail);
+                for message in mail.drain(..) {
                     let Message::Kill { session } = message else { panic!("another message") };
                     assert_eq!(session.slot, next[session.id as usize], "out of order");
                     next[session.id as usize] += 1;
