@@ -101,12 +101,21 @@ pub struct Surroundings<'a> {
 }
 
 impl Filter {
-    /// Reads options in pairs; ID and NOT-ID take as many numbers as follow.
+    /// Reads options in pairs; ID and NOT-ID take as many numbers as follow, to Valkey even none.
     pub fn parse(around: &Surroundings, mut rest: &[&[u8]]) -> Result<Filter> {
         let mut filter = Filter::default();
-        while let [option, word, after @ ..] = rest {
-            rest = after;
+        if rest.len() == 1 {
+            return Err(Error::Syntax);
+        }
+        while let [option, after @ ..] = rest {
             let option = option.to_ascii_uppercase();
+            if matches!(&option[..], b"ID" | b"NOT-ID") && is_end_of_ids(after) {
+                rest = after;
+                filter.add(option[0] == b'N', Condition::Ids(Vec::new()));
+                continue;
+            }
+            let [word, after @ ..] = after else { break };
+            rest = after;
             if option == b"SKIPME" {
                 filter.skip_me = Some(match () {
                     () if word.eq_ignore_ascii_case(b"yes") => true,
@@ -154,6 +163,15 @@ impl Filter {
     /// Whether a client is meant.
     pub fn matches(&self, info: &ClientInfo, now_ms: i64) -> bool {
         self.conditions.iter().all(|(negated, condition)| condition.holds(info, now_ms) != *negated)
+    }
+}
+
+/// Whether what follows ID is no number, but the next option.
+fn is_end_of_ids(rest: &[&[u8]]) -> bool {
+    match rest {
+        [] => true,
+        [word] => word.eq_ignore_ascii_case(b"ID") || word.eq_ignore_ascii_case(b"NOT-ID"),
+        [word, ..] => word.first().is_some_and(u8::is_ascii_alphabetic),
     }
 }
 
