@@ -102,29 +102,19 @@ pub(crate) fn execute(
     args: Args,
     reply: &mut Reply,
 ) -> Flow {
-    if session.replica {
-        execute_of_replica(worker, session, host, args, reply)
-    } else {
-        execute_any(worker, session, host, args, reply)
+    let (of_replica, mark) = (session.replica, reply.len());
+    let flow = execute_any(worker, session, host, args, reply);
+    if of_replica && flow != Flow::Again && reply.len() != mark {
+        cut_replica_off(worker, session, reply, mark);
     }
+    flow
 }
 
-/// Runs a command of a replica. It gets the feed and nothing else: who makes a reply necessary is cut off.
+/// A replica gets the feed and nothing else: one that made a reply necessary, which begins at `mark`, is cut off.
 #[cold]
-fn execute_of_replica(
-    worker: &mut Worker,
-    session: &mut Session,
-    host: &mut dyn Host,
-    args: Args,
-    reply: &mut Reply,
-) -> Flow {
+fn cut_replica_off(worker: &Worker, session: &mut Session, reply: &mut Reply, mark: usize) {
     /// Bytes of the reply that the log shows.
     const SHOWN: usize = 64;
-    let mark = reply.len();
-    let flow = execute_any(worker, session, host, args, reply);
-    if flow == Flow::Again || reply.len() == mark {
-        return flow;
-    }
     let text = reply.buf.get(mark..).unwrap_or_default();
     let line = String::from_utf8_lossy(text.split(|byte| *byte == b'\r').next().unwrap_or_default());
     let name = session.last_command.map_or("unknown", |command| command.name.as_str());
@@ -137,7 +127,6 @@ fn execute_of_replica(
     note(&format!("Replica generated a reply to command '{name}', disconnecting it: {shown}"));
     reply.truncate(mark);
     session.fate = Fate::Close;
-    flow
 }
 
 fn execute_any(worker: &mut Worker, session: &mut Session, host: &mut dyn Host, args: Args, reply: &mut Reply) -> Flow {

@@ -1,6 +1,6 @@
 //! The filters of CLIENT LIST and CLIENT KILL: which clients are meant.
 
-use super::flags;
+use super::{capabilities, flags};
 use crate::acl::Acl;
 use crate::clients::ClientInfo;
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ impl Condition {
             Condition::LibName(name) => is_called(name, &info.labels().lib_name),
             Condition::LibVersion(version) => is_called(version, &info.labels().lib_version),
             Condition::Flags(letters) => has_all(&flags(info), letters),
-            Condition::Capabilities(letters) => has_all(if info.redirects.load(Relaxed) { "r" } else { "" }, letters),
+            Condition::Capabilities(letters) => has_all(capabilities(info), letters),
             Condition::Database(db) => *db == i64::from(info.db.load(Relaxed)),
             Condition::Age(wanted) => seconds(info.connected_ms) >= *wanted,
             Condition::Idle(wanted) => seconds(info.active_ms.load(Relaxed)) >= *wanted,

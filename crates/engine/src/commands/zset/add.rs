@@ -58,9 +58,7 @@ impl Options {
         }
         Ok((options, at))
     }
-}
 
-impl Options {
     /// Whether a member is just given its score, whatever it had.
     fn is_plain(&self) -> bool {
         let Options { only_new, only_old, only_greater, only_less, count_changed: _, increment } = self;
