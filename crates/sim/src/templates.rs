@@ -113,7 +113,8 @@ const GEO: &[(How, &str)] = &[
     ),
     (U, "GEOSEARCH $k BYPOLYGON 3 { 0 | 3 } 0 9 { 0 | 4 } 5 { 8 | 11 }"),
     (E, "GEOSEARCHSTORE $k $k BYPOLYGON 3 0 0 9 0 5 8"),
-    (F, "GEOSEARCH $k { FROMLONLAT $x $y | FROMMEMBER $m } BYRADIUS $f km [ COUNT $c ]"),
+    (F, "GEOSEARCH $k { FROMLONLAT $x $y | FROMMEMBER $m } BYRADIUS $f km"),
+    (K, "GEOSEARCH $k { FROMLONLAT $x $y | FROMMEMBER $m } BYRADIUS $f km COUNT $c"),
     (E, "{ GEOPOS | GEOHASH } $k ( $m )+"),
     (E, "GEODIST $k $m $m [ { m | km | ft | mi | x } ]"),
     (
