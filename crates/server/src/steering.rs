@@ -21,7 +21,10 @@ const CONNECTIONS_MAX: usize = 1000;
 /// A thread that sleeps for less than this part of the time has all that it can do.
 const HOT_SLEEP: f64 = 0.1;
 /// For so many ticks in a row a thread has to be hot before others come to help.
-const HOT_TICKS: u32 = 2;
+const HOT_TICKS: u32 = 4;
+/// The same where threads wait for processors: more of them may well be no help, and what was moved in the first ticks of a load is
+/// too little to compare with.
+const HOT_CROWDED_TICKS: u32 = 2 * BASELINE_TICKS;
 /// The longest look back at the throughput before.
 const BASELINE_TICKS: u32 = 20;
 /// How long a trial with all threads goes, after a first tick that does not count.
@@ -59,6 +62,13 @@ pub struct Tick {
     pub stuck: bool,
     /// The part of the time in which active threads could have run and had no processor, of late.
     pub waited: f64,
+}
+
+impl Tick {
+    /// Whether a thread has all that it can do.
+    fn is_hot(&self) -> bool {
+        self.slept.iter().any(|&slept| slept < HOT_SLEEP)
+    }
 }
 
 /// A trial under way, with all threads or with fewer than before.
@@ -120,7 +130,7 @@ impl Policy {
         self.until_trial = self.until_trial.saturating_sub(1);
         self.until_fewer = self.until_fewer.saturating_sub(1);
         self.hold = self.hold.saturating_sub(1);
-        let is_hot = tick.slept.iter().any(|&slept| slept < HOT_SLEEP);
+        let is_hot = tick.is_hot();
         if tick.stuck {
             self.hold = HOLD_TICKS;
             self.change(self.threads);
@@ -155,7 +165,8 @@ impl Policy {
         (self.low, self.low_needed) = (0, 1);
         self.hot += 1;
         note(&mut self.hot_moved, tick.moved);
-        if self.hot >= HOT_TICKS && self.until_trial == 0 {
+        let enough = if tick.waited < CROWDED { HOT_TICKS } else { HOT_CROWDED_TICKS };
+        if self.hot >= enough && self.until_trial == 0 {
             self.begin_trial(self.threads, mean(&self.hot_moved));
         }
     }
@@ -286,10 +297,10 @@ pub fn steer(shared: &Shared) {
             policy = Policy::new(threads);
             threads
         } else {
-            let stuck = find_stuck(shared, &before, &now, &mut suspects);
-            let waited = crowd.waited(shared, active, cpu);
-            let spent = cpu.saturating_sub(cpu_before);
-            policy.tick(&Tick { stuck, waited, ..tick(&before, &now, passed, spent, active) })
+            let mut tick = tick(&before, &now, passed, cpu.saturating_sub(cpu_before), active);
+            tick.stuck = find_stuck(shared, &before, &now, &mut suspects);
+            tick.waited = crowd.waited(shared, &now, at + passed, active, tick.is_hot());
+            policy.tick(&tick)
         };
         if wanted != active {
             shared.set_active(wanted);
@@ -339,34 +350,56 @@ fn find_stuck(shared: &Shared, before: &Look, now: &Look, suspects: &mut [Suspec
 /// How much the active threads wait for processors: looked at now and then, for it takes a file of each thread.
 #[derive(Default)]
 struct Crowd {
-    /// Ticks until the next look.
-    until_look: u32,
-    /// Which threads the last look was at, their waits, and the process's time.
     active: usize,
-    waited_ns: u64,
-    cpu: Duration,
-    /// What it found.
+    /// The look that the next one is compared with.
+    base: Option<CrowdLook>,
+    ticks: u32,
+    /// What was found last.
     part: f64,
 }
 
+struct CrowdLook {
+    at: Instant,
+    slept_ns: u64,
+    waited_ns: u64,
+}
+
+impl CrowdLook {
+    fn at(shared: &Shared, look: &Look, at: Instant, active: usize) -> CrowdLook {
+        CrowdLook {
+            at,
+            slept_ns: look.threads.iter().take(active).map(|thread| thread.slept_ns).sum(),
+            waited_ns: shared.threads.iter().take(active).map(|thread| thread.gauge.preempted_ns()).sum(),
+        }
+    }
+
+    /// The part of the time in which the threads had no processor, of that in which they could have run.
+    fn part_since(&self, base: &CrowdLook, active: usize) -> f64 {
+        let passed = self.at.duration_since(base.at).as_nanos() as f64 * active as f64;
+        let awake = passed - self.slept_ns.saturating_sub(base.slept_ns) as f64;
+        self.waited_ns.saturating_sub(base.waited_ns) as f64 / awake.max(1.0)
+    }
+}
+
 impl Crowd {
-    /// See [`Tick::waited`].
-    fn waited(&mut self, shared: &Shared, active: usize, cpu: Duration) -> f64 {
-        if active == 1 || active != self.active {
-            self.until_look = 0;
-            self.part = 0.0;
+    /// See [`Tick::waited`]. One thread alone is looked at while it is hot, then at every tick: others are about to be called.
+    fn waited(&mut self, shared: &Shared, look: &Look, at: Instant, active: usize, is_hot: bool) -> f64 {
+        if active != self.active || (active == 1 && !is_hot) {
+            *self = Crowd { active, ..Crowd::default() };
         }
-        self.until_look = self.until_look.saturating_sub(1);
-        if active > 1 && self.until_look == 0 {
-            let waited_ns = shared.threads.iter().take(active).map(|thread| thread.gauge.preempted_ns()).sum();
-            if active == self.active {
-                let waited = u64::saturating_sub(waited_ns, self.waited_ns) as f64;
-                let ran = cpu.saturating_sub(self.cpu).as_nanos() as f64;
-                self.part = waited / (waited + ran).max(1.0);
+        if active == 1 && !is_hot {
+            return 0.0;
+        }
+        self.ticks += 1;
+        let ends = self.ticks > LOW_TICKS;
+        if active == 1 || ends || self.base.is_none() {
+            let now = CrowdLook::at(shared, look, at, active);
+            self.part = self.base.as_ref().map_or(0.0, |base| now.part_since(base, active));
+            if ends || self.base.is_none() {
+                self.base = Some(now);
+                self.ticks = 0;
             }
-            (self.until_look, self.waited_ns, self.cpu) = (LOW_TICKS, waited_ns, cpu);
         }
-        self.active = active;
         self.part
     }
 }
@@ -451,6 +484,26 @@ mod tests {
         assert!(with_two > 0 && with_two < 500, "{with_two}");
         let trials = active.windows(2).filter(|w| w[0] < w[1]).count();
         assert!((12..=15).contains(&trials), "{trials}: every four seconds in the end");
+    }
+
+    #[test]
+    fn clients_that_share_the_cores_are_not_compared_with_their_own_beginning() {
+        let mut policy = folded(2);
+        let load = |at: u32, active: usize| {
+            let moved = 1e6 * (f64::from(at) / 20.0).clamp(0.2, 1.0);
+            match active {
+                1 => Tick { slept: vec![0.02], busy: 0.6, moved, stuck: false, waited: 0.4 },
+                _ => Tick { slept: vec![0.2, 0.2], busy: 1.0, moved: 0.95 * moved, stuck: false, waited: 0.3 },
+            }
+        };
+        let mut active = 1;
+        let with_two = (0..600).filter(|&at| {
+            active = policy.tick(&load(at, active));
+            active == 2
+        });
+        // Trials, of which none is taken for a success.
+        assert!((1..=2 * TRIAL_TICKS as usize + 2).contains(&with_two.count()));
+        assert_eq!(active, 1);
     }
 
     #[test]
