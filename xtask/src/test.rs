@@ -10,6 +10,8 @@ use std::time::Instant;
 
 /// Power cuts that the log is put through.
 const POWER_CUTS: &str = "20000";
+/// For how long sessions work while the server is killed and started again.
+const HISTORY_SECONDS: &str = "15";
 /// Commands of the differential fuzzer: on one thread with shared keys, and on several.
 const FUZZ_ALONE: &str = "1500000";
 const FUZZ_THREADS: &str = "600000";
@@ -31,6 +33,7 @@ const STAGES: &[Stage] = &[
     ("fuzz", || fuzz(&["--commands", FUZZ_ALONE, "--connections", "6"])),
     ("fuzz-threads", || fuzz(&["--commands", FUZZ_THREADS, "--threads", "4", "--connections", "3"])),
     ("crash", || run(Command::new(root().join("target/release/kelda-crash")).args(["--cuts", POWER_CUTS]))),
+    ("history", || run(Command::new(root().join("target/release/kelda-history")).args(["--seconds", HISTORY_SECONDS]))),
     ("e2e", end_to_end),
 ];
 

@@ -7,6 +7,7 @@
 //! - [`client`], [`server`]: real connections to real server processes (Kelda, Valkey, Redis);
 //! - [`generate`], [`compare`]: random commands, and what it means for two servers to answer alike;
 //! - `disk`, `power` (feature `crash`): a disk that loses what was not synced, and the log on it through power cuts;
+//! - [`history`]: what concurrent sessions saw, and the proof that it is strictly serializable;
 //! - [`rng`]: the seeded random source of all of these.
 //!
 //! Nothing here is reached by the server.
@@ -17,6 +18,7 @@ pub mod conversation;
 #[cfg(feature = "crash")]
 pub mod disk;
 pub mod generate;
+pub mod history;
 pub mod notation;
 #[cfg(feature = "crash")]
 pub mod power;

@@ -70,6 +70,8 @@ pub struct Server {
     /// Its TCP port on 127.0.0.1.
     pub port: u16,
     child: Child,
+    /// What starts it.
+    command: Command,
     directory: PathBuf,
 }
 
@@ -90,9 +92,39 @@ impl Server {
         command.args(["--enable-debug-command", "yes", "--appendonly", "no"]);
         command.args(extra).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn()?;
-        let mut server = Server { kind, port, child, directory };
+        let mut server = Server { kind, port, child, command, directory };
         server.wait_until_ready()?;
         Ok(server)
+    }
+
+    /// Ends it with SIGKILL; returns when it is dead.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(|_| ())
+    }
+
+    /// Asks it to end; returns when it is dead.
+    ///
+    /// # Errors
+    /// When it refuses, and those of the operating system.
+    pub fn shut_down(&mut self) -> io::Result<()> {
+        // Who does as asked does not answer.
+        if let Ok(reply) = Client::connect(&self.address())?.words("SHUTDOWN") {
+            return Err(io::Error::other(format!("SHUTDOWN: {reply:?}")));
+        }
+        self.child.wait().map(|_| ())
+    }
+
+    /// Starts it on the same directory and port, after it ended, and waits until it answers.
+    ///
+    /// # Errors
+    /// As [`start`](Server::start).
+    pub fn start_again(&mut self) -> io::Result<()> {
+        self.child = self.command.spawn()?;
+        self.wait_until_ready()
     }
 
     /// `127.0.0.1:port`
