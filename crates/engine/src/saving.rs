@@ -176,8 +176,9 @@ fn piece(settings: &Settings) -> Piece {
 impl Saves {
     /// All that a snapshot needs before its instant.
     fn prepare(&self, engine: &Engine, settings: &Arc<Settings>) -> Preparation {
-        /// Part of the memory in use that changes made meanwhile may take.
-        const SHARE: usize = 50;
+        /// Part of the memory in use that changes made meanwhile may take. What is on its way between shards and the thread that
+        /// writes, what the allocator keeps of it, and what clients add in the same time come on top.
+        const SHARE: usize = 100;
         /// Bytes that they may take in any case.
         const LEAST: usize = 8 << 20;
         self.backlog.set_max((engine.platform.used_memory() / SHARE).max(LEAST));

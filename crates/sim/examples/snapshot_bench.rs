@@ -2,12 +2,13 @@
 //! and with a BGSAVE under way.
 //!
 //! ```sh
-//! cargo run --release -p kelda-sim --example snapshot_bench -- 127.0.0.1:6379 [keys [zset members [list elements]]]
+//! cargo run --release -p kelda-sim --example snapshot_bench -- 127.0.0.1:6379 [keys [zset members [list elements [quiet seconds]]]]
 //! ```
 //!
 //! The server should be fresh and on this machine. There are a hash as large as the list and a string of 100 MiB besides. Two
 //! connections write all the time (random keys; members and fields of the big collections, both ends of the list, places in the
-//! string), and a third measures one command at a time. Figures of one run only are to be compared. Kelda tells in INFO for how long the
+//! string), and a third measures one command at a time. Figures of one run only are to be compared. What is written makes the
+//! server grow without a snapshot, too: with as many quiet seconds as BGSAVE takes one sees by how much. Kelda tells in INFO for how long the
 //! snapshot kept anybody waiting at most.
 
 use kelda_sim::client::Client;
@@ -16,7 +17,6 @@ use kelda_sim::value::Value;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-const QUIET: Duration = Duration::from_secs(5);
 const STRING_BYTES: u64 = 100 << 20;
 
 fn main() -> std::io::Result<()> {
@@ -27,6 +27,7 @@ fn main() -> std::io::Result<()> {
     };
     let number = |at: usize, default: u64| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
     let (keys, members, elements) = (number(1, 2_000_000), number(2, 5_000_000), number(3, 1_000_000));
+    let quiet = Duration::from_secs(number(4, 5));
     let mut client = Client::connect(address)?;
     let pid = field(&mut client, "server", "process_id")?;
     println!("filling: {keys} keys, a sorted set of {members}, a list and a hash of {elements}, a string of 100 MiB");
@@ -43,7 +44,7 @@ fn main() -> std::io::Result<()> {
             let (ending, writes) = (&ending, &writes);
             scope.spawn(move || write(address, kind, [keys, members, elements], ending, writes));
         }
-        let result = measure(address, &mut client, &pid, rss, keys, &writes);
+        let result = measure(address, &mut client, &pid, rss, keys, quiet, &writes);
         ending.store(true, Relaxed);
         result
     })
@@ -113,12 +114,13 @@ fn measure(
     pid: &str,
     rss: u64,
     keys: u64,
+    quiet: Duration,
     writes: &AtomicU64,
 ) -> std::io::Result<()> {
     println!("| | command | p50 µs | p99 µs | p99.9 µs | max µs | writes/s |\n|---|---|--:|--:|--:|--:|--:|");
     let mut probe = Client::connect(address)?;
     let begun = Instant::now();
-    probe_while(&mut probe, keys, writes, "quiet", || Ok(begun.elapsed() < QUIET))?;
+    probe_while(&mut probe, keys, writes, "quiet", || Ok(begun.elapsed() < quiet))?;
     // What the writers have changed by then is no part of what the snapshot takes.
     let before = resident(pid);
     let begun = Instant::now();

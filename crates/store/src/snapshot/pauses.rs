@@ -71,7 +71,9 @@ impl Drop for Timer<'_> {
         match self.cpu_us {
             Some(cpu_us) => {
                 hold_us.fetch_max(took_us, Ordering::Relaxed);
-                hold_cpu_us.fetch_max(self.pauses.cpu_now().saturating_sub(cpu_us), Ordering::Relaxed);
+                // A system may charge a thread late for what interrupted it before.
+                let cpu_us = self.pauses.cpu_now().saturating_sub(cpu_us).min(took_us);
+                hold_cpu_us.fetch_max(cpu_us, Ordering::Relaxed);
             }
             None => _ = early_us.fetch_max(took_us, Ordering::Relaxed),
         }
