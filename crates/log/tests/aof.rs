@@ -537,9 +537,35 @@ fn manifests_that_make_no_sense_are_refused() {
         "file x seq 1 type b\nfile x seq 2 type b",
         "file x seq 2 type i\nfile x seq 1 type i",
         "#F:00000000",
+        "file x seq 1 type b\n#F:00000000",
     ] {
         put(&disk, "appendonly.aof.manifest", text.as_bytes());
         assert!(matches!(read(&disk), Err(Error::Manifest { .. })), "{text}");
+    }
+}
+
+/// The lines are those of Redis, to the byte; the seal, which they skip, ends the file.
+#[test]
+fn a_manifest_reads_as_that_of_redis() {
+    let disk = sim();
+    sample(&disk);
+    let text = String::from_utf8(get(&disk, "appendonly.aof.manifest")).unwrap();
+    let (lines, seal) = text.rsplit_once('\n').unwrap();
+    assert_eq!(lines, "file appendonly.aof.1.incr.aof seq 1 type i\nfile appendonly.aof.2.incr.aof seq 2 type i");
+    assert!(seal.starts_with("#F:") && seal.contains(" closed seq 2 len "), "{seal}");
+}
+
+/// Without its seal a manifest looks like one of another server: it is believed only if no data is left out.
+#[test]
+fn a_manifest_that_was_cut_short_is_refused() {
+    let disk = sim();
+    sample(&disk);
+    let text = String::from_utf8(get(&disk, "appendonly.aof.manifest")).unwrap();
+    let lines = text.rfind('\n').unwrap();
+    for end in 0..text.len() {
+        put(&disk, "appendonly.aof.manifest", &text.as_bytes()[..end]);
+        let all_named = end == lines || end == lines + 1;
+        assert_eq!(read(&disk).is_ok(), all_named, "{}", &text[..end]);
     }
 }
 
