@@ -496,6 +496,37 @@ fn files_of_other_servers_are_read() {
     assert_eq!((lines[4].as_str(), recovered.last_lsn), ("1 4 SET ours v", 1));
 }
 
+/// A file of our own behind a plain one proves nothing about it before it has a record: the plain one, perhaps put in its place
+/// since, may still end in a torn tail, which is cut off for good.
+#[test]
+fn a_plain_file_may_be_torn_while_ours_behind_it_is_empty() {
+    let disk = sim();
+    let (whole, torn) = (command(&["SET", "a", "1"]), b"*2\r\n$3\r\nDEL\r\n$1\r\n");
+    put(&disk, "appendonly.aof.manifest", b"file appendonly.aof.1.incr.aof seq 1 type i\n");
+    for room in [0, 3_000] {
+        put(&disk, "appendonly.aof.1.incr.aof", &whole);
+        let log = reopen(&disk);
+        assert!(log.close(1_000));
+        drop(log);
+        let ours = get(&disk, "appendonly.aof.2.incr.aof");
+        put(&disk, "appendonly.aof.2.incr.aof", &[&ours[..], &vec![b'#'; room]].concat());
+        put(&disk, "appendonly.aof.1.incr.aof", &[&whole[..], torn].concat());
+        assert_eq!(read(&disk).unwrap().0, ["0 0 SET a 1"]);
+        let log = reopen(&disk);
+        assert_eq!(get(&disk, "appendonly.aof.1.incr.aof"), whole);
+        drop(log);
+    }
+    // With a record behind it, it is damage.
+    let log = reopen(&disk);
+    assert_eq!(set(&log, 0, "ours"), 1);
+    assert!(log.close(2_000));
+    drop(log);
+    put(&disk, "appendonly.aof.1.incr.aof", &[&whole[..], torn].concat());
+    assert!(matches!(read(&disk), Err(Error::Damaged(damage)) if damage.what.starts_with("Unexpected end of file")));
+    put(&disk, "appendonly.aof.1.incr.aof", &whole);
+    assert_eq!(read(&disk).unwrap().0, ["0 0 SET a 1", "1 0 SET ours v"]);
+}
+
 #[test]
 fn another_server_may_have_gone_on_in_our_file() {
     let disk = sim();
