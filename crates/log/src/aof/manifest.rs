@@ -340,3 +340,54 @@ fn split(line: &str) -> Option<Vec<String>> {
         words.push(String::from_utf8(word).ok()?);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines are those of Redis, to the byte; the seal, which they skip, ends the file.
+    #[test]
+    fn it_reads_as_that_of_redis() {
+        let line = |name: &str, seq, kind| FileLine { name: name.into(), seq, kind };
+        let mut manifest = Manifest {
+            base: Some(line("a.aof.2.base.rdb", 2, FileType::Base)),
+            increments: vec![line(" b .aof", 2, FileType::Increment), line("a.aof.3.incr.aof", 3, FileType::Increment)],
+            history: vec![line("a.aof.1.incr.aof", 1, FileType::History)],
+            closed: None,
+        };
+        for closed in [None, Some(Closed { seq: 3, len: 298, lsn: 5, ms: 1_700_000_002_000 })] {
+            manifest.closed = closed;
+            let bytes = manifest.encode();
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            let (lines, seal) = text.rsplit_once('\n').unwrap();
+            assert_eq!(
+                lines,
+                "file a.aof.2.base.rdb seq 2 type b\nfile a.aof.1.incr.aof seq 1 type h\nfile \" b .aof\" seq 2 type i\n\
+                 file a.aof.3.incr.aof seq 3 type i"
+            );
+            let note = if closed.is_some() { " closed seq 3 len 298 lsn 5 ms 1700000002000" } else { "" };
+            assert!(seal.starts_with("#F:") && seal.get(SEAL..) == Some(note), "{seal}");
+            assert_eq!(Manifest::parse(&bytes, Path::new("")).unwrap(), (manifest.clone(), true));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for text in [
+            "",
+            "file x seq 1",
+            "file x seq 0 type i",
+            "file x seq 1 type q",
+            "file ../x seq 1 type i",
+            "file x seq 1 type i type",
+            "file \"x seq 1 type i",
+            "file x seq 1 type b\nfile x seq 2 type b",
+            "file x seq 2 type i\nfile x seq 1 type i",
+            "#F:00000000",
+            "file x seq 1 type b\n#F:00000000",
+        ] {
+            let parsed = Manifest::parse(text.as_bytes(), Path::new(""));
+            assert!(matches!(parsed, Err(Error::Manifest { .. })), "{text}");
+        }
+    }
+}
