@@ -30,7 +30,7 @@ const STAGES: &[Stage] = &[
     ("replay-kelda", || replay("kelda")),
     ("fuzz", || fuzz(&["--commands", FUZZ_ALONE, "--connections", "6"])),
     ("fuzz-threads", || fuzz(&["--commands", FUZZ_THREADS, "--threads", "4", "--connections", "3"])),
-    ("crash", || run(Command::new(root().join("target/release/kelda-crash")).args(["--cuts", POWER_CUTS]))),
+    ("crash", || run(seeded("kelda-crash").args(["--cuts", POWER_CUTS]))),
     ("e2e", end_to_end),
 ];
 
@@ -129,12 +129,22 @@ fn fuzz(args: &[&str]) -> Outcome {
         Server::start(kind, &program, extra).map_err(|e| e.to_string())
     };
     let (server, oracle) = (start(Kind::Kelda)?, start(Kind::Valkey)?);
-    let mut command = Command::new(root().join("target/release/kelda-fuzz"));
-    command.args(["--server", &server.address(), "--oracle", &oracle.address()]).args(args);
-    if let Ok(seed) = std::env::var("KELDA_FUZZ_SEED") {
+    run(seeded("kelda-fuzz").args(["--server", &server.address(), "--oracle", &oracle.address()]).args(args))
+}
+
+/// A program of ours that does something at random: from `KELDA_SEED` where that is set, else from the commit, so that every commit
+/// tries something new and its tests can be run again.
+fn seeded(program: &str) -> Command {
+    let of_commit = || {
+        let output = Command::new("git").args(["rev-parse", "--short=15", "HEAD"]).current_dir(root()).output().ok()?;
+        let hash = String::from_utf8(output.stdout).ok()?;
+        u64::from_str_radix(hash.trim(), 16).ok().map(|seed| seed.to_string())
+    };
+    let mut command = Command::new(root().join("target/release").join(program));
+    if let Some(seed) = std::env::var("KELDA_SEED").ok().or_else(of_commit) {
         command.args(["--seed", &seed]);
     }
-    run(&mut command)
+    command
 }
 
 fn end_to_end() -> Outcome {

@@ -96,9 +96,9 @@ impl Generator {
         self.expand(nodes, *letter, &mut args);
         let how = *how;
         self.families = families;
-        // Now and then one argument too few or too many. Not where what is left would change data at random, or have the server
-        // send what nobody waits for (CLIENT TRACKING).
-        let keep = args[0] == b"SPOP" || args.get(1).is_some_and(|word| word == b"TRACKING");
+        // Now and then one argument too few or too many. Not where what is left would change data at random, have the server send
+        // what nobody waits for (CLIENT TRACKING), or choose among members that are equally far away (GEOSEARCH with COUNT and no ANY).
+        let keep = args[0] == b"SPOP" || args.iter().skip(1).any(|word| word == b"TRACKING" || word == b"ANY");
         if !keep && self.rng.one_in(150) {
             if args.len() > 1 && self.rng.one_in(2) {
                 args.pop();

@@ -276,6 +276,10 @@ fn parse(worker: &Worker, session: &mut Session, input: &[u8], consumed: &mut us
     loop {
         if session.authenticated && session.parser.is_idle() {
             at = batch.push_whole(keyspace, input, at, most);
+            if at == input.len() {
+                session.needs = 1;
+                return BatchEnd::Incomplete;
+            }
         }
         if batch.commands.len() == most {
             return BatchEnd::Open;
