@@ -169,6 +169,37 @@ def test_what_a_master_wrote_alone_is_given_up(servers):
     assert second.info("stats")["sync_full"] == 1
 
 
+def test_a_master_that_comes_back_tells_of_keys_that_are_due(servers):
+    """Its replica goes on where it was; what became due meanwhile is gone before anybody is served."""
+    saves = ("--save", "3600 1", "--repl-diskless-sync-delay", "0")
+    one, master = servers(*saves)
+    _, replica = servers()
+    follow(replica, one)
+    master.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    with master.pipeline(transaction=False) as pipe:
+        for n in range(500):
+            pipe.execute_command("SELECT", n % 16).set(f"due:{n}", n, px=1).set(f"stays:{n}", n)
+        pipe.execute_command("SELECT", 0)
+        pipe.execute()
+    offset = replication(master, "master_repl_offset")
+    wait_until(lambda: replication(replica, "master_repl_offset") == offset)
+    master.shutdown(now=True)
+    one.process.wait(10)
+
+    two, master = servers(*saves, "--dir", one.directory.name)
+    assert master.info("persistence")["rdb_last_load_keys_expired"] == 500
+    assert master.info("stats")["expired_keys"] == 0 and sum(db["keys"] for db in master.info("keyspace").values()) == 500
+    follow(replica, two)
+    assert master.info("stats")["sync_partial_ok"] == 1 and master.info("stats")["sync_full"] == 0
+    told = replication(master, "repl_backlog_histlen")
+    assert told > 0 and replication(master, "master_repl_offset") == offset + told
+    wait_until(lambda: replication(replica, "master_repl_offset") == offset + told)
+    assert replica.info("keyspace") == master.info("keyspace")
+    assert replica.execute_command("DEBUG", "DIGEST") == master.execute_command("DEBUG", "DIGEST")
+    # It saves to the first one's directory, which is removed before it ends.
+    master.config_set("save", "")
+
+
 @pytest.mark.parametrize("peer", MASTERS)
 def test_what_replicas_refuse(servers, peer):
     master, client = servers("--repl-diskless-sync-delay", "0", binary=peer)

@@ -60,6 +60,8 @@ pub trait Platform: Send + Sync {
     fn is_ending(&self) -> bool {
         false
     }
+    /// Ends the process as a mistake of its own would, at once (DEBUG SEGFAULT).
+    fn crash(&self) {}
     /// Writes a line to the log: level 0 (debug) to 3 (warning).
     fn log(&self, _level: u8, _text: &str) {}
     /// Opens a file to be read, and tells how many bytes it has. Paths are relative to `dir`.

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::functions::{Library, library_name};
 use crate::running;
 use crate::version::{KELDA_VERSION, REDIS_VERSION};
+use crate::worker::Worker;
 use kelda_log::rdb::{Access, Block, FileError, Format, RdbFile, RdbWriter, Version};
 use kelda_store::Limits;
 use kelda_store::access::AccessClock;
@@ -459,6 +460,29 @@ impl History {
     }
 }
 
+/// Removes the keys, fields and members that are due, before anybody is served, and tells replicas, who will go on from here: they
+/// have them still. How many keys it were.
+fn remove_due(engine: &Arc<Engine>) -> u64 {
+    const AT_ONCE: usize = 1024;
+    let mut worker = Worker::new(engine.clone(), 0, engine.started_us as u64);
+    worker.refresh();
+    let mut removed = 0;
+    for shard in 0..SHARDS {
+        loop {
+            let guard = engine.keyspace.lock_patiently(ShardSet::One(shard as u16));
+            worker.prepare_context();
+            let mut txn = worker.transaction(guard, 0);
+            let taken = txn.expire_due(shard, AT_ONCE);
+            removed += std::mem::take(&mut txn.cx().expired);
+            worker.commit(txn);
+            if taken < AT_ONCE {
+                break;
+            }
+        }
+    }
+    removed
+}
+
 /// Loads the snapshot file, if there is one, when the server starts: keys and functions. Says in the log what it did.
 pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> {
     let name = engine.config.settings().dbfilename.clone();
@@ -474,6 +498,9 @@ pub fn load_at_start(engine: &Arc<Engine>) -> Result<Option<Loaded>, LoadError> 
     let loaded = load_all(engine, &mut *source, history.is_some())?;
     if let Some(History { id, offset, db }) = history {
         engine.replication.resume(engine, &id, offset, db);
+        if !engine.following.is_on() {
+            engine.loading.rdb_keys_expired.store(remove_due(engine), Relaxed);
+        }
     }
     let seconds = engine.clock.monotonic_us().saturating_sub(started_us) as f64 / 1e6;
     engine.platform.log(2, &format!("DB loaded from disk: {seconds:.3} seconds"));

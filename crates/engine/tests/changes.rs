@@ -539,7 +539,11 @@ fn a_change_is_absolute() {
         ("SWAPDB 0 1", &["SWAPDB 0 1"]),
         (
             "FUNCTION LOAD \"#!lua name=l\\nredis.register_function('f', function() return 1 end)\"",
-            &["FUNCTION LOAD REPLACE #!lua name=l\nredis.register_function('f', function() return 1 end)"],
+            &["FUNCTION LOAD #!lua name=l\nredis.register_function('f', function() return 1 end)"],
+        ),
+        (
+            "FUNCTION LOAD REPLACE \"#!lua name=l\\nredis.register_function('f', function() return 2 end)\"",
+            &["FUNCTION LOAD REPLACE #!lua name=l\nredis.register_function('f', function() return 2 end)"],
         ),
         ("FUNCTION DELETE l", &["FUNCTION DELETE l"]),
         ("FUNCTION FLUSH", &["FUNCTION FLUSH"]),

@@ -162,7 +162,7 @@ fn a_follower_of_old_gets_a_snapshot_and_all_that_follows() {
     );
     assert_eq!(
         scene.fed("r"),
-        "FUNCTION LOAD REPLACE #!lua name=l\nredis.register_function('f', function() end) | FUNCTION DELETE l"
+        "FUNCTION LOAD #!lua name=l\nredis.register_function('f', function() end) | FUNCTION DELETE l"
     );
     // A second one joins: the database is said anew for both.
     scene.console.check("SET e 1 => +OK");

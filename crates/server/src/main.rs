@@ -3,6 +3,7 @@
 mod bridge;
 mod cli;
 mod clock;
+mod crash;
 mod disk;
 mod driver;
 #[cfg(test)]

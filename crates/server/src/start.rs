@@ -1,6 +1,7 @@
 //! From the command line to running event loops, and back to the end.
 
 use crate::cli::{self, Request};
+use crate::crash;
 use crate::driver::Driver;
 use crate::event_loop::{EventLoop, Shared, event_loops};
 use crate::latch::Latch;
@@ -16,7 +17,7 @@ use crate::seat::{Portable, Seat};
 use crate::steering::steer;
 use crate::threads::drive;
 use kelda_engine::config::{Config, ConfigHandle, KeptLine, Settings};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -348,9 +349,10 @@ fn start_threads<M: MakeSessions>(
     Ok(running)
 }
 
-/// Ends the server on SIGTERM and SIGINT, at once on a second SIGINT.
+/// Ends the server on SIGTERM and SIGINT, at once on a second SIGINT; on SIGALRM tells what the threads are doing.
 fn watch_signals<M: MakeSessions>(shared: Arc<Shared>, sessions: Arc<M>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    crash::watch();
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGALRM])?;
     let asked = Arc::new(AtomicBool::new(false));
     let watch = move || {
         for signal in signals.forever() {
@@ -361,6 +363,11 @@ fn watch_signals<M: MakeSessions>(shared: Arc<Shared>, sessions: Arc<M>) -> std:
                     std::process::exit(1);
                 }
                 SIGINT => "SIGINT",
+                SIGALRM => {
+                    log::warning("Received SIGALRM. What the threads are doing:");
+                    crash::threads().iter().for_each(|line| log::warning(line));
+                    continue;
+                }
                 _ => continue, // the terminal went away: a server stays
             };
             log::warning(&format!("Received {name} scheduling shutdown..."));

@@ -74,6 +74,11 @@ const SUBCOMMANDS: &[(&str, usize, usize, RunFn)] = &[
         reply.ok();
         Ok(())
     }),
+    ("SEGFAULT", 2, 2, |ctx, _, reply| {
+        ctx.worker.engine.platform.crash();
+        reply.ok();
+        Ok(())
+    }),
     ("ERROR", 3, 3, |_, args, reply| {
         reply.error_bytes(&args[2]);
         Ok(())
@@ -489,6 +494,7 @@ fn help(_: &mut Ctx, _: &Args, reply: &mut Reply) -> Result {
             ("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", "Saves everything and loads it again."),
             ("REPLICATE <word> [<word> ...]", "Sends replicas a command, whatever it is."),
             ("SET-ACTIVE-EXPIRE (0|1)", "Chooses whether due keys are removed before anybody looks."),
+            ("SEGFAULT", "Ends the server as an access to memory that is not there would."),
             ("SLEEP <seconds>", "Has this connection wait."),
         ],
     );

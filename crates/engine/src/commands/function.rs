@@ -190,7 +190,10 @@ fn load(ctx: &mut Ctx, args: &Args, reply: &mut Reply) -> Result {
         return Err(Error::owned(format!("ERR Library '{name}' already exists")));
     }
     let library = compile(ctx, name, code)?;
-    change(ctx, &[b"FUNCTION", b"LOAD", b"REPLACE", code], |libraries| libraries.add(library.clone(), replace))?;
+    // As it was asked for: a replica that others write to keeps a library of its own that this one does not replace.
+    let words: &[&[u8]] =
+        if replace { &[b"FUNCTION", b"LOAD", b"REPLACE", code] } else { &[b"FUNCTION", b"LOAD", code] };
+    change(ctx, words, |libraries| libraries.add(library.clone(), replace))?;
     reply.bulk(library.name.as_bytes());
     Ok(())
 }

@@ -106,6 +106,7 @@ pub static COMMANDS: &[Command] = &[
                         let engine = ctx.engine();
                         engine.stats.iter().for_each(|stats| stats.reset());
                         engine.errors.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                        engine.replication.counts.iter().for_each(|count| count.store(0, Relaxed));
                         reply.ok();
                         Ok(())
                     },

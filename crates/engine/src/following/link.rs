@@ -338,6 +338,10 @@ impl<'a> Attempt<'a> {
     /// Makes the connection a session's.
     fn hand_over(self, db: u32, acknowledges: bool) -> Result<()> {
         let Attempt { engine, generation, stream, input, .. } = self;
+        // This server's own replicas may have been cut off, to come back. Who sees that this link is up is to see that theirs are not.
+        if !engine.following.await_workers(engine) {
+            return Err(Failure::Void);
+        }
         let handover = Handover { generation, input, db, acknowledges };
         engine.following.if_current(generation, |inner| inner.handover = Some(handover))?;
         engine.platform.adopt(stream).map_err(Failure::from)

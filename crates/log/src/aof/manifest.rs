@@ -1,24 +1,28 @@
-//! The manifest: which files the data consists of, as Redis 7 and Valkey write it, and a checksum line that they skip.
+//! The manifest: which files the data consists of, line by line as Redis 7 and Valkey write it, and a checksum that they skip.
 //!
 //! ```text
-//! #F:000000a1:0000000000000000:5d0c91aa
 //! file appendonly.aof.3.base.rdb seq 3 type b
-//! file appendonly.aof.3.incr.aof seq 3 type i
 //! file appendonly.aof.2.incr.aof seq 2 type h
-//! #closed seq 3 len 1234 lsn 77 ms 1700000000000
+//! file appendonly.aof.3.incr.aof seq 3 type i
+//! #F:000000a1:0000000000000000:5d0c91aa closed seq 3 len 1234 lsn 77 ms 1700000000000
 //! ```
 //!
-//! The frame on the first line covers all that follows. A manifest without it comes from another server, or from a hand.
-//! It is replaced as a whole, in one step. The last line is there once the log was closed. Keys that are not known here are skipped, as Redis does.
+//! The seal, which no line end follows, is a frame's line and covers all lines and the words behind itself, which are there once the
+//! log was closed. A manifest without it comes from another server, or from a hand: such a one may have been cut short, and is refused
+//! if there is an increment with data behind the last that it names. It is replaced as a whole, in one step. Keys that are not known
+//! here are skipped, as Redis does. (Older manifests begin with the seal, and tell of the close in a line of its own.)
 
 use super::frame::{self, HEAD, Head, Kind};
 use super::{Error, Lsn, Result};
-use crate::disk::{Disk, read_file, replace_file};
+use crate::disk::{Disk, Open, read_file, replace_file};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Bytes of a line, at least, that no manifest has: Redis reads no longer ones.
 const LINE_MAX: usize = 1024;
+
+/// Length of the seal: that of a frame's line without its end.
+const SEAL: usize = HEAD - 2;
 
 /// What a file of the manifest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,18 +67,18 @@ impl Closed {
 
     fn encode(&self) -> String {
         let Closed { seq, len, lsn, ms } = self;
-        format!("{CLOSED}seq {seq} len {len} lsn {lsn} ms {ms}\n")
+        format!(" {CLOSED}seq {seq} len {len} lsn {lsn} ms {ms}")
     }
 
-    fn parse(line: &str) -> Option<Closed> {
-        let words: Vec<&str> = line.strip_prefix(CLOSED)?.split(' ').collect();
+    fn parse(text: &str) -> Option<Closed> {
+        let words: Vec<&str> = text.strip_prefix(CLOSED)?.split(' ').collect();
         let ["seq", seq, "len", len, "lsn", lsn, "ms", ms] = words[..] else { return None };
         Some(Closed { seq: seq.parse().ok()?, len: len.parse().ok()?, lsn: lsn.parse().ok()?, ms: ms.parse().ok()? })
     }
 }
 
-/// How the line of [`Closed`] begins: others skip it.
-const CLOSED: &str = "#closed ";
+/// How the note of [`Closed`] begins.
+const CLOSED: &str = "closed ";
 
 /// A whole manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,17 +127,39 @@ impl Names {
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
+
+    /// Whether there is an increment with more than a header whose sequence number is above `seq`.
+    pub(super) fn has_data_after(&self, disk: &dyn Disk, seq: u64) -> Result<bool> {
+        let fail = |error| Error::io("read", &self.dir, error);
+        let header = frame::header(0, 0, 0, 0).len() as u64;
+        for file in disk.list(&self.dir).map_err(fail)? {
+            let middle = file.strip_prefix(&self.name).and_then(|rest| rest.strip_suffix(".incr.aof"));
+            let number = middle.and_then(|middle| middle.strip_prefix('.')?.parse::<u64>().ok());
+            if number.is_some_and(|number| number > seq)
+                && disk.open(&self.path(&file), Open::Read).and_then(|file| file.len()).map_err(fail)? > header
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 impl Manifest {
     /// Reads the manifest; nothing if there is none.
     pub fn load(disk: &dyn Disk, names: &Names) -> Result<Option<Manifest>> {
         let path = names.path(&names.manifest());
-        match read_file(disk, &path) {
-            Ok(bytes) => Self::parse(&bytes, &path).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("read", &path, error)),
+        let bytes = match read_file(disk, &path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", &path, error)),
+        };
+        let (manifest, checked) = Self::parse(&bytes, &path)?;
+        if !checked && names.has_data_after(disk, manifest.last_seq())? {
+            let line = bytes.split(|byte| *byte == b'\n').count();
+            return Err(Error::Manifest { path, line, what: "it ends before an increment that has data" });
         }
+        Ok(Some(manifest))
     }
 
     /// Replaces the manifest on disk, durably.
@@ -159,36 +185,29 @@ impl Manifest {
             };
             text.push_str(&format!("file {} seq {} type {kind}\n", quote(&line.name), line.seq));
         }
-        text.extend(self.closed.as_ref().map(Closed::encode));
+        let (lines, closed) = (text.len(), self.closed.as_ref().map(Closed::encode).unwrap_or_default());
+        text.push_str(&closed);
         // The body is far below 4 GiB: a line for each file.
-        frame::encode(Kind::Manifest, 0, 0, text.as_bytes()).unwrap_or_default()
+        let sealed = frame::encode(Kind::Manifest, 0, 0, text.as_bytes()).unwrap_or_default();
+        text.insert_str(lines, &String::from_utf8_lossy(sealed.get(..SEAL).unwrap_or_default()));
+        text.into_bytes()
     }
 
-    /// Reads the bytes of a manifest; `path` is for the error.
-    pub fn parse(bytes: &[u8], path: &Path) -> Result<Manifest> {
+    /// Reads the bytes of a manifest, and tells whether a checksum proves that they are whole; `path` is for the error.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<(Manifest, bool)> {
         let bad = |line: usize, what| Error::Manifest { path: path.to_path_buf(), line, what };
-        let mut text = bytes;
-        let mut checked = false;
-        if let Some(head) = Head::decode(bytes) {
-            text = bytes.get(HEAD..).unwrap_or_default();
-            if head.kind != Kind::Manifest || !head.fits(text, 0) {
-                return Err(bad(1, "the checksum does not fit"));
-            }
-            checked = true;
-        } else if bytes.starts_with(b"#F") || (bytes.starts_with(b"#") && bytes.get(2) == Some(&b':')) {
-            return Err(bad(1, "the checksum line is damaged"));
-        }
+        let (text, closed, checked) = unseal(bytes).map_err(|what| bad(1, what))?;
         // Where there are words of Redis's log for what is wrong, they come first: people look for them.
         let text = std::str::from_utf8(text).map_err(|_| bad(1, "Invalid AOF manifest file format: it is not text"))?;
-        let mut manifest = Manifest::default();
+        let mut manifest = Manifest { closed: closed.and_then(Closed::parse), ..Manifest::default() };
         for (at, line) in text.lines().enumerate() {
             let at = at + 1;
             if line.len() >= LINE_MAX {
                 return Err(bad(at, "The AOF manifest file contains too long line"));
             }
-            if line.starts_with('#') {
+            if let Some(comment) = line.strip_prefix('#') {
                 // In a manifest of another server it would prove nothing.
-                manifest.closed = Closed::parse(line).filter(|_| checked).or(manifest.closed);
+                manifest.closed = Closed::parse(comment).filter(|_| checked).or(manifest.closed);
                 continue;
             }
             let words =
@@ -237,8 +256,35 @@ impl Manifest {
         if manifest.last_seq() == 0 && manifest.history.is_empty() {
             return Err(bad(1, "Found an empty AOF manifest"));
         }
-        Ok(manifest)
+        Ok((manifest, checked))
     }
+}
+
+/// The lines of a manifest, what stands behind its seal, and whether it has one, which fits.
+fn unseal(bytes: &[u8]) -> std::result::Result<(&[u8], Option<&str>, bool), &'static str> {
+    const UNFIT: &str = "the checksum does not fit";
+    const DAMAGED: &str = "the checksum line is damaged";
+    // As it was written once: a frame.
+    if let Some(head) = Head::decode(bytes) {
+        let lines = bytes.get(HEAD..).unwrap_or_default();
+        let fits = head.kind == Kind::Manifest && head.fits(lines, 0);
+        return if fits { Ok((lines, None, true)) } else { Err(UNFIT) };
+    }
+    if bytes.starts_with(b"#F") || (bytes.starts_with(b"#") && bytes.get(2) == Some(&b':')) {
+        return Err(DAMAGED);
+    }
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let (lines, last) = bytes.split_at(end);
+    if !last.starts_with(b"#") {
+        return Ok((bytes, None, false));
+    }
+    let (seal, note) = last.split_at_checked(SEAL).ok_or(DAMAGED)?;
+    let head = Head::decode(&[seal, b"\r\n"].concat()).ok_or(DAMAGED)?;
+    if head.kind != Kind::Manifest || !head.fits(&[lines, note].concat(), 0) {
+        return Err(UNFIT);
+    }
+    let note = std::str::from_utf8(note).map_err(|_| DAMAGED)?;
+    Ok((lines, note.strip_prefix(' '), true))
 }
 
 /// A name as a word of the manifest: quoted if it has anything but harmless characters.
@@ -292,5 +338,56 @@ fn split(line: &str) -> Option<Vec<String>> {
             }
         }
         words.push(String::from_utf8(word).ok()?);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines are those of Redis, to the byte; the seal, which they skip, ends the file.
+    #[test]
+    fn it_reads_as_that_of_redis() {
+        let line = |name: &str, seq, kind| FileLine { name: name.into(), seq, kind };
+        let mut manifest = Manifest {
+            base: Some(line("a.aof.2.base.rdb", 2, FileType::Base)),
+            increments: vec![line(" b .aof", 2, FileType::Increment), line("a.aof.3.incr.aof", 3, FileType::Increment)],
+            history: vec![line("a.aof.1.incr.aof", 1, FileType::History)],
+            closed: None,
+        };
+        for closed in [None, Some(Closed { seq: 3, len: 298, lsn: 5, ms: 1_700_000_002_000 })] {
+            manifest.closed = closed;
+            let bytes = manifest.encode();
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            let (lines, seal) = text.rsplit_once('\n').unwrap();
+            assert_eq!(
+                lines,
+                "file a.aof.2.base.rdb seq 2 type b\nfile a.aof.1.incr.aof seq 1 type h\nfile \" b .aof\" seq 2 type i\n\
+                 file a.aof.3.incr.aof seq 3 type i"
+            );
+            let note = if closed.is_some() { " closed seq 3 len 298 lsn 5 ms 1700000002000" } else { "" };
+            assert!(seal.starts_with("#F:") && seal.get(SEAL..) == Some(note), "{seal}");
+            assert_eq!(Manifest::parse(&bytes, Path::new("")).unwrap(), (manifest.clone(), true));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for text in [
+            "",
+            "file x seq 1",
+            "file x seq 0 type i",
+            "file x seq 1 type q",
+            "file ../x seq 1 type i",
+            "file x seq 1 type i type",
+            "file \"x seq 1 type i",
+            "file x seq 1 type b\nfile x seq 2 type b",
+            "file x seq 2 type i\nfile x seq 1 type i",
+            "#F:00000000",
+            "file x seq 1 type b\n#F:00000000",
+        ] {
+            let parsed = Manifest::parse(text.as_bytes(), Path::new(""));
+            assert!(matches!(parsed, Err(Error::Manifest { .. })), "{text}");
+        }
     }
 }

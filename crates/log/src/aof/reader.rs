@@ -640,14 +640,15 @@ pub(super) struct Increment {
     pub len: u64,
     /// No header: a plain file.
     pub header: Option<Header>,
-    /// Whether there is anything but a header.
+    /// Whether there is anything that proves that the file before it was whole: anything but a header, or behind a plain file,
+    /// whose records no mark counts, but a header and marks.
     pub content: bool,
 }
 
 impl Increment {
     /// Looks at the header of an increment. One that is not plain must have one: it was durable before the manifest named
     /// the file.
-    fn open(disk: &dyn Disk, names: &Names, line: &FileLine) -> Result<Increment> {
+    fn open(disk: &dyn Disk, names: &Names, line: &FileLine, after_plain: bool) -> Result<Increment> {
         let path = names.path(&line.name);
         let mut file = FileReader::open(disk, &path, 0)?;
         if file.is_empty() || file.looks_plain()? {
@@ -659,7 +660,17 @@ impl Increment {
         if file.header().is_some_and(|header| header.seq != line.seq) {
             return Err(file.damage(Bad::Spoilt("its header has another number than the manifest")));
         }
-        Ok(Increment { path, len: file.len(), header: file.header(), content: file.offset() < file.len() })
+        let (header, mut content) = (file.header(), file.offset() < file.len());
+        if content && after_plain {
+            content = loop {
+                match file.checked_step()? {
+                    Ok(Some(Step::Mark { .. })) => {}
+                    Ok(None) | Err(Bad::Room) => break false,
+                    Ok(Some(Step::Record { .. })) | Err(_) => break true,
+                }
+            };
+        }
+        Ok(Increment { path, len: file.len(), header, content })
     }
 }
 
@@ -706,8 +717,11 @@ impl Reader {
                 Some(BaseFile { rdb: RdbFile::<Cursor>::is_start(&magic), len, path })
             }
         };
-        let parts =
-            manifest.increments.iter().map(|line| Increment::open(&*disk, &names, line)).collect::<Result<Vec<_>>>()?;
+        let mut parts: Vec<Increment> = Vec::new();
+        for line in &manifest.increments {
+            let after_plain = parts.last().is_some_and(|before| before.header.is_none());
+            parts.push(Increment::open(&*disk, &names, line, after_plain)?);
+        }
         Ok(Some(Reader {
             disk,
             manifest,
@@ -847,7 +861,11 @@ impl Reader {
         if bad == Bad::Room && !closed_behind(self.manifest.closed, file) {
             if last {
                 let (offset, path) = (file.offset(), file.path().to_path_buf());
-                self.cut = Some(Cut { bytes: file.len() - offset, offset, path, room: true });
+                match (&self.cut, self.parts.get_mut(self.at)) {
+                    // The torn tail is that of a plain file before this one.
+                    (Some(_), Some(part)) => part.len = offset,
+                    _ => self.cut = Some(Cut { bytes: file.len() - offset, offset, path, room: true }),
+                }
             }
             self.leave_file();
             return Ok(());

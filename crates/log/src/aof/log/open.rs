@@ -111,13 +111,8 @@ impl Log {
         write_base: Option<WriteBase<'_>>,
     ) -> Result<Log> {
         let names = Names::new(dir, name);
-        let fail = |error| Error::io("read", dir, error);
-        let header = frame::header(0, 0, 0, 0).len() as u64;
-        for file in disk.list(dir).map_err(fail)? {
-            let ours = file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".incr.aof"));
-            if ours && disk.open(&names.path(&file), Open::Read).and_then(|file| file.len()).map_err(fail)? > header {
-                return Err(Error::Missing("the manifest is missing, but there are increments with data"));
-            }
+        if names.has_data_after(&*disk, 0)? {
+            return Err(Error::Missing("the manifest is missing, but there are increments with data"));
         }
         let mut manifest = Manifest::default();
         if let Some(write_base) = write_base {
