@@ -24,8 +24,11 @@ pub const DIRECT_MIN: usize = 128 << 10;
 const DIRECT_MAX: usize = 1 << 20;
 /// A disk that takes longer than this for one is slow.
 const SLOW: Duration = Duration::from_millis(10);
-/// How many large writes then go through the cache before the next try.
-const PAUSE: u32 = 64;
+/// How many large writes then go through the cache before the next try: twice as many each time, if it goes on being slow. A single
+/// slow one says little: this thread may have been put off its core.
+const PAUSE: u32 = 4;
+/// At most.
+const PAUSE_MAX: u32 = 64;
 /// The file system refuses such writes.
 const NEVER: u32 = u32::MAX;
 
@@ -44,6 +47,8 @@ struct Direct {
     staging: Mutex<Vec<u8>>,
     /// How many writes are to go through the cache.
     pause: AtomicU32,
+    /// How many the next pause has.
+    next_pause: AtomicU32,
 }
 
 impl Direct {
@@ -52,7 +57,7 @@ impl Direct {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let flags = OFlags::DIRECT.bits() as i32;
         let file = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
-        Some(Direct { file, staging: Mutex::default(), pause: AtomicU32::new(0) })
+        Some(Direct { file, staging: Mutex::default(), pause: AtomicU32::new(0), next_pause: AtomicU32::new(PAUSE) })
     }
 
     /// Writes whole blocks at a place between two of them; nothing if they are to go through the cache.
@@ -78,9 +83,14 @@ impl Direct {
             self.pause.store(NEVER, Relaxed);
             return None;
         }
-        if begun.elapsed() > SLOW {
-            self.pause.store(PAUSE, Relaxed);
-        }
+        let next_pause = if begun.elapsed() > SLOW {
+            let pause = self.next_pause.load(Relaxed);
+            self.pause.store(pause, Relaxed);
+            (pause * 2).min(PAUSE_MAX)
+        } else {
+            PAUSE
+        };
+        self.next_pause.store(next_pause, Relaxed);
         Some(result)
     }
 }
