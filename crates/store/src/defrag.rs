@@ -18,8 +18,11 @@ use std::ptr::NonNull;
 /// Longest string that moves: the allocator keeps longer ones apart, on few pages of their own.
 pub const LONG_MAX: usize = 32 * 1024;
 
-/// Blocks of a list that move with its entry, or in one step.
-const BLOCKS: usize = 64;
+/// Blocks of a list that are looked at like one bucket.
+const BLOCKS: usize = 4;
+
+/// Bytes moved after which a step ends: copied in some dozen µs.
+const STEP_BYTES: usize = 128 * 1024;
 
 /// Decides what moves, and counts it.
 pub struct Mover<'a> {
@@ -28,6 +31,8 @@ pub struct Mover<'a> {
     pub looked: u64,
     /// Those of them that were moved.
     pub moved: u64,
+    /// How many bytes they have.
+    bytes: usize,
     /// Keys that were looked at.
     pub keys: u64,
     /// Those of them of which anything was moved.
@@ -37,20 +42,26 @@ pub struct Mover<'a> {
 impl<'a> Mover<'a> {
     /// `is_sparse` tells whether an allocation had better lie elsewhere.
     pub fn new(is_sparse: &'a dyn Fn(NonNull<u8>) -> bool) -> Mover<'a> {
-        Mover { is_sparse, looked: 0, moved: 0, keys: 0, keys_moved: 0 }
+        Mover { is_sparse, looked: 0, moved: 0, bytes: 0, keys: 0, keys_moved: 0 }
     }
 
-    /// Whether the caller is to move this allocation now.
-    pub(crate) fn wants(&mut self, place: NonNull<u8>) -> bool {
+    /// Whether the caller is to move this allocation, of about so many bytes, now.
+    pub(crate) fn wants(&mut self, place: NonNull<u8>, bytes: usize) -> bool {
         self.looked += 1;
         let wanted = (self.is_sparse)(place);
-        self.moved += u64::from(wanted);
+        if wanted {
+            self.moved += 1;
+            self.bytes += bytes;
+        }
         wanted
     }
 
     /// Moves the bytes of a vector, with its room to grow.
     pub(crate) fn vec(&mut self, bytes: &mut Vec<u8>) {
-        if bytes.capacity() != 0 && bytes.capacity() <= LONG_MAX && self.wants(NonNull::from(&mut **bytes).cast()) {
+        if bytes.capacity() != 0
+            && bytes.capacity() <= LONG_MAX
+            && self.wants(NonNull::from(&mut **bytes).cast(), bytes.len())
+        {
             let mut moved = Vec::with_capacity(bytes.capacity());
             moved.extend_from_slice(bytes);
             *bytes = moved;
@@ -59,7 +70,7 @@ impl<'a> Mover<'a> {
 
     /// Moves a boxed slice.
     pub(crate) fn boxed(&mut self, bytes: &mut Box<[u8]>) {
-        if !bytes.is_empty() && bytes.len() <= LONG_MAX && self.wants(NonNull::from(&mut **bytes).cast()) {
+        if !bytes.is_empty() && bytes.len() <= LONG_MAX && self.wants(NonNull::from(&mut **bytes).cast(), bytes.len()) {
             *bytes = Box::from(&**bytes);
         }
     }
@@ -75,13 +86,17 @@ pub struct Place {
     big_cursor: u64,
 }
 
-/// Walks on through a held shard: some `buckets` buckets, of the keys or of a big collection. Whether the end is reached; `place` is then
+/// Walks on through a held shard: up to `buckets` buckets, of the keys or of a big collection. Whether the end is reached; `place` is then
 /// the beginning. Other keys may come and go between two steps.
 ///
 /// # Panics
 /// When the shard is not held.
 pub fn step(guard: &mut Guard<'_>, shard: usize, place: &mut Place, mover: &mut Mover<'_>, buckets: usize) -> bool {
+    let bytes = mover.bytes;
     for _ in 0..buckets {
+        if mover.bytes - bytes > STEP_BYTES {
+            break;
+        }
         let Some(part) = guard.db_mut(shard, place.db) else {
             // It never held a key, but one with a higher number may.
             match guard.shard(shard).dbs().map(|(db, _)| db).find(|db| *db > place.db) {

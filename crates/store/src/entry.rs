@@ -838,7 +838,7 @@ impl SlotMut<'_, Entry> {
 
     /// Moves the entry and a long string of it as `mover` wants. A collection's own memory is the collection's business.
     pub(crate) fn relocate(&mut self, mover: &mut Mover<'_>) {
-        if mover.wants(self.raw()) {
+        if mover.wants(self.raw(), 0) {
             self.edit(Entry::relocate);
         }
         let entry = ManuallyDrop::new(Entry(self.raw()));

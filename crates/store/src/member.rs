@@ -264,7 +264,7 @@ impl Members {
     /// Moves the members of one bucket as `mover` wants; returns the next cursor, 0 at the end.
     pub fn relocate_some(&mut self, cursor: u64, mover: &mut Mover<'_>) -> u64 {
         self.table.relocate(cursor, mover, &mut |slot, mover| {
-            if mover.wants(slot.raw()) {
+            if mover.wants(slot.raw(), 0) {
                 // SAFETY: the address is that of a live member. The copy, with the same key, becomes the table's before the
                 // old one is freed.
                 unsafe {

@@ -446,7 +446,7 @@ impl<T: Item> Table<T> {
         self.prefetch_items(coming);
         let mut previous = self.bucket(bucket);
         while let Some(mut chunk) = previous.next() {
-            if mover.wants(chunk.0.cast()) {
+            if mover.wants(chunk.0.cast(), 0) {
                 // SAFETY: the link that tells the chunk's size is renewed at once, and nothing else knows its address.
                 chunk = unsafe { chunk.moved(previous.link()) };
                 previous.set_slot(LINK_SLOT, chunk.0.as_ptr().cast());
