@@ -4,7 +4,7 @@
 //! Each worker walks the shards that it also expires keys of, in steps of `active-defrag-cycle-us` at most, a shard being held
 //! for a few dozen µs at a time, and rests between them so that it spends between `active-defrag-cycle-min` and `-max`
 //! percent of its time: the more, the more memory lies idle between `active-defrag-threshold-lower` and `-upper`. A walk that
-//! finds little to move ends early: then the idle memory is of another kind, and there is a long rest before the next look.
+//! finds little to move ends early: then the idle memory is of another kind, and there is a rest before the next look.
 
 use crate::worker::Worker;
 use kelda_store::defrag::{self, Mover, Place};
@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 /// How often a worker looks whether there is something to do, in µs.
 const LOOK_US: u64 = 500_000;
 /// The rest after a walk that was not worth it, in µs.
-const REST_US: u64 = 30_000_000;
+const REST_US: u64 = 2_000_000;
 /// Buckets for which a shard is held at once.
 const BUCKETS: usize = 8;
 /// A walk goes on only while one in so many of the allocations moves; judged after `JUDGED` of them.
