@@ -81,6 +81,8 @@ impl<'a> Mover<'a> {
 pub struct Place {
     db: u32,
     cursor: u64,
+    /// Whether all keys of the database have been seen; its last big collections perhaps not.
+    ended: bool,
     /// Keys of big collections that the last buckets had, and where the walk through the last of them goes on.
     big: Vec<Box<[u8]>>,
     big_cursor: u64,
@@ -124,6 +126,11 @@ pub fn step(guard: &mut Guard<'_>, shard: usize, place: &mut Place, mover: &mut 
             }
             continue;
         }
+        if place.ended {
+            // The next round finds no part with this number, or the next one.
+            (place.db, place.ended) = (place.db + 1, false);
+            continue;
+        }
         let big = &mut place.big;
         place.cursor = part.table.relocate(place.cursor, mover, &mut |slot, mover| {
             let before = mover.moved;
@@ -144,10 +151,7 @@ pub fn step(guard: &mut Guard<'_>, shard: usize, place: &mut Place, mover: &mut 
                 big.push(slot.get().key().into());
             }
         });
-        if place.cursor == 0 && place.big.is_empty() {
-            // The next round finds no part with this number, or the next one.
-            place.db += 1;
-        }
+        place.ended = place.cursor == 0;
     }
     false
 }

@@ -445,7 +445,11 @@ impl World {
         let before = state(&guard);
         let is_sparse = |place: std::ptr::NonNull<u8>| (place.addr().get() / 16).is_multiple_of(one_in);
         let mut mover = Mover::new(&is_sparse);
+        let has_keys = |guard: &Guard<'_>, shard| guard.shard(shard).dbs().any(|(_, part)| !part.table.is_empty());
         for shard in 0..SHARDS {
+            if !has_keys(&guard, shard) {
+                continue;
+            }
             let mut place = Place::default();
             while !defrag::step(&mut guard, shard, &mut place, &mut mover, buckets) {}
         }
