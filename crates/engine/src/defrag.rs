@@ -87,6 +87,9 @@ impl Worker {
             state.percent = 0;
             state.collections = if is_worth_it && state.moved != 0 { COLLECTIONS } else { state.collections };
             state.next_us = now_us + if state.collections != 0 { COLLECT_US } else { REST_US };
+            if self.defrag.collections == 0 {
+                self.engine.platform.purge_soon(false);
+            }
             self.stats().defrag_walk_us.reset();
             self.stats().defrag_percent.reset();
         } else {
@@ -108,12 +111,16 @@ impl Worker {
             self.defrag.collections -= 1;
             self.defrag.next_us = now_us + COLLECT_US;
             platform.collect_memory();
+            if self.defrag.collections == 0 {
+                platform.purge_soon(false);
+            }
         }
         let (resident, used) = (platform.resident_memory() as u64, platform.used_memory() as u64);
         let percent = self.settings.defrag.percent(resident, used);
         if percent == 0 || self.loading {
             return false;
         }
+        platform.purge_soon(true);
         // Only then are pages known to be sparse whose memory other threads freed.
         platform.collect_memory();
         (self.defrag.percent, self.defrag.looked, self.defrag.moved) = (percent, 0, 0);

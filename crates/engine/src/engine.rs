@@ -49,6 +49,8 @@ pub trait Platform: Send + Sync {
     }
     /// Has the allocator look through this thread's memory and give back what has been free for a while.
     fn collect_memory(&self) {}
+    /// Has the allocator give free memory back soon, or after its usual delay.
+    fn purge_soon(&self, _soon: bool) {}
     /// Resident bytes of the process.
     fn resident_memory(&self) -> usize {
         0

@@ -259,6 +259,10 @@ impl Platform for Process {
         memory::collect();
     }
 
+    fn purge_soon(&self, soon: bool) {
+        memory::purge_soon(soon);
+    }
+
     fn resident_memory(&self) -> usize {
         let pages = std::fs::read_to_string("/proc/self/statm").ok();
         let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<usize>().ok());

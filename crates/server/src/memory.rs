@@ -56,6 +56,22 @@ fn count(bytes: i64) {
     }
 }
 
+const PURGE_DELAY_MS: core::ffi::c_long = 1000;
+/// While memory is found to lie idle, and is not about to be used again.
+const SHORT_PURGE_DELAY_MS: core::ffi::c_long = 10;
+/// `mi_option_purge_delay`, for which the crate has no name.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// Has free memory given back to the system soon, or as `set_up` says.
+pub fn purge_soon(soon: bool) {
+    if !cfg!(feature = "system-allocator") {
+        // SAFETY: a store of a number that the allocator reads now and then.
+        unsafe {
+            libmimalloc_sys::mi_option_set(PURGE_DELAY, if soon { SHORT_PURGE_DELAY_MS } else { PURGE_DELAY_MS })
+        };
+    }
+}
+
 /// Sets the allocator up; to be called before threads start.
 ///
 /// Memory that is free for less than `PURGE_DELAY_MS` is not given back to the system: giving back a part of a huge page splits it,
@@ -63,9 +79,6 @@ fn count(bytes: i64) {
 /// choice, two thirds of a large heap ended up in small pages, each look-up with a miss in the translation buffers.
 #[cfg_attr(feature = "system-allocator", expect(dead_code))]
 pub fn set_up() {
-    const PURGE_DELAY_MS: core::ffi::c_long = 1000;
-    /// `mi_option_purge_delay`, for which the crate has no name.
-    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     // SAFETY: a plain store of a number. What the environment says (`MIMALLOC_PURGE_DELAY`) goes before it.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MS) };
 }
