@@ -42,6 +42,15 @@ pub trait Platform: Send + Sync {
     fn allocated_here(&self) -> i64 {
         0
     }
+    /// Whether what the allocator handed out at this place had better be elsewhere, because few others lie on its page. The
+    /// place is in use, and nobody frees it meanwhile.
+    fn is_sparse(&self, _place: std::ptr::NonNull<u8>) -> bool {
+        false
+    }
+    /// Has the allocator look through this thread's memory and give back what has been free for a while.
+    fn collect_memory(&self) {}
+    /// Has the allocator give free memory back soon, or after its usual delay.
+    fn purge_soon(&self, _soon: bool) {}
     /// Resident bytes of the process.
     fn resident_memory(&self) -> usize {
         0

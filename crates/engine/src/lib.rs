@@ -13,6 +13,7 @@ pub mod command;
 pub mod commands;
 pub mod config;
 pub mod ctx;
+mod defrag;
 pub mod dialect;
 pub mod durability;
 pub mod engine;

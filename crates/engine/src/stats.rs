@@ -101,6 +101,15 @@ pub struct Stats {
     pub cron_us: Counter,
     /// Time spent on removing what is due, in µs.
     pub expiry_us: Counter,
+    /// Of active defragmentation: allocations and keys moved and left, µs spent in all and in the present walk, percent of the
+    /// time that the walk takes.
+    pub defrag_hits: Counter,
+    pub defrag_misses: Counter,
+    pub defrag_key_hits: Counter,
+    pub defrag_key_misses: Counter,
+    pub defrag_us: Counter,
+    pub defrag_walk_us: Counter,
+    pub defrag_percent: Counter,
     /// Indexed by `Registered::id`.
     pub by_command: Vec<CommandCounters>,
 }
@@ -136,6 +145,13 @@ impl Default for Stats {
             most_commands: Counter::default(),
             cron_us: Counter::default(),
             expiry_us: Counter::default(),
+            defrag_hits: Counter::default(),
+            defrag_misses: Counter::default(),
+            defrag_key_hits: Counter::default(),
+            defrag_key_misses: Counter::default(),
+            defrag_us: Counter::default(),
+            defrag_walk_us: Counter::default(),
+            defrag_percent: Counter::default(),
             by_command: registry::all().iter().map(|_| CommandCounters::default()).collect(),
         }
     }
@@ -172,6 +188,11 @@ impl Stats {
             &self.most_commands,
             &self.cron_us,
             &self.expiry_us,
+            &self.defrag_hits,
+            &self.defrag_misses,
+            &self.defrag_key_hits,
+            &self.defrag_key_misses,
+            &self.defrag_us,
         ] {
             counter.reset();
         }

@@ -8,6 +8,7 @@ mod mail;
 use crate::blocking::{Served, Timer};
 use crate::clients::ClientInfo;
 use crate::config::Settings;
+use crate::defrag::Defrag;
 use crate::dialect::Dialect;
 use crate::durability::{Health, Lsn, Tellings};
 use crate::engine::Engine;
@@ -179,6 +180,7 @@ pub struct Worker {
     next_cron_us: u64,
     next_expiry_us: u64,
     next_shard: usize,
+    pub(crate) defrag: Defrag,
     garbage: VecDeque<Garbage>,
 }
 
@@ -239,6 +241,7 @@ impl Worker {
             next_cron_us: 0,
             next_expiry_us: 0,
             next_shard: index % SHARDS,
+            defrag: Defrag::default(),
             garbage: VecDeque::new(),
             settings,
             index,
@@ -791,6 +794,9 @@ impl Worker {
         }
         self.free_garbage();
         self.go_on_evicting();
+        if now >= self.defrag.next_us {
+            self.defragment(now);
+        }
         if now >= self.next_cron_us {
             self.next_cron_us = now + CRON_US;
             self.cron();
@@ -830,7 +836,7 @@ impl Worker {
             return Some(RETRY_US);
         }
         let now = self.engine.clock.monotonic_us();
-        let mut wait = self.next_cron_us.min(self.next_expiry_us).saturating_sub(now);
+        let mut wait = self.next_cron_us.min(self.next_expiry_us).min(self.defrag.next_us).saturating_sub(now);
         if let Some(Reverse(timer)) = self.timers.peek() {
             wait = wait.min(timer.at_us.saturating_sub(now));
         }

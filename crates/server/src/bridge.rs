@@ -5,7 +5,7 @@ use crate::clock::SystemClock;
 use crate::event_loop::Shared;
 use crate::listen::Accepted;
 use crate::log;
-use crate::memory::{allocated_here, used_bytes};
+use crate::memory::{self, allocated_here, used_bytes};
 use crate::persistence::Persistence;
 use crate::sessions::{Others, Sessions};
 use crate::start::{MakeSessions, STACK_BYTES, Wake};
@@ -19,6 +19,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -248,6 +249,18 @@ impl Platform for Process {
 
     fn allocated_here(&self) -> i64 {
         allocated_here()
+    }
+
+    fn is_sparse(&self, place: NonNull<u8>) -> bool {
+        memory::is_sparse(place)
+    }
+
+    fn collect_memory(&self) {
+        memory::collect();
+    }
+
+    fn purge_soon(&self, soon: bool) {
+        memory::purge_soon(soon);
     }
 
     fn resident_memory(&self) -> usize {

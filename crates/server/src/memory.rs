@@ -8,6 +8,7 @@
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 
 /// Threads with a counter of their own.
@@ -55,6 +56,22 @@ fn count(bytes: i64) {
     }
 }
 
+const PURGE_DELAY_MS: core::ffi::c_long = 1000;
+/// While memory is found to lie idle, and is not about to be used again.
+const SHORT_PURGE_DELAY_MS: core::ffi::c_long = 10;
+/// `mi_option_purge_delay`, for which the crate has no name.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// Has free memory given back to the system soon, or as `set_up` says.
+pub fn purge_soon(soon: bool) {
+    if !cfg!(feature = "system-allocator") {
+        // SAFETY: a store of a number that the allocator reads now and then.
+        unsafe {
+            libmimalloc_sys::mi_option_set(PURGE_DELAY, if soon { SHORT_PURGE_DELAY_MS } else { PURGE_DELAY_MS })
+        };
+    }
+}
+
 /// Sets the allocator up; to be called before threads start.
 ///
 /// Memory that is free for less than `PURGE_DELAY_MS` is not given back to the system: giving back a part of a huge page splits it,
@@ -62,11 +79,36 @@ fn count(bytes: i64) {
 /// choice, two thirds of a large heap ended up in small pages, each look-up with a miss in the translation buffers.
 #[cfg_attr(feature = "system-allocator", expect(dead_code))]
 pub fn set_up() {
-    const PURGE_DELAY_MS: core::ffi::c_long = 1000;
-    /// `mi_option_purge_delay`, for which the crate has no name.
-    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     // SAFETY: a plain store of a number. What the environment says (`MIMALLOC_PURGE_DELAY`) goes before it.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MS) };
+}
+
+/// Whether less than `DENSE_PERCENT` of the page that `place` lies on is in use, and the page is not the one that its thread is
+/// allocating from. `place` is in use and stays so during the call. May be out of date for pages of other threads.
+pub fn is_sparse(place: NonNull<u8>) -> bool {
+    const DENSE_PERCENT: usize = 80;
+    if cfg!(feature = "system-allocator") {
+        return false;
+    }
+    // SAFETY: the place came from mimalloc, because all do, so that its page's description exists as long as the place is in use.
+    // The function reads four numbers of the description, without locks, and writes nothing: of a page whose owner
+    // allocates at the same moment it may read old ones, which makes the answer wrong, and no more.
+    unsafe {
+        libmimalloc_sys::mi_unsafe_heap_page_is_under_utilized(
+            std::ptr::null_mut(),
+            place.as_ptr().cast(),
+            DENSE_PERCENT,
+        )
+    }
+}
+
+/// Looks through this thread's pages for what other threads freed, and gives back to the system what has been free for longer
+/// than the allocator waits. Some 10 ns for each page of 64 KiB.
+pub fn collect() {
+    if !cfg!(feature = "system-allocator") {
+        // SAFETY: may be called at any time.
+        unsafe { libmimalloc_sys::mi_collect(false) };
+    }
 }
 
 /// mimalloc that counts.

@@ -14,6 +14,7 @@
 //!
 //! Whoever changes the fields an [`EntryRef`] may change (access, the indexed flag, the colour) holds the shard's lock.
 
+use crate::defrag::Mover;
 use crate::long::Long;
 use crate::str::parse_int;
 use crate::table::{Item, SlotMut};
@@ -713,6 +714,18 @@ impl Entry {
         unsafe { ManuallyDrop::new(old).free_memory() }
     }
 
+    /// Moves the entry, as it is, to another allocation.
+    fn relocate(&mut self) {
+        let layout = layout(self.as_ref().parts().size);
+        // SAFETY: the layout has at least the header's size and is the one of the old place, which is freed without
+        // dropping what the new place now owns; the spare bytes need not be initialised.
+        unsafe {
+            let Some(new) = NonNull::new(alloc(layout)) else { handle_alloc_error(layout) };
+            new.copy_from_nonoverlapping(self.0, layout.size());
+            dealloc(std::mem::replace(&mut self.0, new).as_ptr(), layout);
+        }
+    }
+
     /// Whether an inline string of `len` bytes can replace the one there is in place: it has room, and does not waste
     /// more than the header can tell or than half of the allocation.
     fn fits_inline(&self, len: usize) -> bool {
@@ -821,6 +834,18 @@ impl SlotMut<'_, Entry> {
         }
         let entry = ManuallyDrop::new(Entry(self.raw()));
         f(&mut PutBack(self, entry).1)
+    }
+
+    /// Moves the entry and a long string of it as `mover` wants. A collection's own memory is the collection's business.
+    pub(crate) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        if mover.wants(self.raw(), 0) {
+            self.edit(Entry::relocate);
+        }
+        let entry = ManuallyDrop::new(Entry(self.raw()));
+        if entry.as_ref().encoding() == Encoding::Long {
+            // SAFETY: `Encoding::Long` stands for `Long`, and the entry is borrowed mutably through `self`.
+            unsafe { &mut *entry.fixed_ptr::<Long>() }.relocate(mover);
+        }
     }
 
     /// The collection, to be changed in place.

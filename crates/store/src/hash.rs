@@ -12,6 +12,7 @@ mod timed;
 
 pub use live::Live;
 
+use crate::defrag::Mover;
 use crate::member::{MemberRef, Members};
 use crate::packed::Packed;
 use crate::timed::TimedTable;
@@ -61,6 +62,25 @@ impl Hash {
             hash.make_table();
         }
         Some(hash)
+    }
+
+    /// Moves a packed hash as `mover` wants. Whether there are more fields than can be moved at once.
+    pub(crate) fn relocate_small(&mut self, mover: &mut Mover<'_>) -> bool {
+        match &mut self.form {
+            Form::Packed(packed) => packed.relocate(mover),
+            Form::TimedPacked(timed) => timed.relocate(mover),
+            Form::Table(_) | Form::TimedTable(_) => return true,
+        }
+        false
+    }
+
+    /// Moves the fields of one bucket as `mover` wants; returns the next cursor, 0 at the end.
+    pub(crate) fn relocate_some(&mut self, cursor: u64, mover: &mut Mover<'_>) -> u64 {
+        match &mut self.form {
+            Form::Table(table) => table.relocate_some(cursor, mover),
+            Form::TimedTable(timed) => timed.relocate_some(cursor, mover),
+            Form::Packed(_) | Form::TimedPacked(_) => 0,
+        }
     }
 
     /// Number of fields. O(1).

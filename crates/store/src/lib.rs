@@ -4,6 +4,7 @@
 //! arguments, and what happened goes out as `Change`s.
 
 pub mod access;
+pub mod defrag;
 pub mod entry;
 pub mod expiry;
 pub mod hash;

@@ -7,6 +7,7 @@
 
 mod chunks;
 
+use crate::defrag::Mover;
 use crate::packed::{self, Packed};
 use crate::{Limits, Str};
 use chunks::{Chunk, Chunks};
@@ -75,6 +76,23 @@ impl List {
     /// An empty list; allocates nothing.
     pub const fn new() -> List {
         List { form: Form::Packed(Packed::new()) }
+    }
+
+    /// Moves a packed list as `mover` wants. Whether there are more blocks than one.
+    pub(crate) fn relocate_small(&mut self, mover: &mut Mover<'_>) -> bool {
+        match &mut self.form {
+            Form::Packed(packed) => packed.relocate(mover),
+            Form::Chunks(_) => return true,
+        }
+        false
+    }
+
+    /// Moves up to `count` blocks from the one with this index on as `mover` wants; returns the next one's index, 0 at the end.
+    pub(crate) fn relocate_some(&mut self, index: u64, count: usize, mover: &mut Mover<'_>) -> u64 {
+        match &mut self.form {
+            Form::Packed(_) => 0,
+            Form::Chunks(chunks) => chunks.relocate_some(index as usize, count, mover) as u64,
+        }
     }
 
     /// Number of elements. O(1).

@@ -3,6 +3,7 @@
 //! From [`SHARED_MIN`] bytes on a string lies behind a counted reference, so that a reply can name it instead of copying it.
 //! Invariant: what somebody else has a reference to does not change. Who changes such a string gets a copy of it.
 
+use crate::defrag::Mover;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -106,6 +107,18 @@ impl Long {
             && bytes.len() >= SHARED_MIN
         {
             self.0 = Repr::Shared(Arc::new(std::mem::take(bytes)));
+        }
+    }
+
+    /// Moves the bytes as `mover` wants, unless somebody else refers to them.
+    pub(crate) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        match &mut self.0 {
+            Repr::Own(bytes) => mover.vec(bytes),
+            Repr::Shared(bytes) => {
+                if let Some(bytes) = Arc::get_mut(bytes) {
+                    mover.vec(bytes);
+                }
+            }
         }
     }
 

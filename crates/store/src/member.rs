@@ -12,6 +12,7 @@
 //! A set's member is a key without a value.
 
 use crate::Str;
+use crate::defrag::Mover;
 use crate::hasher::hash;
 use crate::table::{Item, Table};
 use std::ptr::{self, NonNull};
@@ -258,6 +259,20 @@ impl Members {
             }
         }
         cursor
+    }
+
+    /// Moves the members of one bucket as `mover` wants; returns the next cursor, 0 at the end.
+    pub fn relocate_some(&mut self, cursor: u64, mover: &mut Mover<'_>) -> u64 {
+        self.table.relocate(cursor, mover, &mut |slot, mover| {
+            if mover.wants(slot.raw(), 0) {
+                // SAFETY: the address is that of a live member. The copy, with the same key, becomes the table's before the
+                // old one is freed.
+                unsafe {
+                    let old = Member::from_raw(slot.raw());
+                    slot.set_raw(Member { bytes: old.bytes.clone() }.into_raw());
+                }
+            }
+        })
     }
 
     /// Frees up to `count` members; `true` once none is left.

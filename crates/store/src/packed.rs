@@ -21,6 +21,7 @@
 mod block;
 
 use crate::Str;
+use crate::defrag::Mover;
 use crate::str::parse_int;
 pub(crate) use block::Block;
 use std::iter::{FusedIterator, Rev};
@@ -78,6 +79,11 @@ impl Packed {
     /// Heap in use, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.block.memory_bytes()
+    }
+
+    /// Moves the block as `mover` wants.
+    pub(crate) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        self.block.relocate(mover);
     }
 
     /// Whether an element of `len` bytes can be added without leaving the safe size of a block.

@@ -6,6 +6,7 @@
 
 mod int_set;
 
+use crate::defrag::Mover;
 use crate::member::Members;
 use crate::packed::Packed;
 use crate::str::parse_int;
@@ -45,6 +46,25 @@ impl Set {
             set.table();
         }
         Some(set)
+    }
+
+    /// Moves a small set as `mover` wants. Whether there are more members than can be moved at once.
+    pub(crate) fn relocate_small(&mut self, mover: &mut Mover<'_>) -> bool {
+        match &mut self.form {
+            Form::Ints(ints) => ints.relocate(mover),
+            Form::Packed(packed) => packed.relocate(mover),
+            Form::Table(_) | Form::Timed(_) => return true,
+        }
+        false
+    }
+
+    /// Moves the members of one bucket as `mover` wants; returns the next cursor, 0 at the end.
+    pub(crate) fn relocate_some(&mut self, cursor: u64, mover: &mut Mover<'_>) -> u64 {
+        match &mut self.form {
+            Form::Table(table) => table.relocate_some(cursor, mover),
+            Form::Timed(timed) => timed.relocate_some(cursor, mover),
+            Form::Ints(_) | Form::Packed(_) => 0,
+        }
     }
 
     /// Number of members. O(1).

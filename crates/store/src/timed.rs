@@ -4,6 +4,7 @@
 //! Readers of hashes see what is left through [`Live`](crate::hash::Live). What is due of a set or sorted set is gone before
 //! a command looks ([`Txn::settle`](crate::txn::Txn::settle)), as their ranks and counts are of all that is there.
 
+use crate::defrag::Mover;
 use crate::hasher::hash;
 use crate::member::{MemberRef, Members, Old};
 use crate::zset::btree::CountedTree;
@@ -27,6 +28,11 @@ impl TimedTable {
 
     pub fn table(&self) -> &Members {
         &self.table
+    }
+
+    /// See [`Members::relocate_some`].
+    pub fn relocate_some(&mut self, cursor: u64, mover: &mut Mover<'_>) -> u64 {
+        self.table.relocate_some(cursor, mover)
     }
 
     pub fn soonest(&self) -> Option<i64> {

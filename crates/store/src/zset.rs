@@ -11,6 +11,7 @@ mod score;
 mod tests;
 mod tree;
 
+use crate::defrag::Mover;
 use crate::packed::are_distinct;
 use crate::timed::TimedTable;
 use crate::{Limits, Str};
@@ -92,6 +93,13 @@ impl ZSet {
     /// An empty set.
     pub fn new() -> ZSet {
         ZSet(Form::Packed(Packed::default()))
+    }
+
+    /// Moves a packed set as `mover` wants. The members of a grown one stay: their addresses stand in its tree.
+    pub(crate) fn relocate_small(&mut self, mover: &mut Mover<'_>) {
+        if let Form::Packed(packed) = &mut self.0 {
+            packed.relocate(mover);
+        }
     }
 
     /// A set of pairs that come in ascending order, each member once, and few enough for a packed set; `None` for others, which

@@ -65,9 +65,10 @@ static MEMORY: &[Command] = &[
     Command {
         name: "PURGE",
         flags: Flags::LOADING,
-        summary: "Accepted for compatibility: the allocator gives unused memory back by itself.",
+        summary: "Gives unused memory back to the system at once, and looks for sparsely used pages.",
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
-        run: Run::Session(|_, _, reply| {
+        run: Run::Session(|ctx, _, reply| {
+            ctx.worker.purge();
             reply.ok();
             Ok(())
         }),
@@ -88,7 +89,7 @@ static MEMORY: &[Command] = &[
 const MEMORY_HELP: &[(&str, &str)] = &[
     ("DOCTOR", "Problems with memory."),
     ("MALLOC-STATS", "The allocator's figures."),
-    ("PURGE", "Accepted for compatibility."),
+    ("PURGE", "Gives unused memory back."),
     ("STATS", "Figures about the memory in use."),
     ("USAGE <key> [SAMPLES <count>]", "Bytes that the key and its value take; SAMPLES makes no difference."),
 ];

@@ -3,6 +3,7 @@
 //! Plain data, derived from the values of the table's rows (`table.rs` says which row fills which field). It is never
 //! changed in place by its readers: they hold an `Arc` of one version and take the next when the version moves.
 
+use crate::defrag::DefragSettings;
 use crate::dialect::Dialect;
 use kelda_store::Limits;
 
@@ -285,6 +286,8 @@ pub struct Settings {
     pub tcp_keepalive: u32,
     /// Seconds without a command after which a client is disconnected; zero for never.
     pub timeout: u64,
+    /// Active defragmentation.
+    pub defrag: DefragSettings,
     pub maxclients: usize,
     pub maxmemory_clients: MemoryLimit,
     pub oom_score_adj: OomScore,
@@ -432,6 +435,15 @@ impl Settings {
             tcp_backlog: 0,
             tcp_keepalive: 0,
             timeout: 0,
+            defrag: DefragSettings {
+                enabled: true,
+                ignore_bytes: 16 << 20,
+                threshold_lower: 10,
+                threshold_upper: 100,
+                cycle_min: 1,
+                cycle_max: 25,
+                cycle_us: 500,
+            },
             maxclients: 0,
             maxmemory_clients: MemoryLimit::Bytes(0),
             oom_score_adj: OomScore::No,

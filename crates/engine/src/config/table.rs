@@ -5,7 +5,7 @@
 //! fork, jemalloc, replication's tuning, modules and the like).
 //!
 //! Names, kinds, bounds and defaults are those of Redis 7.0.15, with what Valkey 9.1.2 adds; where they differ,
-//! the default is Redis's and the bounds are the wider ones. `threads`, `rdb-version`, `busy-reply-scope` and
+//! the default is Redis's and the bounds are the wider ones; but defragmentation is on and begins at 16 MB. `threads`, `rdb-version`, `busy-reply-scope` and
 //! `log-archive-…` are our own, `backup…` and a few that are accepted without effect those of Redis 8.
 
 use super::settings::{Access, AppendFsync, BusyReplyScope, LogLevel, MaxmemoryPolicy, OomScore, Settings};
@@ -104,15 +104,15 @@ pub static TABLE: &[Row] = &[
     row("acl-pubsub-default", Choice(&["allchannels", "resetchannels"]), "resetchannels").to(|s, v| s.acl_pubsub_default_allchannels = v.word() == "allchannels"),
     row("aclfile", Text, "").immutable().to(|s, v| s.aclfile = v.string()),
     row("acllog-max-len", Int(0, i64::MAX), "128").to(|s, v| s.acllog_max_len = v.int() as usize),
-    row("active-defrag-cycle-max", Int(1, 99), "25"),
-    row("active-defrag-cycle-min", Int(1, 99), "1"),
-    row("active-defrag-cycle-us", Int(0, 100000), "500"),
-    row("active-defrag-ignore-bytes", Size(1, LONG_MAX), "104857600"),
+    row("active-defrag-cycle-max", Int(1, 99), "25").to(|s, v| s.defrag.cycle_max = v.int() as u64),
+    row("active-defrag-cycle-min", Int(1, 99), "1").to(|s, v| s.defrag.cycle_min = v.int() as u64),
+    row("active-defrag-cycle-us", Int(0, 100000), "500").to(|s, v| s.defrag.cycle_us = v.int() as u64),
+    row("active-defrag-ignore-bytes", Size(1, LONG_MAX), "16777216").to(|s, v| s.defrag.ignore_bytes = v.size()),
     row("active-defrag-max-scan-fields", Int(1, i64::MAX), "1000"),
-    row("active-defrag-threshold-lower", Int(0, 1000), "10"),
-    row("active-defrag-threshold-upper", Int(0, 1000), "100"),
+    row("active-defrag-threshold-lower", Int(0, 1000), "10").to(|s, v| s.defrag.threshold_lower = v.int() as u64),
+    row("active-defrag-threshold-upper", Int(0, 1000), "100").to(|s, v| s.defrag.threshold_upper = v.int() as u64),
     row("active-expire-effort", Int(1, 10), "1").to(|s, v| s.active_expire_effort = v.int() as u32),
-    row("activedefrag", YesNo, "no"),
+    row("activedefrag", YesNo, "yes").to(|s, v| s.defrag.enabled = v.yes()),
     row("activerehashing", YesNo, "yes"),
     row("always-show-logo", YesNo, "no").immutable(),
     row("aof-disable-auto-gc", YesNo, "no"),

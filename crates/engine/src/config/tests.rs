@@ -60,7 +60,8 @@ fn settings_hold_the_defaults() {
 #[test]
 fn defaults_are_those_of_the_oracles() {
     // Where and how the oracle was started; and that data is kept in a log.
-    let elsewhere = ["dir", "port", "pidfile", "save", "appendonly"];
+    // And that idle memory is looked for without being asked, from less than theirs on.
+    let elsewhere = ["dir", "port", "pidfile", "save", "appendonly", "activedefrag", "active-defrag-ignore-bytes"];
     let of_redis = [
         "extended-redis-compatibility",
         "hash-seed",

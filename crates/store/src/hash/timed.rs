@@ -2,6 +2,7 @@
 
 use super::Field;
 use crate::Str;
+use crate::defrag::Mover;
 use crate::member::Old;
 use crate::packed::Packed;
 use std::iter;
@@ -36,6 +37,11 @@ impl TimedPacked {
             [field, value, element(None)].into_iter().for_each(|element| timed.triples.push_back(element));
         }
         timed
+    }
+
+    /// Moves the block as `mover` wants.
+    pub fn relocate(&mut self, mover: &mut Mover<'_>) {
+        self.triples.relocate(mover);
     }
 
     pub fn len(&self) -> usize {

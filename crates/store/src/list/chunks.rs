@@ -6,6 +6,7 @@
 
 use super::{Bound, NO_ELEMENT};
 use crate::Str;
+use crate::defrag::Mover;
 use crate::packed::Packed;
 use std::collections::{VecDeque, vec_deque};
 use std::ops::{Deref, DerefMut, Range};
@@ -87,6 +88,17 @@ impl Chunks {
             }
         }
         self.clone()
+    }
+
+    /// Moves up to `count` chunks from the one with this index on as `mover` wants, but for shared ones; returns the next one's
+    /// index, 0 at the end.
+    pub fn relocate_some(&mut self, index: usize, count: usize, mover: &mut Mover<'_>) -> usize {
+        for chunk in self.chunks.iter_mut().skip(index).take(count) {
+            if let Chunk::Own(packed) = chunk {
+                packed.relocate(mover);
+            }
+        }
+        if index + count < self.chunks.len() { index + count } else { 0 }
     }
 
     /// Number of elements.

@@ -7,6 +7,7 @@
 //! Invariant: `header` points either to `EMPTY`, and then length and tag are 0, or to an allocation of
 //! `allocation(len)` bytes, of which the header and the first `len` bytes behind it are initialised, with `len > 0`.
 
+use crate::defrag::{LONG_MAX, Mover};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -70,6 +71,15 @@ impl Block {
     /// Bytes of heap in use.
     pub fn memory_bytes(&self) -> usize {
         if self.len() == 0 { 0 } else { allocation(self.len()) }
+    }
+
+    /// Moves the block as `mover` wants.
+    pub fn relocate(&mut self, mover: &mut Mover<'_>) {
+        if self.len() > 0 && self.memory_bytes() <= LONG_MAX && mover.wants(self.header.cast(), self.len()) {
+            let mut moved = Block::new();
+            moved.splice(0, 0, &[self.bytes()], self.tag());
+            *self = moved;
+        }
     }
 
     /// Replaces `removed` bytes from `at` on by the concatenation of `parts`, and sets the tag. A block that becomes

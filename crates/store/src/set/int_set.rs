@@ -1,5 +1,6 @@
 //! A set of integers: one sorted array of the narrowest of three widths that holds them all.
 
+use crate::defrag::Mover;
 use crate::packed::Block;
 
 /// Sorted integers of 2, 4 or 8 bytes in one block, whose tag is the width. A set that has become wide stays so.
@@ -21,6 +22,11 @@ fn width_of(n: i64) -> usize {
 impl IntSet {
     pub const fn new() -> IntSet {
         IntSet { block: Block::new() }
+    }
+
+    /// Moves the array as `mover` wants.
+    pub fn relocate(&mut self, mover: &mut Mover<'_>) {
+        self.block.relocate(mover);
     }
 
     /// Bytes of each integer; an empty set has the narrowest.

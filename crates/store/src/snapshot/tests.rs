@@ -1,6 +1,7 @@
 //! A snapshot equals the state at its instant, whatever happens between its pieces.
 
 use super::*;
+use crate::defrag::{self, Mover, Place};
 use crate::list::End;
 use crate::list::List;
 use crate::set::Set;
@@ -215,6 +216,8 @@ enum Act {
     Transaction(u32, Vec<(u8, Op)>, Undoing),
     /// So many steps of the snapshot.
     Steps(usize),
+    /// One in so many allocations moves, in steps of so many buckets.
+    Relocate(usize, usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -253,6 +256,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => (0..3u32, ops, undoing).prop_map(|(db, ops, undoing)| Act::Transaction(db, ops, undoing)),
         1 => prop_oneof![1..4usize, 1..300usize].prop_map(Act::Steps),
+        1 => (1..4usize, 1..9usize).prop_map(|(one_in, buckets)| Act::Relocate(one_in, buckets)),
     ]
 }
 
@@ -435,6 +439,25 @@ impl World {
         self.now = now;
     }
 
+    /// Moves one in so many allocations, in steps of so many buckets: nothing else changes.
+    fn relocate(&self, one_in: usize, buckets: usize) {
+        let mut guard = self.guard();
+        let before = state(&guard);
+        let is_sparse = |place: std::ptr::NonNull<u8>| (place.addr().get() / 16).is_multiple_of(one_in);
+        let mut mover = Mover::new(&is_sparse);
+        let has_keys = |guard: &Guard<'_>, shard| guard.shard(shard).dbs().any(|(_, part)| !part.table.is_empty());
+        for shard in 0..SHARDS {
+            if !has_keys(&guard, shard) {
+                continue;
+            }
+            let mut place = Place::default();
+            while !defrag::step(&mut guard, shard, &mut place, &mut mover, buckets) {}
+        }
+        assert_eq!(mover.keys as usize, before.len(), "the walk comes to each key once");
+        assert!(one_in > 1 || mover.moved == mover.looked && mover.keys_moved == mover.keys);
+        assert_eq!(state(&guard), before);
+    }
+
     fn begin(&self, entries: usize) -> (Snapshot, State) {
         let mut guard = self.guard();
         let before = state(&guard);
@@ -456,6 +479,7 @@ fn play(world: &mut World, acts: &[Act], entries: usize) -> (State, State) {
     for act in acts {
         match act {
             Act::Transaction(db, ops, undoing) => world.transaction(*db, ops, *undoing),
+            Act::Relocate(one_in, buckets) => world.relocate(*one_in, *buckets),
             Act::Steps(count) => (0..*count).for_each(|_| _ = snapshot.step(&world.keyspace, &mut out)),
         }
     }

@@ -164,6 +164,23 @@ impl Chunk {
         difference.wrapping_sub(LOW) & !difference & HIGH & used
     }
 
+    /// Moves the chunk to another place.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Chunk::free`]: the old place is not used afterwards.
+    pub(super) unsafe fn moved(self, link: u64) -> Chunk {
+        let layout = if link == LINK_HALF { HALF_LAYOUT } else { WHOLE_LAYOUT };
+        let new = Chunk(allocate(layout).cast());
+        // SAFETY: two different allocations of the layout's size, whose slots need not all be initialised; then the
+        // caller's promise.
+        unsafe {
+            new.0.cast::<u8>().copy_from_nonoverlapping(self.0.cast(), layout.size());
+            self.free(link);
+        }
+        new
+    }
+
     /// # Safety
     ///
     /// The chunk was allocated on its own, with the layout of `link`, and nothing uses it afterwards.

@@ -12,7 +12,7 @@ use super::{
     Pair, is_before,
     score::{self, Compact, int_width, read_int_at},
 };
-use crate::{Str, str::parse_int};
+use crate::{Str, defrag::Mover, str::parse_int};
 use std::cmp::Ordering;
 
 const HEADER: usize = size_of::<u32>();
@@ -34,6 +34,11 @@ impl Packed {
             Some(count) => u32::from_le_bytes(*count) as usize,
             None => 0,
         }
+    }
+
+    /// Moves the block as `mover` wants.
+    pub(super) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        mover.boxed(&mut self.0);
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
