@@ -87,13 +87,14 @@ impl Worker {
             state.percent = 0;
             state.collections = if is_worth_it && state.moved != 0 { COLLECTIONS } else { state.collections };
             state.next_us = now_us + if state.collections != 0 { COLLECT_US } else { REST_US };
-            if self.defrag.collections == 0 {
-                self.engine.platform.purge_soon(false);
-            }
+            engine.platform.purge_soon(state.collections != 0);
             self.stats().defrag_walk_us.reset();
             self.stats().defrag_percent.reset();
         } else {
             state.next_us = now_us + spent * 100 / state.percent;
+            if state.looked >= JUDGED {
+                engine.platform.purge_soon(true);
+            }
         }
     }
 
@@ -120,7 +121,6 @@ impl Worker {
         if percent == 0 || self.loading {
             return false;
         }
-        platform.purge_soon(true);
         // Only then are pages known to be sparse whose memory other threads freed.
         platform.collect_memory();
         (self.defrag.percent, self.defrag.looked, self.defrag.moved) = (percent, 0, 0);

@@ -7,11 +7,11 @@
 //! overflows gives its last slot to a link to a further chunk: half a line (3 slots) first, then a whole one, and so on.
 //! Items of a chain are compact: every chunk but the last is full.
 //!
-//! **Growth.** Bucket `n` is made by splitting bucket `n - 2^floor(log2 n)`; each insert past the load factor splits one
-//! bucket, each removal well below it merges one. So no command pauses for a resize, and memory per item stays even.
-//! The first 8,192 buckets (53,000 items; a shard of the keyspace has them at 54 million keys) lie in one array, so that a
-//! look-up goes straight from the table to the bucket. It grows by a fifth on average and is copied then: at most half a
-//! mebibyte, well below 100 µs. The buckets of larger tables lie in several such arrays behind a directory.
+//! **Growth.** Bucket `n` is made by splitting bucket `n - 2^floor(log2 n)`; each insert past the load factor splits one bucket, each
+//! removal well below it merges one. So no command pauses for a resize, and memory per item stays even. The first 8,192 buckets
+//! (53,000 items; a shard of the keyspace has them at 54 million keys) lie in one array, so that a look-up goes straight from the
+//! table to the bucket. It grows by a fifth on average and is copied then: at most half a mebibyte, well below 100 µs. The buckets of
+//! larger tables lie in several such arrays behind a directory.
 //!
 //! **Use of the hash's bits.**
 //!
@@ -30,12 +30,12 @@
 //! interval of the bit-reversed hash space. A cursor is a place in that space, which no split or merge moves.
 
 mod chunk;
+mod relocate;
 
 use self::chunk::{
     ADDRESS_MASK, Chunk, HALF_LAYOUT, HALF_SLOTS, LINK_HALF, LINK_SLOT, LINK_WHOLE, SLOTS, STORED_BITS, WHOLE_LAYOUT,
     allocate, item_of, pack, stored_in,
 };
-use crate::defrag::Mover;
 use crate::hasher;
 use std::alloc::{Layout, dealloc, handle_alloc_error, realloc};
 use std::marker::PhantomData;
@@ -111,8 +111,7 @@ fn stored_of(hash: u64, level: u32) -> usize {
     (hash >> window) as usize & ((1 << STORED_BITS) - 1)
 }
 
-/// Buckets of a full array; a table with more has a directory of full arrays. One less than a
-/// power of two: see [`ROUND_BUCKETS_MAX`].
+/// Buckets of a full array; a table with more has a directory of full arrays. One less than a power of two: see [`ROUND_BUCKETS_MAX`].
 ///
 /// Few in tests, so that they come to the directory.
 const ARRAY_BUCKETS: usize = if cfg!(test) { 63 } else { 8191 };
@@ -426,36 +425,6 @@ impl<T: Item> Table<T> {
         for place in self.chain(bucket) {
             // SAFETY: the item is live while `self` is borrowed.
             f(unsafe { T::borrow(place.item()) });
-        }
-        u64::from(next)
-    }
-
-    /// Moves the chunks chained to the bucket at a place of the table as `mover` wants, calls `f` with each of its items, and
-    /// returns the place to go on from, as [`Table::scan`] does.
-    pub(crate) fn relocate(
-        &mut self,
-        cursor: u64,
-        mover: &mut Mover<'_>,
-        f: &mut dyn FnMut(&mut SlotMut<'_, T>, &mut Mover<'_>),
-    ) -> u64 {
-        if self.buckets == 0 {
-            return 0;
-        }
-        let (bucket, next) = self.scan_step(cursor as u32);
-        let (coming, _) = self.scan_step(next);
-        self.prefetch_items(coming);
-        let mut previous = self.bucket(bucket);
-        while let Some(mut chunk) = previous.next() {
-            if mover.wants(chunk.0.cast(), 0) {
-                // SAFETY: the link that tells the chunk's size is renewed at once, and nothing else knows its address.
-                chunk = unsafe { chunk.moved(previous.link()) };
-                previous.set_slot(LINK_SLOT, chunk.0.as_ptr().cast());
-            }
-            previous = chunk;
-        }
-        // The chunks stay where they are now: `f` can change no more than its item's slot.
-        for place in self.chain(bucket) {
-            f(&mut SlotMut { table: self, place }, mover);
         }
         u64::from(next)
     }
