@@ -13,8 +13,10 @@ use std::ptr::NonNull;
 
 /// How often a worker looks whether there is something to do, in µs.
 const LOOK_US: u64 = 500_000;
-/// The rest after a walk that was not worth it, in µs.
-const REST_US: u64 = 2_000_000;
+/// The rest after a walk that was not worth it, in µs; doubles with every further one. It ends early once so many percent of the
+/// memory that was in use have been freed.
+const REST_US: (u64, u64) = (2_000_000, 32_000_000);
+const FREED_PERCENT: u64 = 5;
 /// Buckets for which a shard is held at once.
 const BUCKETS: usize = 8;
 /// A walk goes on only while one in so many of the allocations moves; judged after `JUDGED` of them.
@@ -67,6 +69,11 @@ pub(crate) struct Defrag {
     looked: u64,
     moved: u64,
     collections: u32,
+    /// Bytes in use when the last walk began, or the most since.
+    used: u64,
+    rest_us: u64,
+    /// Until then there is no need to walk.
+    rest_until_us: u64,
 }
 
 impl Worker {
@@ -85,9 +92,15 @@ impl Worker {
         let is_worth_it = state.moved.saturating_mul(WORTH_ONE_IN) >= state.looked;
         if ended || state.looked >= JUDGED && !is_worth_it {
             state.percent = 0;
-            state.collections = if is_worth_it && state.moved != 0 { COLLECTIONS } else { state.collections };
-            state.next_us = now_us + if state.collections != 0 { COLLECT_US } else { REST_US };
-            engine.platform.purge_soon(state.collections != 0);
+            state.next_us = now_us + LOOK_US;
+            if is_worth_it && state.moved != 0 {
+                state.collections = COLLECTIONS;
+                state.rest_us = 0;
+                engine.platform.purge_soon(true);
+            } else {
+                state.rest_us = (2 * state.rest_us).clamp(REST_US.0, REST_US.1);
+                state.rest_until_us = now_us + state.rest_us;
+            }
             self.stats().defrag_walk_us.reset();
             self.stats().defrag_percent.reset();
         } else {
@@ -101,7 +114,7 @@ impl Worker {
     /// Gives back what memory of this thread is free, and has the worker look for idle memory soon.
     pub(crate) fn purge(&mut self) {
         self.engine.platform.collect_memory();
-        self.defrag.next_us = 0;
+        (self.defrag.next_us, self.defrag.rest_until_us) = (0, 0);
     }
 
     /// Begins a walk if there is idle memory; else gives back what the last one made free.
@@ -118,9 +131,12 @@ impl Worker {
         }
         let (resident, used) = (platform.resident_memory() as u64, platform.used_memory() as u64);
         let percent = self.settings.defrag.percent(resident, used);
-        if percent == 0 || self.loading {
+        let is_as_it_was = used.saturating_mul(100) >= self.defrag.used.saturating_mul(100 - FREED_PERCENT);
+        if percent == 0 || self.loading || now_us < self.defrag.rest_until_us && is_as_it_was {
+            self.defrag.used = self.defrag.used.max(used);
             return false;
         }
+        self.defrag.used = used;
         // Only then are pages known to be sparse whose memory other threads freed.
         platform.collect_memory();
         (self.defrag.percent, self.defrag.looked, self.defrag.moved) = (percent, 0, 0);
