@@ -157,11 +157,8 @@ impl Worker {
             let Some(mut guard) = engine.keyspace.lock(ShardSet::One(shard as u16)) else { break };
             let done = defrag::step(&mut guard, shard, &mut self.defrag.place, &mut mover, BUCKETS);
             drop(guard);
-            self.defrag.shard = Some(if done { shard + engine.worker_count() } else { shard });
-            if done && shard + engine.worker_count() >= SHARDS {
-                self.defrag.shard = None;
-                ended = true;
-            }
+            self.defrag.shard = if done { self.shard_after(shard) } else { Some(shard) };
+            ended = self.defrag.shard.is_none();
             if engine.clock.monotonic_us() >= until {
                 break;
             }

@@ -910,10 +910,12 @@ impl Worker {
 
     /// Goes on to the next shard whose due keys this worker removes.
     fn pass_shard(&mut self) {
-        self.next_shard += self.engine.worker_count();
-        if self.next_shard >= SHARDS {
-            self.next_shard = self.index % SHARDS;
-        }
+        self.next_shard = self.shard_after(self.next_shard).unwrap_or(self.index % SHARDS);
+    }
+
+    /// The shard behind this one among those that this worker tends; the first is the one with its index.
+    pub(crate) fn shard_after(&self, shard: usize) -> Option<usize> {
+        Some(shard + self.engine.worker_count()).filter(|next| *next < SHARDS)
     }
 
     fn cron(&mut self) {

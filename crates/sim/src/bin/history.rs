@@ -10,7 +10,6 @@ use kelda_sim::server::{Kind, Server};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const USAGE: &str = "\
@@ -149,7 +148,6 @@ fn record(options: &Options) -> std::io::Result<(History, u32)> {
         kills += 1;
         server.start_again()?;
     }
-    run.stop.store(true, Ordering::Relaxed);
     let mut client = Client::connect(&server.address())?;
     let all = read_all(&mut client, 0..run.keys())?;
     history.last = all.into_iter().filter(|(_, elements)| !elements.is_empty()).collect();

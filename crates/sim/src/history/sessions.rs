@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::rng::Rng;
 use crate::value::Value;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// Keys in use at once: few, so that sessions meet.
@@ -46,14 +46,12 @@ pub struct Run {
     /// When it began.
     start: Instant,
     elements: AtomicU32,
-    /// Sessions end after their transaction.
-    pub stop: AtomicBool,
 }
 
 impl Run {
     /// Nothing is written yet.
     pub fn new() -> Run {
-        Run { start: Instant::now(), elements: AtomicU32::new(0), stop: AtomicBool::new(false) }
+        Run { start: Instant::now(), elements: AtomicU32::new(0) }
     }
 
     /// ns since it began.
@@ -337,12 +335,12 @@ impl<'a> Session<'a> {
         Ok(Session { run, rng: Rng::new(seed), client: Client::connect(address)?, number, history: Vec::new() })
     }
 
-    /// Transactions, until the run is stopped or the server goes.
+    /// Transactions, until the server goes.
     ///
     /// # Errors
     /// `InvalidData` for a reply that should not be. That the connection broke is none.
     pub fn work(&mut self) -> io::Result<()> {
-        while !self.run.stop.load(Ordering::Relaxed) {
+        loop {
             let worked = if self.rng.one_in(4) { self.watch() } else { self.pipeline() };
             match worked {
                 Err(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::WouldBlock) => return Err(e),
@@ -350,7 +348,6 @@ impl<'a> Session<'a> {
                 Ok(()) => {}
             }
         }
-        Ok(())
     }
 
     fn record(&mut self, form: &'static str, invoked_ns: u64, outcome: Outcome, steps: Vec<Step>) {
