@@ -121,7 +121,8 @@ impl Worker {
     fn begin_walk(&mut self, now_us: u64) -> bool {
         let platform = &self.engine.platform;
         self.defrag.next_us = now_us + LOOK_US;
-        if self.defrag.collections != 0 {
+        let collects = self.defrag.collections != 0;
+        if collects {
             self.defrag.collections -= 1;
             self.defrag.next_us = now_us + COLLECT_US;
             platform.collect_memory();
@@ -137,8 +138,10 @@ impl Worker {
             return false;
         }
         self.defrag.used = used;
-        // Only then are pages known to be sparse whose memory other threads freed.
-        platform.collect_memory();
+        if !collects {
+            // Only then are pages known to be sparse whose memory other threads freed.
+            platform.collect_memory();
+        }
         (self.defrag.percent, self.defrag.looked, self.defrag.moved) = (percent, 0, 0);
         self.stats().defrag_percent.add(percent);
         true

@@ -833,9 +833,6 @@ fn a_moment_within_a_frame_is_restored() {
     }
 }
 
-/// Files of older formats, as they were once written: they must be readable for ever, and are gone on from in a new file. Those of
-/// `v1` have marks behind the batches and at the end, in `v1-closed` these stand before; `v2` has manifests that begin with their checksum;
-/// `v2-seal` is what is written now, byte by byte. `KELDA_WRITE_FIXTURE=1` writes it anew.
 /// What the fixtures of this version hold, not closed yet.
 fn fixture(makes_room: bool) -> (Arc<SimDisk>, Log) {
     let disk = sim();
@@ -852,6 +849,9 @@ fn fixture(makes_room: bool) -> (Arc<SimDisk>, Log) {
     (disk, log)
 }
 
+/// Files of older formats, as they were once written: they must be readable for ever, and are gone on from in a new file. Those of
+/// `v1` have marks behind the batches and at the end, in `v1-closed` these stand before; `v2` has manifests that begin with their checksum;
+/// `v2-seal` is what is written now, byte by byte. `KELDA_WRITE_FIXTURE=1` writes it anew.
 #[test]
 fn old_formats_stay_readable() {
     let fixtures = ["v1", "v1-closed", "v2", "v2-room", "v2-seal", "v2-seal-room"]

@@ -384,10 +384,11 @@ impl CrowdLook {
 impl Crowd {
     /// See [`Tick::waited`]. One thread alone is looked at while it is hot, then at every tick: others are about to be called.
     fn waited(&mut self, shared: &Shared, look: &Look, at: Instant, active: usize, is_hot: bool) -> f64 {
-        if active != self.active || (active == 1 && !is_hot) {
+        let rests = active == 1 && !is_hot;
+        if active != self.active || rests {
             *self = Crowd { active, ..Crowd::default() };
         }
-        if active == 1 && !is_hot {
+        if rests {
             return 0.0;
         }
         self.ticks += 1;
