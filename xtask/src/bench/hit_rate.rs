@@ -2,9 +2,11 @@
 //!
 //! Each server gets the same requests as a cache-aside client makes them: a GET, and a SET when it finds nothing. So it
 //! depends on the server alone which keys it keeps. All have the same memory for them, and the same time: the policies
-//! count in seconds, so requests come at an even pace.
+//! count in seconds, so requests come at an even pace. The yardstick is S3-FIFO, with room for as many keys as there were if keys
+//! needed no memory besides their values.
 
 use super::process::used_memory;
+use super::s3_fifo::S3Fifo;
 use crate::{Outcome, root};
 use kelda_sim::client::Client;
 use kelda_sim::rng::Rng;
@@ -73,18 +75,19 @@ pub fn hit_rate(args: &[String]) -> Outcome {
     let kinds: Vec<Kind> =
         [Kind::Kelda, Kind::Valkey, Kind::Redis].into_iter().filter(|kind| kind.program(&root()).is_some()).collect();
     let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-    println!("| trace | policy | {} |", names.join(" | "));
-    println!("|---|---|{}", "--:|".repeat(kinds.len()));
+    println!("| trace | policy | {} | S3-FIFO |", names.join(" | "));
+    println!("|---|---|{}", "--:|".repeat(kinds.len() + 1));
     for trace in TRACES {
         let keys = trace.keys(&options);
+        let yardstick = yardstick(&keys, &options);
         for policy in &options.policies {
             let replay = |kind: &Kind| replay(*kind, policy, &keys, &options).map_err(|error| format!("{error}"));
             let rates: Result<Vec<f64>, String> = std::thread::scope(|scope| {
                 let replays: Vec<_> = kinds.iter().map(|kind| scope.spawn(move || replay(kind))).collect();
                 replays.into_iter().map(|thread| thread.join().map_err(|_| "a replay panicked")?).collect()
             });
-            let rates: Vec<String> = rates?.iter().map(|rate| format!("{:.2} %", rate * 100.0)).collect();
-            println!("| {} | {policy} | {} |", trace.name, rates.join(" | "));
+            let rates = rates?.into_iter().chain([yardstick]).map(|rate| format!("{:.2} %", rate * 100.0));
+            println!("| {} | {policy} | {} |", trace.name, rates.collect::<Vec<_>>().join(" | "));
         }
     }
     Ok(())
@@ -107,6 +110,14 @@ fn options(args: &[String]) -> Result<Options, String> {
         }
     }
     Ok(options)
+}
+
+/// The share of the second half of the requests that S3-FIFO would have answered.
+fn yardstick(keys: &[u64], options: &Options) -> f64 {
+    let mut cache = S3Fifo::new((options.keys * options.room / 100) as usize);
+    let (before, counted) = keys.split_at(keys.len() / 2);
+    before.iter().for_each(|key| _ = cache.ask(*key));
+    counted.iter().filter(|key| cache.ask(**key)).count() as f64 / counted.len().max(1) as f64
 }
 
 /// The share of the second half of the requests that a server answered from its memory.

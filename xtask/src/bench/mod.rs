@@ -16,6 +16,7 @@ mod memory;
 mod probe;
 mod process;
 mod replies;
+mod s3_fifo;
 mod workload;
 
 use crate::Outcome;
