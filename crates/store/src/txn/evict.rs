@@ -84,14 +84,20 @@ impl Txn<'_> {
         let looks = if rule.volatile_only { rule.samples * DENSE } else { rule.samples };
         for (db, part) in data.dbs() {
             let (mut looked, mut found) = (0, 0);
-            part.table.sample(self.view.random(), |entry| {
+            let mut look = |entry: EntryRef<'_>| {
                 looked += 1;
                 if let Some(worth) = self.view.dispensability(entry, rule) {
                     f(db, worth, entry);
                     found += 1;
                 }
                 looked >= looks || found >= rule.samples
-            });
+            };
+            if rule.order != Order::Random {
+                part.table.sample(self.view.random(), look);
+                continue;
+            }
+            // Of neighbours those with the fewest go first: keys that are never asked for would stay behind in full buckets.
+            while part.table.random(self.view.random()).is_some_and(|entry| !look(entry)) {}
         }
     }
 
@@ -135,5 +141,37 @@ impl Txn<'_> {
         self.view.cx.actor = actor;
         self.event(EventClasses::EVICTED, "evicted", key.bytes);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::{Keyspace, ShardSet, shard_of};
+    use crate::txn::{Context, Env, Ttl};
+    use std::collections::HashMap;
+
+    #[test]
+    fn every_key_has_the_same_chance_to_go_at_random() {
+        // A number of keys for which some buckets of the table are split and others not.
+        const KEYS: usize = 24;
+        const ROUNDS: usize = 2000;
+        let keyspace = Keyspace::new(1);
+        let guard = keyspace.lock(ShardSet::One(0)).unwrap();
+        let mut txn = Txn::new(guard, 0, 0, Context::new(Env::default(), 1));
+        let names = (0..).map(|number| format!("key:{number}").into_bytes());
+        for name in names.filter(|name| shard_of(crate::hasher::hash(name)) == 0).take(KEYS) {
+            txn.set_string(Key::new(&name), b"value", Ttl::Clear);
+        }
+        let rule = Rule { order: Order::Random, volatile_only: false, samples: 1 };
+        let mut seen: HashMap<Vec<u8>, usize> = HashMap::new();
+        for _ in 0..KEYS * ROUNDS {
+            txn.sample(0, rule, |_, _, entry| *seen.entry(entry.key().to_vec()).or_default() += 1);
+        }
+        assert_eq!(seen.values().sum::<usize>(), KEYS * ROUNDS);
+        assert_eq!(seen.len(), KEYS);
+        // Six times the standard deviation.
+        let most = 6 * ROUNDS.isqrt();
+        assert!(seen.values().all(|times| times.abs_diff(ROUNDS) < most), "{seen:?}");
     }
 }
